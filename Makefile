@@ -1,0 +1,78 @@
+# Every task of this project is a target; `make` alone lists them. Needs only make and Python 3.10 to 3.13.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+STORE ?= local
+# uv is installed into a folder of its own, so that a machine needs nothing but Python.
+TOOLS := .cache/tools
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+RUN := .venv/bin/python
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(TOOLS)/bin/uv:
+	@echo "Setting up uv ..."
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/.ready: pyproject.toml uv.lock | $(if $(findstring $(TOOLS),$(UV)),$(TOOLS)/bin/uv)
+	@echo "Installing what the project needs (Airflow too; a minute or two the first time) ..."
+	@$(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.ready ## Install everything into .venv
+
+.PHONY: demo
+demo: setup ## Run the tutorial's Dag in a real Airflow (STORE=local|s3|gcs|azure) and show what went where
+	@$(RUN) -m demo.run --store $(STORE)
+
+.PHONY: ui
+ui: setup ## The same, and keep the web server up
+	@$(RUN) -m demo.run --store $(STORE) --ui
+
+.PHONY: test
+test: setup ## Unit and store tests
+	@$(RUN) -m pytest tests/unit
+
+.PHONY: matrix
+matrix: setup ## Contract tests on every supported Airflow, each in an environment of its own
+	@$(RUN) -m tests.matrix --strict $(VERSIONS)
+
+.PHONY: e2e
+e2e: setup ## The tutorial's Dag in a real scheduler over a real S3 server
+	@$(RUN) -m pytest tests/e2e
+
+.PHONY: lint
+lint: setup ## Style, types and layers
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+	@.venv/bin/lint-imports
+
+.PHONY: format
+format: setup ## Mend style
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+.PHONY: docs
+docs: setup ## Check the documentation against the code
+	@$(RUN) -m pytest tests/docs
+
+.PHONY: bench
+bench: setup ## push_objects in a real scheduler: stock backend, Common IO and xcargo side by side
+	@$(RUN) -m benchmarks.push_objects
+
+.PHONY: build
+build: setup ## Wheel and source distribution
+	@$(UV) build
+
+.PHONY: clean
+clean: ## Remove environments, caches and the demo's state
+	rm -rf .venv .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

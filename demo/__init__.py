@@ -1,0 +1,1 @@
+"""A real Airflow on this machine, and two Dags that show what xcargo does with their values."""

@@ -1,0 +1,121 @@
+"""Child processes that are gone when we are: each in a session of its own, stopped as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from demo.keeper import signal_session
+
+TERMINATE_SECONDS = 10.0
+"""How long a process may take to obey SIGTERM before it is killed."""
+
+
+class Process:
+    """A program running in its own session, its output in a file.
+
+    A session, because Airflow's supervisors put each task into a process group of its own: a
+    signal to the group of the scheduler would not reach them, the session holds them all.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                list(command),
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self._popen.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait at most `seconds`; the exit code, or None if it still runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._popen.wait(seconds)
+        return None
+
+    @property
+    def session(self) -> int:
+        """The id of its session, which is the pid of the program itself."""
+        return self._popen.pid
+
+    def terminate(self) -> None:
+        """Ask the program itself to stop; it stops its own children."""
+        if self.exit_code is None:
+            self._popen.send_signal(signal.SIGTERM)
+
+    def tail(self, lines: int = 25) -> str:
+        """The last lines of its output."""
+        try:
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            return f"(no log: {error})"
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def stop_all(processes: Sequence[Process], *, seconds: float = TERMINATE_SECONDS) -> None:
+    """Stop the processes and whatever they started: terminate all, wait, kill what is left.
+
+    Returns within about `seconds`. Nothing of their sessions runs afterwards.
+    """
+    for process in processes:
+        # A paused session cannot obey.
+        signal_session(process.session, signal.SIGCONT)
+        process.terminate()
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        signal_session(process.session, signal.SIGKILL)
+        process.wait(5.0)
+
+
+@contextlib.contextmanager
+def terminate_like_interrupt() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP raise SystemExit, so that `with` blocks clean up.
+
+    Outside the main thread Python allows no handlers; there the block changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    before = [(number, signal.signal(number, leave)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM wait, so that stopping is not cut short half way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)

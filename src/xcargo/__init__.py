@@ -1,0 +1,66 @@
+"""xcargo: an Airflow XCom backend that carries anything a task returns to the next task, through object storage.
+
+Turn it on with ``AIRFLOW__CORE__XCOM_BACKEND=xcargo.XComBackend``. Importing this package loads nothing but itself;
+each public name is loaded at first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xcargo.airflow.backend import XComBackend
+    from xcargo.errors import (
+        AccessDeniedError,
+        CodecError,
+        ConfigurationError,
+        DecodeError,
+        EnvelopeError,
+        ErrorKind,
+        IntegrityError,
+        MissingDependencyError,
+        ObjectExistsError,
+        ObjectNotFoundError,
+        RootNotFoundError,
+        StorageFullError,
+        StoreError,
+        StoreUnavailableError,
+        UnsupportedTypeError,
+        XCargoError,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessDeniedError",
+    "CodecError",
+    "ConfigurationError",
+    "DecodeError",
+    "EnvelopeError",
+    "ErrorKind",
+    "IntegrityError",
+    "MissingDependencyError",
+    "ObjectExistsError",
+    "ObjectNotFoundError",
+    "RootNotFoundError",
+    "StorageFullError",
+    "StoreError",
+    "StoreUnavailableError",
+    "UnsupportedTypeError",
+    "XCargoError",
+    "XComBackend",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'xcargo' has no attribute {name!r}")
+    value = getattr(import_module("xcargo.airflow.backend" if name == "XComBackend" else "xcargo.errors"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The Airflow edge: the only folder that imports airflow."""

@@ -1,0 +1,87 @@
+"""The only file that knows Airflow's versions, 2.9 to 3.4.
+
+Importing it imports ``BaseXCom`` and nothing else of Airflow: a backend is imported while Airflow itself is half
+imported (``airflow.models.xcom`` on 2.x, ``airflow.sdk.execution_time.xcom`` on 3.x).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xcargo.errors import ConfigurationError
+
+try:
+    from airflow.sdk.bases.xcom import BaseXCom
+except ModuleNotFoundError as error:  # an ImportError of another kind is Airflow's own and must be seen
+    if error.name not in ("airflow.sdk", "airflow.sdk.bases", "airflow.sdk.bases.xcom"):
+        raise
+    from airflow.models.xcom import BaseXCom
+
+    AIRFLOW_2 = True
+else:
+    AIRFLOW_2 = False
+
+__all__ = ["AIRFLOW_2", "BLOCKING_ASYNC_HOOKS", "BaseXCom", "conf", "get_connection", "load_json", "mask", "serde"]
+
+BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value")
+"""Airflow 3.3: ``aset``, ``aget_one`` and ``aget_all`` call the hooks on the event loop."""
+
+
+def conf() -> Any:
+    """Airflow's configuration."""
+    from airflow.configuration import conf
+
+    if AIRFLOW_2 and not conf.has_option("xcargo", "preview_chars"):
+        # 2.x knows a provider's options (and reads their _CMD and _SECRET forms) only once it is told to.
+        from airflow.providers_manager import ProvidersManager
+
+        ProvidersManager().initialize_providers_configuration()
+    return conf
+
+
+def get_connection(connection_id: str) -> Any:
+    """An Airflow connection. Raises ConfigurationError if it is not defined: no other one takes its place."""
+    try:
+        from airflow.sdk.bases.hook import BaseHook
+    except ImportError:
+        from airflow.hooks.base import BaseHook
+    try:
+        return BaseHook.get_connection(connection_id)
+    except Exception as error:
+        if type(error).__name__ != "AirflowNotFoundException":
+            raise
+        raise ConfigurationError(
+            f"The Airflow connection {connection_id!r} is not defined",
+            hint=f"Define it (airflow connections add {connection_id} ..., or the variable "
+            f"AIRFLOW_CONN_{connection_id.upper()}), or correct the id in [xcargo] path.",
+        ) from error
+
+
+def serde() -> Any:
+    """The module with Airflow's ``serialize`` and ``deserialize``."""
+    try:
+        from airflow.sdk import serde
+    except ImportError:
+        from airflow.serialization import serde
+    return serde
+
+
+def load_json(text: str) -> Any:
+    """A value that ``XComObjectStorageBackend`` wrote as JSON, with Airflow's own decoder and its allow-list."""
+    import json
+
+    from airflow.utils.json import XComDecoder
+
+    return json.loads(text, cls=XComDecoder)
+
+
+def mask(text: str) -> str:
+    """The text with every secret that Airflow knows of replaced by asterisks."""
+    try:
+        from airflow.sdk.log import redact
+    except ImportError:
+        try:
+            from airflow.sdk.execution_time.secrets_masker import redact
+        except ImportError:
+            from airflow.utils.log.secrets_masker import redact
+    return str(redact(text))

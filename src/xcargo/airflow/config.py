@@ -1,0 +1,129 @@
+"""Airflow's configuration -> Settings.
+
+An option of ``[xcargo]`` that is not set falls back to the Common IO provider's option of the same meaning, so that a
+deployment changes its backend by changing one variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xcargo.airflow.provider_info import OPTIONS, SECTION
+from xcargo.errors import ConfigurationError
+from xcargo.root import Root
+from xcargo.settings import DEFAULT_THRESHOLD_BYTES, LegacyRoot, Settings
+
+__all__ = ["read_settings"]
+
+_COMMON_IO = "common.io"
+_SINGLE_MACHINE = ("SequentialExecutor", "LocalExecutor", "DebugExecutor")
+
+_T = TypeVar("_T")
+
+
+def read_settings(conf: Any) -> Settings:
+    """Settings of this process. Raises ConfigurationError for an unknown option or an unusable value, naming it."""
+    _refuse_unknown(conf)
+    path = _text(conf, SECTION, "path")
+    common_path = _text(conf, _COMMON_IO, "xcom_objectstorage_path")
+    reason = "no path is set"
+    if path:
+        root: Root | None = _parsed("path", Root.parse, path)
+    elif common_path:
+        root = _parsed("xcom_objectstorage_path", Root.parse, common_path, section=_COMMON_IO)
+    elif _runs_on_one_machine(conf):
+        root = Root.parse((Path(_airflow_home()) / "xcargo").resolve().as_uri())
+    else:
+        root = None
+        reason = f"no path is set and executor {conf.get('core', 'executor')!r} may run tasks on several machines"
+    return Settings(
+        root=root,
+        threshold_bytes=_threshold(conf, from_common_io=bool(common_path and not path)),
+        compression=_text(conf, SECTION, "compression")
+        or _text(conf, _COMMON_IO, "xcom_objectstorage_compression")
+        or Settings.compression,
+        read_roots=tuple(_parsed("read_paths", Root.parse, url) for url in _list(conf, "read_paths")),
+        legacy_roots=tuple(_parsed("legacy_references", LegacyRoot.parse, t) for t in _list(conf, "legacy_references")),
+        preview_chars=_number(conf, "preview_chars", int, Settings.preview_chars),
+        timeout_seconds=_number(conf, "timeout_seconds", float, Settings.timeout_seconds),
+        purge_timeout_seconds=_number(conf, "purge_timeout_seconds", float, Settings.purge_timeout_seconds),
+        part_bytes=_number(conf, "part_bytes", int, Settings.part_bytes),
+        max_concurrency=_number(conf, "max_concurrency", int, Settings.max_concurrency),
+        no_root_reason=reason,
+    )
+
+
+def _threshold(conf: Any, *, from_common_io: bool) -> int:
+    for section, option in ((SECTION, "threshold_bytes"), (_COMMON_IO, "xcom_objectstorage_threshold")):
+        text = _text(conf, section, option)
+        # The Common IO provider registers its default, -1: as a fall-back that says nothing.
+        if text and (section == SECTION or text != "-1" or _is_set(conf, section, option)):
+            return _parsed(option, int, text, section=section)
+    return -1 if from_common_io else DEFAULT_THRESHOLD_BYTES
+
+
+def _number(conf: Any, option: str, kind: Callable[[str], _T], default: _T) -> _T:
+    text = _text(conf, SECTION, option)
+    return _parsed(option, kind, text) if text else default
+
+
+def _list(conf: Any, option: str) -> list[str]:
+    return [item.strip() for item in (_text(conf, SECTION, option) or "").split(",") if item.strip()]
+
+
+def _text(conf: Any, section: str, option: str) -> str | None:
+    value = conf.get(section, option, fallback=None)
+    return value.strip() or None if isinstance(value, str) else value
+
+
+def _parsed(option: str, parse: Callable[[str], _T], text: str, *, section: str = SECTION) -> _T:
+    try:
+        return parse(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"[{section}] {option}: {error.what}", hint=error.hint) from error
+    except ValueError:
+        kind = "a whole number" if parse is int else "a number"
+        raise ConfigurationError(
+            f"[{section}] {option} is {text!r}, which is not {kind}",
+            hint="Bytes and seconds are written as plain numbers, for example 1024.",
+        ) from None
+
+
+def _is_set(conf: Any, section: str, option: str) -> bool:
+    """Whether a user set the option, by variable or file, as opposed to a registered default."""
+    variable = f"AIRFLOW__{section.replace('.', '_').upper()}__{option.upper()}"
+    if any(os.environ.get(variable + ending) for ending in ("", "_CMD", "_SECRET")):
+        return True
+    in_file = getattr(conf, "_sections", {}).get(section, {})
+    return option in in_file
+
+
+def _refuse_unknown(conf: Any) -> None:
+    """A misspelt option must not be silently without effect."""
+    start = f"AIRFLOW__{SECTION.upper()}__"
+    given = {name[len(start) :].lower(): f"the variable {name}" for name in os.environ if name.startswith(start)}
+    for name in getattr(conf, "_sections", {}).get(SECTION, {}):
+        given.setdefault(name, f"{name} in section [{SECTION}]")
+    known = {*OPTIONS, *(f"{o}{ending}" for o in OPTIONS for ending in ("_cmd", "_secret"))}
+    for name, source in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, OPTIONS, n=1)
+            raise ConfigurationError(
+                f"There is no option for {source}",
+                hint=f"Did you mean {close[0]!r}?" if close else f"Known options: {', '.join(OPTIONS)}.",
+            )
+
+
+def _runs_on_one_machine(conf: Any) -> bool:
+    names = [name.strip().rpartition(".")[2] for name in str(conf.get("core", "executor")).split(",")]
+    return all(name.rpartition(":")[2] in _SINGLE_MACHINE for name in names)
+
+
+def _airflow_home() -> str:
+    from airflow.configuration import AIRFLOW_HOME
+
+    return str(AIRFLOW_HOME)

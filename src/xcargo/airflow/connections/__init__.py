@@ -1,0 +1,5 @@
+"""Airflow connection -> access to a store."""
+
+from xcargo.airflow.connections.dispatch import access_of
+
+__all__ = ["access_of"]

@@ -1,0 +1,101 @@
+"""What Airflow's provider discovery asks of this package. Standard library only: every Airflow process imports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["OPTIONS", "SECTION", "get_provider_info"]
+
+SECTION = "xcargo"
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "path": {
+        "description": "Base URL of the objects, with the id of the Airflow connection that holds the credentials: "
+        "scheme://connection_id@bucket/prefix. Without a connection id the cloud's default credential chain is used. "
+        "Schemes: s3, gs, azblob (abfs, wasb, ...), file, and every other one that fsspec knows. If neither this nor "
+        "[common.io] xcom_objectstorage_path is set, a single-machine executor stores below $AIRFLOW_HOME/xcargo.",
+        "type": "string",
+        "example": "s3://my_aws_conn@my-bucket/xcom",
+    },
+    "threshold_bytes": {
+        "description": "Values larger than this go to object storage, equal or smaller ones stay in the metadata "
+        "database. 0 sends all values to object storage, -1 none. Defaults to [common.io] "
+        "xcom_objectstorage_threshold if that is set, else to 1024 (to -1 if only [common.io] sets a path, as there).",
+        "type": "integer",
+        "example": "1024",
+    },
+    "compression": {
+        "description": "How objects are compressed: zstd, lz4, gzip, bz2, xz, snappy, zip or none. Data that does not "
+        "shrink is stored as it is. Objects are read by how they were written, so this can be changed at any time. "
+        "Defaults to [common.io] xcom_objectstorage_compression if that is set, else to zstd.",
+        "type": "string",
+        "example": "zstd",
+    },
+    "read_paths": {
+        "description": "Further base URLs, separated by commas, whose objects may be read and purged: where path "
+        "pointed before it was changed. References to other places are refused.",
+        "type": "string",
+        "example": "s3://my_aws_conn@old-bucket/xcom",
+        "default": "",
+    },
+    "legacy_references": {
+        "description": "Roots of references that another backend wrote, separated by commas; such strings are read "
+        "instead of being returned. A base URL for Airflow's XComObjectStorageBackend, prefix=base URL for "
+        "hand-written backends. Empty: a string is a string.",
+        "type": "string",
+        "example": "s3://my_aws_conn@my-bucket/xcom, xcom_s3=s3://s3_xcom_backend_conn@s3-xcom-backend-example",
+        "default": "",
+    },
+    "preview_chars": {
+        "description": "How many characters of a value its row shows, for the XCom tab. 0 turns previews off.",
+        "type": "integer",
+        "example": "0",
+        "default": "160",
+    },
+    "timeout_seconds": {
+        "description": "How long a request to the store may take, and for how long failed requests of one push or pull "
+        "are retried, in seconds.",
+        "type": "float",
+        "example": "30",
+        "default": "60",
+    },
+    "purge_timeout_seconds": {
+        "description": "After how many seconds deleting the object of a cleared XCom is given up. A purge never fails "
+        "a task; an object that stays is an orphan.",
+        "type": "float",
+        "example": "5",
+        "default": "10",
+    },
+    "part_bytes": {
+        "description": "Part size of large transfers. Objects of more than four parts travel in parallel parts.",
+        "type": "integer",
+        "example": "16777216",
+        "default": "8388608",
+    },
+    "max_concurrency": {
+        "description": "How many requests to the store one task has under way at once.",
+        "type": "integer",
+        "example": "32",
+        "default": "16",
+    },
+}
+"""Option -> what ``airflow config list`` shows of it. Options without a default say in words what holds instead."""
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Provider metadata by Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-xcargo",
+        "name": "xcargo",
+        "description": "XCom backend that carries anything a task returns to the next task through object storage: "
+        "`Amazon S3, Google Cloud Storage, Azure Blob Storage, S3-compatible stores and local files`.",
+        "config": {
+            SECTION: {
+                "description": "Options of the XCom backend xcargo.XComBackend.",
+                "options": {
+                    name: {"version_added": "0.1.0", "default": None, "sensitive": False, **option}
+                    for name, option in OPTIONS.items()
+                },
+            }
+        },
+    }

@@ -1,0 +1,50 @@
+"""Whatever Airflow's own serializers know: dataclasses, attrs and pydantic classes, and the rest of its ``serde``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from xcargo.airflow import compat
+from xcargo.codecs.base import Buffer, Encoded
+from xcargo.errors import DecodeError, UnsupportedTypeError
+
+__all__ = ["SerdeCodec"]
+
+
+class SerdeCodec:
+    """Last resort among the codecs: Airflow's ``serialize`` and ``deserialize``, with Airflow's allow-list.
+
+    The class to build is named in the payload and imported by Airflow only if ``[core]
+    allowed_deserialization_classes`` admits it; a refusal says what to add there.
+    """
+
+    id = "airflow-serde"
+
+    def accepts(self, value: object) -> bool:
+        return True
+
+    def encode(self, value: Any) -> Encoded:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        try:
+            payload = json.dumps(compat.serde().serialize(value)).encode()
+        except (TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise UnsupportedTypeError(
+                f"Neither xcargo nor Airflow can store a value of type {kind}",
+                hint="Return one of the documented types (dict(value), dataclasses.asdict(value) ...), or register a "
+                "codec for it under the entry point group 'xcargo.codecs'.",
+            ) from error
+        return Encoded(self.id, (payload,), suffix=".json")
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        try:
+            return compat.serde().deserialize(json.loads(bytes(payload)))
+        except ImportError as error:
+            name = str(error).partition(" ")[0]
+            raise DecodeError(
+                f"Airflow does not allow (or find) the class {name}: {error}",
+                hint=f"Set AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES='airflow.* {name}' where this task runs.",
+            ) from error
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise DecodeError(f"Airflow could not rebuild the value: {error}") from error

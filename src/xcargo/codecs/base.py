@@ -1,0 +1,56 @@
+"""The contract of a codec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Union, runtime_checkable
+
+__all__ = ["Buffer", "Codec", "Encoded", "contiguous"]
+
+Buffer = Union[bytes, bytearray, memoryview]
+"""One-dimensional bytes. A memoryview has format ``B``."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A payload, in one or more pieces that belong one after another, and what decoding it needs.
+
+    ``params`` is JSON and stands in the envelope; ``suffix`` ends the object key and only helps people.
+    """
+
+    codec: str
+    parts: Sequence[Buffer]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    suffix: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the payload."""
+        return sum(len(part) for part in self.parts)
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Turns values of some types into a payload and back, equal and of the same type.
+
+    ``id`` stands in every envelope that the codec wrote and is never reused for another format: what a release wrote,
+    each later one reads. ``decode`` treats the payload as hostile: it never imports a name found in it, allocates no
+    more than the payload warrants, and raises DecodeError. It may keep (and not copy) the payload it is given.
+    """
+
+    id: str
+
+    def accepts(self, value: object) -> bool:
+        """Whether ``encode`` takes this value. Cheap, and imports nothing: look in ``sys.modules``."""
+
+    def encode(self, value: Any) -> Encoded:
+        """The payload. Raises UnsupportedTypeError naming the part of the value that does not fit."""
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a library."""
+
+
+def contiguous(encoded: Encoded) -> Buffer:
+    """The payload in one piece; copies only when it has several."""
+    return encoded.parts[0] if len(encoded.parts) == 1 else b"".join(encoded.parts)

@@ -1,0 +1,92 @@
+"""Registry: which codec takes a value, and which codec an id means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from xcargo.codecs.arrow import ArrowCodec
+from xcargo.codecs.base import Buffer, Codec, Encoded
+from xcargo.codecs.bytes import BytesCodec
+from xcargo.codecs.numpy import NumpyCodec
+from xcargo.codecs.tree import TreeCodec
+from xcargo.errors import MissingDependencyError, XCargoError
+
+__all__ = ["ENTRY_POINT_GROUP", "Registry"]
+
+ENTRY_POINT_GROUP = "xcargo.codecs"
+
+_ALWAYS_TREE = frozenset((dict, list, str, int, float, bool, type(None), tuple))
+
+
+class Registry:
+    """The codecs of this process.
+
+    Order of choice: built-in types go to the tree codec; then our own codecs, then those that other packages registered
+    under the entry point group ``xcargo.codecs``, then ``fallbacks``; the tree codec takes the rest or refuses it. The
+    tree codec hands what it does not know itself back to the registry, so that every codec works at any depth.
+    """
+
+    def __init__(self, *, fallbacks: Iterable[Codec] = (), entry_points: bool = True) -> None:
+        self._tree = TreeCodec(self)
+        self._own: tuple[Codec, ...] = (BytesCodec(), NumpyCodec(), ArrowCodec())
+        self._fallbacks = tuple(fallbacks)
+        self._plugins: tuple[Codec, ...] | None = None if entry_points else ()
+
+    def encode(self, value: object) -> Encoded:
+        """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does."""
+        if type(value) in _ALWAYS_TREE:
+            return self._tree.encode(value)
+        codec = self.leaf(value)
+        return (codec or self._tree).encode(value)
+
+    def decode(self, codec_id: str, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        """Decode with the codec that an envelope names."""
+        return self.codec(codec_id).decode(payload, params)
+
+    def leaf(self, value: object) -> Codec | None:
+        """The codec other than the tree's that takes the value. Plug-ins are looked up only once ours have declined."""
+        for codec in self._own:
+            if codec.accepts(value):
+                return codec
+        if self._tree.accepts(value):
+            return None
+        for codec in (*self._load_plugins(), *self._fallbacks):
+            if codec.accepts(value):
+                return codec
+        return None
+
+    def codec(self, codec_id: str) -> Codec:
+        """The codec of an id. Raises MissingDependencyError when it is not installed here."""
+        for codec in (self._tree, *self._own, *self._fallbacks):
+            if codec.id == codec_id:
+                return codec
+        for codec in self._load_plugins():
+            if codec.id == codec_id:
+                return codec
+        raise MissingDependencyError(
+            f"The value was written by codec {codec_id!r}, which is not installed here",
+            hint=f"Install the package that registers it under the entry point group {ENTRY_POINT_GROUP!r} "
+            "(or a newer airflow-provider-xcargo) where this task runs.",
+        )
+
+    def _load_plugins(self) -> tuple[Codec, ...]:
+        if self._plugins is None:
+            from importlib.metadata import entry_points
+
+            self._plugins = tuple(_instance(point) for point in entry_points(group=ENTRY_POINT_GROUP))
+        return self._plugins
+
+
+def _instance(point: Any) -> Codec:
+    try:
+        loaded = point.load()
+        codec = loaded() if isinstance(loaded, type) else loaded
+    except Exception as error:
+        raise MissingDependencyError(
+            f"The codec {point.name!r} ({point.value}) could not be loaded: {type(error).__name__}: {error}",
+            hint="Repair or uninstall the package that registers it.",
+        ) from error
+    if not isinstance(codec, Codec):
+        raise XCargoError(f"{point.value} does not follow the codec protocol (id, accepts, encode, decode)")
+    return codec

@@ -1,0 +1,273 @@
+"""The tree codec: nested Python values as MessagePack, exactly.
+
+JSON-like values pack and unpack in native code. Everything that MessagePack has no type for becomes an extension: a
+built-in type under its own tag (``builtin.py``), any other codec's value as codec id, params and payload.
+
+``ormsgpack`` is told to hand every type that it would change (tuples, enums, subclasses, datetimes) to us. It still
+does three things differently from what a round trip needs, and then the same value is packed again by a slower, exact
+way (``_lower``): it refuses dictionaries with keys other than text and lone surrogates, it stops at 255 levels, and it
+writes bytearray and memoryview like bytes.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import ormsgpack
+
+from xcargo.codecs.base import Buffer, Encoded, contiguous
+from xcargo.codecs.builtin import RESTORE, Tag, extension_of
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+
+if TYPE_CHECKING:
+    from xcargo.codecs.registry import Registry
+
+__all__ = ["TreeCodec"]
+
+_OPTIONS = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+_JSON_TYPES = (dict, list, str, int, float, bool, type(None))
+_NEST_EVERY = 100
+_GC_PAUSE_BYTES = 1_000_000
+
+
+class TreeCodec:
+    """Codec of nested Python values. One pass of native code for what JSON could say."""
+
+    id = "msgpack"
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def accepts(self, value: object) -> bool:
+        return type(value) in _JSON_TYPES or extension_of(value) is not None
+
+    def encode(self, value: Any) -> Encoded:
+        return Encoded(self.id, (_Packing(self._registry).run(value),), suffix=".msgpack")
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        # Building millions of objects sets the cyclic collector off again and again, for garbage that cannot exist yet.
+        pause = len(payload) > _GC_PAUSE_BYTES and gc.isenabled()
+        if pause:
+            gc.disable()
+        try:
+            return _Unpacking(self._registry).run(payload)
+        finally:
+            if pause:
+                gc.enable()
+
+
+class _Packing:
+    """One encode: carries the error out of native code, which swallows it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._error: XCargoError | None = None
+        self._culprit: object = _Packing  # no value is this class
+        self._exact = False
+
+    def run(self, value: Any) -> bytes:
+        try:
+            packed = self._pack(value)
+            if not self._exact and _may_hold_buffers(packed) and _holds_mutable_buffer(value):
+                self._exact = True
+                packed = self._pack(value)
+            return packed
+        except RecursionError:
+            raise _too_deep() from None
+        except UnsupportedTypeError as error:
+            path = _path_to(value, self._culprit)
+            if path:
+                error.what = f"At value{path}: {error.what}"
+            raise
+
+    def _pack(self, value: Any) -> bytes:
+        if self._exact:
+            return self._native(self._lower(value, 0))
+        try:
+            return self._native(value)
+        except _RefusedError:
+            self._exact = True
+            return self._native(self._lower(value, 0))
+
+    def _native(self, value: Any) -> bytes:
+        try:
+            return ormsgpack.packb(value, default=self._extension, option=_OPTIONS)
+        except TypeError as error:
+            if self._error is not None:
+                raise self._error from None
+            if self._exact:  # nothing is refused on this way but depth, which may end before _extension is entered
+                raise _too_deep() from error
+            raise _RefusedError from None
+
+    def _extension(self, value: Any) -> ormsgpack.Ext:
+        try:
+            known = extension_of(value)
+            if known is not None:
+                return ormsgpack.Ext(known[0], self._pack(known[1](value)))
+            codec = self._registry.leaf(value)
+            if codec is None:
+                raise _unsupported(value)
+            encoded = codec.encode(value)
+            body = [encoded.codec, dict(encoded.params), contiguous(encoded)]
+            return ormsgpack.Ext(Tag.CODEC, ormsgpack.packb(body))
+        except XCargoError as error:
+            if self._error is None:
+                self._error, self._culprit = error, value
+            raise
+        except RecursionError:
+            self._error = self._error or _too_deep()
+            raise
+
+    def _lower(self, value: Any, depth: int) -> Any:
+        """The same value out of parts that native code takes as they are."""
+        kind = type(value)
+        if kind is str:
+            if _encodable(value):
+                return value
+            return ormsgpack.Ext(Tag.TEXT, self._native(value.encode("utf-8", "surrogatepass")))
+        if kind is bytearray:
+            return ormsgpack.Ext(Tag.BYTEARRAY, self._native(bytes(value)))
+        if kind is memoryview:
+            self._error, self._culprit = _unsupported(value), value
+            raise self._error
+        if kind is not list and kind is not dict:
+            return value
+        if depth == _NEST_EVERY:
+            return ormsgpack.Ext(Tag.NESTED, self._native(self._lower(value, 0)))
+        values = []
+        for item in value if kind is list else value.values():  # a comprehension would cost a second frame a level
+            values.append(self._lower(item, depth + 1))  # noqa: PERF401
+        if kind is list:
+            return values
+        if all(type(key) is str and _encodable(key) for key in value):
+            return dict(zip(value, values, strict=True))
+        keys = [self._lower(key, depth + 1) for key in value]
+        return ormsgpack.Ext(Tag.PAIRS, self._native([keys, values]))
+
+
+class _Unpacking:
+    """One decode; like :class:`_Packing` it keeps the error that native code would swallow."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._error: XCargoError | None = None
+
+    def run(self, payload: Buffer) -> Any:
+        try:
+            return ormsgpack.unpackb(payload, ext_hook=self._restore)
+        except (ValueError, TypeError, RecursionError) as error:
+            if self._error is not None:
+                raise self._error from error
+            raise DecodeError(f"The object does not hold a packed value: {error}") from error
+
+    def _restore(self, tag: int, data: bytes) -> Any:
+        try:
+            body = ormsgpack.unpackb(data, ext_hook=self._restore)
+            if tag == Tag.CODEC:
+                codec_id, params, payload = body
+                return self._registry.decode(codec_id, payload, params)
+            restore = RESTORE.get(tag)
+            if restore is None:
+                raise DecodeError(
+                    f"The value holds an unknown extension {tag}",
+                    hint="It may come from a newer xcargo: pip install --upgrade airflow-provider-xcargo.",
+                )
+            return restore(body)
+        except XCargoError as error:
+            self._error = self._error or error
+            raise
+        except Exception as error:
+            self._error = self._error or DecodeError(f"Extension {tag} is malformed: {type(error).__name__}")
+            raise
+
+
+class _RefusedError(Exception):
+    """Native code refused the value; the exact way may still take it."""
+
+
+def _unsupported(value: object) -> UnsupportedTypeError:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    return UnsupportedTypeError(
+        f"No codec takes a value of type {kind}",
+        hint="Return a type from the documentation's table, or register a codec for it under 'xcargo.codecs'.",
+    )
+
+
+def _too_deep() -> UnsupportedTypeError:
+    return UnsupportedTypeError(
+        "The value refers to itself, or is nested too deeply to store (some hundreds of levels)",
+        hint="Flatten it before returning it.",
+    )
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _may_hold_buffers(packed: bytes) -> bool:
+    """Whether a byte occurs that could begin a binary field. Cheap (memchr); says yes for most numbers."""
+    return b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed
+
+
+def _holds_mutable_buffer(value: Any) -> bool:
+    """Whether a bytearray or memoryview lies in ``value``, which the packer would have written like bytes.
+
+    No option of the packer tells them apart, but orjson asks about every one, at about the packer's own speed. It may
+    say yes without need; the exact way then only costs time.
+    """
+    import orjson
+
+    options = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    try:
+        orjson.dumps(value, default=_probe, option=options)
+    except (TypeError, RecursionError):
+        return True
+    return False
+
+
+def _probe(value: Any) -> Any:
+    if isinstance(value, (bytearray, memoryview)):
+        raise TypeError
+    if isinstance(value, dict):
+        return [list(value), list(value.values())]
+    return list(value) if isinstance(value, (list, tuple, set, frozenset, deque)) else None
+
+
+def _path_to(value: Any, culprit: object) -> str:
+    """Where in ``value`` the object lies, as Python writes it: ``['rows'][3].when``. Empty when it is the value."""
+    todo: deque[tuple[str, Any, int]] = deque([("", value, 0)])
+    seen: set[int] = set()
+    while todo and len(seen) < 1_000_000:
+        path, item, depth = todo.popleft()
+        if item is culprit:
+            return path
+        if id(item) in seen or depth > 500:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            todo.extend((f"{path}[{key!r}]", part, depth + 1) for key, part in item.items())
+            todo.extend((f"{path}, key {type(key).__name__}", key, depth + 1) for key in item if type(key) is not str)
+        elif isinstance(item, (list, tuple, deque)):
+            todo.extend((f"{path}[{n}]", part, depth + 1) for n, part in enumerate(item))
+        elif isinstance(item, (set, frozenset)):
+            todo.extend((f"{path}{{…}}", part, depth + 1) for part in item)
+        elif hasattr(item, "__dict__") and not isinstance(item, type):
+            todo.extend((f"{path}.{name}", part, depth + 1) for name, part in vars(item).items())
+    return ""

@@ -1,0 +1,156 @@
+"""Envelope: the JSON that stands in an XCom row when the value itself cannot.
+
+A value that JSON, Airflow's transport and every metadata database carry unchanged (:func:`is_plain`) and that is small
+stands in the row as it is. Anything else is an envelope: a JSON object whose ``__id__`` is ``xcargo/1``. With ``uri``
+it refers to an object below a configured root; with ``data`` it holds the payload itself (base64).
+
+``__id__`` is a key that Airflow reserves: its REST API refuses to write it (3.2 on), its serializers leave the object
+alone, and its XCom tab shows it as a tree. Envelopes are readable for ever: fields are only added, and a change that
+an older reader must not ignore gets a new number behind ``xcargo/``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Union
+
+from xcargo.errors import EnvelopeError
+
+__all__ = ["RESERVED_KEYS", "Envelope", "Json", "is_envelope", "is_plain"]
+
+Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
+
+MARKER = "__id__"
+FORMAT = "xcargo"
+VERSION = 1
+
+RESERVED_KEYS = frozenset(
+    ("__classname__", "__version__", "__data__", "__id__", "__cache__", "__type", "__source", "__var")
+)
+"""Keys to which some Airflow reader gives a meaning of its own; a dict that holds one is never plain."""
+
+_MAX_PLAIN_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What is known of a stored value without reading it."""
+
+    type: str
+    """Name of the value's type, to show; it is never imported."""
+    codec: str
+    size_bytes: int
+    """Length of the payload, before compression. Bounds what decompression may yield."""
+    stored_bytes: int
+    """Length of the object (or of the inline data), after compression."""
+    compression: str = "none"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """What the codec needs to decode, and what it tells of the value (shape, schema)."""
+    uri: str | None = None
+    data: str | None = None
+    checksum: str | None = None
+    """``algorithm:hex`` over the stored bytes; always there beside a ``uri``."""
+    preview: str | None = None
+    created_at: str | None = None
+    """ISO 8601, UTC."""
+
+    def to_row(self) -> dict[str, Json]:
+        """JSON for the row; fields without content are left out."""
+        row: dict[str, Json] = {MARKER: f"{FORMAT}/{VERSION}"}
+        for name in _ORDER:
+            value = getattr(self, name)
+            if value is not None and value != {}:
+                row[name] = dict(value) if isinstance(value, Mapping) else value
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Envelope:
+        """Read a row for which :func:`is_envelope` holds. Raises EnvelopeError on anything but a well-formed one."""
+        version = str(row[MARKER]).partition("/")[2]
+        if version != str(VERSION):
+            if version.isdigit() and int(version) > VERSION:
+                raise EnvelopeError(
+                    f"The value was stored by a newer xcargo (envelope version {version}, this one reads {VERSION})",
+                    hint="Run 'pip install --upgrade airflow-provider-xcargo' where this task runs.",
+                )
+            raise EnvelopeError("The row claims to be an envelope of xcargo, of an unknown version")
+        known = {name: row[name] for name in _TYPES if row.get(name) is not None}
+        for name, value in known.items():
+            if type(value) is not _TYPES[name] or (type(value) is int and value < 0):
+                raise EnvelopeError(f"The envelope's {name!r} is not a valid {_TYPES[name].__name__}")
+        missing = sorted(_REQUIRED - known.keys())
+        if missing or ("uri" in known) == ("data" in known) or ("uri" in known and "checksum" not in known):
+            raise EnvelopeError(f"The envelope is incomplete: {', '.join(missing) or 'place and checksum'}")
+        return cls(**known)
+
+
+_ORDER = (
+    "type",
+    "preview",
+    "size_bytes",
+    "stored_bytes",
+    "uri",
+    "data",
+    "codec",
+    "params",
+    "compression",
+    "checksum",
+    "created_at",
+)
+_TYPES: dict[str, type] = dict.fromkeys(_ORDER, str) | {"size_bytes": int, "stored_bytes": int, "params": dict}
+_REQUIRED = {"type", "codec", "size_bytes", "stored_bytes"}
+assert set(_ORDER) == {f.name for f in fields(Envelope)}
+
+
+def is_envelope(row: object) -> bool:
+    """Whether a row is (or claims to be) one of our envelopes."""
+    if type(row) is not dict:
+        return False
+    marker = row.get(MARKER)
+    return type(marker) is str and marker.startswith(f"{FORMAT}/")
+
+
+def is_plain(value: object, _depth: int = 0) -> bool:
+    """Whether the row can hold ``value`` as it is and give it back equal and of the same type, on every transport.
+
+    Exact types only (a subclass would lose its class). Refused: NaN and infinities (no JSON), floats from 1e16 and
+    -0.0 (PostgreSQL's jsonb gives an integer, or drops the sign), integers beyond 64 bits (the task's socket), NUL
+    (jsonb) and lone surrogates (UTF-8) in text, keys with a meaning to Airflow, nesting beyond 64 levels.
+    """
+    kind = type(value)
+    if value is None or kind is bool:
+        return True
+    if kind is str:
+        return _is_plain_text(value)  # type: ignore[arg-type]
+    if kind is int:
+        return -(2**63) <= value < 2**64  # type: ignore[operator]
+    if kind is float:
+        return _is_plain_float(value)  # type: ignore[arg-type]
+    if _depth >= _MAX_PLAIN_DEPTH:
+        return False
+    if kind is list:
+        return all(is_plain(item, _depth + 1) for item in value)  # type: ignore[attr-defined]
+    if kind is dict:
+        return all(
+            type(key) is str and key not in RESERVED_KEYS and _is_plain_text(key) and is_plain(item, _depth + 1)
+            for key, item in value.items()  # type: ignore[attr-defined]
+        )
+    return False
+
+
+def _is_plain_float(number: float) -> bool:
+    return -1e16 < number < 1e16 and (number != 0.0 or math.copysign(1.0, number) > 0)
+
+
+def _is_plain_text(text: str) -> bool:
+    if "\0" in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,170 @@
+"""The error tree: what went wrong, where, and what to do next.
+
+Every error that xcargo raises on purpose is an :class:`XCargoError`. Its place in the tree says what a handler may
+do; ``kind`` says it in a stable word for logs, metrics and tests. Categories are also the builtin that a caller would
+have caught anyway (``FileNotFoundError``, ``PermissionError``, ``ValueError`` ...).
+
+A message names the place (coordinate and URI) and the next step. It never holds a value, a credential or a signed URL.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = [
+    "AccessDeniedError",
+    "CodecError",
+    "ConfigurationError",
+    "DecodeError",
+    "EnvelopeError",
+    "ErrorKind",
+    "IntegrityError",
+    "MissingDependencyError",
+    "ObjectExistsError",
+    "ObjectNotFoundError",
+    "RootNotFoundError",
+    "StorageFullError",
+    "StoreError",
+    "StoreUnavailableError",
+    "UnsupportedTypeError",
+    "XCargoError",
+]
+
+
+class ErrorKind(str, Enum):
+    """Stable words for what went wrong. Append-only: a word, once released, keeps its meaning."""
+
+    CONFIGURATION = "configuration"
+    UNSUPPORTED_TYPE = "unsupported_type"
+    DECODE = "decode"
+    MISSING_DEPENDENCY = "missing_dependency"
+    ENVELOPE = "envelope"
+    STORE = "store"
+    OBJECT_NOT_FOUND = "object_not_found"
+    ROOT_NOT_FOUND = "root_not_found"
+    OBJECT_EXISTS = "object_exists"
+    ACCESS_DENIED = "access_denied"
+    STORE_UNAVAILABLE = "store_unavailable"
+    STORAGE_FULL = "storage_full"
+    INTEGRITY = "integrity"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class XCargoError(Exception):
+    """Base of all errors of xcargo.
+
+    ``what`` is one sentence on what went wrong, ``hint`` one on what to do next. ``where`` (a coordinate or a URI) is
+    filled in by whoever knows it first and never overwritten, so an error raised deep down names the XCom it hit.
+    """
+
+    kind: ErrorKind = ErrorKind.STORE
+
+    def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def at(self, where: object) -> XCargoError:
+        """Name the place, unless a more exact one is already known. Returns the error itself."""
+        if self.where is None:
+            self.where = where
+        elif str(where) not in str(self.where):
+            self.where = f"{self.where} ({where})"
+        return self
+
+    def __str__(self) -> str:
+        text = self.what.rstrip(".")
+        if self.where is not None:
+            text = f"{text} [{self.where}]"
+        return f"{text}. {self.hint}" if self.hint else f"{text}."
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Airflow and multiprocessing pickle exceptions; keyword arguments would be lost without this.
+        return (_rebuild, (type(self), self.what, str(self.where) if self.where is not None else None, self.hint))
+
+
+def _rebuild(cls: type[XCargoError], what: str, where: str | None, hint: str | None) -> XCargoError:
+    return cls(what, where=where, hint=hint)
+
+
+class ConfigurationError(XCargoError, ValueError):
+    """A setting or connection is missing, unknown or unusable. Not worth a retry."""
+
+    kind = ErrorKind.CONFIGURATION
+
+
+class CodecError(XCargoError):
+    """A value could not be turned into bytes or back."""
+
+
+class UnsupportedTypeError(CodecError, TypeError):
+    """No codec takes this value. The message names the path inside the value and the type found there."""
+
+    kind = ErrorKind.UNSUPPORTED_TYPE
+
+
+class DecodeError(CodecError, ValueError):
+    """Stored bytes do not decode to a value."""
+
+    kind = ErrorKind.DECODE
+
+
+class MissingDependencyError(CodecError, ImportError):
+    """An optional package is needed. The message holds the exact ``pip install`` command."""
+
+    kind = ErrorKind.MISSING_DEPENDENCY
+
+
+class EnvelopeError(XCargoError, ValueError):
+    """A row claims to be an envelope of xcargo but is not one that may be followed."""
+
+    kind = ErrorKind.ENVELOPE
+
+
+class StoreError(XCargoError):
+    """A store could not do what it was asked."""
+
+
+class ObjectNotFoundError(StoreError, FileNotFoundError):
+    """The object that a row refers to is not there."""
+
+    kind = ErrorKind.OBJECT_NOT_FOUND
+
+
+class RootNotFoundError(StoreError, FileNotFoundError):
+    """The bucket or container itself is not there. It is never created on the quiet."""
+
+    kind = ErrorKind.ROOT_NOT_FOUND
+
+
+class ObjectExistsError(StoreError, FileExistsError):
+    """A create-only put met an object under the same key."""
+
+    kind = ErrorKind.OBJECT_EXISTS
+
+
+class AccessDeniedError(StoreError, PermissionError):
+    """The store refused the credentials, or the credentials lack a right."""
+
+    kind = ErrorKind.ACCESS_DENIED
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The store did not answer in time, or answered that it is busy. A later retry may succeed."""
+
+    kind = ErrorKind.STORE_UNAVAILABLE
+
+
+class StorageFullError(StoreError):
+    """No space is left where the object should go. Nothing was left half written."""
+
+    kind = ErrorKind.STORAGE_FULL
+
+
+class IntegrityError(XCargoError, ValueError):
+    """The bytes of an object are not the bytes that were put there."""
+
+    kind = ErrorKind.INTEGRITY

@@ -1,0 +1,294 @@
+"""The way of a value: codec -> compression -> store -> envelope, and back.
+
+One encoding, one put; one get. The object exists before the row does: a crash between leaves an orphan, never a row
+that refers to nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from blake3 import blake3
+
+from xcargo.codecs.base import Buffer, Encoded, contiguous
+from xcargo.codecs.registry import Registry
+from xcargo.compression import SUFFIXES, canonical, compress, decompress, pays_off, require
+from xcargo.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
+from xcargo.envelope import Envelope, Json, is_envelope, is_plain
+from xcargo.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    DecodeError,
+    EnvelopeError,
+    IntegrityError,
+    XCargoError,
+)
+from xcargo.legacy import expand, resolve
+from xcargo.preview import preview, type_name
+from xcargo.root import Root
+from xcargo.settings import Settings
+from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.open import StorePool
+
+__all__ = ["Pipeline"]
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_JSON_GROWTH = 3
+"""A payload is at most this many times as long as the same value's compact JSON (0.0 takes 9 bytes against 3)."""
+
+
+class Pipeline:
+    """Push, pull and purge of values, by settings.
+
+    Raises an :class:`~xcargo.errors.XCargoError` that names the XCom or the object. ``describe`` may change a preview
+    before it is written (Airflow masks its secrets there).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codecs: Registry,
+        access_of: Callable[[Root], Access],
+        *,
+        describe: Callable[[str], str] = str,
+    ) -> None:
+        self.settings = settings
+        self._codecs = codecs
+        self._stores = StorePool(access_of)
+        self._describe = describe
+        self._compression = canonical(settings.compression)
+        require(self._compression)
+        self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.max_concurrency)
+        self._purge_limits = Limits(settings.purge_timeout_seconds, settings.part_bytes, 1)
+
+    def push(self, value: Any, coordinate: Coordinate, *, inline_only: bool = False) -> Json:
+        """The row for a value, after its object, if it needs one, is stored.
+
+        A value whose size is above ``threshold_bytes`` is offloaded: one request. Size is the length of its compact
+        JSON if the row can hold it as it is (:func:`~xcargo.envelope.is_plain`), of its payload otherwise.
+        ``inline_only`` keeps it in the row whatever its size.
+        """
+        try:
+            encoded = self._codecs.encode(value)
+            row = self._inline(value, encoded, -1 if inline_only else self.settings.threshold_bytes)
+            return self._offload(value, encoded, coordinate) if row is _TOO_LARGE else row
+        except XCargoError as error:
+            error.at(coordinate)
+            raise
+
+    def pull(self, row: Any) -> Any:
+        """The value of a row that is an envelope. One request if it refers to an object."""
+        envelope = Envelope.from_row(row)
+        try:
+            return self._codecs.decode(envelope.codec, self._payload(envelope), envelope.params)
+        except XCargoError as error:
+            if envelope.uri:
+                error.at(envelope.uri)
+            raise
+
+    def pull_many(self, rows: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:
+        """``load(row)`` for each row, in order; ``max_concurrency`` at a time if several are envelopes."""
+        if sum(map(is_envelope, rows)) < 2:
+            return [load(row) for row in rows]
+        with ThreadPoolExecutor(min(self.settings.max_concurrency, len(rows))) as pool:
+            return list(pool.map(load, rows))
+
+    def pull_legacy(self, text: str, load_json: Callable[[str], Any]) -> Any:
+        """The value behind a string that another backend left, or the string itself if it is no reference."""
+        reference = resolve(text, self.settings.legacy_roots)
+        if reference is None:
+            return text
+        where = reference.root.uri(reference.key)
+        data = self._with_store(reference.root, self._limits, lambda store: store.get(reference.key))
+        try:
+            return load_json(expand(reference.compression, data).decode("utf-8"))
+        except XCargoError as error:
+            error.at(where)
+            raise
+        except ValueError as error:
+            raise DecodeError(f"The old object is not JSON: {error}", where=where) from error
+
+    def purge(self, row: Any) -> bool:
+        """Delete the object of a row, if the row is one of our envelopes; one that is gone counts as deleted.
+
+        Never raises, never takes longer than ``purge_timeout_seconds``: a purge that fails leaves an orphan and a line
+        in the log. Returns whether an object was deleted. One request.
+        """
+        try:
+            if not is_envelope(row):
+                return False
+            envelope = Envelope.from_row(row)
+            if envelope.uri is None:
+                return False
+            root, key = self._place(envelope.uri)
+            store = self._stores.store(root, self._purge_limits)
+        except Exception as error:
+            log.warning("xcargo left the object of a cleared XCom in place: %s", error)
+            return False
+        failures: list[BaseException] = []
+
+        def delete() -> None:
+            try:
+                store.delete([key])
+            except BaseException as error:
+                failures.append(error)
+
+        # A thread of its own, since nothing else bounds what a name server or a file system may take.
+        thread = threading.Thread(target=delete, name="xcargo-purge", daemon=True)
+        thread.start()
+        thread.join(self.settings.purge_timeout_seconds)
+        if thread.is_alive():
+            log.warning("xcargo gave up deleting %s after %s s", envelope.uri, self.settings.purge_timeout_seconds)
+            return False
+        if failures:
+            log.warning("xcargo left an object in place: %s", failures[0])
+        return not failures
+
+    def _inline(self, value: Any, encoded: Encoded, threshold: int) -> Any:
+        """The row that holds the value itself, or ``_TOO_LARGE``."""
+        size = encoded.size_bytes
+        unbounded = threshold < 0
+        if not unbounded and (threshold == 0 or size > _JSON_GROWTH * threshold):
+            return _TOO_LARGE
+        if is_plain(value):
+            if unbounded or _json_bytes(value) <= threshold:
+                return value
+            return _TOO_LARGE
+        if not unbounded and size > threshold:
+            return _TOO_LARGE
+        compression, stored = self._compressed(encoded)
+        data = base64.b64encode(b"".join(stored)).decode()
+        return self._envelope(value, encoded, compression, sum(map(len, stored)), data=data).to_row()
+
+    def _offload(self, value: Any, encoded: Encoded, coordinate: Coordinate) -> Json:
+        root = self.settings.root
+        if root is None:
+            raise ConfigurationError(
+                f"A value of {encoded.size_bytes} bytes belongs into object storage, but {self.settings.no_root_reason}",
+                hint="Set AIRFLOW__XCARGO__PATH (or path in section [xcargo]) on every component, for example to "
+                "s3://my_aws_conn@my-bucket/xcom.",
+            )
+        started = time.perf_counter()
+        compression, stored = self._compressed(encoded)
+        key = coordinate.object_key(suffix=encoded.suffix + SUFFIXES[compression])
+        if len(root.prefix) + 1 + len(key) > MAX_OBJECT_KEY_BYTES:
+            raise ConfigurationError(
+                f"The object key would be longer than {MAX_OBJECT_KEY_BYTES} bytes", hint="Shorten [xcargo] path."
+            )
+        digest = blake3()
+        for part in stored:
+            digest.update(part)
+        stored_bytes = sum(map(len, stored))
+        self._with_store(root, self._limits, lambda store: store.put(key, stored))
+        envelope = self._envelope(
+            value,
+            encoded,
+            compression,
+            stored_bytes,
+            uri=root.uri(key),
+            checksum=f"blake3:{digest.hexdigest()}",
+        )
+        log.info(
+            "xcargo stored XCom %r (%s, %d bytes) as %d bytes in %s, %.3f s",
+            coordinate.key,
+            envelope.type,
+            envelope.size_bytes,
+            stored_bytes,
+            envelope.uri,
+            time.perf_counter() - started,
+        )
+        return envelope.to_row()
+
+    def _compressed(self, encoded: Encoded) -> tuple[str, Sequence[Buffer]]:
+        """Name of the compression that was worth it, and the parts to store."""
+        if self._compression == "none":
+            return "none", encoded.parts
+        payload = contiguous(encoded)
+        if pays_off(self._compression, payload):
+            squeezed = compress(self._compression, payload)
+            if len(squeezed) < len(payload):
+                return self._compression, (squeezed,)
+        return "none", (payload,)
+
+    def _envelope(self, value: Any, encoded: Encoded, compression: str, stored_bytes: int, **place: str) -> Envelope:
+        shown = preview(value, self.settings.preview_chars)
+        return Envelope(
+            type=type_name(value),
+            codec=encoded.codec,
+            size_bytes=encoded.size_bytes,
+            stored_bytes=stored_bytes,
+            compression=compression,
+            params=encoded.params,
+            preview=None if shown is None else self._describe(shown),
+            created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            **place,
+        )
+
+    def _payload(self, envelope: Envelope) -> Buffer:
+        if envelope.uri is None:
+            try:
+                stored: Buffer = base64.b64decode(envelope.data or "", validate=True)
+            except binascii.Error as error:
+                raise DecodeError(f"The row's data is not base64: {error}") from error
+        else:
+            root, key = self._place(envelope.uri)
+            size = envelope.stored_bytes
+            stored = self._with_store(root, self._limits, lambda store: store.get(key, size_bytes=size))
+            _verify(stored, envelope)
+        return decompress(envelope.compression, stored, envelope.size_bytes)
+
+    def _place(self, uri: str) -> tuple[Root, str]:
+        """Root and object key of a URI; it is followed only below a configured root."""
+        root = self.settings.root_of(uri)
+        if root is None:
+            configured = ", ".join(map(str, self.settings.roots)) or "none"
+            raise EnvelopeError(
+                "The row refers to a place below none of the configured roots",
+                where=uri[:300],
+                hint=f"Configured: {configured}. If [xcargo] path was changed, add the former one to read_paths.",
+            )
+        return root, root.object_key(uri)
+
+    def _with_store(self, root: Root, limits: Limits, work: Callable[[Store], _T]) -> _T:
+        try:
+            return work(self._stores.store(root, limits))
+        except AccessDeniedError:
+            # Credentials may have been rotated since this process looked them up.
+            self._stores.forget(root)
+            return work(self._stores.store(root, limits))
+
+
+_TOO_LARGE = object()
+
+
+def _json_bytes(value: Json) -> int:
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def _verify(stored: Buffer, envelope: Envelope) -> None:
+    """Raise IntegrityError unless the bytes are those that were put."""
+    if len(stored) != envelope.stored_bytes:
+        raise IntegrityError(
+            f"The object has {len(stored)} bytes, {envelope.stored_bytes} were stored",
+            hint="It was cut short or replaced; run the task that pushed it again.",
+        )
+    algorithm, _, expected = (envelope.checksum or "").partition(":")
+    if algorithm != "blake3":
+        raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")
+    if blake3(stored).hexdigest() != expected:
+        raise IntegrityError(
+            "The object's bytes are not those that were stored (checksum mismatch)",
+            hint="It was altered or damaged; run the task that pushed it again.",
+        )

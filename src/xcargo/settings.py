@@ -1,0 +1,83 @@
+"""Settings: what the pipeline needs to know, checked, with units in the names. No I/O, no Airflow."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from xcargo.errors import ConfigurationError
+from xcargo.root import Root
+
+__all__ = ["DEFAULT_THRESHOLD_BYTES", "LegacyRoot", "Settings"]
+
+DEFAULT_THRESHOLD_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class LegacyRoot:
+    """A root of references that another backend wrote: ``prefix`` is what such a reference starts with."""
+
+    prefix: str
+    root: Root
+
+    @classmethod
+    def parse(cls, text: str) -> LegacyRoot:
+        """``xcom_s3=s3://conn@bucket`` (a hand-written backend's prefix) or ``s3://conn@bucket/xcom`` (Common IO)."""
+        name, equals, url = text.partition("=")
+        if not equals:
+            return cls(text.strip().rstrip("/") + "/", Root.parse(text))
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+._-]*(://)?", name.strip()):
+            raise ConfigurationError(
+                f"{name.strip()!r} in [xcargo] legacy_references is not a reference prefix",
+                hint="Write prefix=root, for example xcom_s3=s3://my_aws_conn@my-bucket.",
+            )
+        return cls(name.strip().removesuffix("://") + "://", Root.parse(url))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that steers a push or pull.
+
+    ``threshold_bytes``: a value **larger** than this goes to object storage, an equal or smaller one stays in the row;
+    0 offloads every value, -1 none. ``root`` is None only when nothing may be offloaded for want of a path;
+    ``no_root_reason`` then says why, and the first push that would offload raises it.
+    """
+
+    root: Root | None
+    threshold_bytes: int = DEFAULT_THRESHOLD_BYTES
+    compression: str = "zstd"
+    read_roots: tuple[Root, ...] = ()
+    """Further roots whose objects may be read and purged: where ``path`` pointed before."""
+    legacy_roots: tuple[LegacyRoot, ...] = ()
+    preview_chars: int = 160
+    timeout_seconds: float = 60.0
+    """How long a request may take, and how long failed ones are retried."""
+    purge_timeout_seconds: float = 10.0
+    part_bytes: int = 8 * 1024 * 1024
+    """Size of a part, above four of which a transfer is split and runs in parallel."""
+    max_concurrency: int = 16
+    """Requests under way at once, for the parts of one value or for many values."""
+    no_root_reason: str = field(default="no path is set", repr=False)
+
+    def __post_init__(self) -> None:
+        _at_least("threshold_bytes", self.threshold_bytes, -1)
+        _at_least("preview_chars", self.preview_chars, 0)
+        _at_least("max_concurrency", self.max_concurrency, 1)
+        _at_least("part_bytes", self.part_bytes, 5 * 1024 * 1024)  # S3 takes no smaller part
+        _at_least("timeout_seconds", self.timeout_seconds, 1)
+        _at_least("purge_timeout_seconds", self.purge_timeout_seconds, 1)
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """All roots whose objects may be read, the one written to first."""
+        return ((self.root,) if self.root else ()) + self.read_roots
+
+    def root_of(self, uri: str) -> Root | None:
+        """The root that holds ``uri`` (the longest, where roots are nested), or None."""
+        holding = [root for root in self.roots if root.contains(uri)]
+        return max(holding, key=lambda root: len(root.prefix), default=None)
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ConfigurationError(f"[xcargo] {name} is {value}", hint=f"It must be {least} or more.")

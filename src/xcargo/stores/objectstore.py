@@ -1,0 +1,271 @@
+"""Amazon S3, Google Cloud Storage and Azure Blob Storage (and what speaks their protocols), through obstore.
+
+obstore's runtime lives in threads. A child that is forked after its parent made a request would wait for them for ever,
+so there every request goes through a fresh helper process instead (``relay.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from xcargo.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    RootNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+    XCargoError,
+)
+from xcargo.root import Root
+from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode, Store, join, total_bytes
+
+__all__ = ["ObjectStore"]
+
+_WHOLE_PARTS = 4
+"""A transfer of more than this many parts is split."""
+
+_runtime_pid: int | None = None
+
+
+class ObjectStore:
+    """Store on S3, GCS or Azure. Opening it makes no request."""
+
+    def __init__(self, root: Root, access: Access, limits: Limits) -> None:
+        self._root = root
+        self._access = access
+        self._limits = limits
+        self._client: Any = None
+        self._relay: tuple[int, Store] | None = None
+
+    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
+        relay = self._relay_if_forked()
+        if relay:
+            relay.put(key, parts, mode=mode)
+            return
+        size = total_bytes(parts)
+        part = max(self._limits.part_bytes, size // 9_000 + 1)  # S3 takes 10,000 parts at most
+        split = size > _WHOLE_PARTS * part and mode == "overwrite"
+        data: Any = iter(parts) if split and len(parts) > 1 else join(parts)
+        with _Translated(self._root, key):
+            import obstore
+
+            obstore.put(
+                self._open(),
+                key,
+                data,
+                mode=mode,
+                use_multipart=split,
+                chunk_size=part,
+                max_concurrency=self._limits.max_concurrency,
+            )
+
+    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
+        relay = self._relay_if_forked()
+        if relay:
+            return relay.get(key, size_bytes=size_bytes)
+        with _Translated(self._root, key):
+            import obstore
+
+            if size_bytes is not None and size_bytes > _WHOLE_PARTS * self._limits.part_bytes:
+                return self._get_ranges(key, size_bytes)
+            return memoryview(obstore.get(self._open(), key).bytes())
+
+    def head(self, key: str) -> ObjectInfo:
+        relay = self._relay_if_forked()
+        if relay:
+            return relay.head(key)
+        with _Translated(self._root, key):
+            import obstore
+
+            return _info(obstore.head(self._open(), key))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        relay = self._relay_if_forked()
+        if relay:
+            relay.delete(keys)
+            return
+        import obstore
+
+        for key in keys:
+            try:
+                with _Translated(self._root, key):
+                    obstore.delete(self._open(), key)
+            except ObjectNotFoundError:
+                pass
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        relay = self._relay_if_forked()
+        if relay:
+            yield from relay.list(prefix)
+            return
+        with _Translated(self._root, prefix):
+            import obstore
+
+            for page in obstore.list(self._open(), prefix=prefix or None, chunk_size=1000):
+                yield from map(_info, page)
+
+    def _get_ranges(self, key: str, size_bytes: int) -> Buffer:
+        """Parallel ranged reads into one buffer. A store that answers short fails the integrity check, not this."""
+        import obstore
+
+        client, part = self._open(), self._limits.part_bytes
+        whole = bytearray(size_bytes)
+
+        def read(start: int) -> None:
+            end = min(start + part, size_bytes)
+            chunk = memoryview(obstore.get_range(client, key, start=start, end=end))
+            whole[start : start + len(chunk)] = chunk
+            if len(chunk) != end - start:
+                raise StoreError("The object is shorter than its envelope says")
+
+        with ThreadPoolExecutor(self._limits.max_concurrency) as pool:
+            for _ in pool.map(read, range(0, size_bytes, part)):
+                pass
+        return whole
+
+    def _open(self) -> Any:
+        global _runtime_pid
+        if self._client is None:
+            self._client = _build(self._root, self._access, self._limits)
+        _runtime_pid = os.getpid()
+        return self._client
+
+    def _relay_if_forked(self) -> Store | None:
+        if _runtime_pid in (None, os.getpid()):
+            return None
+        if self._relay is None or self._relay[0] != os.getpid():
+            from xcargo.stores.relay import RelayStore
+
+            self._relay = (os.getpid(), RelayStore(self._root, self._access, self._limits))
+        return self._relay[1]
+
+
+def _build(root: Root, access: Access, limits: Limits) -> Any:
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    config: dict[str, Any] = dict(access.config)
+    endpoint = str(config.get("endpoint") or config.get("base_url") or "")
+    client = {
+        "timeout": f"{limits.timeout_seconds}s",
+        "connect_timeout": f"{min(10.0, limits.timeout_seconds)}s",
+        "user_agent": "xcargo",
+        **({"allow_http": True} if endpoint.startswith("http://") else {}),
+        **access.client,
+    }
+    options: dict[str, Any] = {
+        "prefix": root.prefix or None,
+        "config": config,
+        "client_options": client,
+        "retry_config": {
+            "max_retries": 10,
+            "retry_timeout": timedelta(seconds=limits.timeout_seconds),
+            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+        },
+        "credential_provider": access.credentials,
+    }
+    try:
+        if root.scheme == "s3":
+            # A single DELETE works everywhere; DeleteObjects is missing on some S3-compatible servers.
+            config.setdefault("disable_bulk_delete", True)
+            # Over TLS the channel protects the body; hashing it for the signature would halve the speed.
+            config.setdefault("unsigned_payload", not endpoint.startswith("http://"))
+            return S3Store(root.bucket, **options)
+        if root.scheme == "gs":
+            return GCSStore(root.bucket, **options)
+        if root.account:
+            config.setdefault("account_name", root.account)
+        return AzureStore(root.bucket, **options)
+    except Exception as error:
+        if isinstance(error, XCargoError):
+            raise
+        raise ConfigurationError(
+            f"The connection does not give what a client needs: {_first_line(error)}",
+            where=root,
+            hint="Check the fields of the Airflow connection named in the path.",
+        ) from None
+
+
+def _info(meta: Mapping[str, Any]) -> ObjectInfo:
+    return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta.get("e_tag"))
+
+
+_ROOT_MISSING = re.compile(
+    r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist", re.IGNORECASE
+)
+_DENIED = re.compile(
+    r"ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed"
+    r"|AuthorizationFailure|RequestTimeTooSkewed|\b40[13] (Unauthorized|Forbidden)",
+)
+_REFUSED = re.compile(r"\b4(0[0-79]|1\d|2[0-8]|3\d) [A-Z]")
+
+
+class _Translated:
+    """Turns obstore's errors into ours, naming the object."""
+
+    def __init__(self, root: Root, key: str) -> None:
+        self._root = root
+        self._key = key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        where = self._root.uri(self._key)
+        if isinstance(error, XCargoError):
+            error.at(where)
+            return
+        raise _translate(error, self._root, where) from error
+
+
+def _translate(error: Exception, root: Root, where: str) -> StoreError | ConfigurationError:
+    from obstore import exceptions
+
+    text = _first_line(error)
+    details = str(error)
+    who = f"connection {root.connection_id!r}" if root.connection_id else "the default credentials"
+    if isinstance(error, (FileNotFoundError, exceptions.NotFoundError)):
+        if _ROOT_MISSING.search(details):
+            return RootNotFoundError(
+                f"There is no bucket or container {root.bucket!r}",
+                where=where,
+                hint="Create it, or correct [xcargo] path; it is never created automatically.",
+            )
+        return ObjectNotFoundError(
+            "The object of this XCom is not there",
+            where=where,
+            hint="It was deleted behind Airflow's back (a lifecycle rule?); run the task that pushed it again.",
+        )
+    if isinstance(error, (FileExistsError, exceptions.AlreadyExistsError, exceptions.PreconditionError)):
+        return ObjectExistsError("There is already an object under this key", where=where)
+    denied = isinstance(error, (PermissionError, exceptions.PermissionDeniedError, exceptions.UnauthenticatedError))
+    if denied or _DENIED.search(details):
+        return AccessDeniedError(
+            f"The store refused {who}: {text}",
+            where=where,
+            hint="Check that the credentials are right and not expired, that they may read, write and delete below "
+            "this path, and that this machine's clock is right.",
+        )
+    if isinstance(error, exceptions.UnknownConfigurationKeyError):
+        return ConfigurationError(text, where=where, hint="Check the connection's extra fields.")
+    if _REFUSED.search(details):
+        return StoreError(f"The store refused the request: {text}", where=where)
+    return StoreUnavailableError(
+        f"The store did not do its work in time: {text}",
+        where=where,
+        hint="It was retried. Check that this machine reaches the endpoint, then let Airflow retry the task.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """obstore's message without its debug dump, and without the query of a URL (it may hold a signature)."""
+    text = str(error).split("\n\nDebug source", 1)[0].replace("\n", " ")
+    return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?…", text)[:500]

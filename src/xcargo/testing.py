@@ -1,0 +1,242 @@
+"""Test kit for stores and codecs, ours and third parties'. Needs pytest.
+
+A store's suite subclasses :class:`StoreTests`, a codec's :class:`CodecTests`. :class:`CountingStore`,
+:class:`LatencyStore` and :class:`FaultyStore` wrap a real store.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from xcargo.codecs.base import Codec, contiguous
+from xcargo.errors import DecodeError, ObjectExistsError, ObjectNotFoundError
+from xcargo.stores.base import Buffer, ObjectInfo, PutMode, Store
+
+__all__ = ["CodecTests", "CountingStore", "FaultyStore", "LatencyStore", "StoreTests"]
+
+
+class _Wrapper:
+    """A store that passes everything on."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def _before(self, verb: str, key: str) -> None:
+        """Called before each verb reaches the store."""
+
+    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
+        self._before("put", key)
+        self.store.put(key, parts, mode=mode)
+
+    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
+        self._before("get", key)
+        return self.store.get(key, size_bytes=size_bytes)
+
+    def head(self, key: str) -> ObjectInfo:
+        self._before("head", key)
+        return self.store.head(key)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._before("delete", key)
+            self.store.delete([key])
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self._before("list", prefix)
+        return self.store.list(prefix)
+
+
+class CountingStore(_Wrapper):
+    """Counts calls by verb in ``calls``."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.calls: Counter[str] = Counter()
+
+    def _before(self, verb: str, key: str) -> None:
+        self.calls[verb] += 1
+
+
+class LatencyStore(_Wrapper):
+    """Sleeps ``seconds`` before each call."""
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        super().__init__(store)
+        self.seconds = seconds
+
+    def _before(self, verb: str, key: str) -> None:
+        time.sleep(self.seconds)
+
+
+class FaultyStore(_Wrapper):
+    """Raises what ``fail`` returns for a verb and key; ``None`` lets the call through."""
+
+    def __init__(self, store: Store, fail: Callable[[str, str], Exception | None]) -> None:
+        super().__init__(store)
+        self.fail = fail
+
+    def _before(self, verb: str, key: str) -> None:
+        error = self.fail(verb, key)
+        if error is not None:
+            raise error
+
+
+class StoreTests:
+    """What every store must do. Subclasses give the fixtures ``store`` (empty) and ``behind``.
+
+    ``behind`` reaches the same objects without the store under test: an object with ``get(key)``, ``put(key, data)`` and
+    ``keys()``. So a put is never proved by the store's own get.
+    """
+
+    KEY = "dag/run%3A1/task/key~0011.bin"
+
+    @pytest.fixture
+    def store(self) -> Store:
+        pytest.fail("the suite of a store defines the fixture 'store'")
+
+    @pytest.fixture
+    def behind(self) -> Any:
+        pytest.fail("the suite of a store defines the fixture 'behind'")
+
+    def test_put_stores_exactly_the_parts_in_order(self, store: Store, behind: Any) -> None:
+        """The object's bytes are the parts, one after another."""
+        store.put(self.KEY, [b"one", bytearray(b"two"), memoryview(b"three")])
+        assert behind.get(self.KEY) == b"onetwothree"
+
+    def test_get_returns_exactly_what_lies_there(self, store: Store, behind: Any) -> None:
+        """A get gives the bytes that someone else put."""
+        data = bytes(range(256)) * 33
+        behind.put(self.KEY, data)
+        assert bytes(store.get(self.KEY)) == data
+        assert bytes(store.get(self.KEY, size_bytes=len(data))) == data
+
+    def test_an_empty_object_is_an_object(self, store: Store, behind: Any) -> None:
+        """No parts, and empty parts, make an empty object."""
+        store.put(self.KEY, [])
+        assert behind.get(self.KEY) == b""
+        assert bytes(store.get(self.KEY)) == b""
+
+    def test_put_replaces_the_whole_object(self, store: Store, behind: Any) -> None:
+        """Nothing of a longer former object is left."""
+        store.put(self.KEY, [b"a long first version"])
+        store.put(self.KEY, [b"short"])
+        assert behind.get(self.KEY) == b"short"
+
+    def test_create_refuses_a_taken_key_and_keeps_its_object(self, store: Store, behind: Any) -> None:
+        """mode='create' raises ObjectExistsError and changes nothing."""
+        store.put(self.KEY, [b"first"], mode="create")
+        with pytest.raises(ObjectExistsError):
+            store.put(self.KEY, [b"second"], mode="create")
+        assert behind.get(self.KEY) == b"first"
+
+    def test_a_missing_object_is_told_as_such_with_its_uri(self, store: Store) -> None:
+        """get and head of a missing object raise ObjectNotFoundError naming it."""
+        for call in (store.get, store.head):
+            with pytest.raises(ObjectNotFoundError) as caught:
+                call("dag/run/task/absent~00")
+            assert "dag/run/task/absent~00" in str(caught.value)
+
+    def test_deleting_takes_what_is_there_and_forgives_what_is_not(self, store: Store, behind: Any) -> None:
+        """delete is idempotent, and takes nothing that was not named."""
+        behind.put(self.KEY, b"x")
+        behind.put(self.KEY + "2", b"y")
+        store.delete([self.KEY, "dag/run/task/absent~00"])
+        store.delete([self.KEY])
+        assert list(behind.keys()) == [self.KEY + "2"]
+
+    def test_head_tells_size_and_a_recent_time_in_utc(self, store: Store) -> None:
+        """head gives size and modification time."""
+        store.put(self.KEY, [b"12345"])
+        info = store.head(self.KEY)
+        assert (info.key, info.size_bytes) == (self.KEY, 5)
+        assert info.last_modified is not None
+        assert abs(datetime.now(timezone.utc) - info.last_modified) < timedelta(minutes=5)
+
+    def test_list_gives_every_object_below_a_folder_and_no_other(self, store: Store, behind: Any) -> None:
+        """list walks whole segments: 'a' does not list 'ab/...'."""
+        keys = {"a/b/1~0", "a/b/2~0", "a/c~0", "ab/c~0"}
+        for key in keys:
+            behind.put(key, b"xyz")
+        assert {info.key for info in store.list("a")} == {"a/b/1~0", "a/b/2~0", "a/c~0"}
+        assert {info.key for info in store.list()} == keys
+        assert {info.size_bytes for info in store.list()} == {3}
+        assert list(store.list("absent")) == []
+
+    @pytest.mark.parametrize("key", ["d/%2E%2E/t/k~0", "d/r%20%23%3F%25/t/k~0", "d/%E6%97%A5/t/k@a~0", "d/" + "x" * 200])
+    def test_quoted_keys_are_kept_to_the_letter(self, store: Store, behind: Any, key: str) -> None:
+        """A quoted key is neither unquoted nor quoted again on its way."""
+        store.put(key, [b"x"])
+        assert list(behind.keys()) == [key]
+        assert bytes(store.get(key)) == b"x"
+
+    def test_a_large_object_survives_in_parallel_parts(self, store: Store, behind: Any) -> None:
+        """More than four parts of the store's part size, from several buffers, arrive in order."""
+        block = bytes(range(251)) * 1000
+        parts = [block * 40, memoryview(block * 30), block * 70]
+        store.put(self.KEY, parts)
+        whole = b"".join(parts)
+        assert behind.get(self.KEY) == whole
+        assert bytes(store.get(self.KEY, size_bytes=len(whole))) == whole
+
+    def test_many_threads_share_a_store(self, store: Store, behind: Any) -> None:
+        """Concurrent puts and gets of different keys do not mix."""
+
+        def work(n: int) -> bool:
+            data = str(n).encode() * 100
+            store.put(f"t/{n}~0", [data])
+            return bytes(store.get(f"t/{n}~0")) == data
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(work, range(40)))
+
+
+class CodecTests:
+    """What every codec must do. Subclasses give ``codec`` and ``VALUES``, and may override ``equal``."""
+
+    VALUES: Sequence[Any] = ()
+    HOSTILE: Sequence[bytes] = (b"", b"\x00", b"\xff" * 64, b"{}", b"PK\x03\x04")
+
+    @pytest.fixture
+    def codec(self) -> Codec:
+        pytest.fail("the suite of a codec defines the fixture 'codec'")
+
+    def equal(self, left: Any, right: Any) -> bool:
+        """Equality of two values, in type too."""
+        return type(left) is type(right) and bool(left == right)
+
+    def test_every_value_comes_back_equal_and_of_the_same_type(self, codec: Codec) -> None:
+        """decode undoes encode; params survive JSON on the way."""
+        assert self.VALUES
+        for value in self.VALUES:
+            assert codec.accepts(value)
+            encoded = codec.encode(value)
+            assert encoded.codec == codec.id
+            payload = bytes(contiguous(encoded))
+            assert encoded.size_bytes == len(payload)
+            back = codec.decode(payload, json.loads(json.dumps(dict(encoded.params))))
+            assert self.equal(back, value), f"{type(value).__name__} came back as {type(back).__name__}"
+
+    def test_encoding_leaves_the_value_alone(self, codec: Codec) -> None:
+        """encode does not change what it is given."""
+        for value in self.VALUES:
+            before = copy.deepcopy(value)
+            codec.encode(value)
+            assert self.equal(value, before)
+
+    def test_foreign_bytes_are_refused_or_give_a_value_but_nothing_worse(self, codec: Codec) -> None:
+        """Garbage raises DecodeError or decodes; no other error, no crash."""
+        for payload in self.HOSTILE:
+            for params in ({}, {"type": "nonsense"}, dict(codec.encode(self.VALUES[0]).params)):
+                try:
+                    codec.decode(payload, params)
+                except DecodeError:
+                    continue

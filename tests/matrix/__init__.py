@@ -1,0 +1,1 @@
+"""Runs the contract tests on every Airflow release that xcargo supports: ``python -m tests.matrix --help``."""

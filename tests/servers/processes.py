@@ -1,0 +1,132 @@
+"""Child processes, ports and scratch directories of the servers."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from . import keeper
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_POLL_SECONDS = 0.03
+_recent_ports: collections.deque[int] = collections.deque(maxlen=1000)
+
+
+class StartError(RuntimeError):
+    """A server did not start. `may_retry` is False when another try cannot end otherwise."""
+
+    def __init__(self, message: str, *, may_retry: bool = True) -> None:
+        super().__init__(message)
+        self.may_retry = may_retry
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct loopback ports that nobody listens on now and this process has not just had.
+
+    Taken from below the range out of which kernels choose ports of outgoing connections
+    (32768 on Linux, 49152 on macOS), so that a client cannot take one before the server binds it.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_768)
+        if port in _recent_ports:
+            continue
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+            _recent_ports.append(port)
+    return ports
+
+
+def scratch_directory(name: str) -> Path:
+    """A new directory, in memory where the machine offers that."""
+    memory = Path("/dev/shm")
+    parent = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix=f"xcargo-{name}-", dir=parent))
+
+
+def find_program(name: str, package: str) -> str:
+    """Path of a program that a wheel brought. Raises StartError naming the wheel."""
+    found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+    if found is None:
+        raise StartError(f"{name} is not installed: pip install {package}", may_retry=False)
+    return found
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    is_ready: Callable[[], bool],
+    remove: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> Iterator[None]:
+    """Run a server while the block lasts; entered once `is_ready()` is true.
+
+    `is_ready` may raise OSError for "not yet". Afterwards the process group is gone, waited for,
+    and the `remove` paths are deleted; that also holds when this process is killed. Raises
+    StartError with the end of the server's output when it exits or is not ready in 60 s.
+    """
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper.__file__, *remove, "--", *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+        owner = os.getpid()
+        try:
+            _wait_until_ready(process, is_ready, output)
+            yield
+        finally:
+            # A forked child that unwinds this frame must not stop its parent's server.
+            if os.getpid() == owner:
+                _stop(process)
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], is_ready: Callable[[], bool], output: IO[bytes]
+) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise StartError(f"server exited with {process.returncode}:\n{_tail(output)}")
+        with contextlib.suppress(OSError):
+            if is_ready():
+                return
+        time.sleep(_POLL_SECONDS)
+    raise StartError(f"server not ready after {_START_SECONDS:.0f} s:\n{_tail(output)}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        # A byte, because closing is not enough while a forked child holds the pipe too.
+        process.stdin.write(b"q")
+        process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    process.wait(_STOP_SECONDS)
+
+
+def _tail(output: IO[bytes], limit_bytes: int = 2000) -> str:
+    # pread leaves the offset alone, which the server's own descriptor shares.
+    size = os.fstat(output.fileno()).st_size
+    start = max(0, size - limit_bytes)
+    return os.pread(output.fileno(), limit_bytes, start).decode(errors="replace")

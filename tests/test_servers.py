@@ -1,0 +1,427 @@
+"""The test servers are what they claim to be: proved with obstore, as the product uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from tests.servers import Fault, FaultProxy, Kind, Server, start
+from tests.servers.faults import FaultKind
+from tests.servers.wire import call
+
+Store = S3Store | GCSStore | AzureStore
+KINDS = [
+    pytest.param("s3", marks=pytest.mark.servers),
+    pytest.param("gcs"),
+    pytest.param("azure", marks=pytest.mark.servers),
+]
+SIGNED_KINDS = [pytest.param(kind, marks=pytest.mark.servers) for kind in ("s3", "azure")]
+BIG = bytes(range(256)) * 24 * 1024  # 6 MiB: more than one part of 5 MiB
+
+
+def open_store(server: Server, *, secret: str | None = None, retries: int = 0) -> Store:
+    """A client with the server's connection; `secret` replaces the right one."""
+    connection = server.connection
+    options: Any = {
+        "client_options": {"allow_http": True, "timeout": timedelta(seconds=10)},
+        "retry_config": {
+            "max_retries": retries,
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=10),
+                "max_backoff": timedelta(milliseconds=50),
+                "base": 2,
+            },
+            "retry_timeout": timedelta(seconds=10),
+        },
+    }
+    if server.kind == "s3":
+        return S3Store(
+            server.bucket,
+            endpoint=connection["extra"]["endpoint_url"],
+            region=connection["extra"]["region_name"],
+            access_key_id=connection["login"],
+            secret_access_key=secret or connection["password"],
+            **options,
+        )
+    if server.kind == "gcs":
+        key = json.dumps(connection["extra"]["keyfile_dict"])
+        return GCSStore(server.bucket, service_account_key=key, **options)
+    return AzureStore(
+        server.bucket,
+        endpoint=connection["host"],
+        account_name=connection["login"],
+        account_key=secret or connection["password"],
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[dict[Kind, Server]]:
+    """Each kind of server, started by the first test that asks for it."""
+    with contextlib.ExitStack() as stack:
+
+        class Starting(dict[Kind, Server]):
+            def __missing__(self, kind: Kind) -> Server:
+                self[kind] = stack.enter_context(start(kind, count=True))
+                return self[kind]
+
+        yield Starting()
+
+
+@pytest.fixture
+def server(started: dict[Kind, Server], request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The server of the kind that the test names, or fake-gcs-server; with an empty bucket."""
+    server = started[getattr(request, "param", "gcs")]
+    server.reset_requests()
+    yield server
+    for key in server.list_keys():
+        server.raw_delete(key)
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[FaultProxy]:
+    """A fault proxy in front of the server."""
+    with FaultProxy(server.endpoint) as proxy:
+        yield proxy
+
+
+def every(kinds: list[Any]) -> pytest.MarkDecorator:
+    """Run a test with each of these servers."""
+    return pytest.mark.parametrize("server", kinds, indirect=True)
+
+
+@every(KINDS)
+def test_small_object_goes_round(server: Server) -> None:
+    """put, get, ranged get, head and delete do what they say, for a key that needs quoting."""
+    store, key = open_store(server), "demo/a b+ü=%41/x.json"
+    written = store.put(key, b"0123456789")
+    assert bytes(store.get(key).bytes()) == b"0123456789"
+    assert bytes(store.get_range(key, start=3, length=4)) == b"3456"
+    head = store.head(key)
+    assert (head["path"], head["size"], head["e_tag"]) == (key, 10, written["e_tag"])
+    store.delete(key)
+    with pytest.raises(FileNotFoundError):
+        store.get(key)
+    with pytest.raises(FileNotFoundError):
+        store.head(key)
+
+
+@every(KINDS)
+def test_list_and_bulk_delete(server: Server) -> None:
+    """list keeps to its prefix, list_with_delimiter finds folders, one delete takes several."""
+    store = open_store(server)
+    # Not below demo/: SeaweedFS goes on listing a folder for a while after its last key is gone.
+    keys = ["level/a/1", "level/a/2", "level/b/1", "level/c"]
+    for key in [*keys, "other/1"]:
+        store.put(key, b"x")
+    assert sorted(x["path"] for page in store.list("level") for x in page) == keys
+    level = store.list_with_delimiter("level")
+    assert sorted(level["common_prefixes"]) == ["level/a", "level/b"]
+    assert [x["path"] for x in level["objects"]] == ["level/c"]
+    store.delete(["level/a/1", "level/b/1"])
+    assert server.list_keys() == ["level/a/2", "level/c", "other/1"]
+
+
+@pytest.mark.servers
+@every(KINDS)
+def test_list_goes_over_several_pages(server: Server) -> None:
+    """The client and the raw listing both see more keys than the 1000 of one page."""
+    store = open_store(server)
+    keys = [f"demo/{number:04}" for number in range(1100)]
+    for key in keys:
+        server.raw_put(key, b"")
+    assert sorted(x["path"] for page in store.list("demo") for x in page) == keys
+    assert server.list_keys() == keys
+
+
+@every(KINDS)
+def test_create_mode_refuses_to_overwrite(server: Server) -> None:
+    """put with mode=create writes a new key and raises on one that exists, keeping its bytes."""
+    store = open_store(server)
+    store.put("demo/x", b"first", mode="create")
+    with pytest.raises(AlreadyExistsError):
+        store.put("demo/x", b"second", mode="create")
+    assert server.raw_get("demo/x") == b"first"
+
+
+@every(KINDS)
+def test_multipart_upload(server: Server) -> None:
+    """An object uploaded in parts is whole, and no part of it is seen as an object."""
+    store = open_store(server)
+    store.put("demo/big", BIG, use_multipart=True, chunk_size=5 * 1024 * 1024)
+    assert bytes(store.get("demo/big").bytes()) == BIG
+    assert server.list_keys() == ["demo/big"]
+
+
+@every(KINDS)
+def test_attributes_are_kept(server: Server) -> None:
+    """The content type and metadata given to put come back with get."""
+    store = open_store(server)
+    given = {"Content-Type": "application/json", "run": "r1"}
+    store.put("demo/x", b"{}", attributes=given)
+    assert store.get("demo/x").attributes == given
+
+
+@every(KINDS)
+def test_raw_access_meets_the_same_bucket(server: Server) -> None:
+    """The raw calls see what obstore wrote, and obstore sees what the raw calls did."""
+    store, key = open_store(server), "demo/a b+ü=%41/x"
+    store.put(key, b"one")
+    assert (server.list_keys(), server.raw_get(key)) == ([key], b"one")
+    server.raw_put(key, b"two")
+    assert bytes(store.get(key).bytes()) == b"two"
+    server.raw_delete(key)
+    server.raw_delete(key)
+    with pytest.raises(FileNotFoundError):
+        store.get(key)
+    with pytest.raises(FileNotFoundError):
+        server.raw_get(key)
+
+
+@every(SIGNED_KINDS)
+def test_wrong_secret_is_refused(server: Server) -> None:
+    """A client with another secret can neither write nor read."""
+    server.raw_put("demo/x", b"x")
+    store = open_store(server, secret="d3Jvbmcgd3Jvbmcgd3Jvbmc=")
+    with pytest.raises((PermissionDeniedError, UnauthenticatedError)):
+        store.get("demo/x")
+    with pytest.raises((PermissionDeniedError, UnauthenticatedError)):
+        store.put("demo/y", b"y")
+    assert server.list_keys() == ["demo/x"]
+
+
+@every(KINDS)
+def test_requests_are_counted(server: Server) -> None:
+    """Each request of the client is one line; raw calls are none; a reset empties the log."""
+    store = open_store(server)
+    store.put("demo/x", b"x")
+    store.get("demo/x").bytes()
+    server.raw_get("demo/x")
+    assert [method for method, _ in server.requests()] == ["PUT", "GET"]
+    assert all(unquote(path).partition("?")[0].endswith("/demo/x") for _, path in server.requests())
+    server.reset_requests()
+    assert server.requests() == []
+
+
+@every(KINDS)
+def test_environment_holds_the_connection(server: Server) -> None:
+    """env() is the connection as Airflow reads it, under the id that the root names."""
+    (name,) = server.env()
+    assert name == f"AIRFLOW_CONN_{server.connection_id.upper()}"
+    assert json.loads(server.env()[name]) == server.connection
+    assert f"://{server.connection_id}@{server.bucket}/" in server.root
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_two_instances_are_apart(started: dict[Kind, Server], kind: Kind) -> None:
+    """A second instance runs beside the first and shares nothing; leaving it frees its port."""
+    started[kind].raw_put("first", b"")
+    with start(kind) as second:
+        assert second.list_keys() == []
+        open_store(second).put("second", b"")
+        assert "second" not in started[kind].list_keys()
+        with pytest.raises(RuntimeError, match="count=True"):
+            second.requests()
+    assert not is_listening(second.endpoint)
+    started[kind].raw_delete("first")
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_server_outlives_its_process(end: signal.Signals) -> None:
+    """python -m tests.servers prints a working connection; its server dies with it, even killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.servers", "gcs"],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        word, assignment = shlex.split(process.stdout.readline())
+        name, _, value = assignment.partition("=")
+        endpoint = json.loads(value)["extra"]["keyfile_dict"]["gcs_base_url"]
+        assert (word, name) == ("export", "AIRFLOW_CONN_XCARGO_GCS")
+        assert is_listening(endpoint)
+        children = descendants(process.pid)
+        assert len(children) == 2  # the keeper and the server
+        process.send_signal(end)
+    deadline = time.monotonic() + 10
+    while any(map(is_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [pid for pid in children if is_alive(pid)] == []
+
+
+def test_leaving_by_an_exception_stops_the_server() -> None:
+    """An exception in the block passes through, and the server is gone by then."""
+    with pytest.raises(ZeroDivisionError), start("gcs") as server:
+        raise ZeroDivisionError
+    assert not is_listening(server.endpoint)
+
+
+def test_status_fault(server: Server, proxy: FaultProxy) -> None:
+    """The client meets the status as often as asked, then the server; other methods do not."""
+    proxy.add(Fault("status", method="PUT", status=503, times=2))
+    store = open_store(server.via(proxy.url), retries=3)
+    with pytest.raises(FileNotFoundError):
+        store.get("demo/x")
+    store.put("demo/x", b"x")
+    assert [(seen.method, seen.fault) for seen in proxy.requests] == [
+        ("GET", None),
+        ("PUT", "status"),
+        ("PUT", "status"),
+        ("PUT", None),
+    ]
+    assert [method for method, _ in server.requests()] == ["GET", "PUT"]
+
+
+def test_status_fault_can_ask_for_patience(proxy: FaultProxy) -> None:
+    """A 429 carries Retry-After when the fault has one."""
+    proxy.add(Fault("status", status=429, retry_after=7, match="/demo/x$"))
+    reply = call(proxy.url, "PUT", "/xcom/demo/x", body=b"x")
+    assert (reply.status, reply.headers["retry-after"]) == (429, "7")
+
+
+def test_refuse_fault(server: Server, proxy: FaultProxy) -> None:
+    """Nothing listens while it lasts: until clear(), or for the given seconds."""
+    store = open_store(server.via(proxy.url))
+    store.put("demo/x", b"x")
+    proxy.add(Fault("refuse"))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", urlsplit(proxy.url).port or 0))
+    with pytest.raises(BaseError):
+        store.get("demo/x")
+    proxy.clear()
+    assert bytes(store.get("demo/x").bytes()) == b"x"
+    proxy.add(Fault("refuse", seconds=0.1))
+    assert bytes(open_store(server.via(proxy.url), retries=50).get("demo/x").bytes()) == b"x"
+
+
+def test_reset_before_fault(server: Server, proxy: FaultProxy) -> None:
+    """The client sees its connection reset, and the server has seen nothing."""
+    proxy.add(Fault("reset_before"))
+    with pytest.raises(BaseError):
+        open_store(server.via(proxy.url)).put("demo/x", b"x")
+    assert (server.list_keys(), server.requests()) == ([], [])
+    assert [seen.fault for seen in proxy.requests] == ["reset_before"]
+
+
+def test_reset_after_fault(server: Server, proxy: FaultProxy) -> None:
+    """The client sees its connection reset, although the server has stored the object."""
+    proxy.add(Fault("reset_after"))
+    with pytest.raises(BaseError):
+        open_store(server.via(proxy.url)).put("demo/x", b"x")
+    assert server.raw_get("demo/x") == b"x"
+
+
+@pytest.mark.parametrize("kind", ["reset_before", "reset_after"])
+def test_reset_faults_send_a_reset(proxy: FaultProxy, kind: FaultKind) -> None:
+    """On the socket it is a reset, not an orderly end."""
+    proxy.add(Fault(kind))
+    with pytest.raises(ConnectionResetError):
+        call(proxy.url, "GET", "/xcom/demo/x")
+
+
+def test_truncate_fault(server: Server, proxy: FaultProxy) -> None:
+    """The body breaks off half-way, short of the announced length."""
+    server.raw_put("demo/x", b"0123456789")
+    proxy.add(Fault("truncate", method="GET"))
+    store = open_store(server.via(proxy.url))
+    with pytest.raises(BaseError):
+        store.get("demo/x").bytes()
+    assert bytes(store.get("demo/x").bytes()) == b"0123456789"
+
+
+def test_corrupt_fault(server: Server, proxy: FaultProxy) -> None:
+    """One byte differs, the length does not, and nothing but a checksum would notice."""
+    server.raw_put("demo/x", b"0123456789")
+    proxy.add(Fault("corrupt", method="GET"))
+    data = bytes(open_store(server.via(proxy.url)).get("demo/x").bytes())
+    assert len(data) == 10
+    assert [a == b for a, b in zip(data, b"0123456789", strict=True)].count(False) == 1
+
+
+def test_stall_fault(server: Server, proxy: FaultProxy) -> None:
+    """No answer comes until the client gives up, and the server has seen nothing."""
+    proxy.add(Fault("stall"))
+    with socket.create_connection(("127.0.0.1", urlsplit(proxy.url).port or 0)) as link:
+        link.sendall(b"GET /xcom/demo/x HTTP/1.1\r\nHost: x\r\n\r\n")
+        link.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            link.recv(1)
+    assert server.requests() == []
+
+
+def test_latency_fault(server: Server, proxy: FaultProxy) -> None:
+    """The right answer comes, later, every time."""
+    server.raw_put("demo/x", b"x")
+    proxy.add(Fault("latency", seconds=0.15, times=None))
+    store, began = open_store(server.via(proxy.url)), time.monotonic()
+    assert [bytes(store.get("demo/x").bytes()) for _ in range(2)] == [b"x", b"x"]
+    assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "refuse", "method": "PUT"}, {"kind": "typo"}])
+def test_a_fault_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    """A fault of no known kind, or with a field that its kind ignores, is an error."""
+    with pytest.raises(ValueError, match=r"no such fault|no meaning"):
+        Fault(**wrong)
+
+
+@every(KINDS)
+def test_faults_stand_in_front_of_every_server(server: Server, proxy: FaultProxy) -> None:
+    """Signatures hold through a proxy, small and in parts, and its faults arrive."""
+    store = open_store(server.via(proxy.url))
+    store.put("demo/big", BIG, use_multipart=True, chunk_size=5 * 1024 * 1024)
+    proxy.add(Fault("truncate", method="GET"))
+    with pytest.raises(BaseError):
+        store.get("demo/big").bytes()
+    assert bytes(store.get("demo/big").bytes()) == BIG
+
+
+def is_listening(endpoint: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", urlsplit(endpoint).port or 0), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def descendants(pid: int) -> list[int]:
+    listing = subprocess.run(
+        ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
+    parents = {int(child): int(parent) for child, parent in map(str.split, listing.splitlines())}
+    found = [pid]
+    for seen in found:
+        found += [child for child, parent in parents.items() if parent == seen]
+    return found[1:]
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False

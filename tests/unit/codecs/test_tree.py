@@ -1,0 +1,234 @@
+"""The tree codec: nested Python values, exactly."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import pathlib
+import re
+import uuid
+import zoneinfo
+from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pendulum
+import pytest
+import pytz
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xcargo.codecs import Codec, Registry
+from xcargo.codecs.base import contiguous
+from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.testing import CodecTests
+
+REGISTRY = Registry(entry_points=False)
+
+
+def round_trip(value: Any) -> Any:
+    encoded = REGISTRY.encode(value)
+    return REGISTRY.decode(encoded.codec, bytes(contiguous(encoded)), dict(encoded.params))
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal in value, type, order and, at every depth, the type of each part; NaN equals itself."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict):
+        return len(left) == len(right) and all(
+            same(a, b) and same(left[a], right[b]) for a, b in zip(left, right, strict=True)
+        )
+    if isinstance(left, (list, tuple, deque)):
+        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
+    if isinstance(left, (set, frozenset)):
+        return left == right and {type(x) for x in left} == {type(x) for x in right}
+    return repr(left) == repr(right)
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**200), 2**200),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(st.characters(exclude_categories=[])),
+    st.binary(),
+    st.binary().map(bytearray),
+    st.decimals(allow_nan=False),
+    st.fractions(),
+    st.datetimes(timezones=st.none() | st.just(dt.timezone.utc) | st.timezones()),
+    st.datetimes(timezones=st.builds(dt.timezone, st.timedeltas(dt.timedelta(hours=-23), dt.timedelta(hours=23)))),
+    st.dates(),
+    st.times(),
+    st.timedeltas(),
+    st.uuids(),
+    st.ip_addresses(),
+)
+HASHABLE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.binary(), st.dates(), st.uuids()),
+    lambda inner: st.tuples(inner) | st.tuples(inner, inner) | st.frozensets(inner, max_size=3),
+    max_leaves=4,
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.lists(inner, max_size=4).map(deque),
+        st.dictionaries(st.text(), inner, max_size=4),
+        st.dictionaries(HASHABLE, inner, max_size=4),
+        st.dictionaries(st.text(), inner, max_size=3).map(OrderedDict),
+        st.sets(HASHABLE, max_size=3),
+    ),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_any_nesting_of_builtin_values_comes_back_exactly(value: Any) -> None:
+    """Equal, of the same types at every depth, in the same order."""
+    assert same(round_trip(value), value)
+
+
+class TestTreeCodec(CodecTests):
+    """The shipped suite, over one value of each kind."""
+
+    VALUES: Sequence[Any] = (
+        None,
+        {"a": [1, 2.5, "x", None, True]},
+        (1, (2, [3])),
+        {1: "a", (1, 2): "b", None: 3},
+        2**200,
+        -(2**63) - 1,
+        1e300,
+        -0.0,
+        "\ud800 and \0",
+        {"k": bytearray(b"x")},
+        Decimal("3.141592653589793238462643383279502884197"),
+        Decimal("0.10"),
+        Decimal("-Infinity"),
+        Fraction(1, 3),
+        dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+        dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=2), "X")),
+        dt.time(1, 2, 3, 4, tzinfo=dt.timezone.utc),
+        dt.timedelta(days=-1, microseconds=1),
+        dt.timezone.utc,
+        zoneinfo.ZoneInfo("Asia/Tokyo"),
+        uuid.UUID(int=5),
+        range(0, 10, 3),
+        slice(1, None),
+        deque([1, 2], maxlen=3),
+        OrderedDict(b=1, a=2),
+        Counter("abca"),
+        pathlib.PurePosixPath("/a/b"),
+        pathlib.PureWindowsPath("C:\\a"),
+        pathlib.Path("x"),
+        re.compile("a+", re.IGNORECASE),
+        ipaddress.ip_network("10.0.0.0/8"),
+        ipaddress.ip_interface("::1/64"),
+        ...,
+        pendulum.datetime(2026, 7, 1, tz="Europe/Paris"),
+        pytz.timezone("Europe/Berlin").localize(dt.datetime(2026, 7, 1)),
+    )
+
+    @pytest.fixture
+    def codec(self) -> Codec:
+        return REGISTRY.codec("msgpack")
+
+    def equal(self, left: Any, right: Any) -> bool:
+        return same(left, right)
+
+
+def test_order_of_keys_is_kept() -> None:
+    """Insertion order is part of a dict."""
+    value = {"z": 1, "a": 2, 3: {"y": 1, "b": 2}}
+    assert list(round_trip(value)) == ["z", "a", 3]
+
+
+@pytest.mark.parametrize("depth", [254, 255, 256, 400])
+def test_deep_nesting_is_carried(depth: int) -> None:
+    """Deeper than the packer's own limit, lists, dicts and tuples."""
+    value: Any = []
+    for n in range(depth):
+        value = [value] if n % 3 else {"k": value}
+    assert round_trip(value) == value
+
+
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"k": v}, lambda v: (v,)], ids=["list", "dict", "tuple"])
+def test_endless_and_bottomless_values_are_refused(wrap: Any) -> None:
+    """A value that holds itself, or 10,000 levels, raises UnsupportedTypeError and nothing worse."""
+    deep: Any = 0
+    for _ in range(10_000):
+        deep = wrap(deep)
+    with pytest.raises(UnsupportedTypeError, match="nested too deeply"):
+        round_trip(deep)
+    cycle: list[Any] = []
+    cycle.append(wrap(cycle))
+    with pytest.raises(UnsupportedTypeError, match="refers to itself"):
+        round_trip(cycle)
+
+
+class Alien:
+    def __init__(self) -> None:
+        self.when = object()
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({"rows": [1, 2, 3, Alien()]}, "value['rows'][3]"),
+        ([{"a": (1, {2: Alien()})}], "value[0]['a'][1][2]"),
+        ({"big": [0] * 300, "x": {"y": Alien()}}, "value['x']['y']"),
+        ({1: [Alien()]}, "value[1][0]"),
+        (Alien(), "Alien"),
+    ],
+)
+def test_what_cannot_be_encoded_is_named_by_its_place_and_type(value: Any, place: str) -> None:
+    """The message tells where to look in the value."""
+    with pytest.raises(UnsupportedTypeError) as caught:
+        round_trip(value)
+    assert place in str(caught.value)
+    assert "Alien" in str(caught.value)
+
+
+def test_frames_and_arrays_live_inside_other_values() -> None:
+    """Every codec works at any depth, in its own format."""
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
+    array = np.arange(6, dtype="<i2").reshape(2, 3)
+    back = round_trip({"parts": [(frame, array)], "blob": b"\0\1", "scalar": np.float32(1.5)})
+    pd.testing.assert_frame_equal(back["parts"][0][0], frame)
+    np.testing.assert_array_equal(back["parts"][0][1], array)
+    assert back["parts"][0][1].dtype == array.dtype
+    assert back["blob"] == b"\0\1"
+    assert type(back["scalar"]) is np.float32
+
+
+def test_bytes_and_bytearray_stay_apart_in_large_numeric_data() -> None:
+    """A bytearray is found among data that looks like anything."""
+    value = {"numbers": [n / 7 for n in range(5000)], "raw": (b"x", [bytearray(b"x")])}
+    back = round_trip(value)
+    assert same(back, value)
+
+
+@given(st.binary(max_size=200))
+def test_hostile_payloads_raise_only_decode_errors(payload: bytes) -> None:
+    """Any bytes decode to something harmless or raise DecodeError."""
+    try:
+        REGISTRY.decode("msgpack", payload, {})
+    except DecodeError:
+        return
+
+
+@given(st.integers(0, 127), st.binary(max_size=40))
+def test_hostile_extensions_raise_only_decode_errors(tag: int, body: bytes) -> None:
+    """A forged extension of any number does no more."""
+    payload = b"\xc7" + bytes([len(body), tag]) + body
+    try:
+        REGISTRY.decode("msgpack", payload, {})
+    except (DecodeError, ImportError):  # an unknown codec id is a missing dependency
+        return

@@ -1,0 +1,45 @@
+"""Settings: bounds and roots."""
+
+from __future__ import annotations
+
+import pytest
+
+from xcargo.errors import ConfigurationError
+from xcargo.root import Root
+from xcargo.settings import LegacyRoot, Settings
+
+ROOT = Root.parse("s3://b/xcom")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threshold_bytes": -2},
+        {"preview_chars": -1},
+        {"part_bytes": 1024},
+        {"max_concurrency": 0},
+        {"timeout_seconds": 0},
+        {"purge_timeout_seconds": 0.5},
+    ],
+)
+def test_a_setting_out_of_bounds_is_refused_by_name(wrong: dict[str, float]) -> None:
+    """The message names the option."""
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        Settings(ROOT, **wrong)  # type: ignore[arg-type]
+
+
+def test_the_innermost_of_nested_roots_holds_a_uri() -> None:
+    """A former path may lie above or below the current one."""
+    inner = Root.parse("s3://other@b/xcom/old")
+    settings = Settings(ROOT, read_roots=(inner,))
+    assert settings.root_of("s3://b/xcom/old/k") == inner
+    assert settings.root_of("s3://b/xcom/new/k") == ROOT
+    assert settings.root_of("s3://b/elsewhere/k") is None
+
+
+def test_legacy_references_name_a_path_or_a_prefix() -> None:
+    """Both spellings of [xcargo] legacy_references are read."""
+    assert LegacyRoot.parse("s3://c@b/x") == LegacyRoot("s3://c@b/x/", Root("s3", "b", "x", "c"))
+    assert LegacyRoot.parse("xcom_s3=s3://c@b") == LegacyRoot("xcom_s3://", Root("s3", "b", "", "c"))
+    with pytest.raises(ConfigurationError):
+        LegacyRoot.parse("not a prefix=s3://b")
