@@ -36,7 +36,7 @@ from xcargo.legacy import expand, resolve
 from xcargo.preview import preview, type_name
 from xcargo.root import Root
 from xcargo.settings import Settings
-from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.base import Limits, Store
 from xcargo.stores.open import StorePool
 
 __all__ = ["Pipeline"]
@@ -60,13 +60,13 @@ class Pipeline:
         self,
         settings: Settings,
         codecs: Registry,
-        access_of: Callable[[Root], Access],
+        stores: StorePool,
         *,
         describe: Callable[[str], str] = str,
     ) -> None:
         self.settings = settings
         self._codecs = codecs
-        self._stores = StorePool(access_of)
+        self._stores = stores
         self._describe = describe
         self._compression = canonical(settings.compression)
         require(self._compression)

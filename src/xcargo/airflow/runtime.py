@@ -9,6 +9,7 @@ from xcargo.airflow.config import read_settings
 from xcargo.pipeline import Pipeline
 from xcargo.root import Root
 from xcargo.stores.base import Access
+from xcargo.stores.open import StorePool
 
 __all__ = ["pipeline"]
 
@@ -22,7 +23,7 @@ def pipeline() -> Pipeline:
     return Pipeline(
         read_settings(compat.conf()),
         Registry(fallbacks=[SerdeCodec()]),
-        _access,
+        StorePool(_access),
         describe=compat.mask,
     )
 

@@ -78,11 +78,14 @@ class _Packing:
 
     def run(self, value: Any) -> bytes:
         try:
-            packed = self._pack(value)
-            if not self._exact and _may_hold_buffers(packed) and _holds_mutable_buffer(value):
-                self._exact = True
-                packed = self._pack(value)
-            return packed
+            try:
+                packed = self._native(value)
+                if not (_may_hold_buffers(packed) and _holds_mutable_buffer(value)):
+                    return packed
+            except _RefusedError:
+                pass
+            self._exact = True
+            return self._pack(value)
         except RecursionError:
             raise _too_deep() from None
         except UnsupportedTypeError as error:
@@ -92,13 +95,7 @@ class _Packing:
             raise
 
     def _pack(self, value: Any) -> bytes:
-        if self._exact:
-            return self._native(self._lower(value, 0))
-        try:
-            return self._native(value)
-        except _RefusedError:
-            self._exact = True
-            return self._native(self._lower(value, 0))
+        return self._native(self._lower(value, 0) if self._exact else value)
 
     def _native(self, value: Any) -> bytes:
         try:

@@ -53,7 +53,7 @@ class ObjectStore:
         part = max(self._limits.part_bytes, size // 9_000 + 1)  # S3 takes 10,000 parts at most
         split = size > _WHOLE_PARTS * part and mode == "overwrite"
         data: Any = iter(parts) if split and len(parts) > 1 else join(parts)
-        with _Translated(self._root, key):
+        with _Translated(self._root, key, writing=True):
             import obstore
 
             obstore.put(
@@ -209,9 +209,10 @@ _REFUSED = re.compile(r"\b4(0[0-79]|1\d|2[0-8]|3\d) [A-Z]")
 class _Translated:
     """Turns obstore's errors into ours, naming the object."""
 
-    def __init__(self, root: Root, key: str) -> None:
+    def __init__(self, root: Root, key: str, *, writing: bool = False) -> None:
         self._root = root
         self._key = key
+        self._writing = writing
 
     def __enter__(self) -> None:
         return None
@@ -223,17 +224,17 @@ class _Translated:
         if isinstance(error, XCargoError):
             error.at(where)
             return
-        raise _translate(error, self._root, where) from error
+        raise _translate(error, self._root, where, self._writing) from error
 
 
-def _translate(error: Exception, root: Root, where: str) -> StoreError | ConfigurationError:
+def _translate(error: Exception, root: Root, where: str, writing: bool) -> StoreError | ConfigurationError:
     from obstore import exceptions
 
     text = _first_line(error)
     details = str(error)
     who = f"connection {root.connection_id!r}" if root.connection_id else "the default credentials"
     if isinstance(error, (FileNotFoundError, exceptions.NotFoundError)):
-        if _ROOT_MISSING.search(details):
+        if writing or _ROOT_MISSING.search(details):  # only the bucket can be missing where an object is put
             return RootNotFoundError(
                 f"There is no bucket or container {root.bucket!r}",
                 where=where,

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from xcargo.airflow.connections import aws_chain
 from xcargo.airflow.connections.fields import Fields, pem, url
-from xcargo.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["access"]
@@ -40,7 +39,7 @@ _UPLOAD = {
 """Names of boto3's upload arguments -> the client's options."""
 
 
-def access(root: Root, fields: Fields) -> Access:
+def access(fields: Fields) -> Access:
     """Access to an S3 root.
 
     With key and secret in the connection nothing else is imported or asked. Role, profile, or a connection without
@@ -71,7 +70,7 @@ def access(root: Root, fields: Fields) -> Access:
         config["skip_signature"] = False
     elif _is_unsigned(fields, options):
         config["skip_signature"] = True
-    config.update(_addressing(root, fields, service, options, s3_options, region))
+    config.update(_addressing(fields, service, options, s3_options, region))
     if s3_options.get("payload_signing_enabled") is not None:
         config["unsigned_payload"] = not s3_options["payload_signing_enabled"]
     config.update(_upload(fields, service))
@@ -131,7 +130,6 @@ def _region(fields: Fields, options: Mapping[str, Any]) -> str:
 
 
 def _addressing(
-    root: Root,
     fields: Fields,
     service: Mapping[str, Any],
     options: Mapping[str, Any],
@@ -145,11 +143,11 @@ def _addressing(
     own = bool(endpoint)
     endpoint = endpoint or _aws_endpoint(options, s3_options, region)
     if style == "auto":
-        style = "virtual" if not own and _VIRTUAL_HOST.fullmatch(root.bucket) else "path"
+        style = "virtual" if not own and _VIRTUAL_HOST.fullmatch(fields.root.bucket) else "path"
     if "s3-accelerate" in endpoint:
         style = "virtual"
     if endpoint and style == "virtual":
-        endpoint = _with_bucket(fields, endpoint, root.bucket)
+        endpoint = _with_bucket(fields, endpoint, fields.root.bucket)
     found: dict[str, Any] = {"virtual_hosted_style_request": style == "virtual"}
     if endpoint:
         # The second name is what AWS_ENDPOINT_URL_S3 sets, which would win over the first.

@@ -75,11 +75,14 @@ def of_hook(fields: Fields) -> Chain:
     except ImportError as error:
         raise fields.missing("needs the hook of the Amazon provider", "it", "amazon") from error
 
-    def session() -> Any:
-        hook = AwsGenericHook(aws_conn_id=fields.root.connection_id, client_type="s3")
+    class Hook(AwsGenericHook):  # type: ignore[misc,unused-ignore]
         # The connection is at hand. A look-up by the hook would be another request to the supervisor.
-        hook.get_connection = lambda conn_id: fields.connection
-        return hook.get_session()
+        @classmethod
+        def get_connection(cls, conn_id: str) -> Any:  # noqa: ARG003
+            return fields.connection
+
+    def session() -> Any:
+        return Hook(aws_conn_id=fields.root.connection_id, client_type="s3").get_session()
 
     return _of_session(fields, session)
 

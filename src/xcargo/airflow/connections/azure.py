@@ -16,7 +16,6 @@ from xcargo.airflow.connections import azure_account
 from xcargo.airflow.connections.azure_account import Account
 from xcargo.airflow.connections.fields import Fields, url
 from xcargo.errors import AccessDeniedError, ConfigurationError
-from xcargo.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["access"]
@@ -34,7 +33,7 @@ _AUTHORITIES = {
 }
 
 
-def access(root: Root, fields: Fields) -> Access:
+def access(fields: Fields) -> Access:
     """Access to an Azure root.
 
     What counts of a connection, in this order: ``connection_string``; ``anon``; a client secret (with a tenant);
@@ -44,7 +43,12 @@ def access(root: Root, fields: Fields) -> Access:
     """
     fields.require_type(_TYPES)
     text = fields.text("connection_string")
-    if not text and fields.connection is None and not os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") and not root.account:
+    if (
+        not text
+        and fields.connection is None
+        and not os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+        and not fields.root.account
+    ):
         text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
     if text:
         string = azure_account.ConnectionString.parse(fields, text)

@@ -29,9 +29,9 @@ def access_of(root: Root, get_connection: Callable[[str], Any]) -> Access:
     connection = get_connection(root.connection_id) if root.connection_id else None
     fields = Fields.of(root, connection)
     if root.scheme == "s3":
-        return aws.access(root, fields)
+        return aws.access(fields)
     if root.scheme == "gs":
-        return google.access(root, fields)
+        return google.access(fields)
     if root.scheme == "az":
-        return azure.access(root, fields)
-    return fsspec.access(root, fields)
+        return azure.access(fields)
+    return fsspec.access(fields)

@@ -125,9 +125,10 @@ class Fields:
         )
 
     def failed(self, kind: type[XCargoError], error: Exception) -> XCargoError:
-        """``kind`` for credentials that could not be had: the official library's own first line, not its context."""
+        """``kind`` for credentials that could not be had, with the official library's own words but not its values."""
         who = f"connection {self.root.connection_id!r}" if self.connection is not None else "this environment"
-        text = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?…", str(error).strip().partition("\n")[0])[:300]
+        text = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?…", " ".join(str(error).split()))
+        text = re.sub(r"\bvalue: [^,]*", "value: …", text)[:300]
         return kind(
             f"No credentials could be had for {who}: {type(error).__name__}: {text}",
             where=self.root,

@@ -8,7 +8,6 @@ from typing import Any
 
 from xcargo.airflow.connections.fields import Fields
 from xcargo.errors import ConfigurationError, MissingDependencyError
-from xcargo.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["access"]
@@ -19,18 +18,20 @@ _LOGIN = {"webhdfs": "user", "hdfs": "user", "arrow_hdfs": "user"}
 _SSH_IGNORED = ("allow_host_key_change", "ciphers", "compress", "host_key_algorithms", "ssh_args")
 
 
-def access(root: Root, fields: Fields) -> Access:
+def access(fields: Fields) -> Access:
     """Access by a file system that is made at first use.
 
     A scheme registered by an Airflow provider: that provider's, with the connection's id. Any other: fsspec's, with
     host, port, login and password of the connection, and its extra as further options of the file system.
     """
 
+    root = fields.root
+
     def filesystem() -> Any:
         official = _airflow_get_fs(root.scheme)
         if official is not None:
             return official(root.scheme, root.connection_id)
-        return _of_fsspec(root, fields)
+        return _of_fsspec(fields)
 
     return Access(filesystem=filesystem)
 
@@ -47,7 +48,8 @@ def _airflow_get_fs(scheme: str) -> Callable[[str, str | None], Any] | None:
     return get_fs if has_fs(scheme) else None
 
 
-def _of_fsspec(root: Root, fields: Fields) -> Any:
+def _of_fsspec(fields: Fields) -> Any:
+    root = fields.root
     try:
         import fsspec
     except ImportError as error:
@@ -60,7 +62,7 @@ def _of_fsspec(root: Root, fields: Fields) -> Any:
         kind = fsspec.get_filesystem_class(root.scheme)
         if fields.connection is None:
             return fsspec.url_to_fs(root.uri())[0]
-        return kind(**_options(root, fields))
+        return kind(**_options(fields))
     except ImportError as error:
         raise MissingDependencyError(f"{root.scheme}:// needs another package: {error}", where=root) from error
     except ValueError as error:
@@ -78,8 +80,9 @@ def _of_fsspec(root: Root, fields: Fields) -> Any:
         ) from error
 
 
-def _options(root: Root, fields: Fields) -> dict[str, Any]:
+def _options(fields: Fields) -> dict[str, Any]:
     """Keyword arguments of the file system. The connection's host counts before the host in the path."""
+    root = fields.root
     extra = dict(fields.extra)
     if root.scheme in ("sftp", "ssh"):
         extra = _ssh(fields, extra)
@@ -116,7 +119,7 @@ def _ssh(fields: Fields, extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def _private_key(fields: Fields, text: str, passphrase: str | None) -> Any:
-    import paramiko
+    import paramiko  # type: ignore[import-untyped,unused-ignore]
 
     for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
         try:

@@ -11,7 +11,6 @@ from typing import Any
 
 from xcargo.airflow.connections.fields import Fields, url
 from xcargo.errors import AccessDeniedError, ConfigurationError, StoreUnavailableError, XCargoError
-from xcargo.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["GoogleCredentials", "access"]
@@ -27,7 +26,7 @@ _UNKNOWN_LIFE = timedelta(minutes=15)
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 
 
-def access(root: Root, fields: Fields) -> Access:
+def access(fields: Fields) -> Access:
     """Access to a GCS root.
 
     A key file or its content goes to the client as it is. Impersonation, Secret Manager, external accounts and scopes
@@ -140,7 +139,7 @@ def _of_hook(fields: Fields) -> GoogleCredentials:
     class Hook(GoogleBaseHook):  # type: ignore[misc,unused-ignore]
         # The connection is at hand. A look-up by the hook would be another request to the supervisor.
         @classmethod
-        def get_connection(cls, conn_id: str) -> Any:
+        def get_connection(cls, conn_id: str) -> Any:  # noqa: ARG003
             return fields.connection
 
     return _first_token(fields, lambda: Hook(gcp_conn_id=str(fields.root.connection_id)).get_credentials())

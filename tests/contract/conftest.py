@@ -1,0 +1,133 @@
+"""One Airflow home for the whole session, settled before Airflow is imported."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from .settle import Place, settle
+
+HERE = Path(__file__).parent
+DAG_RUN_LIMIT_SECONDS = 900
+
+_PLACE = pytest.StashKey[Place]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle before any test module imports Airflow."""
+    if config.rootpath == HERE:
+        config.stash[_PLACE] = settle()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    place = config.stash.get(_PLACE, None)
+    if place:
+        place.remove()
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """In a run from the root Airflow may be imported already, with another home."""
+    return None if config.rootpath == HERE else True
+
+
+def pytest_report_header() -> str:
+    """Name the Airflow that the tests run on."""
+    import airflow
+
+    return f"airflow: {airflow.__version__}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the XCom table, as the database holds it."""
+
+    task_id: str
+    map_index: int
+    key: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished Dag run and what it left behind."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    log: str
+    rows: tuple[Row, ...]
+    objects: frozenset[Path]
+
+    def row(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """What stands in the one row of that coordinate."""
+        wanted = (task_id, map_index, key)
+        (found,) = [row.value for row in self.rows if (row.task_id, row.map_index, row.key) == wanted]
+        return found
+
+
+@pytest.fixture(scope="session")
+def place(pytestconfig: pytest.Config) -> Place:
+    """Where this session's Airflow lives."""
+    return pytestconfig.stash[_PLACE]
+
+
+@pytest.fixture(scope="session")
+def database(place: Place) -> Path:
+    """The metadata database, with the schema of this Airflow."""
+    done = run("-m", "airflow", "db", "migrate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place.database
+
+
+@pytest.fixture(scope="session")
+def dag_runs(place: Place, database: Path) -> Iterator[dict[str, Run]]:
+    """Every contract Dag, run once by ``dag.test()`` in a process of its own."""
+    report = place.home / "runs.json"
+    done = run(str(HERE / "run_dags.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS)
+    log = done.stdout + done.stderr
+    assert done.returncode == 0, log
+    runs = json.loads(report.read_text())
+    yield {
+        dag_id: Run(dag_id, **found, log=log, rows=rows_of(database, dag_id), objects=objects_of(place, dag_id))
+        for dag_id, found in runs.items()
+    }
+
+
+def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run this Python with the arguments."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def rows_of(database: Path, dag_id: str) -> tuple[Row, ...]:
+    """All XCom rows of a Dag, of every attempt."""
+    per_attempt = (
+        "SELECT ti.task_id, ti.map_index, x.key, x.value FROM xcom_v2 x "
+        "JOIN task_instance ti ON ti.id = x.task_instance_id WHERE ti.dag_id = ?"
+    )
+    single = "SELECT task_id, map_index, key, value FROM xcom WHERE dag_id = ?"
+    with sqlite3.connect(database) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        found = connection.execute(per_attempt if "xcom_v2" in tables else single, (dag_id,)).fetchall()
+    return tuple(Row(task_id, map_index, key, json.loads(value)) for task_id, map_index, key, value in found)
+
+
+def objects_of(place: Place, dag_id: str) -> frozenset[Path]:
+    """All object files of a Dag."""
+    return frozenset(path for path in (place.root / dag_id).rglob("*") if path.is_file())
+
+
+def file_of(envelope: dict[str, Any]) -> Path:
+    """The file that an envelope refers to."""
+    parts = urlsplit(envelope["uri"])
+    assert parts.scheme == "file"
+    return Path(unquote(parts.path))

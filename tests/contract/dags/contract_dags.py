@@ -1,0 +1,200 @@
+"""Dags that use XComs in every way an author can. Their tasks assert what they get; each Dag must succeed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from contract_values import PLAIN, VALUES, Probe, alike, large
+
+try:
+    from airflow.sdk import dag, get_current_context, task
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.xcom import XCom
+except ImportError:
+    from airflow.decorators import dag, task
+    from airflow.models.xcom import XCom
+    from airflow.operators.python import get_current_context
+
+ASYNC = hasattr(XCom, "aset")
+LONG_TASK_ID = "followed_" + "x" * 120
+
+plain_dag: Callable[..., Any] = dag(schedule=None, start_date=datetime(2024, 1, 1), catchup=False)
+
+
+def this_task() -> Any:
+    """The running task instance."""
+    return get_current_context()["ti"]
+
+
+@plain_dag
+def contract_types() -> None:
+    """Every value, small and large, pushed by hand and pulled by another task."""
+
+    @task
+    def push_all() -> None:
+        for name, value in (PLAIN | VALUES).items():
+            this_task().xcom_push(key=name, value=value)
+            this_task().xcom_push(key=f"large_{name}", value=[value, large(0)])
+
+    @task
+    def pull_all() -> None:
+        for name, value in (PLAIN | VALUES).items():
+            small = this_task().xcom_pull(task_ids="push_all", key=name)
+            assert alike(small, value), (name, small)
+            big = this_task().xcom_pull(task_ids="push_all", key=f"large_{name}")
+            assert alike(big, [value, large(0)]), (name, big)
+
+    push_all() >> pull_all()
+
+
+@plain_dag
+def contract_flow() -> None:
+    """Arguments, mapping, fan-in, multiple outputs and a branch."""
+
+    @task
+    def small() -> dict[str, int]:
+        return {"n": 1}
+
+    @task
+    def large_one() -> dict[str, Any]:
+        return large(1)
+
+    @task
+    def use(first: Any, second: Any) -> None:
+        assert first == {"n": 1}
+        assert second == large(1)
+
+    use(small(), large_one())
+
+    @task
+    def items() -> list[dict[str, Any]]:
+        return [large(number) for number in range(4)]
+
+    @task
+    def double(item: dict[str, Any]) -> dict[str, Any]:
+        return large(item["number"] * 2)
+
+    @task
+    def fan_in(values: Any) -> None:
+        assert [value["number"] for value in values] == [0, 2, 4, 6]
+        assert values[2] == large(4)
+        assert len(values) == 4
+
+    @task
+    def fan_in_by_hand() -> None:
+        everything = list(this_task().xcom_pull(task_ids="double"))
+        assert everything == [large(number) for number in (0, 2, 4, 6)]
+        some = list(this_task().xcom_pull(task_ids="double", map_indexes=[3, 1]))
+        assert [value["number"] for value in some] == [6, 2]
+
+    doubled = double.expand(item=items())
+    fan_in(doubled)
+    doubled >> fan_in_by_hand()
+
+    @task(multiple_outputs=True)
+    def outputs() -> dict[str, Any]:
+        return {"little": 1, "much": large(7)}
+
+    @task
+    def use_outputs(little: int, much: dict[str, Any]) -> None:
+        assert little == 1
+        assert much == large(7)
+
+    several = outputs()
+    use_outputs(several["little"], several["much"])
+
+    @task.branch
+    def choose() -> str:
+        return LONG_TASK_ID
+
+    @task(task_id=LONG_TASK_ID)
+    def followed() -> str:
+        return "ran"
+
+    @task
+    def not_followed() -> None:
+        raise AssertionError("The branch did not skip this task")
+
+    choose() >> [followed(), not_followed()]
+
+
+@plain_dag
+def contract_retry() -> None:
+    """A task that pushes a large value, fails, and succeeds at its second try."""
+
+    @task(retries=1, retry_delay=timedelta(0))
+    def flaky() -> str:
+        failed_once = Path(os.environ["AIRFLOW_HOME"]) / "failed_once"
+        this_task().xcom_push(key="partial", value=large(2 if failed_once.exists() else 1))
+        if not failed_once.exists():
+            failed_once.touch()
+            raise RuntimeError("The first try fails")
+        return "done"
+
+    @task
+    def after(_: str) -> None:
+        assert this_task().xcom_pull(task_ids="flaky", key="partial") == large(2)
+
+    after(flaky())
+
+
+def contract_async() -> None:
+    """The asynchronous hooks, from a running event loop."""
+
+    @task
+    def push_mapped(number: int) -> Probe:
+        return Probe(number)
+
+    @task
+    def pull_and_push() -> dict[str, Any]:
+        comms = task_runner.SUPERVISOR_COMMS
+        task_runner.SUPERVISOR_COMMS = _WithAsend(comms)
+        try:
+            return asyncio.run(_use_async_hooks(this_task()))
+        finally:
+            task_runner.SUPERVISOR_COMMS = comms
+
+    push_mapped.expand(number=[0, 1, 2]) >> pull_and_push()
+
+
+async def _use_async_hooks(ti: Any) -> dict[str, Any]:
+    Probe.serialized_on.clear()
+    Probe.deserialized_on.clear()
+    here = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+    await XCom.aset("probe", Probe(7), map_index=-1, **here)
+    pushed_on = list(Probe.serialized_on)
+    one = await XCom.aget_one(key="probe", map_index=-1, **here)
+    one_pulled_on = list(Probe.deserialized_on)
+    Probe.deserialized_on.clear()
+    everything = await XCom.aget_all(key="return_value", **{**here, "task_id": "push_mapped"})
+    return {
+        "loop": threading.get_ident(),
+        "aset": pushed_on,
+        "aget_one": one_pulled_on,
+        "aget_all": list(Probe.deserialized_on),
+        "numbers": [one.number, *(probe.number for probe in everything)],
+    }
+
+
+class _WithAsend:
+    """``dag.test()``'s in-process channel to the supervisor, which lacks the asynchronous half."""
+
+    def __init__(self, comms: Any) -> None:
+        self.send = comms.send
+
+    async def asend(self, message: Any) -> Any:
+        return self.send(message)
+
+
+DAGS = [contract_types(), contract_flow(), contract_retry()]
+if ASYNC:
+    DAGS.append(plain_dag(contract_async)())
+
+for _dag in DAGS:
+    globals()[_dag.dag_id] = _dag

@@ -1,0 +1,175 @@
+"""Airflow's configuration -> Settings, with Airflow's own parser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.configuration import conf
+
+from xcargo.airflow.config import read_settings
+from xcargo.airflow.provider_info import OPTIONS, get_provider_info
+from xcargo.errors import ConfigurationError
+from xcargo.root import Root
+from xcargo.settings import Settings
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """An environment without any option set, on a distributed executor."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("AIRFLOW__XCARGO__", "AIRFLOW__COMMON_IO__")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    yield monkeypatch
+
+
+def settings(env: pytest.MonkeyPatch, **options: str) -> Settings:
+    """Settings with environment variables, ``xcargo__path`` standing for ``AIRFLOW__XCARGO__PATH``."""
+    for name, value in options.items():
+        env.setenv(f"AIRFLOW__{name.upper()}", value)
+    return read_settings(conf)
+
+
+def test_one_variable_is_enough(env: pytest.MonkeyPatch) -> None:
+    """With a path alone, values above 1024 bytes go there, compressed with zstd."""
+    found = settings(env, xcargo__path="s3://my_conn@bucket/xcom")
+    assert found.root == Root("s3", "bucket", "xcom", "my_conn")
+    assert (found.threshold_bytes, found.compression) == (1024, "zstd")
+
+
+def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
+    """No declared option is without effect."""
+    given = {
+        "path": "file:///srv/x",
+        "threshold_bytes": "0",
+        "compression": "lz4",
+        "read_paths": "s3://a/b, gs://c",
+        "legacy_references": "s3://c@b/x,\n xcom_s3=s3://d",
+        "preview_chars": "0",
+        "timeout_seconds": "2.5",
+        "purge_timeout_seconds": "3",
+        "part_bytes": "5242880",
+        "max_concurrency": "4",
+    }
+    assert set(given) == set(OPTIONS)
+    found = settings(env, **{f"xcargo__{name}": value for name, value in given.items()})
+    assert found == Settings(
+        root=Root.parse("file:///srv/x"),
+        threshold_bytes=0,
+        compression="lz4",
+        read_roots=(Root.parse("s3://a/b"), Root.parse("gs://c")),
+        legacy_roots=found.legacy_roots,
+        preview_chars=0,
+        timeout_seconds=2.5,
+        purge_timeout_seconds=3,
+        part_bytes=5242880,
+        max_concurrency=4,
+    )
+    assert [legacy.prefix for legacy in found.legacy_roots] == ["s3://c@b/x/", "xcom_s3://"]
+
+
+@pytest.mark.parametrize(("threshold", "meant"), [("-1", -1), ("0", 0), ("1000", 1000), (None, -1)])
+def test_common_io_options_mean_what_they_mean_there(
+    env: pytest.MonkeyPatch, threshold: str | None, meant: int
+) -> None:
+    """A deployment that only changes its backend keeps path, threshold and compression, and the default of -1."""
+    options = {
+        "common_io__xcom_objectstorage_path": "s3://c@b/xcom",
+        "common_io__xcom_objectstorage_compression": "zip",
+    }
+    if threshold is not None:
+        options["common_io__xcom_objectstorage_threshold"] = threshold
+    found = settings(env, **options)
+    assert (found.root, found.threshold_bytes, found.compression) == (Root.parse("s3://c@b/xcom"), meant, "zip")
+
+
+def test_our_own_options_come_first(env: pytest.MonkeyPatch) -> None:
+    """[xcargo] beats [common.io], option by option."""
+    found = settings(
+        env,
+        common_io__xcom_objectstorage_path="s3://old",
+        common_io__xcom_objectstorage_threshold="5",
+        xcargo__path="s3://new",
+    )
+    assert (found.root, found.threshold_bytes) == (Root.parse("s3://new"), 5)
+    assert settings(env, xcargo__threshold_bytes="7").threshold_bytes == 7
+
+
+def test_without_a_path_a_single_machine_stores_below_airflow_home(env: pytest.MonkeyPatch) -> None:
+    """LocalExecutor needs no setting at all."""
+    found = settings(env, core__executor="LocalExecutor")
+    assert found.root is not None
+    assert found.root.scheme == "file"
+    assert found.root.prefix.endswith("/xcargo")
+    assert found.threshold_bytes == 1024
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        "CeleryExecutor",
+        "KubernetesExecutor",
+        "LocalExecutor,CeleryExecutor",
+        "airflow.providers.edge3.executors.EdgeExecutor",
+        "my_company.executors.FleetExecutor",
+    ],
+)
+def test_without_a_path_several_machines_get_no_folder(env: pytest.MonkeyPatch, executor: str) -> None:
+    """Where workers may not share a disk nothing is guessed; the reason names the executor."""
+    found = settings(env, core__executor=executor)
+    assert found.root is None
+    assert executor in found.no_root_reason
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"xcargo__pathh": "s3://b"}, ["AIRFLOW__XCARGO__PATHH", "'path'"]),
+        ({"xcargo__treshold_bytes": "1"}, ["TRESHOLD_BYTES", "threshold_bytes"]),
+        ({"xcargo__path": "my_conn@bucket/x"}, ["[xcargo] path", "s3://my_aws_conn@my-bucket/xcom"]),
+        ({"xcargo__threshold_bytes": "1kb"}, ["threshold_bytes", "1kb", "1024"]),
+        ({"xcargo__timeout_seconds": "soon"}, ["timeout_seconds", "soon"]),
+        ({"xcargo__threshold_bytes": "-5"}, ["threshold_bytes", "-5"]),
+        ({"xcargo__read_paths": "s3://ok,nonsense"}, ["read_paths", "nonsense"]),
+        ({"xcargo__legacy_references": "a b=s3://c"}, ["legacy_references"]),
+        ({"common_io__xcom_objectstorage_path": "relative/dir"}, ["[common.io]", "xcom_objectstorage_path"]),
+    ],
+)
+def test_a_wrong_setting_is_loud_and_named(env: pytest.MonkeyPatch, options: dict[str, str], words: list[str]) -> None:
+    """A typo or an unusable value never falls back to the database."""
+    with pytest.raises(ConfigurationError) as caught:
+        settings(env, **options)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_misspelt_option_in_the_file_is_loud_too(env: pytest.MonkeyPatch) -> None:
+    """airflow.cfg is watched like the environment."""
+    conf.add_section("xcargo") if not conf.has_section("xcargo") else None
+    conf.set("xcargo", "treshold", "5")
+    try:
+        with pytest.raises(ConfigurationError, match="treshold in section"):
+            settings(env, xcargo__path="s3://b")
+    finally:
+        conf.remove_option("xcargo", "treshold")
+
+
+def test_provider_info_satisfies_airflows_schema() -> None:
+    """Airflow refuses to start over a provider whose metadata does not validate."""
+    import json
+    from importlib.resources import files
+
+    import jsonschema
+
+    schema: dict[str, Any] = json.loads(files("airflow").joinpath("provider_info.schema.json").read_text())
+    info = get_provider_info()
+    jsonschema.validate(info, schema)
+    for name, option in info["config"]["xcargo"]["options"].items():
+        assert option["description"], name
+        assert option["type"] in ("string", "integer", "float"), name
+        assert option["example"], name
+        assert option["version_added"], name

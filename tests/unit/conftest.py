@@ -1,0 +1,68 @@
+"""A pipeline over any root, with the connection of a test server and with wrapped stores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connection
+from xcargo.airflow.connections import access_of
+from xcargo.codecs import Registry
+from xcargo.coordinate import Coordinate
+from xcargo.pipeline import Pipeline
+from xcargo.root import Root
+from xcargo.settings import Settings
+from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.memory import _buckets
+from xcargo.stores.open import StorePool
+
+HERE = Coordinate("my_dag", "manual__2026-01-01T00:00:00+00:00", "my_task", "return_value")
+
+
+class WrappingPool(StorePool):
+    """Wraps each store it opens."""
+
+    def __init__(self, access_of: Callable[[Root], Access], wrap: Callable[[Store], Any]) -> None:
+        super().__init__(access_of)
+        self._wrap = wrap
+        self._wrapped: dict[tuple[Root, Limits], Store] = {}
+
+    def forget(self, root: Root) -> None:
+        super().forget(root)
+        self._wrapped.clear()
+
+    def store(self, root: Root, limits: Limits) -> Store:
+        if (root, limits) not in self._wrapped:
+            self._wrapped[root, limits] = self._wrap(super().store(root, limits))
+        return self._wrapped[root, limits]
+
+
+def make_pipeline(
+    url: str = "memory://test/xcom",
+    *,
+    connection: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
+    wrap: Callable[[Store], Any] = lambda store: store,
+    read_paths: tuple[str, ...] = (),
+    **settings: Any,
+) -> Pipeline:
+    """A pipeline over ``url``; ``connection`` is (or looks up) its Airflow connection, as a dictionary."""
+
+    def access(root: Root) -> Access:
+        if root.scheme in ("file", "memory"):
+            return Access()
+        found = connection() if callable(connection) else connection
+        assert found is not None
+        return access_of(root, lambda conn_id: Connection(found, conn_id))
+
+    defaults = Settings(Root.parse(url), read_roots=tuple(map(Root.parse, read_paths)))
+    return Pipeline(
+        dataclasses.replace(defaults, **settings), Registry(entry_points=False), WrappingPool(access, wrap)
+    )
+
+
+@pytest.fixture(autouse=True)
+def _empty_memory() -> None:
+    _buckets.clear()

@@ -1,0 +1,184 @@
+"""The shipped store suite over every kind of store, on real servers and real files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+import pytest
+
+from tests.conftest import Connection
+from tests.servers import Server
+from xcargo.airflow.connections import access_of
+from xcargo.root import Root
+from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.filesystem import FilesystemStore
+from xcargo.stores.localfiles import LocalStore
+from xcargo.stores.memory import MemoryStore, _buckets
+from xcargo.stores.objectstore import ObjectStore
+from xcargo.testing import StoreTests
+
+LIMITS = Limits(timeout_seconds=20, part_bytes=5 * 1024 * 1024, max_concurrency=4)
+
+
+class Folder:
+    """Files below a folder, reached without any store."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+
+    def get(self, key: str) -> bytes:
+        return (self.base / key).read_bytes()
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self.base / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def keys(self) -> list[str]:
+        return [p.relative_to(self.base).as_posix() for p in sorted(self.base.rglob("*")) if p.is_file()]
+
+
+class TestLocalStore(StoreTests):
+    """Plain files."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return LocalStore(Root.parse(tmp_path.as_uri()))
+
+    @pytest.fixture
+    def behind(self, tmp_path: Path) -> Folder:
+        return Folder(tmp_path)
+
+
+class TestFilesystemStore(StoreTests):
+    """fsspec, over its local file system."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        import fsspec
+
+        return FilesystemStore(Root.parse(tmp_path.as_uri()), Access(filesystem=lambda: fsspec.filesystem("file")))
+
+    @pytest.fixture
+    def behind(self, tmp_path: Path) -> Folder:
+        return Folder(tmp_path)
+
+
+class Dictionary:
+    """The dictionary behind a memory store."""
+
+    def __init__(self, name: str) -> None:
+        self.objects = _buckets.setdefault(name, {})
+
+    def get(self, key: str) -> bytes:
+        return self.objects[key][0]
+
+    def put(self, key: str, data: bytes) -> None:
+        from datetime import datetime, timezone
+
+        self.objects[key] = (data, datetime.now(timezone.utc))
+
+    def keys(self) -> list[str]:
+        return sorted(self.objects)
+
+
+class TestMemoryStore(StoreTests):
+    """This process's memory."""
+
+    @pytest.fixture
+    def store(self) -> Iterator[Store]:
+        _buckets.clear()
+        yield MemoryStore(Root.parse("memory://suite"))
+        _buckets.clear()
+
+    @pytest.fixture
+    def behind(self) -> Dictionary:
+        return Dictionary("suite/")
+
+
+class Bucket:
+    """A bucket reached by another client than the store's, below a prefix of its own for each test."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self.server = server
+        self.prefix = prefix
+
+    def get(self, key: str) -> bytes:
+        return self.server.raw_get(f"{self.prefix}/{key}")
+
+    def put(self, key: str, data: bytes) -> None:
+        self.server.raw_put(f"{self.prefix}/{key}", data)
+
+    def keys(self) -> list[str]:
+        start = self.prefix + "/"
+        return sorted(key.removeprefix(start) for key in self.server.list_keys() if key.startswith(start))
+
+
+@pytest.mark.servers
+class ServerTests(StoreTests):
+    """A cloud's protocol, spoken to a real server over HTTP."""
+
+    KIND = ""
+
+    @pytest.fixture
+    def server(self, request: pytest.FixtureRequest) -> Server:
+        server: Server = request.getfixturevalue(f"{self.KIND}_server")
+        return server
+
+    @pytest.fixture
+    def prefix(self, request: pytest.FixtureRequest) -> str:
+        return f"t{abs(hash(request.node.name)):x}"
+
+    @pytest.fixture
+    def root(self, server: Server, prefix: str) -> Root:
+        scheme, _, rest = server.root.partition("://")
+        return Root.parse(f"{scheme}://{rest.partition('/')[0]}/{prefix}")
+
+    @pytest.fixture
+    def store(self, server: Server, root: Root) -> Store:
+        return ObjectStore(root, access_of(root, lambda _: Connection(server.connection)), LIMITS)
+
+    @pytest.fixture
+    def behind(self, server: Server, prefix: str) -> Bucket:
+        return Bucket(server, prefix)
+
+
+class TestS3(ServerTests):
+    """Amazon S3's protocol (SeaweedFS, which checks signatures)."""
+
+    KIND = "s3"
+
+
+class TestGCS(ServerTests):
+    """Google Cloud Storage's protocol (fake-gcs-server)."""
+
+    KIND = "gcs"
+
+
+class TestAzure(ServerTests):
+    """Azure Blob Storage's protocol (Azurite)."""
+
+    KIND = "azure"
+
+
+def test_a_failed_put_leaves_nothing(tmp_path: Path) -> None:
+    """When the second part cannot be written, no object and no temporary file stays."""
+    store = LocalStore(Root.parse(tmp_path.as_uri()))
+    with pytest.raises(TypeError):
+        store.put("d/k~0", [b"first", "not bytes"])  # type: ignore[list-item]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_purging_the_last_object_takes_its_empty_folders_along(tmp_path: Path) -> None:
+    """A local root does not fill with empty folders; the root itself stays."""
+    base = tmp_path / "root"
+    store = LocalStore(Root.parse(base.as_uri()))
+    store.put("d/r/t/k~0", [b"x"])
+    store.put("d/r2/t/k~0", [b"x"])
+    store.delete(["d/r/t/k~0"])
+    assert sorted(p.name for p in (base / "d").iterdir()) == ["r2"]
+    store.delete(["d/r2/t/k~0"])
+    assert base.exists()
+    assert list(base.iterdir()) == []
+    assert os.access(base, os.W_OK)

@@ -1,0 +1,319 @@
+"""Pipeline: push, pull and purge over a real store, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.codecs.test_tree import VALUES, same
+from tests.unit.conftest import HERE, make_pipeline
+from xcargo.envelope import Envelope, is_envelope
+from xcargo.errors import (
+    ConfigurationError,
+    EnvelopeError,
+    IntegrityError,
+    MissingDependencyError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
+    UnsupportedTypeError,
+)
+from xcargo.settings import LegacyRoot
+from xcargo.stores.memory import _buckets
+from xcargo.testing import FaultyStore
+
+BIG = {f"key{i}": "x" * 100 for i in range(100)}
+
+
+def objects(name: str = "test/xcom") -> dict[str, Any]:
+    return _buckets.get(name, {})
+
+
+def through_json(row: Any) -> Any:
+    return json.loads(json.dumps(row, allow_nan=False))
+
+
+@given(VALUES, st.sampled_from([-1, 0, 10, 100, 1024]))
+def test_any_value_comes_back_exactly_at_any_threshold(value: Any, threshold: int) -> None:
+    """Size and threshold never change what is pulled; the row is strict JSON."""
+    pipeline = make_pipeline(threshold_bytes=threshold)
+    row = through_json(pipeline.push(value, HERE))
+    assert same(pipeline.pull(row) if is_envelope(row) else row, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [("s" * 98, 100), ({"a": "b" * 91}, 99), ([1.5] * 20, 81), ("é" * 49, 100), ({"k": [0.0] * 23}, 99), ("\n" * 49, 100)],
+)
+def test_the_threshold_is_the_last_size_that_stays_in_the_row(value: Any, size: int) -> None:
+    """At exactly the threshold a value stays, one byte above it goes: counted as compact JSON."""
+    assert len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()) == size
+    assert make_pipeline(threshold_bytes=size).push(value, HERE) == value
+    assert is_envelope(make_pipeline(threshold_bytes=size - 1).push(value, HERE))
+
+
+def test_the_threshold_of_other_values_is_their_payload() -> None:
+    """Bytes count as they are."""
+    assert "uri" not in make_pipeline(threshold_bytes=100).push(b"x" * 100, HERE)  # type: ignore[operator]
+    assert "uri" in make_pipeline(threshold_bytes=99).push(b"x" * 100, HERE)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("value", [None, "", b"", [], {}, 0, BIG])
+def test_zero_sends_everything_out_and_minus_one_nothing(value: Any) -> None:
+    """The two special thresholds, for the smallest and for large values."""
+    assert "uri" in make_pipeline(threshold_bytes=0).push(value, HERE)  # type: ignore[operator]
+    row = make_pipeline(threshold_bytes=-1).push(value, HERE)
+    assert not is_envelope(row) or "uri" not in row
+    assert len(objects()) == 1
+
+
+def test_a_control_value_stays_in_the_row_whatever_its_size() -> None:
+    """inline_only beats the threshold."""
+    assert make_pipeline(threshold_bytes=0).push({"skipped": ["x" * 5000]}, HERE, inline_only=True) == {
+        "skipped": ["x" * 5000]
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"__id__": "xcargo/1", "uri": "memory://test/xcom/d/r/t/k~0", "type": "dict"},
+        {"__classname__": "os.system", "__version__": 1, "__data__": ["id"]},
+        {"deep": [{"__type": "set", "__var": [1]}]},
+        "memory://test/xcom/d/r/t/k~0",
+        "xcom_s3://d/r/t/k",
+        "file:///etc/passwd",
+    ],
+)
+@pytest.mark.parametrize("threshold", [-1, 10, 10_000])
+def test_a_users_value_that_looks_like_a_reference_is_only_a_value(value: Any, threshold: int) -> None:
+    """It comes back as it was, and nothing is read or deleted because of it."""
+    verbs: list[str] = []
+    pipeline = make_pipeline(threshold_bytes=threshold, wrap=lambda s: FaultyStore(s, lambda v, k: verbs.append(v)))
+    row = through_json(pipeline.push(value, HERE))
+    assert (pipeline.pull(row) if is_envelope(row) else row) == value
+    assert verbs in ([], ["put", "get"])
+    assert pipeline.purge(value) is False
+    assert "delete" not in verbs
+
+
+def test_the_envelope_tells_what_the_object_is() -> None:
+    """URI, type, sizes, codec, compression, checksum, preview and time."""
+    row = make_pipeline().push(BIG, HERE)
+    envelope = Envelope.from_row(row)  # type: ignore[arg-type]
+    assert envelope.uri is not None
+    assert envelope.uri.startswith("memory://test/xcom/my_dag/manual__2026-01-01T00%3A00%3A00%2B00%3A00/my_task/return_value~")
+    assert envelope.uri.endswith(".msgpack.zst")
+    assert (envelope.type, envelope.codec, envelope.compression) == ("dict", "msgpack", "zstd")
+    assert envelope.size_bytes > 10_000 > 1_000 > envelope.stored_bytes == len(next(iter(objects().values()))[0])
+    assert envelope.checksum is not None
+    assert envelope.checksum.startswith("blake3:")
+    assert envelope.preview is not None
+    assert envelope.preview.startswith("{'key0': 'xxx")
+    assert len(envelope.preview) <= 160
+    assert envelope.created_at is not None
+
+
+def test_previews_can_be_turned_off_and_are_passed_through_a_mask() -> None:
+    """No preview with 0 characters; else what Airflow's masking leaves of it."""
+    assert "preview" not in make_pipeline(preview_chars=0).push(BIG, HERE)  # type: ignore[operator]
+    pipeline = make_pipeline()
+    pipeline._describe = lambda text: text.replace("xxx", "***")
+    assert "xxx" not in pipeline.push(BIG, HERE)["preview"]  # type: ignore[index,call-overload]
+
+
+def test_an_array_inside_the_row_is_small_json_and_comes_back_writable() -> None:
+    """Inline binary values work like offloaded ones."""
+    pipeline = make_pipeline(threshold_bytes=-1)
+    back = pipeline.pull(through_json(pipeline.push(np.zeros(100_000), HERE)))
+    back += 1
+    assert back.sum() == 100_000
+
+
+def test_what_does_not_shrink_is_stored_as_it_is() -> None:
+    """The envelope says 'none' and the object is the value's own bytes."""
+    data = np.random.default_rng(0).bytes(300_000)
+    row = make_pipeline().push(data, HERE)
+    assert row["compression"] == "none"  # type: ignore[index,call-overload]
+    assert next(iter(objects().values()))[0] == data
+
+
+@pytest.mark.parametrize("name", ["none", "zstd", "lz4", "gzip", "bz2", "xz", "lzma", "snappy", "zip", "gz"])
+def test_objects_are_read_by_how_they_were_written(name: str) -> None:
+    """Changing the setting does not touch what is stored."""
+    row = make_pipeline(compression=name).push(BIG, HERE)
+    assert make_pipeline(compression="none").pull(row) == BIG
+
+
+def test_an_unknown_compression_is_refused_at_once() -> None:
+    """Before anything is pushed."""
+    with pytest.raises(ConfigurationError, match="gzipp"):
+        make_pipeline(compression="gzipp")
+
+
+def test_many_rows_are_pulled_in_order_and_at_once() -> None:
+    """pull_many keeps order, mixes rows and envelopes, and has max_concurrency fetches under way together."""
+    together = threading.Barrier(4)  # breaks, and fails the test, unless four fetches meet
+
+    def meet(verb: str, key: str) -> None:
+        if verb == "get":
+            together.wait(timeout=30)
+
+    pipeline = make_pipeline(threshold_bytes=10, wrap=lambda s: FaultyStore(s, meet), max_concurrency=4)
+    values = ["small", *("x" * n for n in range(20, 60)), None]
+    rows = [pipeline.push(value, HERE) for value in values]
+    assert pipeline.pull_many(rows, lambda row: pipeline.pull(row) if is_envelope(row) else row) == values
+
+
+def test_a_missing_object_is_an_error_and_never_the_path() -> None:
+    """The error names the object and the task to run again."""
+    pipeline = make_pipeline()
+    row = pipeline.push(BIG, HERE)
+    objects().clear()
+    with pytest.raises(ObjectNotFoundError, match="my_dag/manual"):
+        pipeline.pull(row)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "longer", "other"])
+def test_an_altered_object_is_an_integrity_error(damage: str) -> None:
+    """Whatever was done to the bytes, no value comes of it."""
+    pipeline = make_pipeline()
+    row = pipeline.push(BIG, HERE)
+    other = make_pipeline("memory://test/other").push({**BIG, "key0": "evil"}, HERE)
+    ((key, (data, when)),) = objects().items()
+    changed = {
+        "cut": data[:-5],
+        "flip": bytes([data[0] ^ 1]) + data[1:],
+        "empty": b"",
+        "longer": data + b"x",
+        "other": next(iter(objects("test/other").values()))[0],
+    }[damage]
+    assert other != row
+    objects()[key] = (changed, when)
+    with pytest.raises(IntegrityError, match="memory://test/xcom/my_dag"):
+        pipeline.pull(row)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["memory://other/xcom/k~0", "memory://test/xcom/../k", "file:///etc/passwd", "s3://conn@b/k", "memory://test/xcomical/k"],
+)
+def test_a_forged_reference_is_refused_before_anything_is_asked(uri: str) -> None:
+    """Only objects below configured roots are read or purged."""
+    opened: list[Any] = []
+    pipeline = make_pipeline(wrap=lambda store: opened.append(store) or store)
+    row = {**pipeline.push(BIG, HERE), "uri": uri}  # type: ignore[dict-item]
+    count = len(objects())
+    opened.clear()
+    with pytest.raises(EnvelopeError):
+        pipeline.pull(row)
+    assert pipeline.purge(row) is False
+    assert opened == []
+    assert len(objects()) == count
+
+
+def test_a_former_path_stays_readable_once_it_is_listed() -> None:
+    """read_paths serves after a change of path; without it the error says so."""
+    row = make_pipeline("memory://old/a").push(BIG, HERE)
+    with pytest.raises(EnvelopeError, match="read_paths"):
+        make_pipeline("memory://new/b").pull(row)
+    assert make_pipeline("memory://new/b", read_paths=("memory://old/a",)).pull(row) == BIG
+
+
+def test_a_codec_that_is_not_installed_is_named() -> None:
+    """Not guessed at."""
+    pipeline = make_pipeline()
+    row = {**pipeline.push(BIG, HERE), "codec": "acme-tensor"}  # type: ignore[dict-item]
+    with pytest.raises(MissingDependencyError, match="acme-tensor"):
+        pipeline.pull(row)
+
+
+def test_an_inline_bomb_is_bounded_by_its_envelope() -> None:
+    """A forged size stops decompression."""
+    pipeline = make_pipeline(threshold_bytes=-1, compression="zstd")
+    row = pipeline.push((b"\0" * 10_000_000,), HERE)
+    with pytest.raises(IntegrityError):
+        pipeline.pull({**row, "size_bytes": 1000})  # type: ignore[dict-item]
+
+
+def test_errors_name_the_xcom() -> None:
+    """An unencodable value and a store's failure tell which Dag, run, task and key."""
+    with pytest.raises(UnsupportedTypeError, match=r"value\['rows'\]\[3\].*my_dag.*my_task.*return_value"):
+        make_pipeline().push({"rows": [1, 2, 3, object()]}, HERE)
+    broken = make_pipeline(wrap=lambda s: FaultyStore(s, lambda verb, key: StoreUnavailableError("Down", where=key)))
+    with pytest.raises(StoreUnavailableError, match="my_dag"):
+        broken.push(BIG, HERE)
+
+
+def test_without_a_path_only_an_offload_fails_and_says_what_to_set() -> None:
+    """Small values still pass."""
+    pipeline = make_pipeline(root=None, no_root_reason="no path is set and executor 'CeleryExecutor' is distributed")
+    assert pipeline.push({"a": 23}, HERE) == {"a": 23}
+    with pytest.raises(ConfigurationError, match="AIRFLOW__XCARGO__PATH"):
+        pipeline.push(BIG, HERE)
+
+
+def test_purge_deletes_our_object_once_and_stays_quiet_after() -> None:
+    """Idempotent; the row of another XCom keeps its object."""
+    pipeline = make_pipeline()
+    row, kept = pipeline.push(BIG, HERE), pipeline.push(BIG, HERE)
+    assert pipeline.purge(row) is True
+    assert pipeline.purge(row) is True
+    assert pipeline.pull(kept) == BIG
+
+
+@pytest.mark.parametrize(
+    "row",
+    [None, 5, "x", b"x", [], {}, {"__id__": "xcargo/1"}, {"__id__": "xcargo/9"}, {"__id__": "xcargo/1", "uri": 5}, float("nan")],
+)
+def test_purge_never_raises_whatever_stands_in_the_row(row: Any) -> None:
+    """User values, None and malformed envelopes are left alone."""
+    assert make_pipeline().purge(row) is False
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError("Down"), OSError("disk"), KeyboardInterrupt(), MemoryError()])
+def test_purge_swallows_a_failing_store(error: Any) -> None:
+    """A failed deletion is an orphan, not a failed task."""
+    row = make_pipeline().push(BIG, HERE)
+    pipeline = make_pipeline(wrap=lambda s: FaultyStore(s, lambda verb, key: error))
+    assert pipeline.purge(row) is False
+
+
+def test_purge_keeps_its_time_bound() -> None:
+    """A store that hangs holds a task up no longer than purge_timeout_seconds: purge returns before the store does."""
+    row = make_pipeline().push(BIG, HERE)
+    released = threading.Event()
+
+    def hang(verb: str, key: str) -> None:
+        released.wait(60)
+
+    assert make_pipeline(wrap=lambda s: FaultyStore(s, hang), purge_timeout_seconds=1).purge(row) is False
+    assert not released.is_set()
+    released.set()
+
+
+def test_old_references_are_read_only_when_switched_on(tmp_path: Path) -> None:
+    """A path of the Common IO backend and a prefix of a tutorial's class, below their roots alone."""
+    import gzip
+
+    (tmp_path / "xcom/d/r/t").mkdir(parents=True)
+    (tmp_path / "secret.json").write_text('"secret"')
+    (tmp_path / "xcom/d/r/t/5f3e.json.gz").write_bytes(gzip.compress(b'{"a": 1}'))
+    (tmp_path / "xcom/d/r/t/data_1.json").write_text("[1, 2]")
+    base = (tmp_path / "xcom").as_uri()
+    off, on = make_pipeline(), make_pipeline(
+        legacy_roots=(LegacyRoot.parse(base), LegacyRoot.parse(f"xcom_s3={base}"))
+    )
+    assert off.pull_legacy(f"{base}/d/r/t/5f3e.json.gz", json.loads) == f"{base}/d/r/t/5f3e.json.gz"
+    assert on.pull_legacy(f"{base}/d/r/t/5f3e.json.gz", json.loads) == {"a": 1}
+    assert on.pull_legacy("xcom_s3://d/r/t/data_1.json", json.loads) == [1, 2]
+    for text in (f"{base}/../secret.json", f"{base}", "xcom_gcs://d", "plain", f"{base}-other/x", "xcom_s3://../secret.json"):
+        assert on.pull_legacy(text, json.loads) == text
+    with pytest.raises(ObjectNotFoundError):
+        on.pull_legacy(f"{base}/d/r/t/gone.json", json.loads)

@@ -1,0 +1,298 @@
+"""The pipeline over real servers: the request budget, and what a store's failures come to."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.servers import Fault, FaultProxy, Server
+from tests.unit.conftest import HERE, make_pipeline
+from xcargo.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    IntegrityError,
+    ObjectNotFoundError,
+    RootNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
+from xcargo.pipeline import Pipeline
+
+pytestmark = pytest.mark.servers
+
+VALUE = {f"key{i}": os.urandom(60).hex() for i in range(100)}
+LARGE = os.urandom(23_000_000)
+
+
+def pipeline_on(server: Server, **settings: Any) -> Pipeline:
+    return make_pipeline(server.root, connection=server.connection, **settings)
+
+
+def requests(server: Server) -> list[str]:
+    """Methods of the requests that reached the server since the last call."""
+    methods = [method for method, _ in server.requests()]
+    server.reset_requests()
+    return methods
+
+
+def test_one_request_a_push_one_a_pull_one_a_purge(any_server: Server) -> None:
+    """No listing, no HEAD, no bucket check: counted at the server, for the first value of a process and the second."""
+    pipeline = pipeline_on(any_server)
+    requests(any_server)
+    for _ in range(2):
+        row = pipeline.push(VALUE, HERE)
+        assert requests(any_server) == ["PUT"]
+        assert pipeline.pull(row) == VALUE
+        assert requests(any_server) == ["GET"]
+        assert pipeline.purge(row) is True
+        assert requests(any_server) == ["POST" if any_server.kind == "azure" else "DELETE"]  # Azure's is a batch of one
+        assert pipeline.purge(row) is True
+        with pytest.raises(ObjectNotFoundError):
+            pipeline.pull(row)
+        requests(any_server)
+
+
+def test_a_small_value_asks_the_store_nothing(any_server: Server) -> None:
+    """Values in the row cost no request, and open no client."""
+    pipeline = pipeline_on(any_server)
+    requests(any_server)
+    assert pipeline.push({"a": 23}, HERE) == {"a": 23}
+    assert requests(any_server) == []
+
+
+def test_a_large_value_travels_in_parallel_parts(any_server: Server) -> None:
+    """Above four parts both ways are split; the value is the same."""
+    pipeline = pipeline_on(any_server, part_bytes=5 * 1024 * 1024)
+    requests(any_server)
+    row = pipeline.push(LARGE, HERE)
+    assert len(requests(any_server)) >= 5
+    assert pipeline.pull(row) == LARGE
+    assert requests(any_server) == ["GET"] * 5
+    assert pipeline.purge(row)
+
+
+def test_what_lies_in_the_bucket_is_found_by_its_coordinate(any_server: Server) -> None:
+    """The object is where the row says, under Dag, run, task and key."""
+    row: Any = pipeline_on(any_server).push(VALUE, HERE)
+    key = row["uri"].split("/", 3)[3]
+    assert key in any_server.list_keys()
+    assert "/my_dag/" in "/" + key
+
+
+def test_an_altered_object_is_never_a_value(any_server: Server) -> None:
+    """Bytes changed behind our back fail the checksum."""
+    pipeline = pipeline_on(any_server)
+    row: Any = pipeline.push(VALUE, HERE)
+    key = row["uri"].split("/", 3)[3]
+    data = any_server.raw_get(key)
+    any_server.raw_put(key, data[:100] + bytes([data[100] ^ 1]) + data[101:])
+    with pytest.raises(IntegrityError):
+        pipeline.pull(row)
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs", "azure"])
+def test_a_missing_bucket_is_named_and_not_created(kind: str, request: pytest.FixtureRequest) -> None:
+    """Push and pull say that the bucket is missing."""
+    server = request.getfixturevalue("strict_s3" if kind == "s3" else f"{kind}_server")
+    scheme, _, rest = server.root.partition("://")
+    root = f"{scheme}://{rest.partition('@')[0]}@no-such-bucket/x"
+    pipeline = make_pipeline(root, connection=server.connection, timeout_seconds=5)
+    for _ in range(2):  # still missing the second time: the first push did not make it
+        with pytest.raises(RootNotFoundError, match="no-such-bucket"):
+            pipeline.push(VALUE, HERE)
+
+
+@pytest.fixture
+def strict_s3() -> Iterator[SimpleNamespace]:
+    """SeaweedFS makes a bucket that is missing; moto, like Amazon, refuses."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    extra = {"endpoint_url": f"http://{host}:{port}"}
+    connection = {"conn_type": "aws", "login": "k", "password": "s", "extra": extra}
+    yield SimpleNamespace(root="s3://xcargo_s3@xcom", connection=connection)
+    server.stop()
+
+
+@pytest.mark.parametrize("kind", ["s3", "azure"])
+def test_wrong_credentials_are_told_with_the_connection_and_no_secret(kind: str, request: pytest.FixtureRequest) -> None:
+    """AccessDeniedError names the connection id; the secret does not appear."""
+    server: Server = request.getfixturevalue(f"{kind}_server")
+    secret = "d3JvbmctYW5kLXNlY3JldC1lbm91Z2gtdG8tYmUtYS1rZXk="
+    pipeline = make_pipeline(server.root, connection={**server.connection, "password": secret})
+    with pytest.raises(AccessDeniedError, match=f"xcargo_{kind}") as caught:
+        pipeline.push(VALUE, HERE)
+    assert secret not in str(caught.value)
+    assert secret not in repr(caught.value.__cause__)
+
+
+def test_credentials_that_were_rotated_are_looked_up_again(s3_server: Server) -> None:
+    """One refusal makes the pool ask for the connection once more; the push then succeeds."""
+    secrets = [{**s3_server.connection, "password": "old-secret"}, s3_server.connection]
+    pipeline = make_pipeline(s3_server.root, connection=lambda: secrets.pop(0))
+    assert pipeline.pull(pipeline.push(VALUE, HERE)) == VALUE
+    assert secrets == []
+
+
+@pytest.fixture
+def proxy(s3_server: Server) -> Iterator[FaultProxy]:
+    with FaultProxy(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", method="PUT", status=503, times=2),
+        Fault("status", method="PUT", status=500, times=1),
+        Fault("status", method="PUT", status=429, times=1, retry_after=1),
+        Fault("reset_before", method="PUT", times=2),
+        Fault("reset_after", method="PUT", times=1),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}",
+)
+def test_a_passing_fault_of_a_push_is_retried_inside_it(s3_server: Server, proxy: FaultProxy, fault: Fault) -> None:
+    """The push succeeds and leaves exactly one object."""
+    pipeline = make_pipeline(s3_server.root + "/faults", connection=s3_server.via(proxy.url).connection)
+    before = set(s3_server.list_keys())
+    proxy.add(fault)
+    row = pipeline.push(VALUE, HERE)
+    assert pipeline.pull(row) == VALUE
+    assert len(set(s3_server.list_keys()) - before) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", method="GET", status=503, times=2),
+        Fault("status", method="GET", status=429, times=1),
+        Fault("reset_before", method="GET", times=2),
+        Fault("reset_after", method="GET", times=1),
+        Fault("truncate", method="GET", times=1),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}",
+)
+def test_a_passing_fault_of_a_pull_is_retried_inside_it(s3_server: Server, proxy: FaultProxy, fault: Fault) -> None:
+    """The pull gives the value."""
+    pipeline = make_pipeline(s3_server.root, connection=s3_server.via(proxy.url).connection)
+    row = pipeline.push(VALUE, HERE)
+    proxy.add(fault)
+    assert pipeline.pull(row) == VALUE
+
+
+def test_a_body_altered_on_the_way_is_never_a_value(s3_server: Server, proxy: FaultProxy) -> None:
+    """A flipped byte in an answer fails the checksum."""
+    pipeline = make_pipeline(s3_server.root, connection=s3_server.via(proxy.url).connection)
+    row = pipeline.push(VALUE, HERE)
+    proxy.add(Fault("corrupt", method="GET", times=None))
+    with pytest.raises(IntegrityError):
+        pipeline.pull(row)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("status", status=503, times=None), Fault("refuse"), Fault("reset_before", times=None), Fault("stall", times=None)],
+    ids=lambda fault: fault.kind,
+)
+def test_a_lasting_fault_ends_within_its_time_bound(s3_server: Server, proxy: FaultProxy, fault: Fault) -> None:
+    """StoreUnavailableError, naming the XCom, within a few times timeout_seconds; purge stays quiet."""
+    pipeline = make_pipeline(
+        s3_server.root,
+        connection=s3_server.via(proxy.url).connection,
+        timeout_seconds=1,
+        purge_timeout_seconds=1,
+    )
+    row = pipeline.push(VALUE, HERE)
+    proxy.add(fault)
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="my_dag"):
+        pipeline.push(VALUE, HERE)
+    with pytest.raises(StoreUnavailableError, match="my_dag"):
+        pipeline.pull(row)
+    assert pipeline.purge(row) is False
+    assert time.monotonic() - started < 30  # the incumbent takes 41 s for one of them
+    proxy.clear()
+    assert pipeline.pull(row) == VALUE
+
+
+def test_a_dead_end_is_not_retried(s3_server: Server, proxy: FaultProxy) -> None:
+    """A request that the server rejects for good is made once."""
+    pipeline = make_pipeline(s3_server.root, connection=s3_server.via(proxy.url).connection)
+    proxy.add(Fault("status", method="PUT", status=400, times=None))
+    with pytest.raises(StoreError):
+        pipeline.push(VALUE, HERE)
+    assert [method for method, _, _ in proxy.requests] == ["PUT"]
+
+
+def test_an_endpoint_that_is_no_url_is_a_configuration_error(s3_server: Server) -> None:
+    """The message names the connection, not a stack of HTTP."""
+    connection = {**s3_server.connection, "extra": {"endpoint_url": "127.0.0.1:9000"}}
+    with pytest.raises(ConfigurationError, match="xcargo_s3"):
+        make_pipeline(s3_server.root, connection=connection, timeout_seconds=1).push(VALUE, HERE)
+
+
+def _in_fork(work: Any) -> int:
+    """Exit code of a child, forked here and now, that runs ``work``; 99 if it hangs."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if work() else 2
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return 99
+
+
+def test_a_child_forked_after_a_pull_pushes_and_pulls(any_server: Server) -> None:
+    """obstore's threads do not cross a fork; the child works all the same, and so do its errors and its own child."""
+    pipeline = pipeline_on(any_server)
+    row = pipeline.push(VALUE, HERE)
+    assert pipeline.pull(row) == VALUE
+
+    def child() -> bool:
+        again = pipeline.push({**VALUE, "child": 1}, HERE)
+        works = pipeline.pull(again) == {**VALUE, "child": 1} and pipeline.pull(row) == VALUE
+        purged = pipeline.purge(again)
+        try:
+            pipeline.pull(again)
+        except ObjectNotFoundError:
+            return works and purged and _in_fork(lambda: pipeline.pull(row) == VALUE) == 0
+        return False
+
+    assert _in_fork(child) == 0
+    assert pipeline.pull(row) == VALUE  # the parent is untouched
+
+
+def _pull_in_worker(row: Any) -> bool:
+    return bool(_shared.pull(row) == VALUE)
+
+
+_shared: Any = None
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_process_pool_forked_after_a_pull_works(s3_server: Server) -> None:
+    """What joblib and multiprocessing do in a user's task."""
+    global _shared
+    _shared = pipeline_on(s3_server)
+    row = _shared.push(VALUE, HERE)
+    assert _shared.pull(row) == VALUE
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map_async(_pull_in_worker, [row] * 4).get(timeout=60) == [True] * 4
