@@ -176,7 +176,7 @@ class Pipeline:
         root = self.settings.root
         if root is None:
             raise ConfigurationError(
-                f"A value of {encoded.size_bytes} bytes belongs into object storage, but {self.settings.no_root_reason}",
+                f"{encoded.size_bytes} bytes belong into object storage, but {self.settings.no_root_reason}",
                 hint="Set AIRFLOW__XCARGO__PATH (or path in section [xcargo]) on every component, for example to "
                 "s3://my_aws_conn@my-bucket/xcom.",
             )

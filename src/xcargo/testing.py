@@ -93,8 +93,8 @@ class FaultyStore(_Wrapper):
 class StoreTests:
     """What every store must do. Subclasses give the fixtures ``store`` (empty) and ``behind``.
 
-    ``behind`` reaches the same objects without the store under test: an object with ``get(key)``, ``put(key, data)`` and
-    ``keys()``. So a put is never proved by the store's own get.
+    ``behind`` reaches the same objects without the store under test: an object with ``get(key)``, ``put(key, data)``
+    and ``keys()``. So a put is never proved by the store's own get.
     """
 
     KEY = "dag/run%3A1/task/key~0011.bin"
@@ -171,7 +171,9 @@ class StoreTests:
         assert {info.size_bytes for info in store.list()} == {3}
         assert list(store.list("absent")) == []
 
-    @pytest.mark.parametrize("key", ["d/%2E%2E/t/k~0", "d/r%20%23%3F%25/t/k~0", "d/%E6%97%A5/t/k@a~0", "d/" + "x" * 200])
+    @pytest.mark.parametrize(
+        "key", ["d/%2E%2E/t/k~0", "d/r%20%23%3F%25/t/k~0", "d/%E6%97%A5/t/k@a~0", "d/" + "x" * 200]
+    )
     def test_quoted_keys_are_kept_to_the_letter(self, store: Store, behind: Any, key: str) -> None:
         """A quoted key is neither unquoted nor quoted again on its way."""
         store.put(key, [b"x"])
@@ -181,7 +183,7 @@ class StoreTests:
     def test_a_large_object_survives_in_parallel_parts(self, store: Store, behind: Any) -> None:
         """More than four parts of the store's part size, from several buffers, arrive in order."""
         block = bytes(range(251)) * 1000
-        parts = [block * 40, memoryview(block * 30), block * 70]
+        parts: list[Buffer] = [block * 40, memoryview(block * 30), block * 70]
         store.put(self.KEY, parts)
         whole = b"".join(parts)
         assert behind.get(self.KEY) == whole

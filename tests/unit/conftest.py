@@ -58,9 +58,7 @@ def make_pipeline(
         return access_of(root, lambda conn_id: Connection(found, conn_id))
 
     defaults = Settings(Root.parse(url), read_roots=tuple(map(Root.parse, read_paths)))
-    return Pipeline(
-        dataclasses.replace(defaults, **settings), Registry(entry_points=False), WrappingPool(access, wrap)
-    )
+    return Pipeline(dataclasses.replace(defaults, **settings), Registry(entry_points=False), WrappingPool(access, wrap))
 
 
 @pytest.fixture(autouse=True)

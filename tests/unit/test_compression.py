@@ -58,7 +58,9 @@ def test_damaged_data_is_an_integrity_error_or_a_wrong_size(name: str, damage: s
     assert len(back) == len(data)
 
 
-@pytest.mark.parametrize(("given", "meant"), [("gz", "gzip"), ("bzip2", "bz2"), ("LZMA", "xz"), (".zst", "zstd"), ("", "none")])
+@pytest.mark.parametrize(
+    ("given", "meant"), [("gz", "gzip"), ("bzip2", "bz2"), ("LZMA", "xz"), (".zst", "zstd"), ("", "none")]
+)
 def test_other_spellings_are_known(given: str, meant: str) -> None:
     """The Common IO provider's names mean the same here."""
     assert compression.canonical(given) == meant

@@ -52,7 +52,10 @@ def test_every_write_gets_a_key_of_its_own() -> None:
 def test_a_key_reads_like_its_coordinate() -> None:
     """Someone who looks into the bucket finds Dag, run, task and key."""
     coordinate = Coordinate("my_dag", "manual__2026-01-01", "extract", "return_value", 7)
-    assert coordinate.object_key(suffix=".arrow", unique="ab") == "my_dag/manual__2026-01-01/extract/7/return_value~ab.arrow"
+    assert (
+        coordinate.object_key(suffix=".arrow", unique="ab")
+        == "my_dag/manual__2026-01-01/extract/7/return_value~ab.arrow"
+    )
 
 
 def test_long_ids_that_differ_only_at_their_end_stay_apart() -> None:

@@ -49,7 +49,14 @@ def test_any_value_comes_back_exactly_at_any_threshold(value: Any, threshold: in
 
 @pytest.mark.parametrize(
     ("value", "size"),
-    [("s" * 98, 100), ({"a": "b" * 91}, 99), ([1.5] * 20, 81), ("é" * 49, 100), ({"k": [0.0] * 23}, 99), ("\n" * 49, 100)],
+    [
+        ("s" * 98, 100),
+        ({"a": "b" * 91}, 99),
+        ([1.5] * 20, 81),
+        ("é" * 49, 100),
+        ({"k": [0.0] * 23}, 99),
+        ("\n" * 49, 100),
+    ],
 )
 def test_the_threshold_is_the_last_size_that_stays_in_the_row(value: Any, size: int) -> None:
     """At exactly the threshold a value stays, one byte above it goes: counted as compact JSON."""
@@ -108,7 +115,9 @@ def test_the_envelope_tells_what_the_object_is() -> None:
     row = make_pipeline().push(BIG, HERE)
     envelope = Envelope.from_row(row)  # type: ignore[arg-type]
     assert envelope.uri is not None
-    assert envelope.uri.startswith("memory://test/xcom/my_dag/manual__2026-01-01T00%3A00%3A00%2B00%3A00/my_task/return_value~")
+    assert envelope.uri.startswith(
+        "memory://test/xcom/my_dag/manual__2026-01-01T00%3A00%3A00%2B00%3A00/my_task/return_value~"
+    )
     assert envelope.uri.endswith(".msgpack.zst")
     assert (envelope.type, envelope.codec, envelope.compression) == ("dict", "msgpack", "zstd")
     assert envelope.size_bytes > 10_000 > 1_000 > envelope.stored_bytes == len(next(iter(objects().values()))[0])
@@ -202,7 +211,13 @@ def test_an_altered_object_is_an_integrity_error(damage: str) -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["memory://other/xcom/k~0", "memory://test/xcom/../k", "file:///etc/passwd", "s3://conn@b/k", "memory://test/xcomical/k"],
+    [
+        "memory://other/xcom/k~0",
+        "memory://test/xcom/../k",
+        "file:///etc/passwd",
+        "s3://conn@b/k",
+        "memory://test/xcomical/k",
+    ],
 )
 def test_a_forged_reference_is_refused_before_anything_is_asked(uri: str) -> None:
     """Only objects below configured roots are read or purged."""
@@ -270,7 +285,18 @@ def test_purge_deletes_our_object_once_and_stays_quiet_after() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [None, 5, "x", b"x", [], {}, {"__id__": "xcargo/1"}, {"__id__": "xcargo/9"}, {"__id__": "xcargo/1", "uri": 5}, float("nan")],
+    [
+        None,
+        5,
+        "x",
+        b"x",
+        [],
+        {},
+        {"__id__": "xcargo/1"},
+        {"__id__": "xcargo/9"},
+        {"__id__": "xcargo/1", "uri": 5},
+        float("nan"),
+    ],
 )
 def test_purge_never_raises_whatever_stands_in_the_row(row: Any) -> None:
     """User values, None and malformed envelopes are left alone."""
@@ -307,13 +333,18 @@ def test_old_references_are_read_only_when_switched_on(tmp_path: Path) -> None:
     (tmp_path / "xcom/d/r/t/5f3e.json.gz").write_bytes(gzip.compress(b'{"a": 1}'))
     (tmp_path / "xcom/d/r/t/data_1.json").write_text("[1, 2]")
     base = (tmp_path / "xcom").as_uri()
-    off, on = make_pipeline(), make_pipeline(
-        legacy_roots=(LegacyRoot.parse(base), LegacyRoot.parse(f"xcom_s3={base}"))
-    )
+    off, on = make_pipeline(), make_pipeline(legacy_roots=(LegacyRoot.parse(base), LegacyRoot.parse(f"xcom_s3={base}")))
     assert off.pull_legacy(f"{base}/d/r/t/5f3e.json.gz", json.loads) == f"{base}/d/r/t/5f3e.json.gz"
     assert on.pull_legacy(f"{base}/d/r/t/5f3e.json.gz", json.loads) == {"a": 1}
     assert on.pull_legacy("xcom_s3://d/r/t/data_1.json", json.loads) == [1, 2]
-    for text in (f"{base}/../secret.json", f"{base}", "xcom_gcs://d", "plain", f"{base}-other/x", "xcom_s3://../secret.json"):
+    for text in (
+        f"{base}/../secret.json",
+        f"{base}",
+        "xcom_gcs://d",
+        "plain",
+        f"{base}-other/x",
+        "xcom_s3://../secret.json",
+    ):
         assert on.pull_legacy(text, json.loads) == text
     with pytest.raises(ObjectNotFoundError):
         on.pull_legacy(f"{base}/d/r/t/gone.json", json.loads)

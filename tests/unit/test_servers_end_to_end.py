@@ -52,7 +52,7 @@ def test_one_request_a_push_one_a_pull_one_a_purge(any_server: Server) -> None:
         assert pipeline.pull(row) == VALUE
         assert requests(any_server) == ["GET"]
         assert pipeline.purge(row) is True
-        assert requests(any_server) == ["POST" if any_server.kind == "azure" else "DELETE"]  # Azure's is a batch of one
+        assert requests(any_server) == ["POST" if any_server.kind == "azure" else "DELETE"]  # Azure: a batch of one
         assert pipeline.purge(row) is True
         with pytest.raises(ObjectNotFoundError):
             pipeline.pull(row)
@@ -124,7 +124,9 @@ def strict_s3() -> Iterator[SimpleNamespace]:
 
 
 @pytest.mark.parametrize("kind", ["s3", "azure"])
-def test_wrong_credentials_are_told_with_the_connection_and_no_secret(kind: str, request: pytest.FixtureRequest) -> None:
+def test_wrong_credentials_are_told_with_the_connection_and_no_secret(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
     """AccessDeniedError names the connection id; the secret does not appear."""
     server: Server = request.getfixturevalue(f"{kind}_server")
     secret = "d3JvbmctYW5kLXNlY3JldC1lbm91Z2gtdG8tYmUtYS1rZXk="
@@ -200,7 +202,12 @@ def test_a_body_altered_on_the_way_is_never_a_value(s3_server: Server, proxy: Fa
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault("status", status=503, times=None), Fault("refuse"), Fault("reset_before", times=None), Fault("stall", times=None)],
+    [
+        Fault("status", status=503, times=None),
+        Fault("refuse"),
+        Fault("reset_before", times=None),
+        Fault("stall", times=None),
+    ],
     ids=lambda fault: fault.kind,
 )
 def test_a_lasting_fault_ends_within_its_time_bound(s3_server: Server, proxy: FaultProxy, fault: Fault) -> None:

@@ -188,8 +188,8 @@ class _WithAsend:
     def __init__(self, comms: Any) -> None:
         self.send = comms.send
 
-    async def asend(self, message: Any) -> Any:
-        return self.send(message)
+    async def asend(self, msg: Any) -> Any:
+        return self.send(msg)
 
 
 DAGS = [contract_types(), contract_flow(), contract_retry()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from xcargo.settings import Settings
 
 
 @pytest.fixture
-def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """An environment without any option set, on a distributed executor."""
     import os
 
@@ -25,7 +24,7 @@ def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.Monk
         if name.startswith(("AIRFLOW__XCARGO__", "AIRFLOW__COMMON_IO__")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
-    yield monkeypatch
+    return monkeypatch
 
 
 def settings(env: pytest.MonkeyPatch, **options: str) -> Settings:

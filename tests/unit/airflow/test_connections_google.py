@@ -196,7 +196,8 @@ def external_account(record: Recorder, tmp_path: Path) -> Path:
         json.dumps(
             {
                 "type": "external_account",
-                "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/x",
+                # A pool outside of any project, so that nobody asks which project it is.
+                "audience": "//iam.googleapis.com/locations/global/workforcePools/p/providers/x",
                 "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
                 "token_url": f"{record.url}/token",
                 "credential_source": {"file": str(subject)},

@@ -177,7 +177,8 @@ def test_a_missing_library_is_named_with_its_install_command(library: str, value
         "from xcargo.codecs.arrow import ArrowCodec\n"
         f"ArrowCodec().decode(sys.stdin.buffer.read(), {dict(encoded.params)!r})"
     )
-    done = subprocess.run([sys.executable, "-c", script], input=bytes(encoded.parts[0]), capture_output=True, check=False)
+    payload = bytes(encoded.parts[0])
+    done = subprocess.run([sys.executable, "-c", script], input=payload, capture_output=True, check=False)
     assert f"pip install 'airflow-provider-xcargo[{library}]'" in done.stderr.decode()
 
 

@@ -110,14 +110,14 @@ def _with_key(fields: Fields, account: Account, name: str, key: str) -> Access:
         base64.b64decode(key, validate=True)
     except ValueError:
         raise fields.error(name, "does not hold an account key, which is base64 text") from None
-    return _access(account, {"skip_signature": False}, _Static("access_key", key))
+    return _access(account, {}, _Static("access_key", key))
 
 
 def _with_sas(fields: Fields, account: Account, name: str, sas: str) -> Access:
     token = sas.strip().lstrip("?&")
     if "sig=" not in token:
         raise fields.error(name, "does not hold a shared access signature, which has a part sig=")
-    return _access(account, {"skip_signature": False}, _Static("sas_token", token))
+    return _access(account, {}, _Static("sas_token", token))
 
 
 def _with_client_secret(fields: Fields, account: Account, tenant: str, more: Mapping[str, Any]) -> Access:
@@ -208,4 +208,5 @@ def _identity_endpoint() -> dict[str, Any]:
 
 
 def _access(account: Account, config: Mapping[str, Any], credentials: _Static | _IdentityToken | None = None) -> Access:
-    return Access(config={**account.config(), **config}, credentials=credentials)
+    # The environment's AZURE_SKIP_SIGNATURE would send requests without any credentials.
+    return Access(config={**account.config(), "skip_signature": False, **config}, credentials=credentials)

@@ -169,7 +169,7 @@ def _default(fields: Fields) -> tuple[dict[str, Any], GoogleCredentials | None]:
     except ImportError as error:
         what = f"has Application Default Credentials of kind {kind!r}"
         raise fields.missing(what, "google-auth", "google") from error
-    return {}, _first_token(fields, lambda: google.auth.load_credentials_from_file(path, scopes=[_SCOPE])[0])
+    return {}, _first_token(fields, lambda: google.auth.default(scopes=[_SCOPE])[0])
 
 
 def _first_token(fields: Fields, make: Callable[[], Any]) -> GoogleCredentials:

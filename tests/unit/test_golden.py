@@ -1,0 +1,112 @@
+"""Golden rows: what a release wrote, every later one reads.
+
+``tests/golden/<version>/<name>.json`` is the row of one value, payload included; ``names.txt`` lists them. ``python -m tests.unit.test_golden``
+writes those of a new version once; a file that is there is never written again, and a missing one fails the test.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+import zoneinfo
+from collections import Counter, OrderedDict, deque
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import xcargo
+from tests.unit.codecs.test_tree import same
+from tests.unit.conftest import HERE, make_pipeline
+from xcargo.compression import ALGORITHMS
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+VALUES: dict[str, Any] = {
+    "tuple": (1, ("a", [2.5, None])),
+    "numbers": [2**100, -(2**70), float("inf"), -0.0, 1e300, 3 + 4j, Decimal("0.10"), Fraction(1, 3)],
+    "text": ["\ud800", "nul\0", "ü"],
+    "keys": {1: "a", (2, 3): "b", None: "c", "d": {False: 0}},
+    "sets": [{1, 2}, frozenset({"x"})],
+    "times": (
+        dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+        dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc),
+        dt.datetime(2026, 1, 2),
+        dt.date(2026, 1, 2),
+        dt.time(3, 4, 5, 6),
+        dt.timedelta(days=-1, microseconds=7),
+        dt.timezone(dt.timedelta(hours=2)),
+    ),
+    "containers": [deque([1], maxlen=2), OrderedDict(b=1, a=2), Counter("aab"), range(0, 9, 2), slice(1, 2)],
+    "names": [uuid.UUID(int=7), PurePosixPath("/a/b"), ...],
+    "bytes": b"\0\1\xff",
+    "bytearray": bytearray(b"abc"),
+    "nested_bytes": {"a": b"x", "b": bytearray(b"y")},
+    "array": np.arange(6, dtype="<i4").reshape(2, 3),
+    "array_fortran": np.asfortranarray(np.arange(6, dtype="<f8").reshape(2, 3)),
+    "array_structured": np.array([(1, 2.5)], dtype=[("a", "<i4"), ("b", "<f8")]),
+    "scalar": np.float32(1.5),
+    "pandas": pd.DataFrame({"i": [1, 2], "s": ["a", None], "t": pd.to_datetime(["2026-01-01", None])}),
+    "series": pd.Series([1.5, 2.5], name="n"),
+    "polars": pl.DataFrame({"a": [1, None], "b": [["x"], []]}),
+    "arrow_table": pa.table({"a": [1, 2]}),
+    "nested_frame": {"f": (pd.DataFrame({"x": [1]}), np.arange(3))},
+    **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in ALGORITHMS},
+}
+
+
+def equal(left: Any, right: Any) -> bool:
+    if isinstance(right, pd.DataFrame):
+        pd.testing.assert_frame_equal(left, right)
+        return True
+    if isinstance(right, pd.Series):
+        pd.testing.assert_series_equal(left, right)
+        return True
+    if isinstance(right, np.ndarray):
+        np.testing.assert_array_equal(left, right)
+        return bool(left.dtype == right.dtype)
+    if isinstance(right, (pl.DataFrame, pa.Table)):
+        return bool(left.equals(right))
+    if isinstance(right, tuple) and len(right) and isinstance(right[0], pd.DataFrame):
+        return len(left) == len(right) and all(map(equal, left, right))
+    if isinstance(right, dict) and "f" in right:
+        return left.keys() == right.keys() and all(equal(left[k], right[k]) for k in right)
+    return same(left, right)
+
+
+@pytest.mark.parametrize("version", sorted(p.name for p in GOLDEN.iterdir()))
+def test_rows_of_every_release_still_give_their_values(version: str) -> None:
+    """Every file reads as the value that it was made of; none is missing and none is unknown."""
+    pipeline = make_pipeline()
+    files = {path.stem: json.loads(path.read_text()) for path in (GOLDEN / version).glob("*.json")}
+    assert set(files) == set((GOLDEN / version / "names.txt").read_text().split())
+    for name, row in files.items():
+        assert equal(pipeline.pull(row), VALUES[name]), name
+
+
+def test_this_release_has_golden_rows() -> None:
+    """A release without them could change the format unseen."""
+    assert set((GOLDEN / xcargo.__version__ / "names.txt").read_text().split()) == set(VALUES)
+
+
+def _write() -> None:
+    folder = GOLDEN / xcargo.__version__
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in VALUES.items():
+        path = folder / f"{name}.json"
+        if not path.exists():
+            compression = name.removeprefix("compressed_") if name.startswith("compressed_") else "none"
+            row = make_pipeline(threshold_bytes=-1, compression=compression).push(value, HERE)
+            path.write_text(json.dumps(row, indent=1) + "\n")
+    (folder / "names.txt").write_text("\n".join(sorted(VALUES)) + "\n")
+
+
+if __name__ == "__main__":
+    _write()
