@@ -31,11 +31,6 @@ def conf() -> Any:
     """Airflow's configuration."""
     from airflow.configuration import conf
 
-    if AIRFLOW_2 and not conf.has_option("xcargo", "preview_chars"):
-        # 2.x knows a provider's options (and reads their _CMD and _SECRET forms) only once it is told to.
-        from airflow.providers_manager import ProvidersManager
-
-        ProvidersManager().initialize_providers_configuration()
     return conf
 
 

@@ -6,7 +6,6 @@ deployment changes its backend by changing one variable.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -108,9 +107,10 @@ def _refuse_unknown(conf: Any) -> None:
     given = {name[len(start) :].lower(): f"the variable {name}" for name in os.environ if name.startswith(start)}
     for name in getattr(conf, "_sections", {}).get(SECTION, {}):
         given.setdefault(name, f"{name} in section [{SECTION}]")
-    known = {*OPTIONS, *(f"{o}{ending}" for o in OPTIONS for ending in ("_cmd", "_secret"))}
     for name, source in given.items():
-        if name not in known:
+        if name not in OPTIONS:
+            import difflib
+
             close = difflib.get_close_matches(name, OPTIONS, n=1)
             raise ConfigurationError(
                 f"There is no option for {source}",
