@@ -11,6 +11,7 @@ an older reader must not ignore gets a new number behind ``xcargo/``.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,7 +19,7 @@ from typing import Any, Union
 
 from xcargo.errors import EnvelopeError
 
-__all__ = ["RESERVED_KEYS", "Envelope", "Json", "is_envelope", "is_plain"]
+__all__ = ["RESERVED_KEYS", "Envelope", "Json", "is_envelope", "is_plain", "plain_bytes"]
 
 Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 
@@ -112,32 +113,76 @@ def is_envelope(row: object) -> bool:
     return type(marker) is str and marker.startswith(f"{FORMAT}/")
 
 
-def is_plain(value: object, _depth: int = 0) -> bool:
+def is_plain(value: object) -> bool:
     """Whether the row can hold ``value`` as it is and give it back equal and of the same type, on every transport.
 
     Exact types only (a subclass would lose its class). Refused: NaN and infinities (no JSON), floats from 1e16 and
     -0.0 (PostgreSQL's jsonb gives an integer, or drops the sign), integers beyond 64 bits (the task's socket), NUL
     (jsonb) and lone surrogates (UTF-8) in text, keys with a meaning to Airflow, nesting beyond 64 levels.
     """
+    return plain_bytes(value, math.inf) is not None
+
+
+def plain_bytes(value: object, limit: float) -> float | None:
+    """Length of a plain value's compact JSON; infinity as soon as it is known to be above ``limit``; None if not plain.
+
+    Looks at no more of the value than ``limit`` bytes of JSON could hold, and whatever exceeds it as JSON does so as
+    the payload of any codec too. So the size of a large value costs next to nothing to find.
+    """
+    try:
+        _walk(value, limit, 0)
+    except _NotPlainError:
+        return None
+    except _AboveLimitError:
+        return math.inf
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+class _NotPlainError(Exception):
+    pass
+
+
+class _AboveLimitError(Exception):
+    pass
+
+
+def _walk(value: Any, left: float, depth: int) -> float:
+    """What is left of the limit after ``value``, each part of which takes a byte at least, a text its length."""
+    if left <= 0:
+        raise _AboveLimitError
     kind = type(value)
     if value is None or kind is bool:
-        return True
+        return left - 1
     if kind is str:
-        return _is_plain_text(value)  # type: ignore[arg-type]
+        return _walk_text(value, left)
     if kind is int:
-        return -(2**63) <= value < 2**64  # type: ignore[operator]
+        if not -(2**63) <= value < 2**64:
+            raise _NotPlainError
+        return left - 1
     if kind is float:
-        return _is_plain_float(value)  # type: ignore[arg-type]
-    if _depth >= _MAX_PLAIN_DEPTH:
-        return False
+        if not _is_plain_float(value):
+            raise _NotPlainError
+        return left - 1
+    if (kind is not list and kind is not dict) or depth >= _MAX_PLAIN_DEPTH:
+        raise _NotPlainError
+    left -= 1
     if kind is list:
-        return all(is_plain(item, _depth + 1) for item in value)  # type: ignore[attr-defined]
-    if kind is dict:
-        return all(
-            type(key) is str and key not in RESERVED_KEYS and _is_plain_text(key) and is_plain(item, _depth + 1)
-            for key, item in value.items()  # type: ignore[attr-defined]
-        )
-    return False
+        for item in value:
+            left = _walk(item, left, depth + 1)
+        return left
+    for key, item in value.items():
+        if type(key) is not str or key in RESERVED_KEYS:
+            raise _NotPlainError
+        left = _walk(item, _walk_text(key, left), depth + 1)
+    return left
+
+
+def _walk_text(text: str, left: float) -> float:
+    if len(text) > left:
+        raise _AboveLimitError
+    if not _is_plain_text(text):
+        raise _NotPlainError
+    return left - len(text) - 1
 
 
 def _is_plain_float(number: float) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.codecs.registry import Registry
 from xcargo.compression import SUFFIXES, canonical, compress, decompress, pays_off, require
 from xcargo.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
-from xcargo.envelope import Envelope, Json, is_envelope, is_plain
+from xcargo.envelope import Envelope, Json, is_envelope, plain_bytes
 from xcargo.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -44,9 +44,6 @@ __all__ = ["Pipeline"]
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-
-_JSON_GROWTH = 3
-"""A payload is at most this many times as long as the same value's compact JSON (0.0 takes 9 bytes against 3)."""
 
 
 class Pipeline:
@@ -80,10 +77,16 @@ class Pipeline:
         JSON if the row can hold it as it is (:func:`~xcargo.envelope.is_plain`), of its payload otherwise.
         ``inline_only`` keeps it in the row whatever its size.
         """
+        threshold = self.settings.threshold_bytes if not inline_only else -1
+        limit = math.inf if threshold < 0 else threshold
+        size = None if limit == 0 else plain_bytes(value, limit)
+        if size is not None and size <= limit:
+            return value  # type: ignore[no-any-return]
         try:
             encoded = self._codecs.encode(value)
-            row = self._inline(value, encoded, -1 if inline_only else self.settings.threshold_bytes)
-            return self._offload(value, encoded, coordinate) if row is _TOO_LARGE else row
+            if limit == 0 or size is not None or encoded.size_bytes > limit:
+                return self._offload(value, encoded, coordinate)
+            return self._inline(value, encoded)
         except XCargoError as error:
             error.at(coordinate)
             raise
@@ -99,10 +102,8 @@ class Pipeline:
             raise
 
     def pull_many(self, rows: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:
-        """``load(row)`` for each row, in order; ``max_concurrency`` at a time if several are envelopes."""
-        if sum(map(is_envelope, rows)) < 2:
-            return [load(row) for row in rows]
-        with ThreadPoolExecutor(min(self.settings.max_concurrency, len(rows))) as pool:
+        """``load(row)`` for each row, in order, ``max_concurrency`` at a time."""
+        with ThreadPoolExecutor(min(self.settings.max_concurrency, max(1, len(rows)))) as pool:
             return list(pool.map(load, rows))
 
     def pull_legacy(self, text: str, load_json: Callable[[str], Any]) -> Any:
@@ -156,18 +157,7 @@ class Pipeline:
             log.warning("xcargo left an object in place: %s", failures[0])
         return not failures
 
-    def _inline(self, value: Any, encoded: Encoded, threshold: int) -> Any:
-        """The row that holds the value itself, or ``_TOO_LARGE``."""
-        size = encoded.size_bytes
-        unbounded = threshold < 0
-        if not unbounded and (threshold == 0 or size > _JSON_GROWTH * threshold):
-            return _TOO_LARGE
-        if is_plain(value):
-            if unbounded or _json_bytes(value) <= threshold:
-                return value
-            return _TOO_LARGE
-        if not unbounded and size > threshold:
-            return _TOO_LARGE
+    def _inline(self, value: Any, encoded: Encoded) -> Json:
         compression, stored = self._compressed(encoded)
         data = base64.b64encode(b"".join(stored)).decode()
         return self._envelope(value, encoded, compression, sum(map(len, stored)), data=data).to_row()
@@ -268,13 +258,6 @@ class Pipeline:
             # Credentials may have been rotated since this process looked them up.
             self._stores.forget(root)
             return work(self._stores.store(root, limits))
-
-
-_TOO_LARGE = object()
-
-
-def _json_bytes(value: Json) -> int:
-    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def _verify(stored: Buffer, envelope: Envelope) -> None:

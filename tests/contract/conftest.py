@@ -111,7 +111,7 @@ def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[st
 def rows_of(database: Path, dag_id: str) -> tuple[Row, ...]:
     """All XCom rows of a Dag, of every attempt."""
     per_attempt = (
-        "SELECT ti.task_id, ti.map_index, x.key, x.value FROM xcom_v2 x "
+        "SELECT ti.task_id, ti.region_index, x.key, x.value FROM xcom_v2 x "
         "JOIN task_instance ti ON ti.id = x.task_instance_id WHERE ti.dag_id = ?"
     )
     single = "SELECT task_id, map_index, key, value FROM xcom WHERE dag_id = ?"

@@ -7,12 +7,13 @@ than the standard library, ``BaseXCom`` and the leaves of this package; the rest
 from __future__ import annotations
 
 import json
+import math
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
 from xcargo.coordinate import Coordinate
-from xcargo.envelope import is_envelope, is_plain
+from xcargo.envelope import is_envelope, is_plain, plain_bytes
 
 if TYPE_CHECKING:
     from xcargo.pipeline import Pipeline
@@ -132,7 +133,12 @@ def _push(value: Any, coordinate: Coordinate) -> Any:
     control = coordinate.key == "skipmixin_key" or coordinate.key.startswith(_CONTROL_KEYS)
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are
-    return _pipeline().push(value, coordinate, inline_only=control)
+    from xcargo.airflow import runtime
+
+    threshold = runtime.settings().threshold_bytes
+    if threshold > 0 and (plain_bytes(value, threshold) or math.inf) <= threshold:
+        return value  # nothing more need be loaded for a value that the row can hold as it is
+    return runtime.pipeline().push(value, coordinate, inline_only=control)
 
 
 def _handed_back_or_loaded(row: Any) -> Any:
@@ -147,19 +153,19 @@ def _load(row: Any) -> Any:
     if is_envelope(row):
         return _pipeline().pull(row)
     value = BaseXCom.deserialize_value(_Row(raw))
-    if isinstance(value, str) and "/" in value:
-        pipeline = _pipeline()
-        if pipeline.settings.legacy_roots:
-            from xcargo.airflow.compat import load_json
+    if isinstance(value, str) and "://" in value:
+        from xcargo.airflow import compat, runtime
 
-            return pipeline.pull_legacy(value, load_json)
+        if runtime.settings().legacy_roots:
+            return runtime.pipeline().pull_legacy(value, compat.load_json)
     return value
 
 
 def _load_all(rows: Any) -> Any:
     if not isinstance(rows, list):
         return rows
-    return _pipeline().pull_many([row.value for row in rows], _load)
+    raw = [row.value for row in rows]
+    return _pipeline().pull_many(raw, _load) if sum(map(is_envelope, raw)) > 1 else [_load(row) for row in raw]
 
 
 def _rows(fetch: Any, query: dict[str, Any]) -> Any:

@@ -57,11 +57,15 @@ def read_settings(conf: Any) -> Settings:
 
 
 def _threshold(conf: Any, *, from_common_io: bool) -> int:
-    for section, option in ((SECTION, "threshold_bytes"), (_COMMON_IO, "xcom_objectstorage_threshold")):
-        text = _text(conf, section, option)
-        # The Common IO provider registers its default, -1: as a fall-back that says nothing.
-        if text and (section == SECTION or text != "-1" or _is_set(conf, section, option)):
-            return _parsed(option, int, text, section=section)
+    own = _text(conf, SECTION, "threshold_bytes")
+    if own:
+        return _parsed("threshold_bytes", int, own)
+    option = "xcom_objectstorage_threshold"
+    common = _text(conf, _COMMON_IO, option)
+    # -1 is the provider's registered default, and Airflow writes it into the airflow.cfg that it generates: alone it
+    # does not say that a user wants it. In the environment it does.
+    if common and (common != "-1" or "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD" in os.environ):
+        return _parsed(option, int, common, section=_COMMON_IO)
     return -1 if from_common_io else DEFAULT_THRESHOLD_BYTES
 
 
@@ -90,15 +94,6 @@ def _parsed(option: str, parse: Callable[[str], _T], text: str, *, section: str 
             f"[{section}] {option} is {text!r}, which is not {kind}",
             hint="Bytes and seconds are written as plain numbers, for example 1024.",
         ) from None
-
-
-def _is_set(conf: Any, section: str, option: str) -> bool:
-    """Whether a user set the option, by variable or file, as opposed to a registered default."""
-    variable = f"AIRFLOW__{section.replace('.', '_').upper()}__{option.upper()}"
-    if any(os.environ.get(variable + ending) for ending in ("", "_CMD", "_SECRET")):
-        return True
-    in_file = getattr(conf, "_sections", {}).get(section, {})
-    return option in in_file
 
 
 def _refuse_unknown(conf: Any) -> None:

@@ -1,35 +1,49 @@
-"""The pipeline of this process, made of Airflow's configuration and connections at first use."""
+"""What this process knows of its configuration and connections, read at first use."""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 from xcargo.airflow import compat
 from xcargo.airflow.config import read_settings
-from xcargo.pipeline import Pipeline
-from xcargo.root import Root
-from xcargo.stores.base import Access
-from xcargo.stores.open import StorePool
+from xcargo.settings import Settings
 
-__all__ = ["pipeline"]
+if TYPE_CHECKING:
+    from xcargo.pipeline import Pipeline
+    from xcargo.root import Root
+    from xcargo.stores.base import Access
+
+__all__ = ["forget", "pipeline", "settings"]
+
+
+@cache
+def settings() -> Settings:
+    """The settings, without loading what only stored values need."""
+    return read_settings(compat.conf())
 
 
 @cache
 def pipeline() -> Pipeline:
-    """The one pipeline. ``pipeline.cache_clear()`` makes the next call read the configuration again."""
+    """The one pipeline of this process."""
     from xcargo.airflow.serde_codec import SerdeCodec
     from xcargo.codecs.registry import Registry
+    from xcargo.pipeline import Pipeline
+    from xcargo.stores.open import StorePool
 
-    return Pipeline(
-        read_settings(compat.conf()),
-        Registry(fallbacks=[SerdeCodec()]),
-        StorePool(_access),
-        describe=compat.mask,
-    )
+    return Pipeline(settings(), Registry(fallbacks=[SerdeCodec()]), StorePool(_access), describe=compat.mask)
+
+
+def forget() -> None:
+    """Read configuration and connections afresh at the next use."""
+    settings.cache_clear()
+    pipeline.cache_clear()
 
 
 def _access(root: Root) -> Access:
     if root.scheme in ("file", "memory"):
+        from xcargo.stores.base import Access
+
         return Access()
     from xcargo.airflow.connections import access_of
 

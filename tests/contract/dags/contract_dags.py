@@ -12,6 +12,8 @@ from typing import Any
 
 from contract_values import PLAIN, VALUES, Probe, alike, large
 
+from airflow import __version__ as airflow_version
+
 try:
     from airflow.sdk import dag, get_current_context, task
     from airflow.sdk.execution_time import task_runner
@@ -20,6 +22,10 @@ except ImportError:
     from airflow.decorators import dag, task
     from airflow.models.xcom import XCom
     from airflow.operators.python import get_current_context
+
+PUSHED = PLAIN | VALUES
+if airflow_version.startswith("3.0."):
+    del PUSHED["none"]  # 3.0's own client posts a None without a body, which its API refuses, whatever the backend
 
 ASYNC = hasattr(XCom, "aset")
 LONG_TASK_ID = "followed_" + "x" * 120
@@ -38,13 +44,13 @@ def contract_types() -> None:
 
     @task
     def push_all() -> None:
-        for name, value in (PLAIN | VALUES).items():
+        for name, value in PUSHED.items():
             this_task().xcom_push(key=name, value=value)
             this_task().xcom_push(key=f"large_{name}", value=[value, large(0)])
 
     @task
     def pull_all() -> None:
-        for name, value in (PLAIN | VALUES).items():
+        for name, value in PUSHED.items():
             small = this_task().xcom_pull(task_ids="push_all", key=name)
             assert alike(small, value), (name, small)
             big = this_task().xcom_pull(task_ids="push_all", key=f"large_{name}")
@@ -55,14 +61,17 @@ def contract_types() -> None:
 
 @plain_dag
 def contract_flow() -> None:
-    """Arguments, mapping, fan-in, multiple outputs and a branch."""
+    """Arguments, mapping, fan-in, multiple outputs and a branch.
+
+    (A task annotated to return a dict has multiple outputs: hence ``Any``.)
+    """
 
     @task
-    def small() -> dict[str, int]:
+    def small() -> Any:
         return {"n": 1}
 
     @task
-    def large_one() -> dict[str, Any]:
+    def large_one() -> Any:
         return large(1)
 
     @task
@@ -73,11 +82,11 @@ def contract_flow() -> None:
     use(small(), large_one())
 
     @task
-    def items() -> list[dict[str, Any]]:
+    def items() -> Any:
         return [large(number) for number in range(4)]
 
     @task
-    def double(item: dict[str, Any]) -> dict[str, Any]:
+    def double(item: dict[str, Any]) -> Any:
         return large(item["number"] * 2)
 
     @task
@@ -148,11 +157,11 @@ def contract_async() -> None:
     """The asynchronous hooks, from a running event loop."""
 
     @task
-    def push_mapped(number: int) -> Probe:
+    def push_mapped(number: int) -> Any:
         return Probe(number)
 
     @task
-    def pull_and_push() -> dict[str, Any]:
+    def pull_and_push() -> Any:
         comms = task_runner.SUPERVISOR_COMMS
         task_runner.SUPERVISOR_COMMS = _WithAsend(comms)
         try:

@@ -99,6 +99,19 @@ def test_our_own_options_come_first(env: pytest.MonkeyPatch) -> None:
     assert settings(env, xcargo__threshold_bytes="7").threshold_bytes == 7
 
 
+def test_the_default_that_airflow_writes_into_its_file_is_no_wish(env: pytest.MonkeyPatch) -> None:
+    """A generated airflow.cfg holds the Common IO threshold of -1; with a path of ours values are offloaded."""
+    if not conf.has_section("common.io"):
+        conf.add_section("common.io")
+    conf.set("common.io", "xcom_objectstorage_threshold", "-1")
+    try:
+        assert settings(env, xcargo__path="s3://b").threshold_bytes == 1024
+        env.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD", "-1")
+        assert settings(env, xcargo__path="s3://b").threshold_bytes == -1
+    finally:
+        conf.remove_option("common.io", "xcom_objectstorage_threshold")
+
+
 def test_without_a_path_a_single_machine_stores_below_airflow_home(env: pytest.MonkeyPatch) -> None:
     """LocalExecutor needs no setting at all."""
     found = settings(env, core__executor="LocalExecutor")

@@ -1,0 +1,64 @@
+"""Airflow 2 shows rows in its web server and its lists: there nothing may be downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .conftest import Run, file_of
+from .generation import AIRFLOW_2, XCom
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_2, reason="only Airflow 2 loads rows through the backend to show them")
+
+
+@pytest.fixture
+def run_without_object(dag_runs: dict[str, Run]) -> Iterator[Run]:
+    """The flow Dag's run while the object of its large value is away."""
+    run = dag_runs["contract_flow"]
+    path = file_of(run.row("large_one"))
+    away = path.with_name("away")
+    path.rename(away)
+    yield run
+    away.rename(path)
+
+
+def loaded(run: Run, task_id: str) -> Any:
+    """The return value's row as the ORM gives it, the way the XCom list does."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        wanted = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": task_id, "key": "return_value"}
+        return session.query(XCom).filter_by(**wanted).one().value
+
+
+def test_list_shows_a_summary_without_a_download(run_without_object: Run) -> None:
+    """A large value's row shows what is stored where, even when the object is gone."""
+    shown = loaded(run_without_object, "large_one")
+    assert shown == run_without_object.row("large_one")
+    assert shown["type"] == "dict"
+    assert shown["preview"].startswith("{'number': 1")
+
+
+def test_list_shows_a_small_value(dag_runs: dict[str, Run]) -> None:
+    """A small value's row shows the value."""
+    assert loaded(dag_runs["contract_flow"], "small") == {"n": 1}
+
+
+def test_pull_of_a_missing_object_is_an_error(run_without_object: Run) -> None:
+    """While the list still shows its row, the value itself cannot be had and nothing else is given for it."""
+    import xcargo
+
+    where = {"dag_id": run_without_object.dag_id, "run_id": run_without_object.run_id, "task_id": "large_one"}
+    with pytest.raises(xcargo.ObjectNotFoundError):
+        XCom.get_one(key="return_value", **where)
+
+
+def test_clear_purges(dag_runs: dict[str, Run]) -> None:
+    """``XCom.clear``, which Airflow calls before a task runs again, deletes the objects with the rows."""
+    run = dag_runs["contract_flow"]
+    path = file_of(run.row("items"))
+    assert path.exists()
+    XCom.clear(dag_id=run.dag_id, run_id=run.run_id, task_id="items")
+    assert not path.exists()

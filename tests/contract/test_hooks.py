@@ -1,0 +1,214 @@
+"""The hooks that carry a value into its row and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract_values import LARGE, PLAIN, VALUES, alike, large
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .conftest import file_of
+from .generation import HOOKS, STOCK_HOOKS, Hooks, as_json, carried
+from .settle import THRESHOLD_BYTES, Place
+
+EVERY = PLAIN | VALUES
+STOCK = ("tuple", "set", "frozenset", "aware_datetime", "timedelta")
+"""Values beyond JSON that the stock backend of every release writes and reads."""
+
+every_hooks = pytest.mark.parametrize("hooks", HOOKS, ids=repr)
+each_value = pytest.mark.parametrize("value", EVERY.values(), ids=EVERY.keys())
+control_key = pytest.mark.parametrize("key", ["skipmixin_key", "_link_x", "_airflow_loop_x"])
+
+
+def text_of_size(size_bytes: int) -> str:
+    """A text whose JSON is that long."""
+    return "x" * (size_bytes - len('""'))
+
+
+@every_hooks
+@pytest.mark.parametrize("value", PLAIN.values(), ids=PLAIN.keys())
+def test_small_plain_value_stands_in_the_row(hooks: Hooks, value: Any) -> None:
+    """A small value of plain JSON is its own row."""
+    assert alike(as_json(hooks.push(value, "return_value")), value)
+
+
+@every_hooks
+def test_large_value_goes_to_an_object(hooks: Hooks, place: Place) -> None:
+    """A value above the threshold leaves an envelope in the row and its object below the root."""
+    envelope = as_json(hooks.push(large(1), "return_value"))
+    assert isinstance(envelope, dict)
+    assert envelope["__id__"] == "xcargo/1"
+    assert envelope["uri"].startswith("file:///")
+    assert place.root in file_of(envelope).parents
+    assert file_of(envelope).stat().st_size == envelope["stored_bytes"]
+    assert LARGE not in json.dumps(envelope)
+
+
+@every_hooks
+@each_value
+@pytest.mark.parametrize("padding", [None, large(0)], ids=["small", "large"])
+def test_value_comes_back_as_it_was(hooks: Hooks, value: Any, padding: Any) -> None:
+    """Equal and of the same type at every depth, on both sides of the threshold, through every transport."""
+    pushed = value if padding is None else [value, padding]
+    row = hooks.push(pushed, "return_value")
+    assert alike(hooks.pull(carried(row)), pushed)
+    assert ("uri" in json.dumps(as_json(row))) is (padding is not None)
+
+
+@every_hooks
+@pytest.mark.parametrize(
+    ("fits", "exceeds"),
+    [
+        (text_of_size(THRESHOLD_BYTES), text_of_size(THRESHOLD_BYTES + 1)),
+        ("é" * ((THRESHOLD_BYTES - 2) // 2), "é" * ((THRESHOLD_BYTES - 2) // 2) + "x"),
+        ([1] * 49 + [1], [1] * 49 + [10]),
+        ({"key": text_of_size(THRESHOLD_BYTES - 8)}, {"key": text_of_size(THRESHOLD_BYTES - 7)}),
+    ],
+    ids=["text", "two_byte_characters", "list", "dict"],
+)
+def test_threshold_is_inclusive(hooks: Hooks, fits: Any, exceeds: Any) -> None:
+    """A value whose compact JSON is exactly threshold_bytes long stays in the row, one byte more goes out."""
+    for value, length in ((fits, THRESHOLD_BYTES), (exceeds, THRESHOLD_BYTES + 1)):
+        compact = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        if isinstance(value, list):
+            length += 1  # the list's lengths are odd
+        assert len(compact) == length
+    assert as_json(hooks.push(fits, "return_value")) == fits
+    assert "uri" in as_json(hooks.push(exceeds, "return_value"))
+
+
+@every_hooks
+@control_key
+@pytest.mark.parametrize("value", [{"followed": ["task_" + LARGE]}, "link " + LARGE, 1], ids=["dict", "text", "number"])
+def test_control_plane_keys_stay_plain(hooks: Hooks, key: str, value: Any) -> None:
+    """What the scheduler or the API server reads by itself is never offloaded or wrapped, however large."""
+    assert as_json(hooks.push(value, key)) == value
+
+
+def look_alikes() -> dict[str, Any]:
+    """Values of users that look like something else to some Airflow, or to us."""
+    envelope = as_json(HOOKS[0].push(large(1), "return_value"))
+    inline = as_json(HOOKS[0].push((1, 2), "return_value"))
+    return {
+        "our_envelope": envelope,
+        "our_inline_envelope": inline,
+        "our_envelope_nested": {"a": [envelope]},
+        "made_up_envelope": {"__id__": "xcargo/1", "uri": "file:///etc/hostname"},
+        "newer_envelope": {"__id__": "xcargo/99"},
+        "bare_id": {"__id__": 1},
+        "serialized_class": {"__classname__": "builtins.tuple", "__version__": 1, "__data__": [1]},
+        "nested_class": {"a": {"__classname__": "os.system", "__version__": 1, "__data__": ["true"]}},
+        "old_serialized": {"__type": "set", "__var": [1]},
+        "others": {"__cache__": 1, "__source": 2, "__version__": 3, "__data__": 4},
+    }
+
+
+@every_hooks
+@pytest.mark.parametrize("name", look_alikes().keys())
+@pytest.mark.parametrize("padding", [None, LARGE], ids=["small", "large"])
+def test_dict_with_reserved_keys_is_only_a_dict(hooks: Hooks, name: str, padding: str | None) -> None:
+    """A user's dict that looks like an envelope, or holds a key that Airflow reserves, comes back as it was."""
+    value = look_alikes()[name]
+    pushed = value if padding is None else {**value, "padding": padding}
+    assert alike(hooks.pull(carried(hooks.push(pushed, "return_value"))), pushed)
+
+
+@every_hooks
+def test_path_of_an_object_is_only_a_text(hooks: Hooks) -> None:
+    """A text that names an existing object comes back as that text."""
+    uri = as_json(hooks.push(large(1), "return_value"))["uri"]
+    assert hooks.pull(hooks.push(uri, "return_value")) == uri
+
+
+@every_hooks
+def test_two_pushes_never_share_an_object(hooks: Hooks) -> None:
+    """Pushing the same coordinate again leaves the first object alone."""
+    first, second = (hooks.push(large(number), "return_value") for number in (1, 2))
+    assert as_json(first)["uri"] != as_json(second)["uri"]
+    assert hooks.pull(first) == large(1)
+    assert hooks.pull(second) == large(2)
+
+
+@every_hooks
+def test_missing_object_is_an_error(hooks: Hooks) -> None:
+    """Without its object a row gives no value but an error that says which object is missing."""
+    import xcargo
+
+    row = hooks.push(large(1), "return_value")
+    path: Path = file_of(as_json(row))
+    path.unlink()
+    with pytest.raises(xcargo.ObjectNotFoundError, match=path.name):
+        hooks.pull(row)
+
+
+@pytest.mark.parametrize("stock", STOCK_HOOKS, ids=lambda hooks: f"stock_{hooks}")
+@every_hooks
+@pytest.mark.parametrize("name", [*PLAIN, *STOCK])
+def test_rows_of_the_stock_backend_are_read(stock: Hooks, hooks: Hooks, name: str) -> None:
+    """A row that Airflow's own backend wrote gives the value that Airflow's own backend gives for it."""
+    row = stock.push(EVERY[name], "return_value")
+    assert alike(hooks.pull(row), stock.pull(row))
+
+
+@pytest.mark.parametrize("stock", STOCK_HOOKS, ids=lambda hooks: f"stock_{hooks}")
+@every_hooks
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_rows_are_read_by_the_stock_backend(stock: Hooks, hooks: Hooks, name: str) -> None:
+    """Small plain values stay readable when the backend is switched off."""
+    assert alike(stock.pull(carried(hooks.push(PLAIN[name], "return_value"))), PLAIN[name])
+
+
+atoms = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.binary()
+    | st.datetimes()
+    | st.decimals(allow_nan=False)
+    | st.uuids()
+)
+hashable = st.text(st.characters()) | st.integers() | st.tuples(st.integers(), st.text())
+trees = st.recursive(
+    atoms,
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.tuples(inner, inner)
+        | st.dictionaries(hashable, inner, max_size=5)
+        | st.sets(st.integers() | st.text(), max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+@every_hooks
+@given(value=trees)
+@settings(max_examples=150, deadline=None, database=None)
+def test_any_tree_of_builtin_values_comes_back(hooks: Hooks, value: Any) -> None:
+    """Whatever is nested how: equal, of the same type, through every transport."""
+    assert alike(hooks.pull(carried(hooks.push(value, "return_value"))), value)
+
+
+@every_hooks
+@pytest.mark.parametrize("rows", [1, 1000], ids=["small", "large"])
+def test_data_frame_comes_back(hooks: Hooks, rows: int) -> None:
+    """A pandas.DataFrame comes back equal, with its dtypes and its index."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"n": range(rows), "t": ["x"] * rows}, index=pandas.RangeIndex(5, 5 + rows))
+    back = hooks.pull(carried(hooks.push(frame, "return_value")))
+    pandas.testing.assert_frame_equal(back, frame)
+
+
+@every_hooks
+@pytest.mark.parametrize("items", [1, 1000], ids=["small", "large"])
+def test_array_comes_back(hooks: Hooks, items: int) -> None:
+    """A numpy.ndarray comes back equal, of the same dtype and shape."""
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(items * 2, dtype="int16").reshape(items, 2)
+    back = hooks.pull(carried(hooks.push(array, "return_value")))
+    numpy.testing.assert_array_equal(back, array, strict=True)

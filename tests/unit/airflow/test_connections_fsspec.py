@@ -1,0 +1,197 @@
+"""Connections for schemes without a store of their own: real FTP and SFTP servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.airflow.connection_kit import SECRET, Connection, access, bare, store
+from xcargo.airflow.connections import fsspec as connections_fsspec
+from xcargo.errors import ConfigurationError
+
+pytest.importorskip("fsspec")
+
+__all__ = ["bare"]
+pytestmark = [pytest.mark.usefixtures("bare"), pytest.mark.filterwarnings("default")]
+
+
+@dataclass
+class Served:
+    """A server that shows ``folder``."""
+
+    port: int
+    folder: Path
+
+
+@pytest.fixture
+def ftp(tmp_path: Path) -> Iterator[Served]:
+    pytest.importorskip("pyftpdlib")
+    from pyftpdlib.authorizers import DummyAuthorizer
+    from pyftpdlib.handlers import FTPHandler
+    from pyftpdlib.servers import ThreadedFTPServer
+
+    folder = tmp_path / "served"
+    folder.mkdir()
+    users = DummyAuthorizer()
+    users.add_user("me", SECRET, str(folder), perm="elradfmwMT")
+    handler = type("Handler", (FTPHandler,), {"authorizer": users})
+    server = ThreadedFTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.05, "handle_exit": False}, daemon=True)
+    thread.start()
+    try:
+        yield Served(server.socket.getsockname()[1], folder)
+    finally:
+        _hang_up("ftp")
+        server.close_all()
+        thread.join(5)
+
+
+@pytest.fixture
+def sftp(tmp_path: Path) -> Iterator[Served]:
+    asyncssh = pytest.importorskip("asyncssh")
+    pytest.importorskip("paramiko")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    me = asyncssh.generate_private_key("ssh-ed25519")
+    (tmp_path / "me").write_bytes(me.export_private_key())
+    (tmp_path / "me.pub").write_bytes(me.export_public_key())
+    ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    class Users(asyncssh.SSHServer):  # type: ignore[misc,name-defined]
+        def password_auth_supported(self) -> bool:
+            return True
+
+        def validate_password(self, username: str, password: str) -> bool:
+            return (username, password) == ("me", SECRET)
+
+    async def serve() -> None:
+        server = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=Users,
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            authorized_client_keys=str(tmp_path / "me.pub"),
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder)),
+        )
+        stop = asyncio.Event()
+        ready.put((server.get_port(), asyncio.get_running_loop(), stop))
+        await stop.wait()
+        server.close()
+        await server.wait_closed()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    port, loop, stop = ready.get(timeout=10)
+    try:
+        yield Served(port, folder)
+    finally:
+        _hang_up("sftp")
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(5)
+
+
+def _hang_up(protocol: str) -> None:
+    """Close the connections that fsspec keeps for the next use."""
+    import fsspec
+
+    kind = fsspec.get_filesystem_class(protocol)
+    for made in list(kind._cache.values()):
+        (made.client if protocol == "sftp" else made.ftp).close()
+    kind.clear_instance_cache()
+
+
+def serves(opened: Any, folder: Path) -> None:
+    """Put, get, list and delete; the file is where the path says."""
+    opened.put("a/b", [b"va", b"lue"])
+    assert (folder / "xcom" / "a" / "b").read_bytes() == b"value"
+    assert bytes(opened.get("a/b")) == b"value"
+    assert [info.key for info in opened.list()] == ["a/b"]
+    opened.delete(["a/b"])
+    assert not (folder / "xcom" / "a" / "b").exists()
+
+
+def test_ftp_by_login_and_password(ftp: Served) -> None:
+    """Host, port, login and password of the connection open the file system; the host in the path is a name only."""
+    connection = Connection("ftp", host="127.0.0.1", port=ftp.port, login="me", password=SECRET)
+    serves(store("ftp://my_conn@anywhere/xcom", connection), ftp.folder)
+
+
+def test_sftp_by_password(sftp: Served) -> None:
+    """The host may also be the one in the path."""
+    connection = Connection("sftp", port=sftp.port, login="me", password=SECRET)
+    serves(store("sftp://my_conn@127.0.0.1/xcom", connection), sftp.folder)
+
+
+@pytest.mark.parametrize("form", ["key_file", "private_key"])
+def test_sftp_by_key(sftp: Served, tmp_path: Path, form: str) -> None:
+    """The key fields of an ``sftp`` connection are understood, those only the hook knows are left out."""
+    extra = {"key_file": str(tmp_path / "me")} if form == "key_file" else {"private_key": (tmp_path / "me").read_text()}
+    connection = Connection(
+        "sftp",
+        host="127.0.0.1",
+        port=sftp.port,
+        login="me",
+        extra={**extra, "no_host_key_check": "true", "conn_timeout": 5, "look_for_keys": False},
+    )
+    serves(store("sftp://my_conn@anywhere/xcom", connection), sftp.folder)
+
+
+def test_a_host_key_is_not_silently_unchecked() -> None:
+    """A connection that asks for its host key to be checked is refused, because the file system would not."""
+    pytest.importorskip("paramiko")
+    connection = Connection("sftp", host="127.0.0.1", login="me", extra={"host_key": "AAAA"})
+    with pytest.raises(ConfigurationError, match=r"'my_conn': host_key cannot be checked"):
+        store("sftp://my_conn@anywhere/xcom", connection).put("key", [b"value"])
+
+
+def test_a_key_that_is_none() -> None:
+    """An unreadable private key is named, not shown."""
+    pytest.importorskip("paramiko")
+    connection = Connection("sftp", host="127.0.0.1", login="me", extra={"private_key": SECRET})
+    with pytest.raises(ConfigurationError, match="private_key") as caught:
+        store("sftp://my_conn@anywhere/xcom", connection).put("key", [b"value"])
+    assert SECRET not in str(caught.value)
+
+
+def test_an_option_that_the_file_system_does_not_know() -> None:
+    """Extra that the file system does not take is named, without values."""
+    connection = Connection("http", host="x", extra={"flavour": SECRET})
+    with pytest.raises(ConfigurationError) as caught:
+        store("ftp://my_conn@anywhere/xcom", connection).put("key", [b"value"])
+    assert "flavour" in str(caught.value)
+    assert "'my_conn'" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_scheme_that_nobody_knows() -> None:
+    """An unknown scheme is a ConfigurationError that names it."""
+    with pytest.raises(ConfigurationError, match="carrier-pigeon"):
+        store("carrier-pigeon://my_conn@coop/xcom", Connection("generic")).put("key", [b"value"])
+
+
+def test_nothing_is_opened_before_it_is_used() -> None:
+    """Looking up the access of a root opens no file system."""
+    assert access("ftp://my_conn@nowhere.invalid/xcom", Connection("ftp")).filesystem is not None
+
+
+def test_a_scheme_of_a_provider_is_left_to_airflow() -> None:
+    """A scheme that an Airflow provider registers is opened by Airflow; one that none does is not."""
+    pytest.importorskip("airflow.providers.microsoft.azure")
+    official = connections_fsspec._airflow_get_fs("msgraph")
+    assert official is not None
+    assert official.__module__.startswith("airflow")
+    assert connections_fsspec._airflow_get_fs("sftp") is None
+
+
+@pytest.mark.parametrize("url", ["file:///var/lib/xcom", "memory://xcom/a"])
+def test_local_roots_need_no_connection(url: str) -> None:
+    """Local roots ask for nothing."""
+    found = access(url)
+    assert (dict(found.config), found.credentials, found.filesystem) == ({}, None, None)
