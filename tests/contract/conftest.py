@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -90,22 +89,29 @@ def database(place: Place) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dag_runs(place: Place, database: Path) -> Iterator[dict[str, Run]]:
+def dag_runs(place: Place, database: Path) -> dict[str, Run]:
     """Every contract Dag, run once by ``dag.test()`` in a process of its own."""
     report = place.home / "runs.json"
     done = run(str(HERE / "run_dags.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log
     runs = json.loads(report.read_text())
-    yield {
+    return {
         dag_id: Run(dag_id, **found, log=log, rows=rows_of(database, dag_id), objects=objects_of(place, dag_id))
         for dag_id, found in runs.items()
     }
 
 
 def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run this Python with the arguments."""
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+    """Run this Python with the arguments, as in a wide terminal: Airflow cuts its tables off."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 def rows_of(database: Path, dag_id: str) -> tuple[Row, ...]:
@@ -118,7 +124,12 @@ def rows_of(database: Path, dag_id: str) -> tuple[Row, ...]:
     with sqlite3.connect(database) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         found = connection.execute(per_attempt if "xcom_v2" in tables else single, (dag_id,)).fetchall()
-    return tuple(Row(task_id, map_index, key, json.loads(value)) for task_id, map_index, key, value in found)
+    return tuple(Row(task_id, map_index, key, _parsed(value)) for task_id, map_index, key, value in found)
+
+
+def _parsed(value: Any) -> Any:
+    # SQLite keeps a number that stands alone in a JSON column as that number.
+    return json.loads(value) if isinstance(value, (str, bytes)) else value
 
 
 def objects_of(place: Place, dag_id: str) -> frozenset[Path]:
@@ -128,6 +139,6 @@ def objects_of(place: Place, dag_id: str) -> frozenset[Path]:
 
 def file_of(envelope: dict[str, Any]) -> Path:
     """The file that an envelope refers to."""
-    parts = urlsplit(envelope["uri"])
-    assert parts.scheme == "file"
-    return Path(unquote(parts.path))
+    scheme, _, path = envelope["uri"].partition("://")
+    assert scheme == "file"
+    return Path(path)

@@ -51,7 +51,6 @@ def settle() -> Place:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__XCARGO__PATH": place.root.as_uri(),
         "AIRFLOW__XCARGO__THRESHOLD_BYTES": str(THRESHOLD_BYTES),
-        "COLUMNS": "400",
         "PYTHONPATH": str(DAGS),
         "PYTHONWARNINGS": "ignore",
         "SCARF_ANALYTICS": "false",

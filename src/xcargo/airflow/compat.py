@@ -21,7 +21,17 @@ except ModuleNotFoundError as error:  # an ImportError of another kind is Airflo
 else:
     AIRFLOW_2 = False
 
-__all__ = ["AIRFLOW_2", "BLOCKING_ASYNC_HOOKS", "BaseXCom", "conf", "get_connection", "load_json", "mask", "serde"]
+__all__ = [
+    "AIRFLOW_2",
+    "BLOCKING_ASYNC_HOOKS",
+    "BaseXCom",
+    "allowed_by_dag",
+    "conf",
+    "get_connection",
+    "load_json",
+    "mask",
+    "serde",
+]
 
 BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value")
 """Airflow 3.3: ``aset``, ``aget_one`` and ``aget_all`` call the hooks on the event loop."""
@@ -59,6 +69,11 @@ def serde() -> Any:
     except ImportError:
         from airflow.serialization import serde
     return serde
+
+
+def allowed_by_dag() -> set[str]:
+    """Classes that Airflow itself admits in this process, for models that operators declare (3.3 on)."""
+    return set(getattr(serde(), "_extra_allowed", ()))
 
 
 def load_json(text: str) -> Any:

@@ -26,12 +26,15 @@ def settings() -> Settings:
 @cache
 def pipeline() -> Pipeline:
     """The one pipeline of this process."""
+    from xcargo.airflow.classes import resolve
     from xcargo.airflow.serde_codec import SerdeCodec
+    from xcargo.codecs.objects import ObjectCodec
     from xcargo.codecs.registry import Registry
     from xcargo.pipeline import Pipeline
     from xcargo.stores.open import StorePool
 
-    return Pipeline(settings(), Registry(fallbacks=[SerdeCodec()]), StorePool(_access), describe=compat.mask)
+    codecs = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()])
+    return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask)
 
 
 def forget() -> None:

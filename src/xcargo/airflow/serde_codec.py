@@ -1,4 +1,4 @@
-"""Whatever Airflow's own serializers know: dataclasses, attrs and pydantic classes, and the rest of its ``serde``."""
+"""Whatever else Airflow's own serializers know (``serde``): providers' classes, Kubernetes objects, delta tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class SerdeCodec:
     def encode(self, value: Any) -> Encoded:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         try:
-            payload = json.dumps(compat.serde().serialize(value)).encode()
+            serialized = compat.serde().serialize(value)
+            if not isinstance(serialized, dict) or serialized.get("__classname__") != kind:
+                raise TypeError("Airflow would give it back as another type")
+            payload = json.dumps(serialized).encode()
         except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UnsupportedTypeError(
                 f"Neither xcargo nor Airflow can store a value of type {kind}",

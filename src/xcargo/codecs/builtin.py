@@ -13,7 +13,7 @@ import re
 import sys
 import uuid
 import zoneinfo
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -55,6 +55,8 @@ class Tag:
     TIMEZONE = 25
     PENDULUM = 26
     ELLIPSIS = 27
+    DEFAULT_DICT = 28
+    MEMORYVIEW = 29
 
 
 _PATHS: tuple[type[pathlib.PurePath], ...] = (
@@ -189,6 +191,30 @@ def _restore_path(fields: Any) -> pathlib.PurePath:
     return path
 
 
+_FACTORIES: tuple[Any, ...] = (None, list, dict, set, tuple, int, float, str, bool, deque, Counter, OrderedDict)
+
+
+def _default_dict(mapping: defaultdict[Any, Any]) -> list[Any]:
+    if mapping.default_factory not in _FACTORIES:
+        raise UnsupportedTypeError(
+            "A defaultdict whose default_factory is not a built-in type cannot be stored",
+            hint="Return dict(value).",
+        )
+    return [_FACTORIES.index(mapping.default_factory), list(mapping.keys()), list(mapping.values())]
+
+
+def _memoryview(view: memoryview) -> list[Any]:
+    return [view.tobytes(), view.format, list(view.shape or ()), view.readonly]
+
+
+def _restore_memoryview(fields: Any) -> memoryview:
+    data, format_, shape, readonly = fields
+    view = memoryview(data if readonly else bytearray(data))
+    if format_ == "B" and len(shape) == 1:
+        return view
+    return view.cast(format_, shape) if shape else view.cast(format_)
+
+
 def _pattern(pattern: re.Pattern[Any]) -> list[Any]:
     return [pattern.pattern, pattern.flags]
 
@@ -219,6 +245,8 @@ EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     OrderedDict: (Tag.ORDERED_DICT, lambda d: [list(d.keys()), list(d.values())]),
     Counter: (Tag.COUNTER, lambda d: [list(d.keys()), list(d.values())]),
     re.Pattern: (Tag.PATTERN, _pattern),
+    defaultdict: (Tag.DEFAULT_DICT, _default_dict),
+    memoryview: (Tag.MEMORYVIEW, _memoryview),
     type(...): (Tag.ELLIPSIS, lambda _: None),
     **{cls: (Tag.PATH, lambda p, n=n: [n, str(p)]) for n, cls in enumerate(_PATHS)},  # type: ignore[misc]
     **{cls: (Tag.IP, lambda a, n=n: [n, str(a)]) for n, cls in enumerate(_IPS)},  # type: ignore[misc]
@@ -253,6 +281,8 @@ RESTORE: dict[int, Callable[[Any], Any]] = {
     Tag.TIMEZONE: _restore_timezone,
     Tag.PENDULUM: _restore_pendulum,
     Tag.ELLIPSIS: lambda _: ...,
+    Tag.DEFAULT_DICT: lambda f: defaultdict(_FACTORIES[f[0]], zip(f[1], f[2], strict=True)),
+    Tag.MEMORYVIEW: _restore_memoryview,
 }
 
 

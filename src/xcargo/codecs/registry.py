@@ -9,6 +9,7 @@ from xcargo.codecs.arrow import ArrowCodec
 from xcargo.codecs.base import Buffer, Codec, Encoded
 from xcargo.codecs.bytes import BytesCodec
 from xcargo.codecs.numpy import NumpyCodec
+from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import MissingDependencyError, XCargoError
 
@@ -31,6 +32,9 @@ class Registry:
         self._tree = TreeCodec(self)
         self._own: tuple[Codec, ...] = (BytesCodec(), NumpyCodec(), ArrowCodec())
         self._fallbacks = tuple(fallbacks)
+        for codec in self._fallbacks:
+            if isinstance(codec, ObjectCodec):
+                codec.registry = self
         self._plugins: tuple[Codec, ...] | None = None if entry_points else ()
 
     def encode(self, value: object) -> Encoded:

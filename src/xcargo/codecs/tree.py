@@ -136,8 +136,7 @@ class _Packing:
         if kind is bytearray:
             return ormsgpack.Ext(Tag.BYTEARRAY, self._native(bytes(value)))
         if kind is memoryview:
-            self._error, self._culprit = _unsupported(value), value
-            raise self._error
+            return self._extension(value)
         if kind is not list and kind is not dict:
             return value
         if depth == _NEST_EVERY:

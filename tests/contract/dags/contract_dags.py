@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from contract_values import PLAIN, VALUES, Probe, alike, large
-
 from airflow import __version__ as airflow_version
+from contract_values import PLAIN, VALUES, Probe, alike, large
 
 try:
     from airflow.sdk import dag, get_current_context, task

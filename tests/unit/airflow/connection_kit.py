@@ -1,4 +1,4 @@
-"""What the tests of connections share: a connection, a bare environment, and a server that shows what reached the wire."""
+"""What the tests of connections share: a connection, a bare environment, a server that shows what reached the wire."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ def access(url: str, connection: Any = None) -> Access:
         assert conn_id == Root.parse(url).connection_id
         return connection
 
-    return access_of(Root.parse(url), get_connection)
+    found = access_of(Root.parse(url), get_connection)
+    # A forked child sends them through a pipe as JSON.
+    json.dumps([dict(found.config), dict(found.client)])
+    return found
 
 
 def store(url: str, connection: Any = None) -> Store:

@@ -240,7 +240,11 @@ def test_unsigned(wire: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     "extra",
     [
         {"extra_args": {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1", "BucketKeyEnabled": True}},
-        {"service_config": {"s3": {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1", "BucketKeyEnabled": True}}},
+        {
+            "service_config": {
+                "s3": {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1", "BucketKeyEnabled": True}
+            }
+        },
     ],
     ids=["extra_args", "service_config"],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.unit.airflow.connection_kit import (
     seconds_left,
     store,
 )
+from xcargo.airflow.connections.aws_chain import BotoCredentials
 from xcargo.errors import AccessDeniedError, ConfigurationError, MissingDependencyError, StoreUnavailableError
 
 pytest.importorskip("airflow.providers.amazon")
@@ -97,6 +99,22 @@ def test_temporary_credentials_are_renewed(sts: str, wire: Recorder) -> None:
     assert first["access_key_id"] != second["access_key_id"]
 
 
+def test_a_renewal_that_fails_says_why(wire: Recorder) -> None:
+    """When STS is gone by the time credentials end, the error is ours and names the connection."""
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    options = {"retries": {"max_attempts": 0}, "connect_timeout": 2}
+    try:
+        sts = "http://{}:{}".format(*server.get_host_and_port())
+        found = access(URL, role(sts, wire, config_kwargs=options))
+    finally:
+        server.stop()
+    assert isinstance(found.credentials, BotoCredentials)
+    found.credentials._credentials._expiry_time = datetime.now(timezone.utc)  # an hour later
+    with pytest.raises(StoreUnavailableError, match="connection 'my_conn'"):
+        found.credentials()
+
+
 def test_credentials_that_last_are_kept(sts: str, wire: Recorder) -> None:
     """An hour's credentials are asked of STS once."""
     found = access(URL, role(sts, wire, assume_role_kwargs={"DurationSeconds": 3600}))
@@ -156,11 +174,9 @@ def test_a_role_that_is_refused(wire: Recorder) -> None:
     """STS's refusal is an AccessDeniedError naming the connection, raised before the first object."""
     with recorder() as refusing:
         # moto grants every role; this is STS's answer to one who may not.
-        refusing.replies["/"] = (
-            403,
-            "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform: "
-            "sts:AssumeRole</Message></Error><RequestId>1</RequestId></ErrorResponse>",
-        )
+        refusal = "<Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message>"
+        text = f"<ErrorResponse><Error><Type>Sender</Type>{refusal}</Error></ErrorResponse>"
+        refusing.replies["/"] = (403, text)
         with pytest.raises(AccessDeniedError, match=r"connection 'my_conn'.*sts:AssumeRole") as caught:
             access(URL, role(refusing.url, wire))
     assert SECRET not in str(caught.value)
@@ -212,5 +228,7 @@ def test_a_connection_of_airflow_itself(sts: str, wire: Recorder, monkeypatch: p
 def test_the_provider_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the Amazon provider a role ends in the install command."""
     monkeypatch.setitem(sys.modules, "airflow.providers.amazon.aws.hooks.base_aws", None)
-    with pytest.raises(MissingDependencyError, match=r"'my_conn'.*Run: pip install 'airflow-provider-xcargo\[amazon\]'"):
+    with pytest.raises(
+        MissingDependencyError, match=r"'my_conn'.*Run: pip install 'airflow-provider-xcargo\[amazon\]'"
+    ):
         access(URL, Connection(extra={"role_arn": ROLE}))

@@ -123,9 +123,7 @@ def forms(endpoint: str, account: str, key: str) -> dict[str, Connection]:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("form", FORMS)
-def test_keys_and_signatures_reach_a_server_that_checks_them(
-    azure_server: Server, hostile: None, form: str
-) -> None:
+def test_keys_and_signatures_reach_a_server_that_checks_them(azure_server: Server, hostile: None, form: str) -> None:
     """Each way of writing a key or SAS puts, gets and lists, a key also deletes, whatever the environment holds."""
     described = azure_server.connection
     connection = forms(azure_server.endpoint, described["login"], described["password"])[form]
@@ -198,7 +196,9 @@ def test_a_connection_string_of_the_environment(azure_server: Server, monkeypatc
             "https://blobs.corp.example",
         ),
         (
-            conn(extra={"connection_string": f"AccountName=acc;AccountKey={KEY};EndpointSuffix=core.usgovcloudapi.net"}),
+            conn(
+                extra={"connection_string": f"AccountName=acc;AccountKey={KEY};EndpointSuffix=core.usgovcloudapi.net"}
+            ),
             "acc",
             "https://acc.blob.core.usgovcloudapi.net",
         ),
@@ -407,7 +407,9 @@ def test_azure_identity_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (conn(host="acc", login="client", extra={"tenant_id": "t"}), "tenant_id needs a client id as login"),
         (
-            conn(host="acc", login="c", password=SECRET, extra={"tenant_id": "t", "client_secret_auth_config": {"x": 1}}),
+            conn(
+                host="acc", login="c", password=SECRET, extra={"tenant_id": "t", "client_secret_auth_config": {"x": 1}}
+            ),
             "client_secret_auth_config holds what cannot be used: x",
         ),
         (

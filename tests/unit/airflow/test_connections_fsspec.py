@@ -162,9 +162,10 @@ def test_a_key_that_is_none() -> None:
 
 def test_an_option_that_the_file_system_does_not_know() -> None:
     """Extra that the file system does not take is named, without values."""
-    connection = Connection("http", host="x", extra={"flavour": SECRET})
+    pytest.importorskip("paramiko")
+    connection = Connection("sftp", host="127.0.0.1", port=1, extra={"flavour": SECRET})
     with pytest.raises(ConfigurationError) as caught:
-        store("ftp://my_conn@anywhere/xcom", connection).put("key", [b"value"])
+        store("sftp://my_conn@anywhere/xcom", connection).put("key", [b"value"])
     assert "flavour" in str(caught.value)
     assert "'my_conn'" in str(caught.value)
     assert SECRET not in str(caught.value)

@@ -219,7 +219,7 @@ def numbered_tokens(record: Recorder, expires_in: int) -> None:
 
 @with_marks(*HOOK)
 def test_an_external_account_of_the_connection(wire: Recorder, tmp_path: Path) -> None:
-    """``credential_config_file`` (workload identity federation) goes through the hook; the token is kept while it lasts."""
+    """``credential_config_file`` (identity federation) goes through the hook; a token that lasts is kept."""
     numbered_tokens(wire, 3600)
     connection = conn(credential_config_file=str(external_account(wire, tmp_path)), endpoint=wire.url)
     opened = store(URL, connection)
@@ -240,10 +240,8 @@ def test_a_token_is_renewed_near_its_end(wire: Recorder, tmp_path: Path) -> None
 
 
 @with_marks(*HOOK)
-def test_an_impersonation_asks_for_it(
-    wire: Recorder, key: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An ``impersonation_chain`` asks Google's IAM for the other account's token (seen at a proxy that lets none out)."""
+def test_an_impersonation_asks_for_it(wire: Recorder, key: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ``impersonation_chain`` asks Google's IAM for the other account's token (seen at a proxy that stops it)."""
     wire.replies["/token"] = {"access_token": "own", "expires_in": 3600}
     monkeypatch.setenv("HTTPS_PROXY", wire.url)
     connection = conn(
@@ -267,7 +265,9 @@ def test_a_refused_token(wire: Recorder, key: dict[str, Any]) -> None:
 def test_the_provider_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the Google provider an impersonation ends in the install command."""
     monkeypatch.setitem(sys.modules, "airflow.providers.google.common.hooks.base_google", None)
-    with pytest.raises(MissingDependencyError, match=r"'my_conn'.*Run: pip install 'airflow-provider-xcargo\[google\]'"):
+    with pytest.raises(
+        MissingDependencyError, match=r"'my_conn'.*Run: pip install 'airflow-provider-xcargo\[google\]'"
+    ):
         access(URL, conn(impersonation_chain="x@example.com"))
 
 
@@ -296,9 +296,7 @@ def test_default_credentials_of_a_service_account(
     assert issuer(wire) == key["client_email"]
 
 
-def test_default_credentials_of_another_kind(
-    wire: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_credentials_of_another_kind(wire: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Federated default credentials, which the client cannot read, are read by google-auth."""
     pytest.importorskip("google.auth")
     numbered_tokens(wire, 3600)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import resource
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tests.conftest import Connection
 from tests.servers import Server
 from xcargo.airflow.connections import access_of
+from xcargo.coordinate import Coordinate
 from xcargo.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.filesystem import FilesystemStore
@@ -183,3 +186,85 @@ def test_purging_the_last_object_takes_its_empty_folders_along(tmp_path: Path) -
     assert base.exists()
     assert list(base.iterdir()) == []
     assert os.access(base, os.W_OK)
+
+
+def _as_child(work: Callable[[], str]) -> str:
+    """What ``work`` returns in a forked child, whose limits and user it may change."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            text = work()
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}"
+        os.write(writer, text.encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with os.fdopen(reader, "rb") as pipe:
+        return pipe.read().decode()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    """When the system takes no more bytes, StorageFullError names the place; no part of the object stays."""
+    store = LocalStore(Root.parse(tmp_path.as_uri()))
+
+    def work() -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        store.put("d/k~0", [b"x" * 50_000])
+        return "no error"
+
+    told = _as_child(work)
+    assert told.startswith("StorageFullError")
+    assert "d/k~0" in told
+    assert "[xcargo] path" in told
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_may_not_be_written_is_told_with_the_user(tmp_path: Path) -> None:
+    """AccessDeniedError names the folder and who must be able to write there."""
+    tmp_path.chmod(0o555)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(0o755)
+    store = LocalStore(Root.parse(tmp_path.as_uri()))
+
+    def work() -> str:
+        if os.geteuid() == 0:
+            os.setegid(65534)
+            os.seteuid(65534)
+        store.put("d/k~0", [b"x"])
+        return "no error"
+
+    told = _as_child(work)
+    assert told.startswith("AccessDeniedError")
+    assert "uid" in told
+    tmp_path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".",
+        "..",
+        "a/b",
+        "../../../tmp/x",
+        "a:b",
+        "a#b",
+        "a%2Fb",
+        "a?b",
+        "tab\there",
+        "nul\0",
+        "日本語",
+        "x" * 250,
+        "\ud800",
+        "",
+    ],
+)
+def test_any_id_that_airflow_lets_through_stays_below_the_root(tmp_path: Path, name: str) -> None:
+    """Ids become file names that lie where they should, whatever they hold."""
+    base = tmp_path / "root"
+    store = LocalStore(Root.parse(base.as_uri()))
+    key = Coordinate(name, name, name, name, 3, str(uuid.UUID(int=1))).object_key(suffix=".msgpack.zst")
+    store.put(key, [b"x"])
+    assert [p.parent.parent.parent.parent.parent for p in tmp_path.rglob("*") if p.is_file()] == [base]
+    assert bytes(store.get(key)) == b"x"

@@ -46,13 +46,20 @@ class Chain:
 
 
 class BotoCredentials:
-    """The credentials of a boto3 session, in the client's words. boto renews them; this only asks."""
+    """The credentials of a boto3 session, in the client's words. boto renews them; this only asks.
 
-    def __init__(self, credentials: Any) -> None:
+    Raises AccessDeniedError, StoreUnavailableError or ConfigurationError when they cannot be renewed.
+    """
+
+    def __init__(self, fields: Fields, credentials: Any) -> None:
+        self._fields = fields
         self._credentials = credentials
 
     def __call__(self) -> Mapping[str, Any]:
-        frozen = self._credentials.get_frozen_credentials()
+        try:
+            frozen = self._credentials.get_frozen_credentials()
+        except Exception as error:
+            raise self._fields.failed(_kind(error), error) from error
         # botocore has no public name for it, and other credential classes have none at all.
         expires = getattr(self._credentials, "_expiry_time", None)
         if not isinstance(expires, datetime):
@@ -116,7 +123,7 @@ def _of_session(fields: Fields, make: Callable[[], Any]) -> Chain:
         if credentials is None:
             raise _none(fields)
         # Deferred credentials are fetched by asking for them; better now, with a message, than in the first request.
-        provider = BotoCredentials(credentials)
+        provider = BotoCredentials(fields, credentials)
         provider()
     except XCargoError:
         raise

@@ -74,13 +74,21 @@ class _Static:
 
 
 class _IdentityToken:
-    """Tokens of an azure-identity credential, which caches and renews them."""
+    """Tokens of an azure-identity credential, which caches and renews them.
 
-    def __init__(self, credential: Any) -> None:
+    Raises AccessDeniedError or ConfigurationError when there is none.
+    """
+
+    def __init__(self, fields: Fields, credential: Any) -> None:
+        self._fields = fields
         self._credential = credential
 
     def __call__(self) -> Mapping[str, Any]:
-        token = self._credential.get_token(_SCOPE)
+        try:
+            token = self._credential.get_token(_SCOPE)
+        except Exception as error:
+            is_refusal = any(cls.__name__ == "ClientAuthenticationError" for cls in type(error).__mro__)
+            raise self._fields.failed(AccessDeniedError if is_refusal else ConfigurationError, error) from error
         return {"token": token.token, "expires_at": datetime.fromtimestamp(token.expires_on, timezone.utc)}
 
 
@@ -173,17 +181,14 @@ def _default(fields: Fields, account: Account) -> Access:
 
 def _of_azure_identity(fields: Fields) -> _IdentityToken:
     try:
-        from azure.core.exceptions import ClientAuthenticationError
         from azure.identity import DefaultAzureCredential
     except ImportError as error:
         raise fields.missing("has Azure credentials other than a secret", "azure-identity", "azure") from error
     try:
-        provider = _IdentityToken(DefaultAzureCredential())
-        provider()
-    except ClientAuthenticationError as error:
-        raise fields.failed(AccessDeniedError, error) from error
+        provider = _IdentityToken(fields, DefaultAzureCredential())
     except Exception as error:
         raise fields.failed(ConfigurationError, error) from error
+    provider()
     return provider
 
 

@@ -55,16 +55,26 @@ def access(fields: Fields) -> Access:
 
 
 class GoogleCredentials:
-    """google-auth credentials in the client's words. A token is fetched when there is none that lasts."""
+    """google-auth credentials in the client's words. A token is fetched when there is none that lasts.
 
-    def __init__(self, credentials: Any) -> None:
+    Raises AccessDeniedError, StoreUnavailableError or ConfigurationError when it cannot be.
+    """
+
+    def __init__(self, fields: Fields, credentials: Any) -> None:
+        self._fields = fields
         self._credentials = credentials
 
     def __call__(self) -> Mapping[str, Any]:
-        if not self._credentials.valid:
-            from google.auth.transport.requests import Request
+        try:
+            if not self._credentials.valid:
+                import requests
+                from google.auth.transport.requests import Request
 
-            self._credentials.refresh(Request())
+                # A session of its own, closed: hours lie between two tokens.
+                with requests.Session() as session:
+                    self._credentials.refresh(Request(session))
+        except Exception as error:
+            raise self._fields.failed(_kind(error), error) from error
         expiry = self._credentials.expiry  # naive, in UTC
         expires = expiry.replace(tzinfo=timezone.utc) if expiry else datetime.now(timezone.utc) + _UNKNOWN_LIFE
         return {"token": self._credentials.token, "expires_at": expires}
@@ -174,7 +184,7 @@ def _default(fields: Fields) -> tuple[dict[str, Any], GoogleCredentials | None]:
 
 def _first_token(fields: Fields, make: Callable[[], Any]) -> GoogleCredentials:
     try:
-        provider = GoogleCredentials(make())
+        provider = GoogleCredentials(fields, make())
         provider()
     except XCargoError:
         raise

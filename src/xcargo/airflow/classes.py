@@ -1,0 +1,53 @@
+"""Which classes may be rebuilt from stored values: those that Airflow's own allow-list admits."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import Any
+
+from xcargo.airflow import compat
+from xcargo.errors import DecodeError
+
+__all__ = ["resolve"]
+
+
+def resolve(name: str) -> type:
+    """The class of a dotted name, imported only if Airflow's ``[core] allowed_deserialization_classes`` admits it.
+
+    Raises DecodeError that names the setting and the value to add, or the class that is not there any more.
+    """
+    if not _allowed(name):
+        raise DecodeError(
+            f"The class {name} may not be rebuilt from an XCom",
+            hint="Where this task runs, set AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES="
+            f"'{' '.join([*_patterns(), name])}'.",
+        )
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[cut:]:
+            found = getattr(found, part, None)
+        if isinstance(found, type):
+            return found
+    raise DecodeError(
+        f"There is no class {name} where this task runs",
+        hint="Install the package that defines it, or run the task that pushed the value again.",
+    )
+
+
+def _allowed(name: str) -> bool:
+    if any(fnmatchcase(name, pattern) for pattern in _patterns()):
+        return True
+    regexps = compat.conf().get("core", "allowed_deserialization_classes_regexp", fallback="") or ""
+    if any(re.fullmatch(regexp, name) for regexp in regexps.split()):
+        return True
+    return name in compat.allowed_by_dag()
+
+
+def _patterns() -> list[str]:
+    return (compat.conf().get("core", "allowed_deserialization_classes", fallback="airflow.*") or "").split()

@@ -1,0 +1,155 @@
+"""Instances of users' classes: enums, named tuples, dataclasses, attrs classes and pydantic models.
+
+What is stored is the class's name and the state, never code. The class is found again by a function that the codec is
+given: at the Airflow edge it admits what ``[core] allowed_deserialization_classes`` admits and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from xcargo.codecs.base import Buffer, Encoded, contiguous
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+
+if TYPE_CHECKING:
+    from xcargo.codecs.registry import Registry
+
+__all__ = ["ObjectCodec"]
+
+
+class ObjectCodec:
+    """Codec of instances by class name and state. Nested values keep their types, at any depth.
+
+    Decoding restores state without calling ``__init__``, ``__post_init__`` or validators, as copying does, so an
+    instance comes back as it was and not as its constructor would make it today. A class whose fields have changed
+    since is refused.
+    """
+
+    id = "object"
+
+    def __init__(self, resolve: Callable[[str], type]) -> None:
+        self._resolve = resolve
+        self.registry: Registry | None = None
+        """Set by the registry that takes this codec; packs the state."""
+
+    def accepts(self, value: object) -> bool:
+        return _kind(type(value)) is not None
+
+    def encode(self, value: Any) -> Encoded:
+        assert self.registry is not None
+        cls = type(value)
+        kind = _kind(cls)
+        if "<locals>" in cls.__qualname__:
+            raise UnsupportedTypeError(
+                f"{cls.__qualname__} is defined inside a function, so no other task can find it",
+                hint="Define the class at the top of a module.",
+            )
+        try:
+            body = [kind, f"{cls.__module__}:{cls.__qualname__}", _STATE[kind](value)]
+        except AttributeError as error:
+            raise UnsupportedTypeError(f"An instance of {cls.__qualname__} lacks a field: {error}") from error
+        encoded = self.registry.codec("msgpack").encode(body)
+        return Encoded(self.id, (contiguous(encoded),), {"class": f"{cls.__module__}.{cls.__qualname__}"}, ".msgpack")
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        assert self.registry is not None
+        body = self.registry.codec("msgpack").decode(payload, {})
+        if type(body) is not list or len(body) != 3 or body[0] not in _STATE or type(body[1]) is not str:
+            raise DecodeError("The object does not hold an instance of a class")
+        kind, name, state = body
+        cls = self._resolve(name.replace(":", "."))
+        if not isinstance(cls, type) or _kind(cls) != kind:
+            raise DecodeError(
+                f"The class {name.replace(':', '.')} is no {kind} any more",
+                hint="Run the task that pushed the value again, with the code of today.",
+            )
+        try:
+            return _RESTORE[kind](cls, state)
+        except XCargoError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DecodeError(
+                f"The class {name.replace(':', '.')} has changed since the value was stored: {error}",
+                hint="Run the task that pushed the value again, with the code of today.",
+            ) from error
+
+
+def _kind(cls: type) -> str | None:
+    if issubclass(cls, Enum):
+        return "enum"
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_make"):
+        return "namedtuple"
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and issubclass(cls, getattr(pydantic, "BaseModel", ())):
+        return "pydantic"
+    if dataclasses.is_dataclass(cls):
+        return "dataclass"
+    return "attrs" if hasattr(cls, "__attrs_attrs__") else None
+
+
+def _enum_state(member: Enum) -> list[Any]:
+    return [member.name, member.value]
+
+
+def _restore_enum(cls: Any, state: list[Any]) -> Any:
+    name, value = state
+    member = cls.__members__.get(name)
+    return cls(value) if member is None else member  # combined flags have no member of their own
+
+
+def _fields_state(names: Callable[[Any], list[str]]) -> Callable[[Any], dict[str, Any]]:
+    return lambda value: {name: getattr(value, name) for name in names(type(value))}
+
+
+def _restore_fields(names: Callable[[Any], list[str]]) -> Callable[[Any, dict[str, Any]], Any]:
+    def restore(cls: Any, state: dict[str, Any]) -> Any:
+        if set(state) != set(names(cls)):
+            raise ValueError(f"it had the fields {sorted(state)}, it has {sorted(names(cls))}")
+        value = cls.__new__(cls)
+        for name, part in state.items():
+            object.__setattr__(value, name, part)  # frozen classes allow no other way
+        return value
+
+    return restore
+
+
+def _dataclass_names(cls: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _attrs_names(cls: Any) -> list[str]:
+    return [attribute.name for attribute in cls.__attrs_attrs__]
+
+
+def _restore_namedtuple(cls: Any, state: dict[str, Any]) -> Any:
+    if list(state) != list(cls._fields):
+        raise ValueError(f"it had the fields {list(state)}, it has {list(cls._fields)}")
+    return cls._make(state.values())
+
+
+def _restore_pydantic(cls: Any, state: dict[str, Any]) -> Any:
+    if not set(state["__dict__"]) <= set(cls.model_fields):
+        raise ValueError(f"it had the fields {sorted(state['__dict__'])}, it has {sorted(cls.model_fields)}")
+    model = cls.__new__(cls)
+    model.__setstate__(state)
+    return model
+
+
+_STATE: dict[str | None, Callable[[Any], Any]] = {
+    "enum": _enum_state,
+    "namedtuple": lambda value: dict(zip(value._fields, value, strict=True)),
+    "dataclass": _fields_state(_dataclass_names),
+    "attrs": _fields_state(_attrs_names),
+    "pydantic": lambda model: model.__getstate__(),
+}
+_RESTORE: dict[str, Callable[[Any, Any], Any]] = {
+    "enum": _restore_enum,
+    "namedtuple": _restore_namedtuple,
+    "dataclass": _restore_fields(_dataclass_names),
+    "attrs": _restore_fields(_attrs_names),
+    "pydantic": _restore_pydantic,
+}

@@ -1,0 +1,192 @@
+"""Instances of users' classes, and what may be rebuilt."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections import namedtuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import attrs
+import pydantic
+import pytest
+
+from xcargo.airflow.classes import resolve
+from xcargo.airflow.serde_codec import SerdeCodec
+from xcargo.codecs import Codec, Registry
+from xcargo.codecs.base import contiguous
+from xcargo.codecs.objects import ObjectCodec
+from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.testing import CodecTests
+
+
+class Color(enum.Enum):
+    RED = "r"
+    ROSE = "r"  # noqa: PIE796 - an alias is what is tested
+
+
+class Level(str, enum.Enum):
+    LOW = "low"
+
+
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Point(NamedTuple):
+    x: int
+    y: tuple[int, ...] = ()
+
+
+Pair = namedtuple("Pair", "a b")  # noqa: PYI024
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    when: Any
+    hidden: list[int] = dataclasses.field(default_factory=list, init=False)
+
+
+@dataclasses.dataclass(slots=True)
+class Outer:
+    inner: Inner
+    color: Color = Color.RED
+
+
+@attrs.frozen
+class Part:
+    name: str
+    size: int | None = None
+
+
+class Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    name: str
+    items: tuple[int, ...] = ()
+    _secret: int = pydantic.PrivateAttr(default=0)
+
+
+def a_model() -> Model:
+    model = Model(name="n", items=(1, 2), more={"k": (1,)})
+    model._secret = 7
+    return model
+
+
+VALUES: tuple[Any, ...] = (
+    Color.ROSE,
+    Level.LOW,
+    Access.READ | Access.WRITE,
+    Point(1, (2, 3)),
+    Pair({1: 2}, b"x"),
+    Outer(Inner((1, {2})), Color.RED),
+    Part("p", None),
+    a_model(),
+)
+
+
+class TestObjects(CodecTests):
+    """Every kind of class, state and nesting."""
+
+    VALUES: Sequence[Any] = VALUES
+
+    @pytest.fixture
+    def codec(self) -> Codec:
+        return Registry(fallbacks=[ObjectCodec(lambda name: globals()[name.rpartition(".")[2]])]).codec("object")
+
+
+def round_trip(value: Any, registry: Registry) -> Any:
+    encoded = registry.encode(value)
+    return registry.decode(encoded.codec, contiguous(encoded), encoded.params)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """Codecs as Airflow gets them."""
+    return Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()])
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's allow-list admits this module's classes."""
+    monkeypatch.setenv("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", "airflow.* tests.unit.codecs.test_objects.*")
+
+
+@pytest.mark.usefixtures("allowed")
+def test_instances_live_anywhere_in_a_value(registry: Registry) -> None:
+    """Nested instances keep their class: lists, keys, fields of others."""
+    value = {"all": list(VALUES), Point(1): {Part("k"): Outer(Inner(Point(5)))}}
+    assert round_trip(value, registry) == value
+
+
+@pytest.mark.usefixtures("allowed")
+def test_fields_that_a_constructor_does_not_take_come_back(registry: Registry) -> None:
+    """State is restored, not made anew."""
+    inner = Inner(1)
+    inner.hidden.append(5)
+    assert round_trip(inner, registry).hidden == [5]
+    assert round_trip(a_model(), registry)._secret == 7
+
+
+def test_a_class_outside_the_allow_list_is_refused_with_the_value_to_add(registry: Registry) -> None:
+    """The error holds the exact setting, what was there included."""
+    with pytest.raises(DecodeError) as caught:
+        round_trip(Point(1), registry)
+    assert "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES='airflow.* tests.unit.codecs.test_objects.Point'" in str(
+        caught.value
+    )
+
+
+def test_an_allow_list_by_regular_expression_counts(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's second setting admits too."""
+    monkeypatch.setenv("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES_REGEXP", r"tests\.unit\..*\.Point")
+    assert round_trip(Point(1), registry) == Point(1)
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize("name", ["Gone", "pytest", "VALUES", "a_model"])
+def test_what_is_no_class_any_more_is_told(registry: Registry, name: str) -> None:
+    """A vanished class, a module, a value or a function under the name is refused."""
+    payload = registry.codec("msgpack").encode(["dataclass", f"tests.unit.codecs.test_objects:{name}", {}])
+    with pytest.raises(DecodeError, match=name):
+        registry.decode("object", contiguous(payload), {})
+
+
+@pytest.mark.usefixtures("allowed")
+def test_a_class_that_changed_its_fields_is_told(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old state is not poured into a new class."""
+    encoded = registry.encode(Part("p"))
+
+    @attrs.frozen
+    class Part2:
+        name: str
+        weight: float
+
+    monkeypatch.setitem(globals(), "Part", Part2)
+    with pytest.raises(DecodeError, match="changed"):
+        registry.decode(encoded.codec, contiguous(encoded), encoded.params)
+
+
+def test_a_local_class_is_refused_when_it_is_pushed(registry: Registry) -> None:
+    """No other process could find it."""
+
+    @dataclasses.dataclass
+    class Local:
+        x: int
+
+    with pytest.raises(UnsupportedTypeError, match="inside a function"):
+        registry.encode(Local(1))
+
+
+class Sly(list):  # type: ignore[type-arg]
+    pass
+
+
+@pytest.mark.parametrize("value", [Sly([1]), object(), lambda: 0, Sly], ids=["subclass", "object", "function", "class"])
+def test_nothing_comes_back_as_another_type_in_silence(registry: Registry, value: Any) -> None:
+    """What neither we nor Airflow can restore exactly is refused when it is pushed."""
+    with pytest.raises(UnsupportedTypeError):
+        registry.encode(value)
+    with pytest.raises(UnsupportedTypeError):
+        registry.encode({"nested": [value]})
