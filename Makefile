@@ -26,16 +26,23 @@ $(TOOLS)/bin/uv:
 	@$(UV) sync --frozen --quiet --python $(PYTHON)
 	@touch $@
 
+# The demo has an environment of its own, much smaller than a developer's.
+.venv-demo/.ready: pyproject.toml uv.lock | $(if $(findstring $(TOOLS),$(UV)),$(TOOLS)/bin/uv)
+	@echo "Installing Airflow and xcargo into .venv-demo (half a minute the first time) ..."
+	@UV_PROJECT_ENVIRONMENT=.venv-demo $(UV) sync --frozen --quiet --python $(PYTHON) \
+	  --no-default-groups --group demo --group servers
+	@touch $@
+
 .PHONY: setup
-setup: .venv/.ready ## Install everything into .venv
+setup: .venv/.ready ## Install everything that development needs into .venv
 
 .PHONY: demo
-demo: setup ## Run the tutorial's Dag in a real Airflow (STORE=local|s3|gcs|azure) and show what went where
-	@$(RUN) -m demo.run --store $(STORE)
+demo: .venv-demo/.ready ## Run the tutorial's Dag in a real Airflow (STORE=local|s3|gcs|azure) and show what went where
+	@.venv-demo/bin/python -m demo.run --store $(STORE)
 
 .PHONY: ui
-ui: setup ## The same, and keep the web server up
-	@$(RUN) -m demo.run --store $(STORE) --ui
+ui: .venv-demo/.ready ## The same, and keep the web server up
+	@.venv-demo/bin/python -m demo.run --store $(STORE) --ui
 
 .PHONY: test
 test: setup ## Unit and store tests
@@ -75,4 +82,4 @@ build: setup ## Wheel and source distribution
 
 .PHONY: clean
 clean: ## Remove environments, caches and the demo's state
-	rm -rf .venv .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -57,7 +57,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'xcargo' has no attribute {name!r}")
-    value = getattr(import_module("xcargo.airflow.backend" if name == "XComBackend" else "xcargo.errors"), name)
+    if name == "XComBackend":
+        # Airflow looks for its XCom backend, this very name, while it loads: it has to begin before the backend does.
+        if import_module("airflow").__version__.startswith("2."):
+            import_module("airflow.models.xcom")
+        value = import_module("xcargo.airflow.backend").XComBackend
+    else:
+        value = getattr(import_module("xcargo.errors"), name)
     globals()[name] = value
     return value
 

@@ -40,7 +40,7 @@ class Root:
     """Base URL in parts: canonical ``scheme``, ``bucket`` (empty for ``file``), ``prefix`` without outer slashes.
 
     ``connection_id`` names an Airflow connection and stays out of every URI that is written down; ``account`` is an
-    Azure account named in the URL itself.
+    Azure account named in the URL itself, by its host outside the public cloud.
     """
 
     scheme: str
@@ -86,7 +86,9 @@ class Root:
         account = None
         azure = _AZURE_HOST.fullmatch(host) if scheme == "az" else None
         if azure and user:
-            account, host, user = azure.group(1), user, ""
+            # Of a sovereign cloud the whole host is kept: the account's name alone would mean the public one.
+            public = azure.group(3) == "core.windows.net"
+            account, host, user = azure.group(1) if public else host, user, ""
         return cls(scheme, host, prefix.strip("/"), unquote(user) or None, account)
 
     def uri(self, key: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,18 @@ def test_pull_of_a_missing_object_is_an_error(run_without_object: Run) -> None:
     where = {"dag_id": run_without_object.dag_id, "run_id": run_without_object.run_id, "task_id": "large_one"}
     with pytest.raises(xcargo.ObjectNotFoundError):
         XCom.get_one(key="return_value", **where)
+
+
+def test_clear_of_a_text_deletes_nothing(dag_runs: dict[str, Run]) -> None:
+    """A row whose value is a text that spells another XCom's envelope does not take that XCom's object with it."""
+    run = dag_runs["contract_flow"]
+    envelope = run.row("outputs", "much")
+    where = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "fan_in"}
+    text = json.dumps(envelope, separators=(",", ":"))
+    XCom.set(key="_link_text", value=text, **where)  # of these keys any length stays in the row
+    assert XCom.get_one(key="_link_text", **where) == text
+    XCom.clear(**where)
+    assert file_of(envelope).exists()
 
 
 def test_clear_purges(dag_runs: dict[str, Run]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from contract_values import LARGE, PLAIN, VALUES, alike, large
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .conftest import file_of
-from .generation import HOOKS, STOCK_HOOKS, Hooks, as_json, carried
+from .generation import HOOKS, STOCK_HOOKS, BaseXCom, Hooks, XCom, as_json, carried
 from .settle import THRESHOLD_BYTES, Place
 
 EVERY = PLAIN | VALUES
@@ -120,6 +121,22 @@ def test_path_of_an_object_is_only_a_text(hooks: Hooks) -> None:
     """A text that names an existing object comes back as that text."""
     uri = as_json(hooks.push(large(1), "return_value"))["uri"]
     assert hooks.pull(hooks.push(uri, "return_value")) == uri
+
+
+@pytest.mark.skipif(not hasattr(BaseXCom, "store_value"), reason="this Airflow has no XComCoordinate")
+@pytest.mark.parametrize("index", [None, 3], ids=["unmapped", "mapped"])
+@pytest.mark.parametrize("own", [True, False], ids=["own", "of_another_task"])
+def test_coordinate_tells_writes_apart(index: int | None, own: bool) -> None:
+    """Each write has an object of its own, whether the task writes its own XCom or another task's."""
+    from airflow.sdk.bases.xcom import XComCoordinate
+
+    coordinates = [
+        XComCoordinate("a_dag", "a_run", "a_task", ti_id=uuid4() if own else None, region_index=index if own else None)
+        for _ in range(2)
+    ]
+    rows = [XCom.store_value(coordinate, "return_value", large(n)) for n, coordinate in enumerate(coordinates)]
+    assert file_of(rows[0]) != file_of(rows[1])
+    assert [XCom.load_value(row) for row in rows] == [large(0), large(1)]
 
 
 @every_hooks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -98,4 +99,13 @@ def test_purge_of_a_user_value_that_looks_like_an_envelope(hooks: Hooks) -> None
     envelope = as_json(hooks.push(large(1), "return_value"))
     purge(as_json(hooks.push(envelope, "return_value")))
     purge(as_json(hooks.push([envelope], "return_value")))
+    assert file_of(envelope).exists()
+
+
+@every_hooks
+def test_purge_of_a_text_that_spells_an_envelope(hooks: Hooks) -> None:
+    """A text is a text, also when it is the JSON of another XCom's envelope."""
+    envelope = as_json(hooks.push(large(1), "return_value"))
+    purge(json.dumps(envelope))
+    purge(json.dumps(envelope, separators=(",", ":")))
     assert file_of(envelope).exists()

@@ -86,7 +86,8 @@ def _uv(*arguments: str) -> None:
 
 
 def _find_uv() -> list[str]:
-    for path in (shutil.which("uv"), shutil.which("uv", path=str(Path(sys.executable).parent))):
+    beside = shutil.which("uv", path=str(Path(sys.executable).parent))
+    for path in (os.environ.get("UV"), shutil.which("uv"), beside):  # uv run sets UV
         if path:
             return [path]
     if importlib.util.find_spec("uv"):

@@ -11,9 +11,7 @@ from typing import Literal, get_args
 from .http1 import Head, Wire
 from .relay import Exchange, Relay
 
-FaultKind = Literal[
-    "status", "refuse", "reset_before", "reset_after", "truncate", "corrupt", "stall", "latency"
-]
+FaultKind = Literal["status", "refuse", "reset_before", "reset_after", "truncate", "corrupt", "stall", "latency"]
 
 _POLL_SECONDS = 0.05
 
@@ -34,7 +32,7 @@ class Fault:
     | latency | the right answer, `seconds` later |
 
     truncate and corrupt leave a reply without a body as it is.
-    """  # noqa: E501
+    """
 
     kind: FaultKind
     method: str | None = None

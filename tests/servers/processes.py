@@ -100,9 +100,7 @@ def running(
                 _stop(process)
 
 
-def _wait_until_ready(
-    process: subprocess.Popen[bytes], is_ready: Callable[[], bool], output: IO[bytes]
-) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], is_ready: Callable[[], bool], output: IO[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:

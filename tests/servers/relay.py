@@ -142,7 +142,7 @@ class Relay:
             self.stopped.set()
             self._shut_door()
 
-    def __enter__(self: _Self) -> _Self:
+    def __enter__(self: _Self) -> _Self:  # noqa: PYI019 - typing.Self needs Python 3.11
         return self
 
     def __exit__(

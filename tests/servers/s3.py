@@ -113,9 +113,7 @@ class S3Bucket:
         while True:
             page = ElementTree.fromstring(expect(self._call("GET", "", query), 200).body)
             keys += [
-                node.text or ""
-                for node in page.iterfind(f"{_NAMESPACE}Contents/*")
-                if node.tag == f"{_NAMESPACE}Key"
+                node.text or "" for node in page.iterfind(f"{_NAMESPACE}Contents/*") if node.tag == f"{_NAMESPACE}Key"
             ]
             token = page.findtext(f"{_NAMESPACE}NextContinuationToken")
             if not token:
@@ -131,9 +129,7 @@ class S3Bucket:
     def delete(self, key: str) -> None:
         expect(self._call("DELETE", key), 204, 404)
 
-    def _call(
-        self, method: str, key: str, query: dict[str, str] | None = None, body: bytes = b""
-    ) -> Reply:
+    def _call(self, method: str, key: str, query: dict[str, str] | None = None, body: bytes = b"") -> Reply:
         path = f"/{BUCKET}/{quote_key(key)}" if key else f"/{BUCKET}"
         pairs = sorted((query or {}).items())
         text = "&".join(f"{quote_all(name)}={quote_all(value)}" for name, value in pairs)

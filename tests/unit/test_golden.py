@@ -1,7 +1,8 @@
 """Golden rows: what a release wrote, every later one reads.
 
-``tests/golden/<version>/<name>.json`` is the row of one value, payload included; ``names.txt`` lists them. ``python -m tests.unit.test_golden``
-writes those of a new version once; a file that is there is never written again, and a missing one fails the test.
+``tests/golden/<version>/<name>.json`` is the row of one value, payload included; ``names.txt`` lists them.
+``python -m tests.unit.test_golden`` writes those of a new version once; a file that is there is never written again,
+and a missing one fails the test.
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ RESTORE: dict[int, Callable[[Any], Any]] = {
 def extension_of(value: object) -> tuple[int, Callable[[Any], Any]] | None:
     """Tag and pack function of a value's exact type, or None. pendulum's classes count once pendulum is loaded."""
     found = EXTENSIONS.get(type(value))
-    if found is None and type(value).__module__.startswith("pendulum."):
+    if found is None and str(getattr(type(value), "__module__", "")).startswith("pendulum."):
         if isinstance(value, dt.datetime):
             return Tag.PENDULUM, _datetime
         if isinstance(value, dt.tzinfo):

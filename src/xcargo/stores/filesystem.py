@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -115,9 +117,13 @@ class FilesystemStore:
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, FileNotFoundError):
             return ObjectNotFoundError("The object of this XCom is not there", where=where)
-        if isinstance(error, PermissionError):
+        # Libraries behind fsspec have errors of their own for a refused login: by name, and by FTP's codes.
+        refused = re.search(r"Authentication|PermissionDenied", type(error).__name__) or re.match(
+            r"5[35]0\b", str(error)
+        )
+        if isinstance(error, PermissionError) or refused:
             return AccessDeniedError(f"The file system refused access: {text}", where=where)
-        if isinstance(error, (ConnectionError, TimeoutError)):
+        if isinstance(error, (ConnectionError, TimeoutError, EOFError, socket.gaierror)) or "SSHException" in text:
             return StoreUnavailableError(f"The file system cannot be reached: {text}", where=where)
         return StoreError(f"The file system failed: {text}", where=where)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -41,6 +41,7 @@ class ObjectStore:
         self._root = root
         self._access = access
         self._limits = limits
+        self._credentials = _Asked(access.credentials) if access.credentials else None
         self._client: Any = None
         self._relay: tuple[int, Store] | None = None
 
@@ -53,7 +54,7 @@ class ObjectStore:
         part = max(self._limits.part_bytes, size // 9_000 + 1)  # S3 takes 10,000 parts at most
         split = size > _WHOLE_PARTS * part and mode == "overwrite"
         data: Any = iter(parts) if split and len(parts) > 1 else join(parts)
-        with _Translated(self._root, key, writing=True):
+        with _Translated(self, key, writing=True):
             import obstore
 
             obstore.put(
@@ -70,7 +71,7 @@ class ObjectStore:
         relay = self._relay_if_forked()
         if relay:
             return relay.get(key, size_bytes=size_bytes)
-        with _Translated(self._root, key):
+        with _Translated(self, key):
             import obstore
 
             if size_bytes is not None and size_bytes > _WHOLE_PARTS * self._limits.part_bytes:
@@ -81,7 +82,7 @@ class ObjectStore:
         relay = self._relay_if_forked()
         if relay:
             return relay.head(key)
-        with _Translated(self._root, key):
+        with _Translated(self, key):
             import obstore
 
             return _info(obstore.head(self._open(), key))
@@ -95,7 +96,7 @@ class ObjectStore:
 
         for key in keys:
             try:
-                with _Translated(self._root, key):
+                with _Translated(self, key):
                     obstore.delete(self._open(), key)
             except ObjectNotFoundError:
                 pass
@@ -105,7 +106,7 @@ class ObjectStore:
         if relay:
             yield from relay.list(prefix)
             return
-        with _Translated(self._root, prefix):
+        with _Translated(self, prefix):
             import obstore
 
             for page in obstore.list(self._open(), prefix=prefix or None, chunk_size=1000):
@@ -133,7 +134,7 @@ class ObjectStore:
     def _open(self) -> Any:
         global _runtime_pid
         if self._client is None:
-            self._client = _build(self._root, self._access, self._limits)
+            self._client = _build(self._root, self._access, self._limits, self._credentials)
         _runtime_pid = os.getpid()
         return self._client
 
@@ -147,7 +148,24 @@ class ObjectStore:
         return self._relay[1]
 
 
-def _build(root: Root, access: Access, limits: Limits) -> Any:
+class _Asked:
+    """Asks for credentials on behalf of the client, and keeps the error that the client would only paraphrase."""
+
+    def __init__(self, ask: Callable[[], Mapping[str, Any]]) -> None:
+        self._ask = ask
+        self.error: XCargoError | None = None
+
+    def __call__(self) -> Mapping[str, Any]:
+        try:
+            found = self._ask()
+        except XCargoError as error:
+            self.error = error
+            raise
+        self.error = None
+        return found
+
+
+def _build(root: Root, access: Access, limits: Limits, credentials: _Asked | None) -> Any:
     from obstore.store import AzureStore, GCSStore, S3Store
 
     config: dict[str, Any] = dict(access.config)
@@ -168,7 +186,7 @@ def _build(root: Root, access: Access, limits: Limits) -> Any:
             "retry_timeout": timedelta(seconds=limits.timeout_seconds),
             "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
         },
-        "credential_provider": access.credentials,
+        "credential_provider": credentials,
     }
     try:
         if root.scheme == "s3":
@@ -179,8 +197,6 @@ def _build(root: Root, access: Access, limits: Limits) -> Any:
             return S3Store(root.bucket, **options)
         if root.scheme == "gs":
             return GCSStore(root.bucket, **options)
-        if root.account:
-            config.setdefault("account_name", root.account)
         return AzureStore(root.bucket, **options)
     except Exception as error:
         if isinstance(error, XCargoError):
@@ -209,8 +225,9 @@ _REFUSED = re.compile(r"\b4(0[0-79]|1\d|2[0-8]|3\d) [A-Z]")
 class _Translated:
     """Turns obstore's errors into ours, naming the object."""
 
-    def __init__(self, root: Root, key: str, *, writing: bool = False) -> None:
-        self._root = root
+    def __init__(self, store: ObjectStore, key: str, *, writing: bool = False) -> None:
+        self._root = store._root
+        self._asked = store._credentials
         self._key = key
         self._writing = writing
 
@@ -224,6 +241,9 @@ class _Translated:
         if isinstance(error, XCargoError):
             error.at(where)
             return
+        if self._asked is not None and self._asked.error is not None:
+            self._asked.error.at(where)
+            raise self._asked.error from error
         raise _translate(error, self._root, where, self._writing) from error
 
 
@@ -253,7 +273,14 @@ def _translate(error: Exception, root: Root, where: str, writing: bool) -> Store
             f"The store refused {who}: {text}",
             where=where,
             hint="Check that the credentials are right and not expired, that they may read, write and delete below "
-            "this path, and that this machine's clock is right.",
+            "this path, and that this machine's clock is right. (S3 also answers so for a missing object, to someone "
+            "who may not list the bucket.)",
+        )
+    if "redirect without LOCATION" in details:
+        return ConfigurationError(
+            f"Bucket {root.bucket!r} lies in another region than the one asked",
+            where=where,
+            hint="Set region_name in the connection's extra field (or AWS_REGION) to the bucket's region.",
         )
     if isinstance(error, exceptions.UnknownConfigurationKeyError):
         return ConfigurationError(text, where=where, hint="Check the connection's extra fields.")

@@ -15,18 +15,21 @@ from contract_values import PLAIN, VALUES, Probe, alike, large
 
 try:
     from airflow.sdk import dag, get_current_context, task
+    from airflow.sdk.bases.xcom import BaseXCom
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.xcom import XCom
 except ImportError:
     from airflow.decorators import dag, task
-    from airflow.models.xcom import XCom
+    from airflow.models.xcom import BaseXCom, XCom
     from airflow.operators.python import get_current_context
 
 PUSHED = PLAIN | VALUES
 if airflow_version.startswith("3.0."):
     del PUSHED["none"]  # 3.0's own client posts a None without a body, which its API refuses, whatever the backend
 
-ASYNC = hasattr(XCom, "aset")
+SLICES = not airflow_version.startswith("2.9.")
+ASYNC = hasattr(BaseXCom, "aset")
+LOOPS = hasattr(BaseXCom, "store_value")
 LONG_TASK_ID = "followed_" + "x" * 120
 
 plain_dag: Callable[..., Any] = dag(schedule=None, start_date=datetime(2024, 1, 1), catchup=False)
@@ -92,14 +95,20 @@ def contract_flow() -> None:
     def fan_in(values: Any) -> None:
         assert [value["number"] for value in values] == [0, 2, 4, 6]
         assert values[2] == large(4)
+        if SLICES:
+            assert list(values[1:3]) == [large(2), large(4)]
         assert len(values) == 4
 
     @task
     def fan_in_by_hand() -> None:
         everything = list(this_task().xcom_pull(task_ids="double"))
         assert everything == [large(number) for number in (0, 2, 4, 6)]
+        if hasattr(XCom, "get_all"):
+            where = {"dag_id": this_task().dag_id, "run_id": this_task().run_id, "task_id": "double"}
+            assert XCom.get_all(key="return_value", **where) == everything
         some = list(this_task().xcom_pull(task_ids="double", map_indexes=[3, 1]))
         assert [value["number"] for value in some] == [6, 2]
+        assert this_task().xcom_pull(task_ids="double", key="never_pushed", map_indexes=0, default="none") == "none"
 
     doubled = double.expand(item=items())
     fan_in(doubled)
@@ -200,9 +209,31 @@ class _WithAsend:
         return self.send(msg)
 
 
+def contract_loop() -> None:
+    """A loop: three task instances that differ in nothing but the iteration."""
+    from airflow.sdk import task_group
+
+    @task_group
+    def accumulate() -> None:
+        @task
+        def increment(*, loop: Any) -> Any:
+            return large(1 if loop.index == 0 else loop.previous["number"] + 1)
+
+        increment()
+
+    @task
+    def collect() -> None:
+        every = list(this_task().xcom_pull(task_ids="accumulate.increment"))
+        assert every == [large(1), large(2), large(3)]
+
+    accumulate.loop(max_iterations=3, until=lambda *, loop: loop.result["number"] == 3) >> collect()
+
+
 DAGS = [contract_types(), contract_flow(), contract_retry()]
 if ASYNC:
     DAGS.append(plain_dag(contract_async)())
+if LOOPS:
+    DAGS.append(plain_dag(contract_loop)())
 
 for _dag in DAGS:
     globals()[_dag.dag_id] = _dag

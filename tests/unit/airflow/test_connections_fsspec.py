@@ -63,8 +63,12 @@ def sftp(tmp_path: Path) -> Iterator[Served]:
     (tmp_path / "me").write_bytes(me.export_private_key())
     (tmp_path / "me.pub").write_bytes(me.export_public_key())
     ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    made: list[Any] = []
 
     class Users(asyncssh.SSHServer):  # type: ignore[misc,name-defined]
+        def connection_made(self, conn: Any) -> None:
+            made.append(conn)
+
         def password_auth_supported(self) -> bool:
             return True
 
@@ -84,7 +88,11 @@ def sftp(tmp_path: Path) -> Iterator[Served]:
         ready.put((server.get_port(), asyncio.get_running_loop(), stop))
         await stop.wait()
         server.close()
+        for connection in made:
+            connection.abort()
+            await connection.wait_closed()
         await server.wait_closed()
+        await asyncio.sleep(0)  # transports close their sockets a turn later
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()

@@ -109,6 +109,8 @@ def of_environment(fields: Fields) -> Account:
             "is not set and the path names no account: write az://connection_id@container/prefix "
             "or abfss://container@account.dfs.core.windows.net/prefix",
         )
+    if "." in name and fields.root.account:
+        return _of_url(fields, "the account in the path", name, "")
     if fields.root.account:
         return Account(_checked(fields, "the account in the path", name))
     # The client reads this variable too, but must be told here whether http is meant.
