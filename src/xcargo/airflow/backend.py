@@ -75,9 +75,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
     @classmethod
     def purge(cls, xcom: Any, *_: Any) -> None:
         """Delete the object of a row that goes. Never raises; leaves alone whatever is not a reference of ours."""
-        row: Any = getattr(xcom, "value", None)
-        if AIRFLOW_2 and isinstance(row, (bytes, str)):
-            row = _parsed(row)
+        row: Any = getattr(xcom, "value", None)  # on 2.x what orm_deserialize_value gave; a text is a user's text
         if is_envelope(row) and "uri" in row:
             try:
                 _pipeline().purge(row)
@@ -148,7 +146,7 @@ def _handed_back_or_loaded(row: Any) -> Any:
 def _load(row: Any) -> Any:
     """The value of a row, whoever wrote it."""
     raw = row
-    if AIRFLOW_2 and isinstance(row, bytes):
+    if AIRFLOW_2:
         row = _parsed(row)
     if is_envelope(row):
         return _pipeline().pull(row)
@@ -185,9 +183,13 @@ async def _rows_async(fetch: Any, query: dict[str, Any]) -> Any:
 
 
 def _parsed(raw: Any) -> Any:
-    """A row of Airflow 2 as JSON if it is an envelope of ours, else as it is (it may be pickled, or anyone's bytes)."""
-    marked = b'{"__id__":"xcargo/' if isinstance(raw, bytes) else '{"__id__":"xcargo/'
-    return json.loads(raw) if isinstance(raw, (bytes, str)) and raw.startswith(marked) else raw  # type: ignore[arg-type]
+    """A row of Airflow 2 as JSON if it is an envelope of ours, else as it is: pickled, or anyone's bytes."""
+    if isinstance(raw, bytes) and raw.startswith(b'{"__id__":"xcargo/'):
+        try:
+            return json.loads(raw)
+        except ValueError:
+            return raw
+    return raw
 
 
 def _pipeline() -> Pipeline:
