@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .environments import CHECKOUT, clean_environ, environment_of, is_ready, make
@@ -136,7 +137,7 @@ def _state(release: Release, interpreter: Interpreter | None) -> tuple[str, str]
     return ".".join(map(str, interpreter.minor)), str(made) if is_ready(release, interpreter) else "not made"
 
 
-def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     print()
     for row in (header, tuple("-" * width for width in widths), *rows):

@@ -58,8 +58,8 @@ RELEASES = (
         pins=(
             # As on 2.9.
             "universal-pathlib<0.3",
-            # FastAPI 0.132 refuses bodies without a JSON content type, which this release's task client sends none
-            # of: no task starts. Below 0.132, only a cadwyn that goes with FastAPI 0.117 (3.1's own bound) imports.
+            # FastAPI 0.165 takes no body that this release's task client sends for JSON: validation error, no task
+            # starts. 0.131 and 0.132 fail at import with every cadwyn that goes with them. 3.1's own bound.
             "fastapi<0.118",
         ),
     ),

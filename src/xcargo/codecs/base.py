@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Protocol, Union, runtime_checkable
 
-__all__ = ["Buffer", "Codec", "Encoded", "contiguous"]
+from xcargo.errors import MissingDependencyError
+
+__all__ = ["Buffer", "Codec", "Encoded", "arrow", "contiguous", "importable"]
 
 Buffer = Union[bytes, bytearray, memoryview]
 """One-dimensional bytes. A memoryview has format ``B``."""
@@ -49,6 +52,25 @@ class Codec(Protocol):
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a library."""
+
+
+def importable(library: str, value: str) -> Any:
+    """The library, now that a value needs it. Raises MissingDependencyError naming the extra that brings it."""
+    try:
+        return import_module(library)
+    except ImportError as error:
+        extra = "arrow" if library == "pyarrow" else library
+        raise MissingDependencyError(
+            f"The value is {value}, and {library} is not installed here",
+            hint=f"Run: pip install 'airflow-provider-xcargo[{extra}]'",
+        ) from error
+
+
+def arrow() -> Any:
+    """pyarrow, with its IPC module."""
+    pyarrow = importable("pyarrow", "a table")
+    import_module("pyarrow.ipc")
+    return pyarrow
 
 
 def contiguous(encoded: Encoded) -> Buffer:

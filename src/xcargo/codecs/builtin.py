@@ -95,8 +95,9 @@ def _timezone(zone: dt.tzinfo | None) -> list[Any] | None:
         if kind.endswith(".FixedTimezone"):
             return ["pendulum-offset", _microseconds(zone.utcoffset(None)) // 1_000_000]
         return ["pendulum", getattr(zone, "name", None) or str(zone)]
-    if kind.startswith("pytz") and getattr(zone, "zone", None):
-        return ["pytz", zone.zone]  # type: ignore[attr-defined]
+    if kind.startswith("pytz"):
+        place = getattr(zone, "zone", None)
+        return ["pytz", place] if place else ["pytz-offset", _microseconds(zone.utcoffset(None)) // 60_000_000]
     raise UnsupportedTypeError(
         f"A time zone of type {kind} has no name or fixed offset to store",
         hint="Use zoneinfo.ZoneInfo, datetime.timezone or pendulum.",
@@ -121,6 +122,8 @@ def _restore_timezone(spec: Any) -> dt.tzinfo | None:
             ) from error
     if kind == "pytz":
         return _library("pytz").timezone(args[0])  # type: ignore[no-any-return]
+    if kind == "pytz-offset":
+        return _library("pytz").FixedOffset(args[0])  # type: ignore[no-any-return]
     pendulum = _library("pendulum")
     if kind == "pendulum-offset":
         return pendulum.timezone(int(args[0]))  # type: ignore[no-any-return]
@@ -287,11 +290,12 @@ RESTORE: dict[int, Callable[[Any], Any]] = {
 
 
 def extension_of(value: object) -> tuple[int, Callable[[Any], Any]] | None:
-    """Tag and pack function of a value's exact type, or None. pendulum's classes count once pendulum is loaded."""
+    """Tag and pack function of a value's exact type, or None. Time zones count of whatever class they are."""
     found = EXTENSIONS.get(type(value))
-    if found is None and str(getattr(type(value), "__module__", "")).startswith("pendulum."):
-        if isinstance(value, dt.datetime):
-            return Tag.PENDULUM, _datetime
-        if isinstance(value, dt.tzinfo):
-            return Tag.TIMEZONE, _timezone
-    return found
+    if found is not None:
+        return found
+    if isinstance(value, dt.tzinfo):
+        return Tag.TIMEZONE, _timezone
+    if isinstance(value, dt.datetime) and str(type(value).__module__).startswith("pendulum."):
+        return Tag.PENDULUM, _datetime
+    return None

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from xcargo.codecs.base import Buffer, Encoded
-from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+from xcargo.codecs.base import Buffer, Encoded, importable
+from xcargo.errors import DecodeError, UnsupportedTypeError
 
 __all__ = ["NumpyCodec"]
 
@@ -47,13 +47,7 @@ class NumpyCodec:
         return Encoded(self.id, (memoryview(flat.data),), params, ".npraw")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        try:
-            import numpy as np
-        except ImportError as error:
-            raise MissingDependencyError(
-                "The value is a numpy array, and numpy is not installed here",
-                hint="Run: pip install 'airflow-provider-xcargo[numpy]'",
-            ) from error
+        np = importable("numpy", "a numpy array")
         try:
             dtype = np.lib.format.descr_to_dtype(_tupled(params["dtype"]))
             shape = tuple(int(n) for n in params["shape"])

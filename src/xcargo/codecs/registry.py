@@ -10,6 +10,7 @@ from xcargo.codecs.base import Buffer, Codec, Encoded
 from xcargo.codecs.bytes import BytesCodec
 from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
+from xcargo.codecs.pandas import PandasCodec
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import MissingDependencyError, XCargoError
 
@@ -30,7 +31,7 @@ class Registry:
 
     def __init__(self, *, fallbacks: Iterable[Codec] = (), entry_points: bool = True) -> None:
         self._tree = TreeCodec(self)
-        self._own: tuple[Codec, ...] = (BytesCodec(), NumpyCodec(), ArrowCodec())
+        self._own: tuple[Codec, ...] = (BytesCodec(), NumpyCodec(), PandasCodec(self), ArrowCodec())
         self._fallbacks = tuple(fallbacks)
         for codec in self._fallbacks:
             if isinstance(codec, ObjectCodec):

@@ -134,6 +134,9 @@ class TestTreeCodec(CodecTests):
         ...,
         pendulum.datetime(2026, 7, 1, tz="Europe/Paris"),
         pytz.timezone("Europe/Berlin").localize(dt.datetime(2026, 7, 1)),
+        pytz.timezone("Europe/Berlin"),
+        pytz.UTC,
+        pytz.FixedOffset(90),
     )
 
     @pytest.fixture

@@ -1,0 +1,326 @@
+"""pandas: frames, series, indexes and scalars, column by column as Arrow, with what Arrow alone would lose beside it.
+
+The payload is one Arrow IPC file that any Arrow reader opens. Its schema metadata hold, under ``xcargo``, a packed
+description of what to make of the columns again: dtypes, time zones, categories, index, labels, attributes. A column of
+Python objects that are not all text goes into that description, value by value, since Arrow would change their types.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xcargo.codecs.base import Buffer, Encoded, arrow, contiguous, importable
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+
+if TYPE_CHECKING:
+    from xcargo.codecs.registry import Registry
+
+__all__ = ["PandasCodec"]
+
+_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
+_KEY = b"xcargo"
+_SHOWN_COLUMNS = 64
+
+
+class PandasCodec:
+    """``pandas`` DataFrame, Series, every Index, Timestamp, Timedelta, Period, Interval, NaT and NA; pandas 2 and 3.
+
+    Exact: dtypes (nullable, Arrow, categorical, time zones, period, interval), object columns, duplicate and non-string
+    labels, MultiIndex, names, frequencies, ``attrs``. Sparse columns are refused.
+    """
+
+    id = "pandas"
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def accepts(self, value: object) -> bool:
+        return "pandas" in sys.modules and _kind(value) is not None
+
+    def encode(self, value: Any) -> Encoded:
+        kind = _kind(value)
+        name = f"pandas.{type(value).__name__}"
+        if kind == "scalar":
+            payload = self._pack([type(value).__name__, *_scalar_state(value)])
+            return Encoded(self.id, (payload,), {"type": name}, ".msgpack")
+        pa = arrow()
+        writer = _Writer(pa)
+        state: Any = getattr(writer, str(kind))(value)
+        params: dict[str, Any] = {"type": name, "shape": list(value.shape)}
+        if kind == "frame":
+            shown = list(zip(value.columns, value.dtypes, strict=True))[:_SHOWN_COLUMNS]
+            params["columns"] = {str(label): str(dtype) for label, dtype in shown}
+        table = pa.Table.from_arrays(writer.arrays, names=writer.names)
+        table = table.replace_schema_metadata({_KEY: bytes(self._pack([kind, state]))})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, table.schema) as file:
+            file.write_table(table)
+        return Encoded(self.id, (memoryview(sink.getvalue()).cast("B"),), params, ".arrow")
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        pd = importable("pandas", f"a {params.get('type')}")
+        try:
+            if params.get("type") in [f"pandas.{name}" for name in _SCALARS]:
+                name, *state = self._registry.codec("msgpack").decode(payload, {})
+                return _restore_scalar(pd, name, state)
+            pa = arrow()
+            with pa.ipc.open_file(pa.py_buffer(payload)) as file:
+                table = file.read_all()
+            kind, state = self._registry.codec("msgpack").decode(table.schema.metadata[_KEY], {})
+            reader = _Reader(pd, pa, table)
+            if kind not in ("frame", "series", "index"):
+                raise DecodeError(f"Unknown kind of pandas value {kind!r}")
+            return getattr(reader, kind)(state)
+        except XCargoError:
+            raise
+        except Exception as error:  # Arrow's and pandas' errors for damaged or foreign input are of every kind
+            raise DecodeError(f"The object does not hold a pandas value: {type(error).__name__}: {error}") from error
+
+    def _pack(self, value: Any) -> Buffer:
+        return contiguous(self._registry.codec("msgpack").encode(value))
+
+
+def _kind(value: object) -> str | None:
+    cls = type(value)
+    module = str(getattr(cls, "__module__", ""))
+    if module.partition(".")[0] != "pandas":
+        return None
+    pd = sys.modules["pandas"]
+    if cls is getattr(pd, "DataFrame", None):
+        return "frame"
+    if cls is getattr(pd, "Series", None):
+        return "series"
+    if issubclass(cls, getattr(pd, "Index", ())):
+        return "index"
+    return "scalar" if cls.__name__ in _SCALARS else None
+
+
+class _Writer:
+    """Takes a pandas value apart: arrays as long as its rows into ``arrays``, the rest into the state it returns."""
+
+    def __init__(self, pa: Any) -> None:
+        self._pa = pa
+        self.arrays: list[Any] = []
+        self.names: list[str] = []
+
+    def frame(self, frame: Any) -> dict[str, Any]:
+        columns = [self._values(frame.iloc[:, n], str(label), label) for n, label in enumerate(frame.columns)]
+        return {
+            "columns": columns,
+            "labels": self.index(frame.columns, rows=False),
+            "index": self.index(frame.index),
+            "attrs": dict(frame.attrs),
+            "unique": not frame.flags.allows_duplicate_labels,
+        }
+
+    def series(self, series: Any) -> dict[str, Any]:
+        return {
+            "values": self._values(series, "values", series.name),
+            "index": self.index(series.index),
+            "name": series.name,
+            "attrs": dict(series.attrs),
+            "unique": not series.flags.allows_duplicate_labels,
+        }
+
+    def index(self, index: Any, *, rows: bool = True) -> list[Any]:
+        """State of an index; ``rows`` puts its values beside the columns, else they go into the state."""
+        kind = type(index).__name__
+        if kind == "RangeIndex":
+            return ["range", index.start, index.stop, index.step, index.name]
+        if kind == "MultiIndex":
+            levels = [self.index(level, rows=False) for level in index.levels]
+            codes = [self._place(self._pa.array(c), f"__index_level_{n}__", rows) for n, c in enumerate(index.codes)]
+            return ["multi", levels, codes, list(index.names)]
+        freq = getattr(index, "freqstr", None) if kind in ("DatetimeIndex", "TimedeltaIndex") else None
+        return ["values", self._values(index, "__index_level_0__", index.name, rows=rows), index.name, freq]
+
+    def _values(self, values: Any, name: str, label: object, *, rows: bool = True) -> list[Any]:
+        """State of a Series' or Index's values, by dtype."""
+        import numpy as np
+
+        pa, dtype = self._pa, values.dtype
+        kind = type(dtype).__name__
+        try:
+            if isinstance(dtype, np.dtype):
+                array = values.to_numpy()
+                if dtype.kind in "iufb" and dtype.itemsize <= 8:
+                    return ["numpy", dtype.str, self._place(pa.array(np.ascontiguousarray(array)), name, rows)]
+                if dtype.kind in "mM":
+                    return ["numpy", dtype.str, self._place(pa.array(array), name, rows)]
+                if dtype.kind != "O":
+                    return ["raw", array]
+                if set(map(type, array)) <= {str, type(None)} and all(x is None or _utf8(x) for x in array):
+                    return ["text", self._place(pa.array(array, pa.large_string()), name, rows)]
+                return ["objects", list(array)]
+            if kind == "CategoricalDtype":
+                array = values.array
+                categories = self.index(array.categories, rows=False)
+                return ["category", categories, bool(dtype.ordered), self._place(pa.array(array.codes), name, rows)]
+            if kind == "DatetimeTZDtype":
+                array = values.array.tz_convert("UTC").tz_localize(None)
+                return ["zoned", dtype.tz, self._place(pa.array(np.asarray(array)), name, rows)]
+            if kind == "SparseDtype":
+                raise UnsupportedTypeError(f"Column {label!r} is sparse", hint="Return value.sparse.to_dense().")
+            return ["extension", _dtype_state(dtype), self._place(pa.array(values.array), name, rows)]
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            if isinstance(error, XCargoError):
+                raise
+            raise UnsupportedTypeError(
+                f"Arrow cannot hold column {label!r} of dtype {dtype}: {'; '.join(map(str, error.args))}",
+                hint="Convert the column (for example .astype(str)) before returning it.",
+            ) from error
+
+    def _place(self, array: Any, name: str, rows: bool) -> int | bytes:
+        if isinstance(array, self._pa.ChunkedArray):
+            array = array.combine_chunks()
+        if rows:
+            self.arrays.append(array)
+            self.names.append(name if name not in self.names else f"{name}.{len(self.names)}")
+            return len(self.arrays) - 1
+        table = self._pa.Table.from_arrays([array], names=[name])
+        sink = self._pa.BufferOutputStream()
+        with self._pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return bytes(sink.getvalue())
+
+
+class _Reader:
+    """Puts a pandas value together again from the columns of ``table`` and a state."""
+
+    def __init__(self, pd: Any, pa: Any, table: Any) -> None:
+        self._pd = pd
+        self._pa = pa
+        self._table = table
+
+    def frame(self, state: dict[str, Any]) -> Any:
+        index = self.index(state["index"])
+        frame = self._pd.DataFrame({n: self._column_of(c, index) for n, c in enumerate(state["columns"])}, index=index)
+        frame.columns = self.index(state["labels"])
+        return self._finished(frame, state)
+
+    def series(self, state: dict[str, Any]) -> Any:
+        series = self._pd.Series(self._column_of(state["values"], self.index(state["index"])), copy=True)
+        return self._finished(series.rename(state["name"]), state)
+
+    def index(self, state: list[Any]) -> Any:
+        pd = self._pd
+        if state[0] == "range":
+            return pd.RangeIndex(*state[1:4], name=state[4])
+        if state[0] == "multi":
+            _, levels, codes, names = state
+            codes = [self._column(code).to_numpy(zero_copy_only=False) for code in codes]
+            return pd.MultiIndex([self.index(level) for level in levels], codes, names=names, verify_integrity=False)
+        _, values, name, freq = state
+        array = self._values(values)
+        index = pd.Index(array, dtype=getattr(array, "dtype", None), name=name)
+        if freq is not None:
+            index.freq = freq
+        return index
+
+    def _column_of(self, state: list[Any], index: Any) -> Any:
+        values = self._values(state)  # with its dtype, for pandas would guess a better one than object
+        return self._pd.Series(values, index=index, dtype=values.dtype)
+
+    def _values(self, state: list[Any]) -> Any:
+        import numpy as np
+
+        pd, kind = self._pd, state[0]
+        if kind == "numpy":
+            return self._column(state[2]).to_numpy(zero_copy_only=False).astype(np.dtype(state[1]), copy=False)
+        if kind == "raw":
+            return state[1]
+        if kind == "text":
+            return np.array(self._column(state[1]).to_pylist(), dtype=object)
+        if kind == "objects":
+            array = np.empty(len(state[1]), dtype=object)
+            for n, item in enumerate(state[1]):  # a list in one go would be taken for a second dimension
+                array[n] = item
+            return array
+        if kind == "category":
+            _, categories, ordered, codes = state
+            dtype = pd.CategoricalDtype(self.index(categories), ordered)
+            return pd.Categorical.from_codes(self._column(codes).to_numpy(), dtype=dtype)
+        if kind == "zoned":
+            naive = pd.DatetimeIndex(self._column(state[2]).to_numpy(zero_copy_only=False))
+            return naive.tz_localize("UTC").tz_convert(state[1]).array
+        if kind == "extension":
+            column = self._column(state[2])
+            return _restore_dtype(pd, state[1], column.type).__from_arrow__(column)
+        raise DecodeError(f"Unknown kind of column {kind!r}; run: pip install --upgrade airflow-provider-xcargo")
+
+    def _column(self, place: int | bytes) -> Any:
+        if isinstance(place, int):
+            return self._table.column(place).combine_chunks()
+        with self._pa.ipc.open_stream(self._pa.py_buffer(place)) as stream:
+            return stream.read_all().column(0).combine_chunks()
+
+    def _finished(self, value: Any, state: dict[str, Any]) -> Any:
+        value.attrs = state["attrs"]
+        return value.set_flags(allows_duplicate_labels=False) if state["unique"] else value
+
+
+def _utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _dtype_state(dtype: Any) -> list[Any]:
+    kind = type(dtype).__name__
+    if kind == "StringDtype":
+        return ["string", dtype.storage, dtype.na_value != dtype.na_value if dtype.na_value is not _na() else False]
+    return ["arrow"] if kind == "ArrowDtype" else ["name", str(dtype)]
+
+
+def _na() -> Any:
+    return sys.modules["pandas"].NA
+
+
+def _restore_dtype(pd: Any, state: list[Any], arrow_type: Any) -> Any:
+    if state[0] == "arrow":
+        return pd.ArrowDtype(arrow_type)
+    if state[0] == "name":
+        return pd.api.types.pandas_dtype(state[1])
+    _, storage, missing_is_nan = state
+    if not missing_is_nan:
+        return pd.StringDtype(storage)
+    try:
+        return pd.StringDtype(storage, na_value=float("nan"))
+    except TypeError as error:
+        raise DecodeError(
+            "The value was written with pandas 3, whose text columns the pandas installed here does not know",
+            hint="Run: pip install 'pandas>=2.3'",
+        ) from error
+
+
+def _scalar_state(value: Any) -> list[Any]:
+    kind = type(value).__name__
+    if kind == "Timestamp":
+        return [value.asm8.astype("int64").item(), value.unit, value.tz, value.fold]
+    if kind == "Timedelta":
+        return [value.asm8.astype("int64").item(), value.unit]
+    if kind == "Period":
+        return [value.ordinal, value.freqstr]
+    return [value.left, value.right, value.closed] if kind == "Interval" else []
+
+
+def _restore_scalar(pd: Any, kind: str, state: list[Any]) -> Any:
+    import numpy as np
+
+    restore: dict[str, Callable[..., Any]] = {
+        "NaTType": lambda: pd.NaT,
+        "NAType": lambda: pd.NA,
+        "Timedelta": lambda n, unit: pd.Timedelta(np.timedelta64(n, unit)),
+        "Period": lambda ordinal, freq: pd.Period(ordinal=ordinal, freq=freq),
+        "Interval": pd.Interval,
+    }
+    if kind != "Timestamp":
+        return restore[kind](*state)
+    n, unit, zone, fold = state
+    moment = pd.Timestamp(np.datetime64(n, unit))
+    moment = moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)
+    return moment.replace(fold=fold) if fold != moment.fold else moment
