@@ -9,7 +9,7 @@ STORE ?= local
 TOOLS := .cache/tools
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
-UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(TOOLS)/bin/uv)
 RUN := .venv/bin/python
 
 .PHONY: help
@@ -50,7 +50,7 @@ test: setup ## Unit and store tests
 
 .PHONY: matrix
 matrix: setup ## Contract tests on every supported Airflow, each in an environment of its own
-	@$(RUN) -m tests.matrix --strict $(VERSIONS)
+	@UV="$(abspath $(UV))" $(RUN) -m tests.matrix --strict $(VERSIONS)
 
 .PHONY: e2e
 e2e: setup ## The tutorial's Dag in a real scheduler over a real S3 server
