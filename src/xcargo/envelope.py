@@ -19,7 +19,7 @@ from typing import Any, Union
 
 from xcargo.errors import EnvelopeError
 
-__all__ = ["RESERVED_KEYS", "Envelope", "Json", "is_envelope", "is_plain", "plain_bytes"]
+__all__ = ["RESERVED_KEYS", "Envelope", "Json", "is_envelope", "is_plain", "is_utf8", "plain_bytes"]
 
 Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 
@@ -190,8 +190,11 @@ def _is_plain_float(number: float) -> bool:
 
 
 def _is_plain_text(text: str) -> bool:
-    if "\0" in text:
-        return False
+    return "\0" not in text and is_utf8(text)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether the text can be written as UTF-8: it holds no lone surrogate."""
     if text.isascii():
         return True
     try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs.base import Buffer, Encoded, arrow, contiguous, importable
+from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class _Writer:
                     return ["numpy", dtype.str, self._place(pa.array(array), name, rows)]
                 if dtype.kind != "O":
                     return ["raw", array]
-                if set(map(type, array)) <= {str, type(None)} and all(x is None or _utf8(x) for x in array):
+                if set(map(type, array)) <= {str, type(None)} and all(x is None or is_utf8(x) for x in array):
                     return ["text", self._place(pa.array(array, pa.large_string()), name, rows)]
                 return ["objects", list(array)]
             if kind == "CategoricalDtype":
@@ -259,14 +260,6 @@ class _Reader:
     def _finished(self, value: Any, state: dict[str, Any]) -> Any:
         value.attrs = state["attrs"]
         return value.set_flags(allows_duplicate_labels=False) if state["unique"] else value
-
-
-def _utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _dtype_state(dtype: Any) -> list[Any]:

@@ -20,6 +20,7 @@ import ormsgpack
 
 from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
+from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class _Packing:
         """The same value out of parts that native code takes as they are."""
         kind = type(value)
         if kind is str:
-            if _encodable(value):
+            if is_utf8(value):
                 return value
             return ormsgpack.Ext(Tag.TEXT, self._native(value.encode("utf-8", "surrogatepass")))
         if kind is bytearray:
@@ -146,7 +147,7 @@ class _Packing:
             values.append(self._lower(item, depth + 1))  # noqa: PERF401
         if kind is list:
             return values
-        if all(type(key) is str and _encodable(key) for key in value):
+        if all(type(key) is str and is_utf8(key) for key in value):
             return dict(zip(value, values, strict=True))
         keys = [self._lower(key, depth + 1) for key in value]
         return ormsgpack.Ext(Tag.PAIRS, self._native([keys, values]))
@@ -205,16 +206,6 @@ def _too_deep() -> UnsupportedTypeError:
         "The value refers to itself, or is nested too deeply to store (some hundreds of levels)",
         hint="Flatten it before returning it.",
     )
-
-
-def _encodable(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _may_hold_buffers(packed: bytes) -> bool:
