@@ -1,22 +1,19 @@
 """XComBackend: the hooks of every Airflow generation, each a few lines over the pipeline.
 
-This module is imported in every Airflow process, often while Airflow is half imported. Nothing here may import more
-than the standard library, ``BaseXCom`` and the leaves of this package; the rest is imported at first use.
+This module is imported in every Airflow process, often while Airflow is half imported. So nothing that it loads may
+import more of Airflow than ``BaseXCom`` (``compat.py`` sees to that), nor a store's client, numpy or the like.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from xcargo.airflow import compat, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
 from xcargo.coordinate import Coordinate
-from xcargo.envelope import is_envelope, is_plain, plain_bytes
-
-if TYPE_CHECKING:
-    from xcargo.pipeline import Pipeline
+from xcargo.envelope import is_envelope, is_plain
 
 __all__ = ["XComBackend"]
 
@@ -78,7 +75,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         row: Any = getattr(xcom, "value", None)  # on 2.x what orm_deserialize_value gave; a text is a user's text
         if is_envelope(row) and "uri" in row:
             try:
-                _pipeline().purge(row)
+                runtime.run(lambda pipeline: pipeline.purge(row))
             except Exception as error:  # an unusable setting must not fail a task before it has begun
                 import logging
 
@@ -131,12 +128,7 @@ def _push(value: Any, coordinate: Coordinate) -> Any:
     control = coordinate.key == "skipmixin_key" or coordinate.key.startswith(_CONTROL_KEYS)
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are
-    from xcargo.airflow import runtime
-
-    threshold = runtime.settings().threshold_bytes
-    if threshold > 0 and (plain_bytes(value, threshold) or math.inf) <= threshold:
-        return value  # nothing more need be loaded for a value that the row can hold as it is
-    return runtime.pipeline().push(value, coordinate, inline_only=control)
+    return runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))
 
 
 def _handed_back_or_loaded(row: Any) -> Any:
@@ -149,13 +141,10 @@ def _load(row: Any) -> Any:
     if AIRFLOW_2:
         row = _parsed(row)
     if is_envelope(row):
-        return _pipeline().pull(row)
+        return runtime.run(lambda pipeline: pipeline.pull(row))
     value = BaseXCom.deserialize_value(_Row(raw))
-    if isinstance(value, str) and "://" in value:
-        from xcargo.airflow import compat, runtime
-
-        if runtime.settings().legacy_roots:
-            return runtime.pipeline().pull_legacy(value, compat.load_json)
+    if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
+        return runtime.run(lambda pipeline: pipeline.pull_legacy(value, compat.load_json))
     return value
 
 
@@ -163,7 +152,9 @@ def _load_all(rows: Any) -> Any:
     if not isinstance(rows, list):
         return rows
     raw = [row.value for row in rows]
-    return _pipeline().pull_many(raw, _load) if sum(map(is_envelope, raw)) > 1 else [_load(row) for row in raw]
+    if sum(map(is_envelope, raw)) < 2:
+        return [_load(row) for row in raw]
+    return runtime.run(lambda pipeline: pipeline.pull_many(raw, _load))
 
 
 def _rows(fetch: Any, query: dict[str, Any]) -> Any:
@@ -190,9 +181,3 @@ def _parsed(raw: Any) -> Any:
         except ValueError:
             return raw
     return raw
-
-
-def _pipeline() -> Pipeline:
-    from xcargo.airflow.runtime import pipeline
-
-    return pipeline()

@@ -1,53 +1,60 @@
-"""What this process knows of its configuration and connections, read at first use."""
+"""What this process knows of its configuration and connections, read at first use.
+
+Importing it loads what a push or pull needs, but for the clients of the stores and the libraries of data frames: a task
+is a fork of a process that has imported its backend, so what is loaded here is loaded once and not in every task.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
+from xcargo import collector
 from xcargo.airflow import compat
+from xcargo.airflow.classes import resolve
 from xcargo.airflow.config import read_settings
+from xcargo.airflow.connections import access_of
+from xcargo.airflow.serde_codec import SerdeCodec
+from xcargo.codecs import Registry
+from xcargo.codecs.objects import ObjectCodec
+from xcargo.pipeline import Pipeline
+from xcargo.root import Root
 from xcargo.settings import Settings
+from xcargo.stores import Access, StorePool
 
-if TYPE_CHECKING:
-    from xcargo.pipeline import Pipeline
-    from xcargo.root import Root
-    from xcargo.stores.base import Access
+__all__ = ["forget", "run", "settings"]
 
-__all__ = ["forget", "pipeline", "settings"]
+_T = TypeVar("_T")
 
 
 @cache
 def settings() -> Settings:
-    """The settings, without loading what only stored values need."""
+    """The settings of this process."""
     return read_settings(compat.conf())
 
 
-@cache
-def pipeline() -> Pipeline:
-    """The one pipeline of this process."""
-    from xcargo.airflow.classes import resolve
-    from xcargo.airflow.serde_codec import SerdeCodec
-    from xcargo.codecs.objects import ObjectCodec
-    from xcargo.codecs.registry import Registry
-    from xcargo.pipeline import Pipeline
-    from xcargo.stores.open import StorePool
-
-    codecs = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()])
-    return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask)
+def run(work: Callable[[Pipeline], _T]) -> _T:
+    """Do something with the one pipeline. The first time connects, and is kept free of garbage collections."""
+    if _pipeline.cache_info().currsize:
+        return work(_pipeline())
+    with collector.paused():
+        return work(_pipeline())
 
 
 def forget() -> None:
     """Read configuration and connections afresh at the next use."""
     settings.cache_clear()
-    pipeline.cache_clear()
+    _pipeline.cache_clear()
+
+
+@cache
+def _pipeline() -> Pipeline:
+    codecs = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()])
+    return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask)
 
 
 def _access(root: Root) -> Access:
     if root.scheme in ("file", "memory"):
-        from xcargo.stores.base import Access
-
         return Access()
-    from xcargo.airflow.connections import access_of
-
     return access_of(root, compat.get_connection)

@@ -11,13 +11,13 @@ writes bytearray and memoryview like bytes.
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ormsgpack
 
+from xcargo import collector
 from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.envelope import is_utf8
@@ -39,7 +39,6 @@ _OPTIONS = (
 )
 _JSON_TYPES = (dict, list, str, int, float, bool, type(None))
 _NEST_EVERY = 100
-_GC_PAUSE_BYTES = 1_000_000
 
 
 class TreeCodec:
@@ -57,15 +56,8 @@ class TreeCodec:
         return Encoded(self.id, (_Packing(self._registry).run(value),), suffix=".msgpack")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        # Building millions of objects sets the cyclic collector off again and again, for garbage that cannot exist yet.
-        pause = len(payload) > _GC_PAUSE_BYTES and gc.isenabled()
-        if pause:
-            gc.disable()
-        try:
+        with collector.paused():
             return _Unpacking(self._registry).run(payload)
-        finally:
-            if pause:
-                gc.enable()
 
 
 class _Packing:

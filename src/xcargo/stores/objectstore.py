@@ -55,10 +55,11 @@ class ObjectStore:
         split = size > _WHOLE_PARTS * part and mode == "overwrite"
         data: Any = iter(parts) if split and len(parts) > 1 else join(parts)
         with _Translated(self, key, writing=True):
+            client = self._open()
             import obstore
 
             obstore.put(
-                self._open(),
+                client,
                 key,
                 data,
                 mode=mode,
@@ -72,11 +73,12 @@ class ObjectStore:
         if relay:
             return relay.get(key, size_bytes=size_bytes)
         with _Translated(self, key):
+            client = self._open()
             import obstore
 
             if size_bytes is not None and size_bytes > _WHOLE_PARTS * self._limits.part_bytes:
                 return self._get_ranges(key, size_bytes)
-            return memoryview(obstore.get(self._open(), key).bytes())
+            return memoryview(obstore.get(client, key).bytes())
 
     def head(self, key: str) -> ObjectInfo:
         relay = self._relay_if_forked()
