@@ -78,6 +78,16 @@ def test_a_large_value_travels_in_parallel_parts(any_server: Server) -> None:
     assert pipeline.purge(row)
 
 
+def test_a_size_that_an_envelope_only_claims_is_not_allocated(any_server: Server) -> None:
+    """A forged size of a terabyte ends at the first part, as does one of an object that was replaced."""
+    pipeline = pipeline_on(any_server)
+    row: Any = pipeline.push(VALUE, HERE)
+    requests(any_server)
+    with pytest.raises(IntegrityError, match="bytes"):
+        pipeline.pull({**row, "stored_bytes": 2**40, "size_bytes": 2**40})
+    assert requests(any_server) == ["GET"]
+
+
 def test_what_lies_in_the_bucket_is_found_by_its_coordinate(any_server: Server) -> None:
     """The object is where the row says, under Dag, run, task and key."""
     row: Any = pipeline_on(any_server).push(VALUE, HERE)
