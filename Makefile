@@ -46,7 +46,7 @@ ui: .venv-demo/.ready ## The same, and keep the web server up
 
 .PHONY: test
 test: setup ## Unit and store tests
-	@$(RUN) -m pytest tests/unit
+	@$(RUN) -m pytest tests/unit tests/test_servers.py
 
 .PHONY: matrix
 matrix: setup ## Contract tests on every supported Airflow, each in an environment of its own
@@ -73,7 +73,8 @@ docs: setup ## Check the documentation against the code
 	@$(RUN) -m pytest tests/docs
 
 .PHONY: bench
-bench: setup ## push_objects in a real scheduler: stock backend, Common IO and xcargo side by side
+bench: setup ## Common IO and xcargo side by side: by payload, and push_objects in a real scheduler
+	@$(RUN) -m benchmarks.hooks $(BENCH)
 	@$(RUN) -m benchmarks.push_objects
 
 .PHONY: build
