@@ -86,10 +86,14 @@ class Pipeline:
             encoded = self._codecs.encode(value)
             if limit == 0 or size is not None or encoded.size_bytes > limit:
                 return self._offload(value, encoded, coordinate)
-            return self._inline(value, encoded)
+            return self._inlined(value, encoded)
         except XCargoError as error:
             error.at(coordinate)
             raise
+
+    def enveloped(self, value: Any) -> Json:
+        """The row that holds a value in an envelope although it could stand there as it is. No request."""
+        return self._inlined(value, self._codecs.encode(value))
 
     def pull(self, row: Any) -> Any:
         """The value of a row that is an envelope. One request if it refers to an object."""
@@ -157,7 +161,7 @@ class Pipeline:
             log.warning("xcargo left an object in place: %s", failures[0])
         return not failures
 
-    def _inline(self, value: Any, encoded: Encoded) -> Json:
+    def _inlined(self, value: Any, encoded: Encoded) -> Json:
         compression, stored = self._compressed(encoded)
         data = base64.b64encode(b"".join(stored)).decode()
         return self._envelope(value, encoded, compression, sum(map(len, stored)), data=data).to_row()

@@ -125,6 +125,8 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
 
 
 def _push(value: Any, coordinate: Coordinate) -> Any:
+    if value is None and compat.REFUSES_NONE:
+        return runtime.run(lambda pipeline: pipeline.enveloped(value))
     control = coordinate.key == "skipmixin_key" or coordinate.key.startswith(_CONTROL_KEYS)
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are

@@ -18,12 +18,18 @@ except ModuleNotFoundError as error:  # an ImportError of another kind is Airflo
     from airflow.models.xcom import BaseXCom
 
     AIRFLOW_2 = True
+    REFUSES_NONE = False
 else:
+    from airflow.sdk import __version__ as _sdk_version
+
     AIRFLOW_2 = False
+    REFUSES_NONE = _sdk_version.startswith("1.0.")
+    """Airflow 3.0: a row of None is posted without a body, which the API refuses."""
 
 __all__ = [
     "AIRFLOW_2",
     "BLOCKING_ASYNC_HOOKS",
+    "REFUSES_NONE",
     "BaseXCom",
     "allowed_by_dag",
     "conf",

@@ -24,8 +24,6 @@ except ImportError:
     from airflow.operators.python import get_current_context
 
 PUSHED = PLAIN | VALUES
-if airflow_version.startswith("3.0."):
-    del PUSHED["none"]  # 3.0's own client posts a None without a body, which its API refuses, whatever the backend
 
 SLICES = not airflow_version.startswith("2.9.")
 ASYNC = hasattr(BaseXCom, "aset")

@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
+import airflow
+
 __all__ = ["LARGE", "PLAIN", "VALUES", "Probe", "alike", "large"]
 
 PLAIN: dict[str, Any] = {
@@ -48,6 +50,9 @@ VALUES: dict[str, Any] = {
     "all_nested": {"a": [(1, {2}), {"b": b"c", "d": math.inf, "e": [datetime(2026, 1, 1), "\0", 2**64]}]},
 }
 """What JSON, the transport or a metadata database would change or refuse."""
+
+if airflow.__version__.startswith("3.0."):
+    VALUES["none"] = PLAIN.pop("none")  # 3.0's client posts a row of None without a body, which its API refuses
 
 LARGE = "x" * 5_000
 
