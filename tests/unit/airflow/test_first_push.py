@@ -1,0 +1,65 @@
+"""What the first push of a task must not cost: counted, in a fresh process that has imported Airflow."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xcargo import collector
+
+FIRST_PUSH = """
+import gc, json, sys
+from airflow.sdk.execution_time.xcom import XCom
+
+def collections():
+    return [generation["collections"] for generation in gc.get_stats()]
+
+before, loaded = collections(), set(sys.modules)
+row = XCom.serialize_value({"k": "x" * 5000}, key="k", dag_id="d", run_id="r", task_id="t", map_index=-1)
+after = collections()
+print("FIRST", json.dumps({
+    "collections": [b - a for a, b in zip(before, after)],
+    "modules": sorted(name for name in set(sys.modules) - loaded if name.startswith("xcargo")),
+    "uri": row["uri"],
+    "enabled": gc.isenabled(),
+}))
+"""
+
+
+def test_the_first_push_sets_off_no_collection_and_loads_nothing_of_ours(tmp_path: Path) -> None:
+    """A collection would copy every page of the heap that a task inherits; our modules come from before the fork."""
+    environ = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend",
+        "AIRFLOW__XCARGO__PATH": (tmp_path / "objects").as_uri(),
+    }
+    done = subprocess.run([sys.executable, "-c", FIRST_PUSH], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FIRST ")]
+    told = json.loads(line.partition(" ")[2])
+    assert told["uri"].startswith("file://")
+    assert told["collections"] == [0, 0, 0]
+    assert told["modules"] == []
+    assert told["enabled"] is True
+
+
+def test_the_collector_is_given_back_as_it_was() -> None:
+    """Also after an error, and if the user had turned it off."""
+    with pytest.raises(KeyError), collector.paused():  # noqa: PT012
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with collector.paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
