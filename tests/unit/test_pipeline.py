@@ -17,6 +17,7 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.envelope import Envelope, is_envelope
 from xcargo.errors import (
     ConfigurationError,
+    DecodeError,
     EnvelopeError,
     IntegrityError,
     MissingDependencyError,
@@ -348,3 +349,20 @@ def test_old_references_are_read_only_when_switched_on(tmp_path: Path) -> None:
         assert on.pull_legacy(text, json.loads) == text
     with pytest.raises(ObjectNotFoundError):
         on.pull_legacy(f"{base}/d/r/t/gone.json", json.loads)
+
+
+@pytest.mark.parametrize("suffix", ["zip", "gz", "bz2", "lzma", "xz", "zst", "lz4"])
+def test_old_objects_are_read_in_every_compression_that_could_be_set(tmp_path: Path, suffix: str) -> None:
+    """Written as the Common IO backend writes them: by fsspec, which picks the compression by the suffix."""
+    import fsspec
+    from fsspec.utils import compressions
+
+    path = tmp_path / f"d/r/t/0d5f.{suffix}"
+    path.parent.mkdir(parents=True)
+    with fsspec.open(str(path), "wt", compression=compressions[suffix]) as file:
+        json.dump({"rows": ["again and again"] * 100}, file)
+    pipeline = make_pipeline(legacy_roots=(LegacyRoot.parse(tmp_path.as_uri()),))
+    assert pipeline.pull_legacy(path.as_uri(), json.loads) == {"rows": ["again and again"] * 100}
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(DecodeError):
+        pipeline.pull_legacy(path.as_uri(), json.loads)
