@@ -30,6 +30,14 @@ from xcargo.compression import ALGORITHMS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
+
+def labelled(columns: dict[str, Any]) -> pd.DataFrame:
+    """A frame whose labels are objects: pandas 2 and 3 would choose different dtypes for text."""
+    frame = pd.DataFrame(columns)
+    frame.columns = pd.Index(list(columns), dtype=object)
+    return frame
+
+
 VALUES: dict[str, Any] = {
     "tuple": (1, ("a", [2.5, None])),
     "numbers": [2**100, -(2**70), float("inf"), -0.0, 1e300, 3 + 4j, Decimal("0.10"), Fraction(1, 3)],
@@ -54,11 +62,17 @@ VALUES: dict[str, Any] = {
     "array_fortran": np.asfortranarray(np.arange(6, dtype="<f8").reshape(2, 3)),
     "array_structured": np.array([(1, 2.5)], dtype=[("a", "<i4"), ("b", "<f8")]),
     "scalar": np.float32(1.5),
-    "pandas": pd.DataFrame({"i": [1, 2], "s": ["a", None], "t": pd.to_datetime(["2026-01-01", None])}),
+    "pandas": labelled(
+        {
+            "i": [1, 2],
+            "s": pd.Series(["a", None], dtype=object),
+            "t": pd.Series(["2026-01-01", None], dtype="datetime64[ns]"),
+        }
+    ),
     "series": pd.Series([1.5, 2.5], name="n"),
     "polars": pl.DataFrame({"a": [1, None], "b": [["x"], []]}),
     "arrow_table": pa.table({"a": [1, 2]}),
-    "nested_frame": {"f": (pd.DataFrame({"x": [1]}), np.arange(3))},
+    "nested_frame": {"f": (labelled({"x": [1]}), np.arange(3))},
     **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in ALGORITHMS},
 }
 

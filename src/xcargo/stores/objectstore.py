@@ -88,7 +88,7 @@ class ObjectStore:
         with _Translated(self, key):
             import obstore
 
-            return _info(obstore.head(self._open(), key))
+            return _info(obstore.head(self._open(), key), key)
 
     def delete(self, keys: Iterable[str]) -> None:
         relay = self._relay_if_forked()
@@ -113,7 +113,8 @@ class ObjectStore:
             import obstore
 
             for page in obstore.list(self._open(), prefix=prefix or None, chunk_size=1000):
-                yield from map(_info, page)
+                for meta in page:
+                    yield _info(meta, meta["path"])
 
     def _get_ranges(self, key: str, size_bytes: int) -> Buffer:
         """Parallel ranged reads into one buffer, made only once the first has shown that the object is so large."""
@@ -215,8 +216,8 @@ def _build(root: Root, access: Access, limits: Limits, credentials: _Asked | Non
         ) from None
 
 
-def _info(meta: Mapping[str, Any]) -> ObjectInfo:
-    return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta.get("e_tag"))
+def _info(meta: Mapping[str, Any], key: str) -> ObjectInfo:
+    return ObjectInfo(key, meta["size"], meta["last_modified"], meta.get("e_tag"))
 
 
 _ROOT_MISSING = re.compile(
