@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcargo.compression import canonical
-from xcargo.errors import ConfigurationError, DecodeError
+from xcargo.errors import DecodeError, MissingDependencyError
 from xcargo.root import Root
 from xcargo.settings import LegacyRoot
 
@@ -66,7 +66,7 @@ def expand(compression: str, data: Any) -> bytes:
             return bytes(data)
         return bytes(_read_all(compression, data))
     except ImportError as error:
-        raise ConfigurationError(
+        raise MissingDependencyError(
             f"Reading old {compression} objects needs a package: {error}",
             hint=f"Run: pip install 'airflow-provider-xcargo[{compression}]'",
         ) from error

@@ -23,7 +23,7 @@ from xcargo.root import Root
 from xcargo.settings import Settings
 from xcargo.stores import Access, StorePool
 
-__all__ = ["forget", "run", "settings"]
+__all__ = ["run", "settings"]
 
 _T = TypeVar("_T")
 
@@ -40,12 +40,6 @@ def run(work: Callable[[Pipeline], _T]) -> _T:
         return work(_pipeline())
     with collector.paused():
         return work(_pipeline())
-
-
-def forget() -> None:
-    """Read configuration and connections afresh at the next use."""
-    settings.cache_clear()
-    _pipeline.cache_clear()
 
 
 @cache

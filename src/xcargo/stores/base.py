@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, Union, runtime_checkable
 
-from xcargo.errors import StoreError
-
 __all__ = ["Access", "Buffer", "Limits", "ObjectInfo", "Store", "join", "total_bytes"]
 
 Buffer = Union[bytes, bytearray, memoryview]
@@ -90,9 +88,3 @@ def join(parts: Sequence[Buffer]) -> Buffer:
     if not parts:
         return b""
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def at(error: StoreError, uri: str) -> StoreError:
-    """The error, naming the object it is about."""
-    error.at(uri)
-    return error

@@ -6,7 +6,6 @@ import json
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from tests.unit.airflow.connection_kit import (
     Connection,
     Recorder,
     access,
-    bare,
     from_json,
     recorder,
     store,
@@ -30,7 +28,6 @@ from xcargo.errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["bare"]
 pytestmark = pytest.mark.usefixtures("bare")
 
 URL = "s3://my_conn@bucket/xcom"
@@ -50,12 +47,6 @@ HOSTILE = {
     "AWS_ROLE_ARN": "arn:aws:iam::1:role/env",
     "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere/token",
 }
-
-
-@pytest.fixture
-def wire() -> Iterator[Recorder]:
-    with recorder() as record:
-        yield record
 
 
 def keys(**extra: Any) -> Connection:

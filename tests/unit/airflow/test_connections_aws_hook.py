@@ -16,7 +16,6 @@ from tests.unit.airflow.connection_kit import (
     Connection,
     Recorder,
     access,
-    bare,
     recorder,
     seconds_left,
     store,
@@ -27,7 +26,6 @@ from xcargo.errors import AccessDeniedError, ConfigurationError, MissingDependen
 pytest.importorskip("airflow.providers.amazon")
 moto_server = pytest.importorskip("moto.server")
 
-__all__ = ["bare"]
 pytestmark = [
     pytest.mark.usefixtures("bare"),
     pytest.mark.servers,
@@ -47,12 +45,6 @@ def sts() -> Iterator[str]:
         yield "http://{}:{}".format(*server.get_host_and_port())
     finally:
         server.stop()
-
-
-@pytest.fixture
-def wire() -> Iterator[Recorder]:
-    with recorder() as record:
-        yield record
 
 
 def role(sts: str, wire: Recorder, **extra: Any) -> Connection:

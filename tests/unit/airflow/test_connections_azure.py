@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hmac
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,10 @@ from tests.unit.airflow.connection_kit import (
     Connection,
     Recorder,
     access,
-    bare,
-    recorder,
     store,
 )
 from xcargo.errors import AccessDeniedError, ConfigurationError, MissingDependencyError
 
-__all__ = ["bare"]
 pytestmark = pytest.mark.usefixtures("bare")
 
 URL = "az://my_conn@bucket/xcom"
@@ -49,12 +45,6 @@ HOSTILE = {
     "AZURE_AUTHORITY_HOST": "http://127.0.0.1:1",
     "AZURE_STORAGE_CONNECTION_STRING": "AccountName=envaccount;AccountKey=AAAA",
 }
-
-
-@pytest.fixture
-def wire() -> Iterator[Recorder]:
-    with recorder() as record:
-        yield record
 
 
 @pytest.fixture

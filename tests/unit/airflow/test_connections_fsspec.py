@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.airflow.connection_kit import SECRET, Connection, access, bare, store
+from tests.unit.airflow.connection_kit import SECRET, Connection, access, store
 from xcargo.airflow.connections import fsspec as connections_fsspec
 from xcargo.errors import ConfigurationError
 
 pytest.importorskip("fsspec")
 
-__all__ = ["bare"]
 pytestmark = [pytest.mark.usefixtures("bare"), pytest.mark.filterwarnings("default")]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,17 @@ from tests.unit.airflow.connection_kit import (
     Connection,
     Recorder,
     access,
-    bare,
     from_json,
-    recorder,
     seconds_left,
     store,
 )
 from xcargo.errors import AccessDeniedError, ConfigurationError, MissingDependencyError, StoreUnavailableError
 
-__all__ = ["bare"]
 pytestmark = pytest.mark.usefixtures("bare")
 
 URL = "gs://my_conn@bucket/xcom"
 PREFIX = "extra__google_cloud_platform__"
 OPEN_KEY = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
-
-
-@pytest.fixture
-def wire() -> Iterator[Recorder]:
-    with recorder() as record:
-        yield record
 
 
 @pytest.fixture(scope="module")
