@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
+    from xcargo.codecs.files import Directory, File
+    from xcargo.codecs.stream import ByteStream
     from xcargo.errors import (
         AccessDeniedError,
         CodecError,
@@ -34,11 +36,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessDeniedError",
+    "ByteStream",
     "CodecError",
     "ConfigurationError",
     "DecodeError",
+    "Directory",
     "EnvelopeError",
     "ErrorKind",
+    "File",
     "IntegrityError",
     "MissingDependencyError",
     "ObjectExistsError",
@@ -53,6 +58,8 @@ __all__ = [
     "__version__",
 ]
 
+_HOMES = {"ByteStream": "xcargo.codecs.stream", "Directory": "xcargo.codecs.files", "File": "xcargo.codecs.files"}
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
@@ -63,7 +70,7 @@ def __getattr__(name: str) -> Any:
             import_module("airflow.models.xcom")
         value = import_module("xcargo.airflow.backend").XComBackend
     else:
-        value = getattr(import_module("xcargo.errors"), name)
+        value = getattr(import_module(_HOMES.get(name, "xcargo.errors")), name)
     globals()[name] = value
     return value
 

@@ -24,7 +24,7 @@ from blake3 import blake3
 from xcargo.chunks import Chunks, Sealing, SpentError, cut
 from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.codecs.registry import Registry
-from xcargo.codecs.source import Held, Source
+from xcargo.codecs.source import Held, Late, Source
 from xcargo.compression import SUFFIXES, canonical, compress, decompress, pays_off, require
 from xcargo.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
 from xcargo.envelope import Envelope, Json, is_envelope, plain_bytes
@@ -36,6 +36,7 @@ from xcargo.errors import (
     IntegrityError,
     XCargoError,
 )
+from xcargo.lazy import Lazy
 from xcargo.legacy import expand, resolve
 from xcargo.preview import preview, type_name
 from xcargo.reader import ObjectSource, short
@@ -106,11 +107,19 @@ class Pipeline:
         """The value of a row that is an envelope. One request if it refers to an object."""
         envelope = Envelope.from_row(row)
         try:
-            return self._codecs.open(envelope.codec, self._source(envelope), envelope.params)
+            return self._lazy(envelope).load()
         except XCargoError as error:
             if envelope.uri:
                 error.at(envelope.uri)
             raise
+
+    def handle(self, row: Any) -> Lazy:
+        """A handle of the value of a row, envelope or plain. No request."""
+        envelope: Any = row if is_envelope(row) else self.enveloped(row)
+        return self._lazy(Envelope.from_row(envelope))
+
+    def _lazy(self, envelope: Envelope) -> Lazy:
+        return Lazy(self._codecs, envelope, lambda: self._source(envelope))
 
     def pull_many(self, rows: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:
         """``load(row)`` for each row, in order, ``max_concurrency`` at a time."""
@@ -294,9 +303,17 @@ class Pipeline:
                 return self._with_store(root, self._limits, lambda store: get_into(store, key, view, start=start))
 
             return ObjectSource(fetch, fetch_into, chunks, envelope.compression, self._limits, envelope.uri)
-        stored = self._with_store(root, self._limits, lambda store: store.get(key))
-        _verify(stored, envelope)
-        return Held(decompress(envelope.compression, stored, envelope.size_bytes))
+
+        def load() -> Buffer:
+            try:
+                stored = self._with_store(root, self._limits, lambda store: store.get(key))
+                _verify(stored, envelope)
+                return decompress(envelope.compression, stored, envelope.size_bytes)
+            except XCargoError as error:
+                error.at(envelope.uri)
+                raise
+
+        return Late(envelope.size_bytes, load)
 
     def _place(self, uri: str) -> tuple[Root, str]:
         """Root and object key of a URI; it is followed only below a configured root."""

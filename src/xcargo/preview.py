@@ -17,7 +17,7 @@ def type_name(value: object) -> str:
     module = cls.__module__
     if module == "builtins":
         return cls.__qualname__
-    if module.partition(".")[0] in ("pandas", "polars", "pyarrow", "numpy", "pendulum"):
+    if module.partition(".")[0] in ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum"):
         module = module.partition(".")[0]
     return f"{module}.{cls.__qualname__}"
 
@@ -48,10 +48,12 @@ class _Short(reprlib.Repr):
             return super().repr1(x, level)
         if kind.__module__ in _STANDARD:
             return repr(x)[: self.maxstring]
+        if kind.__module__.startswith("xcargo."):
+            return repr(x)
         if kind in (bytes, bytearray):
             return f"<{kind.__name__}, {len(x)} bytes>"
         shape = getattr(x, "shape", None)
-        columns = getattr(x, "columns", None) if kind.__module__.startswith(("pandas", "polars")) else None
+        columns = getattr(x, "columns", None) if kind.__module__.startswith(("pandas", "polars")) and shape else None
         size = f" of shape {tuple(shape)}" if isinstance(shape, tuple) else ""
         names = "" if columns is None else f", columns {', '.join(str(c) for c in list(columns)[:20])}"
         return f"<{type_name(x)}{size}{names}>"

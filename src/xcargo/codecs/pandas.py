@@ -8,10 +8,12 @@ Python objects that are not all text goes into that description, value by value,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from xcargo.codecs.arrow_stream import TableFile
 from xcargo.codecs.base import Buffer, Encoded, arrow, importable
+from xcargo.codecs.source import Source
 from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
@@ -59,6 +61,25 @@ class PandasCodec:
         with pa.ipc.new_file(sink, table.schema) as file:
             file.write_table(table)
         return Encoded(self.id, (memoryview(sink.getvalue()).cast("B"),), params, ".arrow")
+
+    def columns(self, source: Source, params: Mapping[str, Any], labels: Sequence[str] | None) -> Any:
+        """The frame with these columns only (all by default), exactly as in the whole; fetches no other.
+
+        Raises UnsupportedTypeError for what is no frame, KeyError naming the columns there are.
+        """
+        pd = importable("pandas", f"a {params.get('type')}")
+        file = TableFile(source)
+        kind, state = self._registry.unpack(file.schema.metadata[_KEY])
+        if kind != "frame":
+            raise UnsupportedTypeError(f"A {params.get('type')} has no columns", hint="load() it.")
+        reader = _Reader(pd, arrow(), file)
+        if labels is not None:
+            named = list(reader.index(state["labels"]))
+            missing = [label for label in labels if label not in named]
+            if missing:
+                raise KeyError(f"There is no column {missing[0]!r}; there are {', '.join(map(str, named))}")
+            return reader.frame(state, [n for label in labels for n, other in enumerate(named) if other == label])
+        return reader.frame(state)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         pd = importable("pandas", f"a {params.get('type')}")
@@ -192,10 +213,12 @@ class _Reader:
         self._pa = pa
         self._table = table
 
-    def frame(self, state: dict[str, Any]) -> Any:
-        index = self.index(state["index"])
-        frame = self._pd.DataFrame({n: self._column_of(c, index) for n, c in enumerate(state["columns"])}, index=index)
-        frame.columns = self.index(state["labels"])
+    def frame(self, state: dict[str, Any], only: Sequence[int] | None = None) -> Any:
+        index, labels, columns = self.index(state["index"]), self.index(state["labels"]), state["columns"]
+        if only is not None:
+            labels, columns = labels[list(only)], [columns[n] for n in only]
+        frame = self._pd.DataFrame({n: self._column_of(c, index) for n, c in enumerate(columns)}, index=index)
+        frame.columns = labels
         return self._finished(frame, state)
 
     def series(self, state: dict[str, Any]) -> Any:

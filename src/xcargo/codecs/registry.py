@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xcargo.codecs.arrow import ArrowCodec
+from xcargo.codecs.arrow_stream import ArrowStreamCodec
 from xcargo.codecs.base import Buffer, Codec, Encoded, SourceCodec
 from xcargo.codecs.bytes import BytesCodec
+from xcargo.codecs.files import FileCodec
 from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pandas import PandasCodec
 from xcargo.codecs.source import Held, Source, whole
+from xcargo.codecs.stream import StreamCodec
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import MissingDependencyError, XCargoError
 
@@ -32,7 +35,15 @@ class Registry:
 
     def __init__(self, *, fallbacks: Iterable[Codec] = (), entry_points: bool = True) -> None:
         self._tree = TreeCodec(self)
-        self._own: tuple[Codec, ...] = (BytesCodec(), NumpyCodec(), PandasCodec(self), ArrowCodec())
+        self._own: tuple[Codec, ...] = (
+            BytesCodec(),
+            NumpyCodec(),
+            PandasCodec(self),
+            ArrowCodec(),
+            ArrowStreamCodec(),
+            FileCodec(),
+            StreamCodec(),
+        )
         self._fallbacks = tuple(fallbacks)
         for codec in self._fallbacks:
             if isinstance(codec, ObjectCodec):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Protocol
 
 from xcargo.codecs.base import Buffer
 from xcargo.errors import DecodeError
 
-__all__ = ["Held", "Part", "Source", "fresh", "whole"]
+__all__ = ["Held", "Late", "Part", "Source", "fresh", "whole"]
 
 _OWN_MAPPING_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -79,6 +80,22 @@ class Held:
 
     def pieces(self) -> Iterator[Buffer]:
         yield self.data
+
+
+class Late(Held):
+    """The same of a payload that ``load`` gets into memory when it is first asked for."""
+
+    def __init__(self, size_bytes: int, load: Callable[[], Buffer]) -> None:
+        self._size_bytes = size_bytes
+        self._load = load
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    @cached_property
+    def data(self) -> Buffer:  # type: ignore[override]
+        return self._load()
 
 
 class Part:
