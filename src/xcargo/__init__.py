@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
+    from xcargo.airflow.sequences import gather
     from xcargo.errors import (
         AccessDeniedError,
         CodecError,
@@ -51,6 +52,7 @@ __all__ = [
     "XCargoError",
     "XComBackend",
     "__version__",
+    "gather",
 ]
 
 
@@ -62,6 +64,8 @@ def __getattr__(name: str) -> Any:
         if import_module("airflow").__version__.startswith("2."):
             import_module("airflow.models.xcom")
         value = import_module("xcargo.airflow.backend").XComBackend
+    elif name == "gather":
+        value = import_module("xcargo.airflow.sequences").gather
     else:
         value = getattr(import_module("xcargo.errors"), name)
     globals()[name] = value

@@ -13,7 +13,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -67,7 +66,7 @@ class Pipeline:
         self._describe = describe
         self._compression = canonical(settings.compression)
         require(self._compression)
-        self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.max_concurrency)
+        self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.part_concurrency)
         self._purge_limits = Limits(settings.purge_timeout_seconds, settings.part_bytes, 1)
 
     def push(self, value: Any, coordinate: Coordinate, *, inline_only: bool = False) -> Json:
@@ -104,11 +103,6 @@ class Pipeline:
             if envelope.uri:
                 error.at(envelope.uri)
             raise
-
-    def pull_many(self, rows: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:
-        """``load(row)`` for each row, in order, ``max_concurrency`` at a time."""
-        with ThreadPoolExecutor(min(self.settings.max_concurrency, max(1, len(rows)))) as pool:
-            return list(pool.map(load, rows))
 
     def pull_legacy(self, text: str, load_json: Callable[[str], Any]) -> Any:
         """The value behind a string that another backend left, or the string itself if it is no reference."""
