@@ -55,17 +55,17 @@ __all__ = [
     "gather",
 ]
 
+_AT_THE_EDGE = {"XComBackend": "xcargo.airflow.backend", "gather": "xcargo.airflow.sequences"}
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'xcargo' has no attribute {name!r}")
-    if name == "XComBackend":
-        # Airflow looks for its XCom backend, this very name, while it loads: it has to begin before the backend does.
+    if name in _AT_THE_EDGE:
+        # Airflow looks for its XCom backend while it loads: it has to begin before the backend does.
         if import_module("airflow").__version__.startswith("2."):
             import_module("airflow.models.xcom")
-        value = import_module("xcargo.airflow.backend").XComBackend
-    elif name == "gather":
-        value = import_module("xcargo.airflow.sequences").gather
+        value = getattr(import_module(_AT_THE_EDGE[name]), name)
     else:
         value = getattr(import_module("xcargo.errors"), name)
     globals()[name] = value

@@ -107,7 +107,7 @@ def _viewed(values: Any, window_bytes: int) -> Any:
         return _View(values, window_bytes)
     if not isinstance(values, Sequence) or type(values).__module__ not in compat.XCOM_ARG_MODULES:
         return values
-    view = copy(values)
+    view: Any = copy(values)
     if hasattr(view, "value"):
         view.value = _viewed(view.value, window_bytes)
     else:
