@@ -13,7 +13,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain, islice
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 
 from blake3 import blake3
 
+from xcargo.cache import MIN_BYTES, Cached, NodeCache
 from xcargo.chunks import Chunks, Sealing, SpentError, cut
 from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.codecs.registry import Registry
@@ -36,7 +36,7 @@ from xcargo.errors import (
     IntegrityError,
     XCargoError,
 )
-from xcargo.lazy import Lazy
+from xcargo.handle import Lazy
 from xcargo.legacy import expand, resolve
 from xcargo.preview import preview, type_name
 from xcargo.reader import ObjectSource, short
@@ -73,7 +73,8 @@ class Pipeline:
         self._describe = describe
         self._compression = canonical(settings.compression)
         require(self._compression)
-        self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.max_concurrency)
+        self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.part_concurrency)
+        self._cache = NodeCache(settings.cache_path, settings.cache_size_bytes) if settings.cache_path else None
         self._purge_limits = Limits(settings.purge_timeout_seconds, settings.part_bytes, 1)
 
     def push(self, value: Any, coordinate: Coordinate, *, inline_only: bool = False) -> Json:
@@ -119,12 +120,13 @@ class Pipeline:
         return self._lazy(Envelope.from_row(envelope))
 
     def _lazy(self, envelope: Envelope) -> Lazy:
-        return Lazy(self._codecs, envelope, lambda: self._source(envelope))
+        def source() -> Source:
+            found = self._source(envelope)
+            if self._cache is None or not envelope.uri or not MIN_BYTES <= found.size_bytes <= self._cache.size_bytes:
+                return found
+            return Cached(found, self._cache, envelope.checksum or "")
 
-    def pull_many(self, rows: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:
-        """``load(row)`` for each row, in order, ``max_concurrency`` at a time."""
-        with ThreadPoolExecutor(min(self.settings.max_concurrency, max(1, len(rows)))) as pool:
-            return list(pool.map(load, rows))
+        return Lazy(self._codecs, envelope, source)
 
     def pull_legacy(self, text: str, load_json: Callable[[str], Any]) -> Any:
         """The value behind a string that another backend left, or the string itself if it is no reference."""

@@ -52,6 +52,8 @@ def read_settings(conf: Any) -> Settings:
         purge_timeout_seconds=_number(conf, "purge_timeout_seconds", float, Settings.purge_timeout_seconds),
         part_bytes=_number(conf, "part_bytes", int, Settings.part_bytes),
         max_concurrency=_number(conf, "max_concurrency", int, Settings.max_concurrency),
+        cache_path=_text(conf, SECTION, "cache_path"),
+        cache_size_bytes=_number(conf, "cache_size_bytes", int, Settings.cache_size_bytes),
         no_root_reason=reason,
     )
 

@@ -73,10 +73,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "8388608",
     },
     "max_concurrency": {
-        "description": "How many requests to the store one task has under way at once.",
+        "description": "How many requests to the store one task has under way at once: of the parts of a large value "
+        "(of which no more than 128 MiB travel at once), or of the many values of mapped tasks.",
         "type": "integer",
-        "example": "32",
-        "default": "16",
+        "example": "16",
+        "default": "64",
+    },
+    "cache_path": {
+        "description": "A folder on a local disk of the machine, in which the tasks of one user keep the large values "
+        "that they pulled, so that many tasks on one machine download a value once. It is made if it is missing; one "
+        "that others can write is not used. Empty: no cache.",
+        "type": "string",
+        "example": "/var/cache/xcargo",
+        "default": "",
+    },
+    "cache_size_bytes": {
+        "description": "What the files in cache_path take together at most. The values that were not used for the "
+        "longest time go first.",
+        "type": "integer",
+        "example": "107374182400",
+        "default": "10737418240",
     },
 }
 """Option -> what ``airflow config list`` shows of it. Options without a default say in words what holds instead."""

@@ -6,7 +6,7 @@ import contextlib
 import mmap
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from xcargo.codecs.base import Buffer
 from xcargo.errors import DecodeError
@@ -37,12 +37,18 @@ class Source(Protocol):
         """The payload from its start, in pieces; holds a bounded number of them, whatever its size."""
 
 
+@runtime_checkable
+class SourceInMemory(Protocol):
+    """A source that has a better way to the whole payload than fresh memory."""
+
+    def whole(self) -> Buffer:
+        """The whole payload."""
+
+
 def whole(source: Source) -> Buffer:
     """The whole payload. A large one lies in fresh memory, writable, with nothing copied twice."""
-    if isinstance(source, Held):
-        return source.data
-    if isinstance(source, Part):
-        return source.read(0, source.size_bytes)
+    if isinstance(source, SourceInMemory):
+        return source.whole()
     view = memoryview(fresh(source.size_bytes))
     source.read_into(view)
     return view
@@ -81,6 +87,9 @@ class Held:
     def pieces(self) -> Iterator[Buffer]:
         yield self.data
 
+    def whole(self) -> Buffer:
+        return self.data
+
 
 class Late(Held):
     """The same of a payload that ``load`` gets into memory when it is first asked for."""
@@ -115,6 +124,9 @@ class Part:
 
     def read_into(self, view: memoryview) -> None:
         view[:] = self._source.read(self._start, self._end)
+
+    def whole(self) -> Buffer:
+        return self.read(0, self.size_bytes)
 
     def pieces(self) -> Iterator[Buffer]:
         for start in range(self._start, self._end, _PIECE_BYTES):

@@ -54,6 +54,8 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         "purge_timeout_seconds": "3",
         "part_bytes": "5242880",
         "max_concurrency": "4",
+        "cache_path": "/var/cache/xcargo",
+        "cache_size_bytes": "1000",
     }
     assert set(given) == set(OPTIONS)
     found = settings(env, **{f"xcargo__{name}": value for name, value in given.items()})
@@ -68,6 +70,8 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         purge_timeout_seconds=3,
         part_bytes=5242880,
         max_concurrency=4,
+        cache_path="/var/cache/xcargo",
+        cache_size_bytes=1000,
     )
     assert [legacy.prefix for legacy in found.legacy_roots] == ["s3://c@b/x/", "xcom_s3://"]
 
