@@ -31,7 +31,7 @@ class Registry:
 
     def __init__(self, *, fallbacks: Iterable[Codec] = (), entry_points: bool = True) -> None:
         self._tree = TreeCodec(self)
-        self._own: tuple[Codec, ...] = (BytesCodec(), NumpyCodec(), PandasCodec(self), ArrowCodec())
+        self._own: tuple[Codec, ...] = (BytesCodec(), NumpyCodec(self), PandasCodec(self), ArrowCodec())
         self._fallbacks = tuple(fallbacks)
         for codec in self._fallbacks:
             if isinstance(codec, ObjectCodec):
