@@ -14,6 +14,7 @@ from xcargo.airflow import compat, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
 from xcargo.coordinate import Coordinate
 from xcargo.envelope import is_envelope, is_plain
+from xcargo.keyorder import marked, restored
 
 __all__ = ["XComBackend"]
 
@@ -130,7 +131,10 @@ def _push(value: Any, coordinate: Coordinate) -> Any:
     control = coordinate.key == "skipmixin_key" or coordinate.key.startswith(_CONTROL_KEYS)
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are
-    return runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))
+    row = runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))
+    if AIRFLOW_2 or is_envelope(row) or not runtime.settings().keep_key_order:
+        return row  # Airflow 2 stores JSON as it is written
+    return marked(row)
 
 
 def _handed_back_or_loaded(row: Any) -> Any:
@@ -147,7 +151,7 @@ def _load(row: Any) -> Any:
     value = BaseXCom.deserialize_value(_Row(raw))
     if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
         return runtime.run(lambda pipeline: pipeline.pull_legacy(value, compat.load_json))
-    return value
+    return restored(value)
 
 
 def _load_all(rows: Any) -> Any:

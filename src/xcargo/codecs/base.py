@@ -54,12 +54,12 @@ class Codec(Protocol):
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a library."""
 
 
-def importable(library: str, value: str) -> Any:
+def importable(library: str, value: str, *, extra: str | None = None) -> Any:
     """The library, now that a value needs it. Raises MissingDependencyError naming the extra that brings it."""
     try:
         return import_module(library)
     except ImportError as error:
-        extra = "arrow" if library == "pyarrow" else library
+        extra = extra or ("arrow" if library == "pyarrow" else library)
         raise MissingDependencyError(
             f"The value is {value}, and {library} is not installed here",
             hint=f"Run: pip install 'airflow-provider-xcargo[{extra}]'",

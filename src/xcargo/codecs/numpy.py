@@ -235,6 +235,8 @@ def _unsupported(dtype: Any, what: str) -> UnsupportedTypeError:
 
 
 def _jsonable(descr: Any) -> Any:
+    if isinstance(descr, Mapping):
+        raise ValueError(descr)  # metadata of a field
     return [_jsonable(item) for item in descr] if isinstance(descr, (list, tuple)) else descr
 
 
