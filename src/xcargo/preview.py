@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from fractions import Fraction
 from typing import Any
 
 __all__ = ["preview", "type_name"]
@@ -44,9 +45,11 @@ class _Short(reprlib.Repr):
 
     def repr1(self, x: Any, level: int) -> str:
         kind = type(x)
+        if kind is int and x.bit_length() > 512:
+            return f"<int of {x.bit_length()} bits>"  # Python refuses to write out very long ones
         if kind in _PLAIN:
             return super().repr1(x, level)
-        if kind.__module__ in _STANDARD:
+        if kind.__module__ in _STANDARD and not (kind is Fraction and max(abs(x.numerator), x.denominator) >> 512):
             return repr(x)[: self.maxstring]
         if kind.__module__.startswith("xcargo."):
             return repr(x)

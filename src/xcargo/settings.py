@@ -52,6 +52,10 @@ class Settings:
     """Further roots whose objects may be read and purged: where ``path`` pointed before."""
     legacy_roots: tuple[LegacyRoot, ...] = ()
     preview_chars: int = 160
+    keep_key_order: bool = True
+    """Whether a plain row notes the order of keys that the metadata database would sort."""
+    allow_pickle: bool = False
+    """Whether values that nothing else takes are pickled, and pickled ones read. Reading one runs its code."""
     timeout_seconds: float = 60.0
     """How long a request may take, and how long failed ones are retried."""
     purge_timeout_seconds: float = 10.0

@@ -14,6 +14,7 @@ from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
 from xcargo.airflow.rows import Row, fetched, fetched_async, handed_back_or_loaded, load, load_all, parsed
 from xcargo.coordinate import Coordinate
 from xcargo.envelope import is_envelope, is_plain
+from xcargo.keyorder import marked
 
 __all__ = ["XComBackend"]
 
@@ -118,7 +119,10 @@ def _push(value: Any, coordinate: Coordinate) -> Any:
     control = coordinate.key == "skipmixin_key" or coordinate.key.startswith(_CONTROL_KEYS)
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are
-    return runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))
+    row = runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))
+    if AIRFLOW_2 or is_envelope(row) or not runtime.settings().keep_key_order:
+        return row  # Airflow 2 stores JSON as it is written
+    return marked(row)
 
 
 sequences.install(XComBackend)

@@ -52,6 +52,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "0",
         "default": "160",
     },
+    "keep_key_order": {
+        "description": "Whether dictionaries that stay in the database as plain JSON keep the order of their keys on "
+        "Airflow 3. PostgreSQL and MySQL sort the keys of JSON; a dictionary in another order gets one more key, "
+        "__id__, that tells it, and that pulls take away again. Turn it off if programs that read rows through the "
+        "REST API must not see that key.",
+        "type": "boolean",
+        "example": "False",
+        "default": "True",
+    },
+    "allow_pickle": {
+        "description": "Whether a value that nothing else takes is pickled with cloudpickle (extra pickle), and whether "
+        "pickled values are read. Reading one runs whatever code its writer chose: turn it on only if everyone who can "
+        "write XComs or objects may run code in your tasks. Both the task that pushes and the one that pulls need it.",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
     "timeout_seconds": {
         "description": "How long a request to the store may take, and for how long failed requests of one push or pull "
         "are retried, in seconds.",

@@ -10,6 +10,7 @@ from typing import Any
 from xcargo.airflow import compat, lazily, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.envelope import is_envelope
+from xcargo.keyorder import restored
 from xcargo.lookahead import in_order
 
 __all__ = [
@@ -75,14 +76,14 @@ def load(row: Any) -> Any:
     if AIRFLOW_2:
         row = parsed(row)
     if lazily.wanted():
-        plain = row if is_envelope(row) else BaseXCom.deserialize_value(Row(raw))
+        plain = row if is_envelope(row) else restored(BaseXCom.deserialize_value(Row(raw)))
         return runtime.run(lambda pipeline: pipeline.handle(plain))
     if is_envelope(row):
         return runtime.run(lambda pipeline: pipeline.pull(row))
     value = BaseXCom.deserialize_value(Row(raw))
     if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
         return runtime.run(lambda pipeline: pipeline.pull_legacy(value, compat.load_json))
-    return value
+    return restored(value)
 
 
 def load_all(rows: Any) -> Any:

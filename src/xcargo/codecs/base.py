@@ -68,12 +68,12 @@ class SourceCodec(Codec, Protocol):
         """The value, as ``decode`` gives it; it may keep the source and read from it later."""
 
 
-def importable(library: str, value: str) -> Any:
+def importable(library: str, value: str, *, extra: str | None = None) -> Any:
     """The library, now that a value needs it. Raises MissingDependencyError naming the extra that brings it."""
     try:
         return import_module(library)
     except ImportError as error:
-        extra = "arrow" if library == "pyarrow" else library
+        extra = extra or ("arrow" if library == "pyarrow" else library)
         raise MissingDependencyError(
             f"The value is {value}, and {library} is not installed here",
             hint=f"Run: pip install 'airflow-provider-xcargo[{extra}]'",

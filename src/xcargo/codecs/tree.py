@@ -260,7 +260,7 @@ def _path_to(value: Any, culprit: object) -> str:
             continue
         seen.add(id(item))
         if isinstance(item, dict):
-            todo.extend((f"{path}[{key!r}]", part, depth + 1) for key, part in item.items())
+            todo.extend((f"{path}[{_shown(key)}]", part, depth + 1) for key, part in item.items())
             todo.extend((f"{path}, key {type(key).__name__}", key, depth + 1) for key in item if type(key) is not str)
         elif isinstance(item, (list, tuple, deque)):
             todo.extend((f"{path}[{n}]", part, depth + 1) for n, part in enumerate(item))
@@ -269,3 +269,8 @@ def _path_to(value: Any, culprit: object) -> str:
         elif hasattr(item, "__dict__") and not isinstance(item, type):
             todo.extend((f"{path}.{name}", part, depth + 1) for name, part in vars(item).items())
     return ""
+
+
+def _shown(key: object) -> str:
+    """A key as Python writes it, if that is short and runs no code of the key's class."""
+    return repr(key)[:80] if type(key) in (str, float, bool) or (type(key) is int and abs(key) < 2**64) else "…"
