@@ -12,7 +12,7 @@ import base64
 import binascii
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
@@ -30,7 +30,7 @@ Buffer = Union[bytes, bytearray, memoryview]
 CHUNK_BYTES = 4 * 1024 * 1024
 """Payload of a chunk: enough to compress well and to be worth a request, little enough to hold many."""
 
-_MAX_CHUNK_BYTES = 64 * 1024 * 1024
+_MAX_CHUNK_BYTES = 32 * 1024 * 1024
 _GROWS_AFTER = 256
 """Chunks after which those that follow are twice as large, so that the table of a huge payload stays small."""
 
@@ -38,6 +38,9 @@ _DIGEST_BYTES = 16
 """Of BLAKE3's 32 bytes a chunk's digest keeps these: finding other bytes to fit takes 2^128 attempts."""
 
 _WORKERS = min(4, os.cpu_count() or 1)
+
+_AHEAD_BYTES = 64 * 1024 * 1024
+"""Payload that is sealed ahead of whoever takes it; or a chunk for each worker, if these are more."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ class Chunks:
         """Read a table. Raises EnvelopeError unless it is well-formed and fits checksum and sizes of its envelope."""
         try:
             runs, digests = table["payload"], base64.b64decode(table["digests"], validate=True)
-            if sum(count for _, count in runs) * _DIGEST_BYTES != len(digests):  # before a count is believed
+            counts = [count for _, count in runs]
+            if not counts or not all(type(count) is int and count > 0 for count in counts):
+                raise ValueError("a run has an impossible length")
+            if sum(counts) * _DIGEST_BYTES != len(digests):  # before a count is believed
                 raise ValueError("as many digests as chunks are needed")
             payload = tuple(size for size, count in runs for _ in range(count))
             chunks = cls(payload, tuple(table.get("stored") or payload), digests)
@@ -128,11 +134,15 @@ class Sealing:
 
     Chunks are compressed and hashed by a few threads, some chunks ahead of whoever takes them: what is held in memory
     does not depend on how many there are. Iterating again raises SpentError if the chunks themselves can't be.
+    ``taken`` is told the payload bytes of each chunk that was taken.
     """
 
-    def __init__(self, chunks: Iterable[Buffer], compression: str) -> None:
+    def __init__(
+        self, chunks: Iterable[Buffer], compression: str, taken: Callable[[int], object] = lambda _: None
+    ) -> None:
         self._chunks = chunks
         self._compression = compression
+        self._tell = taken
         self._begun = False
         self._sizes: list[tuple[int, int]] = []
         self._digests: list[bytes] = []
@@ -151,7 +161,7 @@ class Sealing:
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="xcargo-seal") as pool:
             for chunk in self._chunks:
                 ahead.append(pool.submit(self._seal, chunk))
-                if len(ahead) > 2 * _WORKERS:
+                if len(ahead) > max(_WORKERS, min(2 * _WORKERS, _AHEAD_BYTES // len(chunk))):
                     yield self._taken(ahead.popleft())
             while ahead:
                 yield self._taken(ahead.popleft())
@@ -168,6 +178,7 @@ class Sealing:
         payload_bytes, stored, digest = sealed.result()
         self._sizes.append((payload_bytes, len(stored)))
         self._digests.append(digest)
+        self._tell(payload_bytes)
         return stored
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Lazy"]
 
-_TABLES = ("arrow", "arrow-stream", "pandas")
-
 
 class Lazy:
     """A stored value, not downloaded. Each method fetches what it needs, verified, and nothing before it is called."""
@@ -69,15 +67,21 @@ class Lazy:
         return opened(self._source())
 
     def to_arrow(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Any:
-        """These columns and rows of a table as a ``pyarrow.Table``; fetches no other column, and few other rows.
+        """These columns and rows of a table as a ``pyarrow.Table``; fetches no other column, and no batch without rows.
 
-        ``rows`` is a slice without step, from the table's start. Raises KeyError naming the columns there are.
+        ``rows`` is a slice without step, from the table's start. A reader or LazyFrame was stored in the batches that it
+        gave, a table in its chunks, a frame mostly as a single batch. Raises KeyError naming the columns there are.
         """
         if rows is not None and (rows.step not in (None, 1) or (rows.start or 0) < 0 or (rows.stop or 0) < 0):
             raise ValueError("rows is a slice of rows from the table's start, without a step: slice(0, 100)")
-        if self._envelope.codec == "pandas":
-            frame = self._pandas(columns)
-            return arrow().Table.from_pandas(frame if rows is None else frame.iloc[rows])
+        if self.type == "pandas.DataFrame":
+            codec: Any = self._registry.codec("pandas")
+            frame = codec.columns(self._source(), self._envelope.params, columns)
+            pa = arrow()
+            try:
+                return pa.Table.from_pandas(frame if rows is None else frame.iloc[rows])
+            except pa.ArrowException as error:
+                raise UnsupportedTypeError(f"Arrow cannot hold the frame: {error}", hint="load() it.") from error
         return self._table().table(columns, rows)
 
     def scan(self, engine: Literal["polars", "pyarrow", "duckdb"] = "polars") -> Any:
@@ -89,19 +93,37 @@ class Lazy:
             file = self._table()
             return arrow().RecordBatchReader.from_batches(file.schema, file.batches())
         if engine == "duckdb":
-            return importable("duckdb", "queried with DuckDB").from_arrow(self.scan("pyarrow"))
+            return importable("duckdb", "to be queried with DuckDB").from_arrow(self.scan("pyarrow"))
         return scan(self._table())
 
     def _table(self) -> TableFile:
         if self._envelope.codec not in ("arrow", "arrow-stream"):
             raise UnsupportedTypeError(
-                f"A value of type {self.type} cannot be read in part as a table", hint="load() it."
+                f"A value of type {self.type} cannot be queried where it lies",
+                hint="Take columns of a pandas.DataFrame with to_arrow(columns=[...]); load() anything else.",
             )
         return TableFile(self._source())
 
-    def _pandas(self, columns: Sequence[str] | None) -> Any:
-        codec: Any = self._registry.codec("pandas")
-        return codec.columns(self._source(), self._envelope.params, columns)
+    def __bool__(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        raise self._not_loaded()
+
+    def __iter__(self) -> Any:
+        raise self._not_loaded()
+
+    def __getitem__(self, key: object) -> Any:
+        raise self._not_loaded()
+
+    def __reduce__(self) -> Any:
+        raise self._not_loaded()
+
+    def _not_loaded(self) -> UnsupportedTypeError:
+        return UnsupportedTypeError(
+            f"This is a handle of a {self.type}, not the value",
+            hint="load() it first. (In a Dag, expand over the task itself, or over xcargo.lazy of a mapped one.)",
+        )
 
     def __repr__(self) -> str:
         return f"<xcargo.Lazy {self.type}, {self.size_bytes} bytes>"

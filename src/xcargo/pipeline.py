@@ -39,6 +39,7 @@ from xcargo.errors import (
 from xcargo.handle import Lazy
 from xcargo.legacy import expand, resolve
 from xcargo.preview import preview, type_name
+from xcargo.progress import Progress
 from xcargo.reader import ObjectSource, short
 from xcargo.root import Root
 from xcargo.settings import Settings
@@ -216,10 +217,10 @@ class Pipeline:
         else:
             worth = any(pays_off(self._compression, chunk) for chunk in ahead)
             compression = self._compression if worth else "none"
-            sealing = Sealing(chunks, compression)
-            uri = self._put(
-                root, coordinate, encoded, compression, sealing, encoded.size_bytes or encoded.expected_bytes
-            )
+            expected = encoded.size_bytes or encoded.expected_bytes
+            progress = Progress(f"stores XCom {coordinate.key!r}", expected)
+            sealing = Sealing(chunks, compression, progress.advance)
+            uri = self._put(root, coordinate, encoded, compression, sealing, expected)
             table = sealing.table
             envelope = self._envelope(
                 value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
@@ -12,6 +13,7 @@ from xcargo.chunks import Chunks, unseal_into
 from xcargo.codecs.base import Buffer
 from xcargo.codecs.source import fresh
 from xcargo.errors import IntegrityError, XCargoError
+from xcargo.progress import Progress
 from xcargo.stores.base import Limits
 
 __all__ = ["ObjectSource", "short"]
@@ -21,6 +23,9 @@ FetchInto = Callable[[int, memoryview], int]
 
 _IN_FLIGHT_BYTES = 64 * 1024 * 1024
 """Bound of what compressed bytes under way hold in memory."""
+
+_AHEAD_BYTES = 64 * 1024 * 1024
+"""Bound of the payload that is read ahead of whoever takes it; or two pieces, if these are more."""
 
 _KEPT_CHUNKS = 4
 """Chunks that small reads find again without another request."""
@@ -67,16 +72,20 @@ class ObjectSource:
         self._fill(view, 0, len(self._chunks))
 
     def pieces(self) -> Iterator[Buffer]:
-        groups = self._groups(0, len(self._chunks))
+        progress = Progress(f"reads {self._uri}", self.size_bytes)
+        starts, part_bytes = self._chunks.starts, self._limits.part_bytes
+        workers = max(1, min(self._limits.max_concurrency, 4))
         ahead: deque[Future[memoryview]] = deque()
-        workers = min(self._limits.max_concurrency, 4)
-        with ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read") as pool:
-            for group in groups:
-                ahead.append(pool.submit(self._group, *group))
-                if len(ahead) > workers:
-                    yield ahead.popleft().result()
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read")
+        try:
+            for first, end in self._groups(0, len(self._chunks), most_payload_bytes=part_bytes):
+                ahead.append(pool.submit(self._group, first, end))
+                if len(ahead) > max(1, min(workers, _AHEAD_BYTES // (starts[end] - starts[first]))):
+                    yield _next(ahead, progress)
             while ahead:
-                yield ahead.popleft().result()
+                yield _next(ahead, progress)
+        finally:  # left early, or after an error: nothing more is fetched
+            pool.shutdown(cancel_futures=True)
 
     def _chunk_at(self, position: int) -> int:
         return bisect_right(self._chunks.starts, position) - 1
@@ -107,13 +116,17 @@ class ObjectSource:
         else:
             groups = list(self._groups(first, end))
 
+        progress = Progress(f"reads {self._uri}", starts[end] - starts[first])
+
         def fill(group: tuple[int, int]) -> None:
-            self._unseal(view[starts[group[0]] - starts[first] : starts[group[1]] - starts[first]], *group)
+            place = view[starts[group[0]] - starts[first] : starts[group[1]] - starts[first]]
+            self._unseal(place, *group)
+            progress.advance(len(place))
 
         if len(groups) == 1:
             fill(groups[0])
             return
-        workers = self._limits.max_concurrency
+        workers = max(1, self._limits.max_concurrency)
         if self._chunks.compressed:
             workers = min(workers, max(2, _IN_FLIGHT_BYTES // self._limits.part_bytes))
         with ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read") as pool:
@@ -126,12 +139,16 @@ class ObjectSource:
                     one.cancel()
                 raise
 
-    def _groups(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+    def _groups(self, first: int, end: int, most_payload_bytes: float = math.inf) -> Iterator[tuple[int, int]]:
         """Neighbouring chunks whose stored bytes make a request of about ``part_bytes``."""
-        offsets = self._chunks.offsets
+        starts, offsets = self._chunks.starts, self._chunks.offsets
         while first < end:
             last = first + 1
-            while last < end and offsets[last + 1] - offsets[first] <= self._limits.part_bytes:
+            while (
+                last < end
+                and offsets[last + 1] - offsets[first] <= self._limits.part_bytes
+                and starts[last + 1] - starts[first] <= most_payload_bytes
+            ):
                 last += 1
             yield first, last
             first = last
@@ -155,6 +172,12 @@ class ObjectSource:
         except XCargoError as error:
             error.at(self._uri)
             raise
+
+
+def _next(ahead: deque[Future[memoryview]], progress: Progress) -> memoryview:
+    piece = ahead.popleft().result()
+    progress.advance(len(piece))
+    return piece
 
 
 def short(found: int, stored: int) -> IntegrityError:

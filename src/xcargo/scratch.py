@@ -1,69 +1,83 @@
 """A folder for this process's temporary files, that goes with the process, however that ends.
 
 Airflow ends a task's process in a way that runs no exit handlers. So each process locks the folder it uses, and the
-next one on the machine removes those that nobody holds any more.
+next one on the machine removes those that nobody holds any more. A child of a fork holds its parent's folder too.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from xcargo.errors import AccessDeniedError
+from xcargo.errors import AccessDeniedError, StorageFullError
 
-__all__ = ["folder"]
+__all__ = ["folder", "space_needed"]
 
 _LOCK = ".lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def folder() -> Path:
-    """A fresh empty folder, private to this user, below ``TMPDIR``."""
-    return Path(tempfile.mkdtemp(dir=_of_process(os.getpid())))
+    """A fresh empty folder, private to this user, below ``TMPDIR``. Raises StorageFullError when there is no space."""
+    with space_needed("temporary files", tempfile.gettempdir()):
+        return Path(tempfile.mkdtemp(dir=_of_process(os.getpid())))
+
+
+@contextmanager
+def space_needed(what: str, place: object) -> Iterator[None]:
+    """Turns the system's error for a full disk into StorageFullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StorageFullError(
+            f"No space is left for {what} in {place}: {error.strerror}",
+            hint="Free some, or set TMPDIR to a larger folder, or read it with open(), which needs no disk.",
+        ) from error
 
 
 @cache
 def _of_process(pid: int) -> Path:
     base = Path(tempfile.gettempdir(), f"xcargo-{os.geteuid()}")
     base.mkdir(mode=0o700, exist_ok=True)
-    if base.stat().st_uid != os.geteuid() or base.is_symlink():
+    info = base.lstat()
+    if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
         raise AccessDeniedError(
-            f"The folder {base} belongs to another user",
+            f"The folder {base} belongs to another user, or others can write it",
             hint="Remove it, or set TMPDIR to a folder of this user.",
         )
-    own = Path(tempfile.mkdtemp(prefix="task-", dir=base))
-    _lock(own)  # held until the process ends
-    atexit.register(_remove_own, own, pid)
     for other in base.glob("task-*"):
         _remove_left(other)
+    own = Path(tempfile.mkdtemp(prefix="task-", dir=base))
+    descriptor = os.open(own / f"{_LOCK}.new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # held until the process ends
+    (own / f"{_LOCK}.new").rename(own / _LOCK)  # only now can others see that there is a lock to try
+    atexit.register(_remove_own, own, pid)
     return own
-
-
-def _lock(own: Path) -> int | None:
-    """A descriptor that holds the folder's lock, or None if another process holds it."""
-    descriptor = os.open(own / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _remove_left(other: Path) -> None:
     """Remove a folder whose process has ended. One without a lock file was only just made."""
-    if not (other / _LOCK).exists():
+    try:
+        descriptor = os.open(other / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # no lock yet, or another process removes it
         return
     try:
-        descriptor = _lock(other)
-    except OSError:  # another process removes it
-        return
-    if descriptor is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(other, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
         os.close(descriptor)
 
 

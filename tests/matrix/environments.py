@@ -16,7 +16,7 @@ from .releases import Release
 __all__ = ["CHECKOUT", "clean_environ", "environment_of", "is_ready", "make"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-EXTRAS = ("arrow", "numpy", "pandas")
+EXTRAS = ("arrow", "numpy", "pandas", "polars")
 TEST_REQUIREMENTS = ("hypothesis>=6.100", "pytest>=8")
 
 _STAMP = "requirements.sha256"

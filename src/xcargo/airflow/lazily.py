@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import partial
 from typing import Any
 
 from xcargo.airflow import compat
@@ -25,18 +25,22 @@ def lazy(upstream: Any = None) -> Any:
     """A handle (:class:`xcargo.Lazy`) instead of the value, so that a task takes only what it needs of it.
 
     In a Dag: ``report(xcargo.lazy(extract()))`` hands the task ``report`` a handle of what ``extract`` returned, a list
-    of handles if ``extract`` is mapped. Inside a task: ``with xcargo.lazy(): handle = ti.xcom_pull(...)``. A pull costs
-    no request of the store then; each method of the handle costs its own. Raises UnsupportedTypeError for anything but
-    the result of one task.
+    of handles if ``extract`` is mapped; ``report.expand(x=xcargo.lazy(extract.expand(...)))`` hands each its own.
+    Inside a task: ``with xcargo.lazy(): handle = ti.xcom_pull(...)``. A pull costs no request of the store then; each
+    method of the handle costs its own. Raises UnsupportedTypeError for anything but a task or the result of one.
     """
     if upstream is None:
         return _handles()
-    if type(upstream).__name__ != "PlainXComArg":
+    reference = getattr(upstream, "output", upstream)  # of an operator, the reference to its result
+    if type(reference) is not compat.plain_xcom_arg():
         raise UnsupportedTypeError(
             f"xcargo.lazy takes the result of a task, not {type(upstream).__name__}",
             hint="Write xcargo.lazy(some_task()) in the Dag, or 'with xcargo.lazy():' around a pull inside a task.",
         )
-    return _lazy_xcom_arg()(upstream.operator, upstream.key)
+    # A reference of Airflow's own class, since the serialized Dag knows no other; it alone is resolved differently.
+    handles = type(reference)(reference.operator, reference.key)
+    handles.resolve = partial(_resolve, reference)
+    return handles
 
 
 @contextmanager
@@ -48,15 +52,8 @@ def _handles() -> Iterator[None]:
         _wanted.reset(token)
 
 
-@cache
-def _lazy_xcom_arg() -> Any:
-    class LazyXComArg(compat.plain_xcom_arg()):  # type: ignore[misc]
-        """Reference to the result of a task that is resolved to a handle."""
-
-        def resolve(self, *args: Any, **kwargs: Any) -> Any:
-            with _handles():
-                value = super().resolve(*args, **kwargs)
-                # The results of mapped tasks come as a sequence that would pull each of them later.
-                return list(value) if isinstance(value, compat.lazy_sequence() or ()) else value
-
-    return LazyXComArg
+def _resolve(reference: Any, *args: Any, **kwargs: Any) -> Any:
+    with _handles():
+        value = reference.resolve(*args, **kwargs)
+        # The results of mapped tasks come as a sequence that would pull each of them later.
+        return list(value) if isinstance(value, compat.lazy_sequence() or ()) else value

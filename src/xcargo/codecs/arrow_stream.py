@@ -6,59 +6,58 @@ import inspect
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from xcargo import scratch
+from xcargo.codecs import ipc
 from xcargo.codecs.base import Buffer, Encoded, arrow, importable
 from xcargo.codecs.source import Held, Source
 from xcargo.codecs.stream import opened
-from xcargo.errors import DecodeError, MissingDependencyError
+from xcargo.codecs.labels import columns as shown
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 
-__all__ = ["ArrowStreamCodec", "TableFile"]
+__all__ = ["ArrowStreamCodec", "TableFile", "scan"]
 
-_SHOWN_COLUMNS = 64
 _READ_BYTES = 4 * 1024 * 1024
 
 
 class TableFile:
-    """An Arrow IPC file that is read in part: the schema at once, columns and batches when they are asked for."""
+    """An Arrow IPC file that is read in part: the schema at once, columns and batches when they are asked for.
+
+    What is read is checked as ``ipc.read`` checks a whole file. Raises DecodeError.
+    """
 
     def __init__(self, source: Source) -> None:
         self._pa = arrow()
         self._source = source
-        try:
-            with self._opened() as file:
-                self.schema = file.schema
-                self._count = file.num_record_batches
-        except (self._pa.ArrowException, OSError) as error:
-            raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
+        dictionaries, self._batches = ipc.blocks(source.read, source.size_bytes)
+        for start, end in dictionaries:
+            ipc.rows(source.read(start, end))
+        with self._opened() as file:
+            self.schema = file.schema
 
     def batches(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Iterator[Any]:
         """Record batches with these columns (all by default), in order.
 
-        Fetches these columns only. A batch outside ``rows`` (start and stop, from the table's start) costs its first
-        column.
+        Fetches these columns only, and of a batch that has none of the ``rows`` (start and stop, from the table's
+        start) no column.
         """
-        pa = self._pa
         fields = None if columns is None else [self._field(name) for name in columns]
         start, stop = (0, None) if rows is None else (rows.start or 0, rows.stop)
         position = 0
-        try:
-            with self._opened(fields) as file, self._opened((fields or [0])[:1]) as narrow:
-                for number in range(self._count):
-                    if stop is not None and position >= stop:
-                        return
-                    if rows is not None and position < start:
-                        length = narrow.get_batch(number).num_rows
-                        if position + length <= start:
-                            position += length
-                            continue
+        with self._opened(fields) as file:
+            for number, message in enumerate(self._batches):
+                if stop is not None and position >= stop:
+                    return
+                length = ipc.rows(self._source.read(*message))
+                if position + length > start:
                     batch = file.get_batch(number)
-                    begin, end = max(start - position, 0), None if stop is None else stop - position
-                    position += batch.num_rows
-                    yield (batch if columns is None else batch.select(columns))[begin:end]
-        except (pa.ArrowException, OSError) as error:
-            raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
+                    batch.validate(full=True)
+                    batch = batch if columns is None else batch.select(columns)
+                    begin = max(start - position, 0)
+                    yield batch.slice(begin, length if stop is None else stop - position - begin)
+                position += length
 
     def table(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Any:
         """The same as one ``pyarrow.Table``."""
@@ -69,9 +68,14 @@ class TableFile:
 
     def column(self, number: int) -> Any:
         """One column as a ``pyarrow.ChunkedArray``; fetches no other."""
+        field = self.schema.field(number)
         with self._opened([number]) as file:
-            field = self.schema.field(number)
-            return self._pa.chunked_array([file.get_batch(n).column(0) for n in range(self._count)], field.type)
+            chunks = []
+            for n, message in enumerate(self._batches):
+                ipc.rows(self._source.read(*message))
+                chunks.append(file.get_batch(n).column(0))
+                chunks[-1].validate(full=True)
+            return self._pa.chunked_array(chunks, field.type)
 
     def _field(self, name: str) -> int:
         number = self.schema.get_field_index(name)
@@ -79,19 +83,26 @@ class TableFile:
             raise KeyError(f"There is no column {name!r}, or several; there are {', '.join(self.schema.names)}")
         return int(number)
 
-    def _opened(self, fields: Sequence[int] | None = None) -> Any:
+    @contextmanager
+    def _opened(self, fields: Sequence[int] | None = None) -> Iterator[Any]:
         pa = self._pa
         options = pa.ipc.IpcReadOptions(included_fields=fields or [])
-        if isinstance(self._source, Held):
-            return pa.ipc.open_file(pa.py_buffer(self._source.data), options=options)
-        return pa.ipc.open_file(pa.PythonFile(opened(self._source), mode="r"), options=options)
+        held = isinstance(self._source, Held)
+        place = pa.py_buffer(self._source.data) if held else pa.PythonFile(opened(self._source), mode="r")
+        try:
+            with pa.ipc.open_file(place, options=options) as file:
+                yield file
+        except XCargoError:  # some are an OSError as well
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
 
 
 class ArrowStreamCodec:
     """``pyarrow.RecordBatchReader`` and polars ``LazyFrame``: memory is bounded by a batch, each way.
 
-    A LazyFrame is computed, into a temporary file, when it is pushed. It comes back as a LazyFrame that fetches what
-    its query needs when it is collected.
+    A LazyFrame is computed, into a temporary file, when it is pushed. It comes back as a LazyFrame that fetches the
+    columns that its query needs when it is collected. A reader comes back as one that can be read once.
     """
 
     id = "arrow-stream"
@@ -105,11 +116,10 @@ class ArrowStreamCodec:
     def encode(self, value: Any) -> Encoded:
         pa = sys.modules.get("pyarrow")
         if pa is not None and isinstance(value, pa.RecordBatchReader):
-            columns = {field.name: str(field.type) for field in list(value.schema)[:_SHOWN_COLUMNS]}
+            columns = shown((field.name, field.type) for field in value.schema)
             params = {"type": "pyarrow.RecordBatchReader", "columns": columns}
             return Encoded(self.id, _written(arrow(), value), params, ".arrow")
-        schema = value.collect_schema()
-        columns = {name: str(dtype) for name, dtype in list(schema.items())[:_SHOWN_COLUMNS]}
+        columns = shown(value.collect_schema().items())
         return Encoded(self.id, _collected(value), {"type": "polars.LazyFrame", "columns": columns}, ".arrow")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
@@ -117,12 +127,12 @@ class ArrowStreamCodec:
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         kind = params.get("type")
+        if kind not in ("pyarrow.RecordBatchReader", "polars.LazyFrame"):
+            raise DecodeError(f"The envelope names an unknown kind of table, {str(kind)[:80]!r}")
         file = TableFile(source)
-        if kind == "pyarrow.RecordBatchReader":
-            return arrow().RecordBatchReader.from_batches(file.schema, file.batches())
         if kind == "polars.LazyFrame":
             return scan(file)
-        raise DecodeError(f"The envelope names an unknown kind of table, {kind!r}")
+        return arrow().RecordBatchReader.from_batches(file.schema, file.batches())
 
 
 def scan(file: TableFile) -> Any:
@@ -146,9 +156,16 @@ def scan(file: TableFile) -> Any:
 def _written(pa: Any, reader: Any) -> Iterator[bytes]:
     """The bytes of an Arrow IPC file of all batches, as they come."""
     sink = _Sink()
-    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), reader.schema) as file:
+    options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), reader.schema, options=options) as file:
         for batch in reader:
-            file.write_batch(batch)
+            try:
+                file.write_batch(batch)
+            except pa.ArrowException as error:
+                raise UnsupportedTypeError(
+                    f"Arrow cannot store a batch of the reader: {error}",
+                    hint="Cast dictionary columns to plain ones, or return reader.read_all().",
+                ) from error
             yield from sink.taken()
     yield from sink.taken()
 
@@ -180,7 +197,8 @@ def _collected(frame: Any) -> Iterator[bytes]:
         options["compat_level"] = pl.CompatLevel.oldest()  # any pyarrow reads it
     path = scratch.folder() / "table.arrow"
     try:
-        frame.sink_ipc(path, **options)
+        with scratch.space_needed("the table of a LazyFrame", path.parent):
+            frame.sink_ipc(path, **options)
         with path.open("rb", buffering=0) as file:
             while piece := file.read(_READ_BYTES):
                 yield piece

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import mimetypes
 import os
+import secrets
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,9 @@ from typing import Any, Union
 from xcargo import scratch
 from xcargo.codecs.base import Buffer, Encoded
 from xcargo.codecs.source import Held, Source
-from xcargo.codecs.stream import opened, same_bytes
-from xcargo.errors import DecodeError, StorageFullError, UnsupportedTypeError
+from xcargo.codecs.stream import flowing, opened, same_bytes
+from xcargo.envelope import is_utf8
+from xcargo.errors import DecodeError, UnsupportedTypeError
 
 __all__ = ["Directory", "File", "FileCodec"]
 
@@ -24,6 +25,7 @@ _Path = Union[str, "os.PathLike[str]"]
 
 _READ_BYTES = 4 * 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
+_MAX_NAME_BYTES = 255
 
 
 class _Local:
@@ -35,7 +37,7 @@ class _Local:
     name: str
 
     def __init__(self, path: _Path, name: str | None) -> None:
-        self._path: Path | None = Path(path)
+        self._path: Path | None = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
         self._source: Source | None = None
         self.name = name or self._path.name
 
@@ -44,7 +46,7 @@ class _Local:
         """One whose bytes lie elsewhere."""
         self = cls.__new__(cls)
         self._path, self._source = None, source
-        self.name = PurePosixPath(name.replace("\\", "/").replace("\0", "")).name or "file"
+        self.name = name if _is_name(name) else "file"
         for attribute, value in more.items():
             setattr(self, attribute, value)
         return self
@@ -57,17 +59,10 @@ class _Local:
         return self._path
 
     def save(self, path: _Path) -> Path:
-        """Put a copy there, in place of a file of that name. Raises StorageFullError when there is no space."""
+        """Put a copy there. Raises StorageFullError when there is no space, and leaves no part of a file then."""
         target = Path(path)
-        try:
+        with scratch.space_needed(repr(self.name), target.parent):
             self._save(target)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFullError(
-                    f"No space is left for {self.name!r} in {target.parent}",
-                    hint="Free some, or set TMPDIR to a larger folder, or read it with open().",
-                ) from error
-            raise
         return target
 
     def _save(self, target: Path) -> None:
@@ -75,6 +70,13 @@ class _Local:
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    def __reduce__(self) -> Any:
+        """For another process on this machine: by its path, after a download."""
+        return type(self), (str(self.path),), {"name": self.name, **self._more()}
+
+    def _more(self) -> dict[str, Any]:
+        return {}
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -96,11 +98,11 @@ class File(_Local):
     @property
     def size_bytes(self) -> int:
         """Length of the file. No request."""
-        return self._source.size_bytes if self._source is not None else self.path.stat().st_size
+        return self._source.size_bytes if self._source is not None and self._path is None else self.path.stat().st_size
 
     def open(self) -> io.BufferedReader:
         """The file, binary and seekable. Of one that was not downloaded, fetches only what is read."""
-        if self._path is None and self._source is not None:
+        if self._source is not None and self._path is None:
             return opened(self._source)
         return self.path.open("rb")
 
@@ -117,14 +119,19 @@ class File(_Local):
         if self._source is None:
             shutil.copyfile(self.path, target)
             return
-        partial = target.with_name(f".{target.name}.part")
+        partial = target.with_name(f".xcargo-{secrets.token_hex(8)}.part")
         try:
-            with partial.open("wb") as file:
+            with partial.open("xb", buffering=0) as file:
                 for piece in self._source.pieces():
-                    file.write(piece)
+                    left = memoryview(piece)
+                    while left:
+                        left = left[file.write(left) :]
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
+
+    def _more(self) -> dict[str, Any]:
+        return {"media_type": self.media_type}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, File):
@@ -133,22 +140,23 @@ class File(_Local):
         return mine == its and same_bytes(self.open(), other.open())
 
     def __repr__(self) -> str:
-        size = f", {self.size_bytes} bytes" if self._source is not None or self.path.is_file() else ""
+        size = f", {self.size_bytes} bytes" if self._path is None or self._path.is_file() else ""
         return f"<xcargo.File {self.name!r}{size}>"
 
 
 class Directory(_Local):
     """A folder for the next task, with all that lies below it: ``return xcargo.Directory("model")``.
 
-    Stored as one tar archive, made as it is uploaded. Pulled, it is unpacked at first use of :attr:`path`. Times and
-    permissions of files are kept; links must stay inside the folder; devices and sockets are refused.
+    Stored as one tar archive, made as it is uploaded. Pulled, it is unpacked at first use of :attr:`path`. Files keep
+    their times and their permissions, but for others' right to write; links must stay inside the folder; devices and
+    sockets are refused. Two are equal if their names and all that lies below them are.
     """
 
     files: int
-    """How many files there are below it. Known of a pulled one without a request."""
+    """How many files there are below it: only of a pulled one, without a request."""
 
     def __init__(self, path: _Path, *, name: str | None = None) -> None:
-        super().__init__(Path(path).absolute(), name)
+        super().__init__(path, name)
 
     def _save(self, target: Path) -> None:
         if self._source is None:
@@ -160,8 +168,8 @@ class Directory(_Local):
             )
         target.mkdir(exist_ok=True)
         try:
-            with tarfile.open(fileobj=opened(self._source), mode="r|") as archive:
-                archive.extractall(target, filter="data")
+            with flowing(self._source) as flow, tarfile.open(fileobj=flow, mode="r|", bufsize=_READ_BYTES) as archive:
+                archive.extractall(target, filter=_admitted)
         except tarfile.TarError as error:
             raise DecodeError(f"The object is not an archive of a folder: {error}") from error
 
@@ -171,7 +179,7 @@ class Directory(_Local):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Directory):
             return NotImplemented
-        return self.name == other.name and _tree(self.path) == _tree(other.path)
+        return self.name == other.name and _same_trees(self.path, other.path)
 
     def __repr__(self) -> str:
         return f"<xcargo.Directory {self.name!r}>"
@@ -186,34 +194,53 @@ class FileCodec:
         return type(value) in (File, Directory)
 
     def encode(self, value: File | Directory) -> Encoded:
+        if not _is_name(value.name):
+            raise UnsupportedTypeError(
+                f"{value.name[:80]!r} cannot be kept as a file's name", hint="Give it one: File(path, name='data.csv')."
+            )
         if isinstance(value, Directory):
-            entries = _entries(value.path)
-            size = sum(-(-entry.size // _BLOCK) * _BLOCK + 2 * _BLOCK for _, entry in entries)
-            files = sum(entry.isreg() for _, entry in entries)
-            return Encoded(self.id, _archive(entries), {"directory": value.name, "files": files}, ".tar", size)
-        params = {"name": value.name} | ({"media_type": value.media_type} if value.media_type else {})
-        if value._path is None and value._source is not None:
+            return self._encode_directory(value)
+        params = {"name": value.name}
+        if value.media_type:
+            params["media_type"] = value.media_type.encode("ascii", "replace").decode().replace("\0", "?")
+        if value._source is not None and value._path is None:
             parts, size = value._source.pieces(), value.size_bytes
         else:
             size = _checked(value.path)
             parts = _contents(value.path, size)
         return Encoded(self.id, parts, params, _suffix(value.name), size)
 
+    def _encode_directory(self, value: Directory) -> Encoded:
+        if value._source is not None and value._path is None:  # goes on as it came
+            params = {"directory": value.name, "files": value.files}
+            return Encoded(self.id, value._source.pieces(), params, ".tar", value._source.size_bytes)
+        entries = _entries(value.path)
+        size = sum(-(-entry.size // _BLOCK) * _BLOCK + _BLOCK for _, entry in entries) + 2 * _BLOCK
+        params = {"directory": value.name, "files": sum(entry.isreg() for _, entry in entries)}
+        return Encoded(self.id, _archive(entries), params, ".tar", size)
+
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> File | Directory:
         return self.open(Held(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> File | Directory:
         if "directory" in params:
-            found: Directory = Directory._stored(source, str(params["directory"]), files=params.get("files", 0))
+            found: Directory = Directory._stored(source, params["directory"], files=params.get("files", 0))
             return found
         media_type = params.get("media_type")
-        file: File = File._stored(source, str(params.get("name", "")), media_type=media_type)
+        file: File = File._stored(source, params.get("name"), media_type=media_type)  # type: ignore[arg-type]
         return file
+
+
+def _is_name(name: object) -> bool:
+    """Whether a name stays inside the folder it is put into, and inside the row's JSON."""
+    if not isinstance(name, str) or not is_utf8(name) or name in ("", ".", ".."):
+        return False
+    return "/" not in name and "\0" not in name and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def _checked(path: Path) -> int:
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "not there"
+        what = "a folder" if path.is_dir() else "no file" if path.exists() else "not there"
         raise UnsupportedTypeError(
             f"The file {str(path)!r} is {what}",
             hint="Return xcargo.File of a file that this task wrote, xcargo.Directory of a folder.",
@@ -224,32 +251,55 @@ def _checked(path: Path) -> int:
 def _contents(path: Path, size_bytes: int) -> Iterator[bytes]:
     """The file's bytes, as many as it had when its size was taken."""
     left = size_bytes
-    with path.open("rb", buffering=0) as file:
-        while left and (piece := file.read(min(left, _READ_BYTES))):
-            left -= len(piece)
-            yield piece
+    try:
+        with path.open("rb", buffering=0) as file:
+            while left and (piece := file.read(min(left, _READ_BYTES))):
+                left -= len(piece)
+                yield piece
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if left:
-        raise UnsupportedTypeError(f"The file {str(path)!r} got shorter while it was stored", hint="Close it first.")
+        raise UnsupportedTypeError(
+            f"The file {str(path)!r} got shorter while it was stored", hint="Return it when it is complete."
+        )
+
+
+def _unreadable(path: object, error: OSError) -> UnsupportedTypeError:
+    return UnsupportedTypeError(f"{str(path)!r} cannot be read: {error.strerror}", hint="Return it when it is complete.")
 
 
 def _entries(folder: Path) -> list[tuple[Path, tarfile.TarInfo]]:
-    """All that lies below a folder, by name: the archive of one folder is always the same."""
+    """All that lies below a folder, parents first, by name: the archive of one folder is always the same."""
     if not folder.is_dir():
         raise UnsupportedTypeError(f"The folder {str(folder)!r} is not there", hint="Return a folder of this task's.")
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(error.filename, error) from error
+
     maker = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")
     entries = []
-    for path in sorted(folder.rglob("*")):
-        entry = maker.gettarinfo(path, path.relative_to(folder).as_posix())
-        if entry is None or not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
-            raise UnsupportedTypeError(f"{str(path)!r} is neither a file nor a folder nor a link")
-        if entry.issym() and not _inside(folder, path):
-            raise UnsupportedTypeError(f"The link {str(path)!r} leads out of the folder", hint="Copy what it means.")
-        if entry.islnk():  # the second name of a file; stored again
-            entry.type, entry.size = tarfile.REGTYPE, path.stat().st_size
-        entry.uid = entry.gid = 0
-        entry.uname = entry.gname = ""
-        entries.append((path, entry))
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders.sort()
+        for name in sorted((*folders, *files)):
+            path = Path(parent, name)
+            entries.append((path, _entry(maker, folder, path)))
     return entries
+
+
+def _entry(maker: tarfile.TarFile, folder: Path, path: Path) -> tarfile.TarInfo:
+    try:
+        entry = maker.gettarinfo(path, path.relative_to(folder).as_posix())
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if entry is None or not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
+        raise UnsupportedTypeError(f"{str(path)!r} is neither a file nor a folder nor a link")
+    if entry.issym() and not _inside(folder, path):
+        raise UnsupportedTypeError(f"The link {str(path)!r} leads out of the folder", hint="Copy what it means.")
+    if entry.islnk():  # the second name of a file; stored again
+        entry.type, entry.size, entry.linkname = tarfile.REGTYPE, path.stat().st_size, ""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
 
 
 def _inside(folder: Path, link: Path) -> bool:
@@ -266,13 +316,31 @@ def _archive(entries: list[tuple[Path, tarfile.TarInfo]]) -> Iterator[bytes]:
     yield bytes(2 * _BLOCK)
 
 
-def _tree(folder: Path) -> dict[str, object]:
-    return {
-        path.relative_to(folder).as_posix(): path.readlink()
-        if path.is_symlink()
-        else (path.read_bytes() if path.is_file() else None)
-        for path in folder.rglob("*")
-    }
+def _admitted(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """An entry as :func:`_archive` writes it: nothing is written through a link, and no link leads out."""
+    if not (entry.type == tarfile.REGTYPE or entry.isdir() or entry.issym()):
+        raise DecodeError("The archive of the folder holds something that is no file, folder or link")
+    parent, base = PurePosixPath(entry.name).parent, Path(folder).resolve()
+    try:
+        honest = (base / parent).resolve(strict=True) == base / parent
+    except OSError:
+        honest = False
+    if not honest:
+        raise DecodeError("The archive of the folder holds a path through a link, or to nowhere")
+    return tarfile.data_filter(entry, folder)
+
+
+def _same_trees(left: Path, right: Path) -> bool:
+    one, other = (sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (left, right))
+    return one == other and all(_same(left / path, right / path) for path in one)
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.is_symlink() or other.is_symlink():
+        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
+    if one.is_file() and other.is_file():
+        return same_bytes(one.open("rb"), other.open("rb"))
+    return one.is_dir() and other.is_dir()
 
 
 def _suffix(name: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from xcargo.codecs.base import Buffer, arrow
-from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 
-__all__ = ["culprit", "read", "read_stream", "refuse_compressed", "write"]
+__all__ = ["blocks", "culprit", "read", "read_stream", "refuse_compressed", "rows", "write"]
 
 _EXTENSION = b"ARROW:extension:name"
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
@@ -85,18 +86,56 @@ def refuse_compressed(payload: Buffer, *, stream: bool = False) -> None:
 
     We write none; the object as a whole is compressed, within the bound that the envelope gives.
     """
-    try:
+    with _damage_told():
         for message in (_streamed if stream else _filed)(memoryview(payload)):
-            kind, batch = message.place(1), message.child(2)
-            if kind is None or batch is None or message.data[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
-                continue
-            if message.data[kind] == _DICTIONARY_BATCH:
-                batch = batch.child(1)
-            if batch is not None and batch.place(3) is not None:
-                raise DecodeError("The Arrow data is compressed by itself, which xcargo does not write")
+            _batch_of(message)
+
+
+def blocks(read: Callable[[int, int], Buffer], size_bytes: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Where in a file, of which ``read`` gives bytes, the messages of its dictionaries and of its batches lie.
+
+    Each as start and end of the message without its body. Raises DecodeError.
+    """
+    with _damage_told():
+        if size_bytes < 18:
+            raise ValueError
+        tail = bytes(read(size_bytes - 10, size_bytes))
+        (length,) = struct.unpack_from("<i", tail)
+        if tail[4:] != b"ARROW1" or not 0 < length <= size_bytes - 18:
+            raise ValueError
+        footer = _Table.root(memoryview(read(size_bytes - 10 - length, size_bytes - 10)))
+        return list(footer.blocks(_DICTIONARY_BATCH)), list(footer.blocks(_RECORD_BATCH))
+
+
+def rows(message: Buffer) -> int:
+    """How many rows a batch has, by its message; it is refused as by :func:`refuse_compressed`."""
+    with _damage_told():
+        found, _ = _message(memoryview(message), 0)
+        batch = found and _batch_of(found)
+        if batch is None:
+            raise ValueError
+        return batch.integer(0)
+
+
+def _batch_of(message: _Table) -> _Table | None:
+    """The batch in a message, if there is one."""
+    kind, batch = message.place(1), message.child(2)
+    if kind is None or batch is None or message.data[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
+        return None
+    if message.data[kind] == _DICTIONARY_BATCH:
+        batch = batch.child(1)
+    if batch is not None and batch.place(3) is not None:
+        raise DecodeError("The Arrow data is compressed by itself, which xcargo does not write")
+    return batch
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except XCargoError:
+        raise
     except (IndexError, struct.error, ValueError) as error:
-        if isinstance(error, DecodeError):
-            raise
         raise DecodeError("The object is not valid Arrow data") from error
 
 
@@ -116,7 +155,7 @@ def _filed(file: memoryview) -> Iterator[_Table]:
         raise ValueError
     footer = _Table.root(file[len(file) - 10 - length : len(file) - 10])
     for field in (_DICTIONARY_BATCH, _RECORD_BATCH):  # numbers of the footer's fields too
-        for offset in footer.blocks(field):
+        for offset, _ in footer.blocks(field):
             message, _ = _message(file, offset)
             if message is not None:
                 yield message
@@ -177,13 +216,14 @@ class _Table:
         at = self.place(field)
         return None if at is None else _Table(self.data, at + self._number("<I", at))
 
-    def blocks(self, field: int) -> Iterator[int]:
-        """Offsets of the messages in a vector of blocks (24 bytes each)."""
+    def blocks(self, field: int) -> Iterator[tuple[int, int]]:
+        """Start and end of the messages in a vector of blocks (24 bytes each)."""
         at = self.place(field)
         if at is not None:
             at += self._number("<I", at)
             for n in range(self._number("<I", at)):
-                yield self._number("<q", at + 4 + 24 * n)
+                start = self._number("<q", at + 4 + 24 * n)
+                yield start, start + self._number("<i", at + 12 + 24 * n)
 
     def _number(self, form: str, at: int) -> int:
         if at < 0:

@@ -78,18 +78,25 @@ class PandasCodec:
         Raises UnsupportedTypeError for what is no frame, KeyError naming the columns there are.
         """
         pd = importable("pandas", f"a {params.get('type')}")
-        file = TableFile(source)
-        kind, state = self._registry.unpack(file.schema.metadata[_KEY])
-        if kind != "frame":
-            raise UnsupportedTypeError(f"A {params.get('type')} has no columns", hint="load() it.")
-        reader = _Reader(pd, arrow(), file)
-        if labels is not None:
+        missing: KeyError | None = None
+        try:
+            file = TableFile(source)
+            kind, state = self._registry.unpack(file.schema.metadata[_KEY])
+            if kind != "frame":
+                raise UnsupportedTypeError(f"A {params.get('type')} has no columns", hint="load() it.")
+            reader = _Reader(pd, arrow(), file)
+            if labels is None:
+                return reader.frame(state)
             named = list(reader.index(state["labels"]))
-            missing = [label for label in labels if label not in named]
-            if missing:
-                raise KeyError(f"There is no column {missing[0]!r}; there are {', '.join(map(str, named))}")
-            return reader.frame(state, [n for label in labels for n, other in enumerate(named) if other == label])
-        return reader.frame(state)
+            absent = [label for label in labels if label not in named]
+            if not absent:
+                return reader.frame(state, [n for label in labels for n, other in enumerate(named) if other == label])
+            missing = KeyError(f"There is no column {absent[0]!r}; there are {', '.join(map(str, named))}")
+        except XCargoError:
+            raise
+        except Exception as error:
+            raise DecodeError(f"The object does not hold a pandas value: {type(error).__name__}: {error}") from error
+        raise missing
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         pd = importable("pandas", f"a {params.get('type')}")

@@ -11,7 +11,9 @@ from xcargo.codecs.base import Buffer, Encoded
 from xcargo.codecs.source import Held, Source
 from xcargo.errors import UnsupportedTypeError
 
-__all__ = ["ByteStream", "StreamCodec", "opened"]
+__all__ = ["ByteStream", "StreamCodec", "flowing", "opened", "same_bytes"]
+
+_BUFFER_BYTES = 256 * 1024
 
 
 class ByteStream:
@@ -61,7 +63,9 @@ class StreamCodec:
         return type(value) in (types.GeneratorType, ByteStream)
 
     def encode(self, value: Generator[Buffer, None, None] | ByteStream) -> Encoded:
-        return Encoded(self.id, _checked(iter(value)), suffix=".bin")
+        if isinstance(value, ByteStream):
+            return Encoded(self.id, iter(value), suffix=".bin", expected_bytes=value.size_bytes)
+        return Encoded(self.id, _checked(value), suffix=".bin")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> ByteStream:
         return self.open(Held(payload), params)
@@ -70,7 +74,9 @@ class StreamCodec:
         return ByteStream(source)
 
 
-def _checked(pieces: Iterator[Any]) -> Iterator[Buffer]:
+def _checked(pieces: Generator[Any, None, None]) -> Iterator[Buffer]:
+    if pieces.gi_frame is None:
+        raise UnsupportedTypeError("The generator has ended before it was stored", hint="Return one that was not used.")
     for piece in pieces:
         if not isinstance(piece, (bytes, bytearray, memoryview)):
             raise UnsupportedTypeError(
@@ -82,10 +88,37 @@ def _checked(pieces: Iterator[Any]) -> Iterator[Buffer]:
 
 def opened(source: Source) -> io.BufferedReader:
     """The payload as a seekable binary file."""
-    return io.BufferedReader(_Raw(source), 256 * 1024)
+    return io.BufferedReader(_Seekable(source), _BUFFER_BYTES)
 
 
-class _Raw(io.RawIOBase):
+def flowing(source: Source) -> io.BufferedReader:
+    """The payload as a binary file for who reads it from its start to its end: it is fetched ahead."""
+    return io.BufferedReader(_Flowing(source), _BUFFER_BYTES)
+
+
+class _Flowing(io.RawIOBase):
+    def __init__(self, source: Source) -> None:
+        self._pieces = source.pieces()
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = cast("memoryview", memoryview(buffer)).cast("B")
+        if not self._piece:
+            self._piece = memoryview(next(self._pieces, b""))
+        size = min(len(view), len(self._piece))
+        view[:size], self._piece = self._piece[:size], self._piece[size:]
+        return size
+
+    def close(self) -> None:
+        if isinstance(self._pieces, Generator):
+            self._pieces.close()
+        super().close()
+
+
+class _Seekable(io.RawIOBase):
     def __init__(self, source: Source) -> None:
         self._source = source
         self._position = 0
@@ -97,9 +130,10 @@ class _Raw(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size_bytes}[whence]
-        if start + offset < 0:
-            raise ValueError(f"negative seek position {start + offset}")
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size_bytes}
+        start = starts.get(whence)
+        if start is None or start + offset < 0:
+            raise ValueError(f"no position {offset} from {whence}")
         self._position = start + offset
         return self._position
 

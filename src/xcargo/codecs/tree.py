@@ -81,6 +81,7 @@ class _Packing:
         self._culprit: object = _Packing  # no value is this class
         self._exact = False
         self.parts: list[Encoded] = []
+        self._numbers: dict[int, tuple[Any, int]] = {}
 
     def run(self, value: Any) -> bytes:
         try:
@@ -90,7 +91,7 @@ class _Packing:
                     return packed
             except _RefusedError:
                 pass
-            self._exact, self.parts = True, []
+            self._exact, self.parts, self._numbers = True, [], {}
             return self._pack(value)
         except RecursionError:
             raise _too_deep() from None
@@ -118,11 +119,14 @@ class _Packing:
             known = extension_of(value)
             if known is not None:
                 return ormsgpack.Ext(known[0], self._pack(known[1](value)))
+            if id(value) in self._numbers:  # twice in the whole: a generator has its bytes only once
+                return ormsgpack.Ext(Tag.PART, ormsgpack.packb(self._numbers[id(value)][1]))
             codec = self._registry.leaf(value)
             if codec is None:
                 raise _unsupported(value)
             encoded = codec.encode(value)
             if self._apart and is_part(encoded):
+                self._numbers[id(value)] = value, len(self.parts)  # held, so that no other value gets its id
                 self.parts.append(encoded)
                 return ormsgpack.Ext(Tag.PART, ormsgpack.packb(len(self.parts) - 1))
             payload = contiguous(encoded)
