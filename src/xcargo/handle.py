@@ -69,8 +69,8 @@ class Lazy:
     def to_arrow(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Any:
         """These columns and rows of a table as a ``pyarrow.Table``; fetches no other column, and no batch without rows.
 
-        ``rows`` is a slice without step, from the table's start. A reader or LazyFrame was stored in the batches that it
-        gave, a table in its chunks, a frame mostly as a single batch. Raises KeyError naming the columns there are.
+        ``rows`` is a slice without step, from the table's start. A reader or LazyFrame was stored in the batches that
+        it gave, a table in its chunks, a frame mostly as a single batch. Raises KeyError naming the columns there are.
         """
         if rows is not None and (rows.step not in (None, 1) or (rows.start or 0) < 0 or (rows.stop or 0) < 0):
             raise ValueError("rows is a slice of rows from the table's start, without a step: slice(0, 100)")

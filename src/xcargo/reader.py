@@ -60,12 +60,16 @@ class ObjectSource:
         start, end = max(start, 0), min(end, self.size_bytes)
         if start >= end:
             return b""
+        starts = self._chunks.starts
         first, last = self._chunk_at(start), self._chunk_at(end - 1)
-        begin = self._chunks.starts[first]
+        begin = starts[first]
         if first == last:
             return memoryview(self._chunk(first))[start - begin : end - begin]
-        view = memoryview(fresh(self._chunks.starts[last + 1] - begin))
-        self._fill(view, first, last + 1)
+        view = memoryview(fresh(starts[last + 1] - begin))
+        missing = [n for n in range(first, last + 1) if not self._copied(n, view[starts[n] - begin :])]
+        if missing:  # one run of chunks, since those that are kept lie at its ends nearly always
+            self._fill(view[starts[missing[0]] - begin :], missing[0], missing[-1] + 1)
+            self._keep(last, bytes(view[starts[last] - begin :]))  # where the next read is likely to begin
         return view[start - begin : end - begin]
 
     def read_into(self, view: memoryview) -> None:
@@ -96,11 +100,22 @@ class ObjectSource:
             found = self._kept.get(n)
         if found is None:
             found = self._group(n, n + 1).toreadonly()
-            with self._lock:
-                self._kept[n] = found
-                while len(self._kept) > _KEPT_CHUNKS:
-                    self._kept.popitem(last=False)
+            self._keep(n, found)
         return found
+
+    def _keep(self, n: int, payload: Buffer) -> None:
+        with self._lock:
+            self._kept[n] = payload
+            while len(self._kept) > _KEPT_CHUNKS:
+                self._kept.popitem(last=False)
+
+    def _copied(self, n: int, place: memoryview) -> bool:
+        """Whether a chunk was kept, and lies in its place now."""
+        with self._lock:
+            found = self._kept.get(n)
+        if found is not None:
+            place[: len(found)] = found
+        return found is not None
 
     def _group(self, first: int, end: int) -> memoryview:
         starts = self._chunks.starts
@@ -109,7 +124,7 @@ class ObjectSource:
         return view
 
     def _fill(self, view: memoryview, first: int, end: int) -> None:
-        """Payloads of the chunks ``first`` to ``end`` into ``view``."""
+        """Payloads of the chunks ``first`` to ``end`` into the beginning of ``view``."""
         starts, offsets = self._chunks.starts, self._chunks.offsets
         if offsets[end] - offsets[first] <= 4 * self._limits.part_bytes:
             groups = [(first, end)]

@@ -12,9 +12,9 @@ from typing import Any
 from xcargo import scratch
 from xcargo.codecs import ipc
 from xcargo.codecs.base import Buffer, Encoded, arrow, importable
+from xcargo.codecs.labels import columns as shown
 from xcargo.codecs.source import Held, Source
 from xcargo.codecs.stream import opened
-from xcargo.codecs.labels import columns as shown
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 
 __all__ = ["ArrowStreamCodec", "TableFile", "scan"]
@@ -87,8 +87,8 @@ class TableFile:
     def _opened(self, fields: Sequence[int] | None = None) -> Iterator[Any]:
         pa = self._pa
         options = pa.ipc.IpcReadOptions(included_fields=fields or [])
-        held = isinstance(self._source, Held)
-        place = pa.py_buffer(self._source.data) if held else pa.PythonFile(opened(self._source), mode="r")
+        source = self._source
+        place = pa.py_buffer(source.data) if isinstance(source, Held) else pa.PythonFile(opened(source), mode="r")
         try:
             with pa.ipc.open_file(place, options=options) as file:
                 yield file

@@ -169,7 +169,7 @@ class Directory(_Local):
         target.mkdir(exist_ok=True)
         try:
             with flowing(self._source) as flow, tarfile.open(fileobj=flow, mode="r|", bufsize=_READ_BYTES) as archive:
-                archive.extractall(target, filter=_admitted)
+                archive.extractall(target, filter=_admitted)  # noqa: S202 - admits what we write
         except tarfile.TarError as error:
             raise DecodeError(f"The object is not an archive of a folder: {error}") from error
 
@@ -265,7 +265,8 @@ def _contents(path: Path, size_bytes: int) -> Iterator[bytes]:
 
 
 def _unreadable(path: object, error: OSError) -> UnsupportedTypeError:
-    return UnsupportedTypeError(f"{str(path)!r} cannot be read: {error.strerror}", hint="Return it when it is complete.")
+    what = f"{str(path)!r} cannot be read: {error.strerror}"
+    return UnsupportedTypeError(what, hint="Return it when it is complete.")
 
 
 def _entries(folder: Path) -> list[tuple[Path, tarfile.TarInfo]]:

@@ -82,9 +82,9 @@ def culprit(columns: Iterable[tuple[str, Any, Any]], write: Callable[[Any], obje
 
 
 def refuse_compressed(payload: Buffer, *, stream: bool = False) -> None:
-    """Raise DecodeError if a batch of the file (or stream) is compressed, for then a few bytes may claim any amount of memory.
+    """Raise DecodeError if a batch of the file (or stream) is compressed.
 
-    We write none; the object as a whole is compressed, within the bound that the envelope gives.
+    A few bytes might claim any amount of memory then. We write none; the object as a whole is compressed, within the bound that the envelope gives.
     """
     with _damage_told():
         for message in (_streamed if stream else _filed)(memoryview(payload)):

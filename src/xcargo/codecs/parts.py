@@ -66,30 +66,37 @@ def _pieces(tree: Buffer, parts: Sequence[Encoded], params: dict[str, Any]) -> I
 class Parts:
     """The tree of a payload, and its parts, each decoded when it is asked for.
 
-    The payload is read as a whole, unless a part of it was made as it went and may be larger than memory.
+    The payload is read as a whole, unless a part of it was made as it went and may be larger than memory. Raises
+    DecodeError for a table that nobody wrote.
     """
 
     def __init__(self, registry: Registry, source: Source, params: Mapping[str, Any]) -> None:
         self._registry = registry
-        self._table: list[Any] = []
-        try:
-            tree_bytes, table_bytes = (
-                int(params.get("tree_bytes", source.size_bytes)),
-                int(params.get("table_bytes", 0)),
-            )
-            tree_end = source.size_bytes - table_bytes
-            self._source = source if params.get("streamed") else Held(whole(source))
-            self.tree = whole(Part(self._source, tree_end - tree_bytes, tree_end))
-            if table_bytes:
-                self._table = json.loads(bytes(self._source.read(tree_end, source.size_bytes)))
-        except (TypeError, ValueError) as error:
-            raise DecodeError(f"The table of the value's parts is malformed: {error}") from error
+        self._source = source if params.get("streamed") else Held(whole(source))
+        self._values: dict[int, Any] = {}
+        tree_bytes, table_bytes = params.get("tree_bytes", source.size_bytes), params.get("table_bytes", 0)
+        if type(tree_bytes) is not int or type(table_bytes) is not int:
+            raise DecodeError("The lengths of the value's tree and table are no numbers")
+        tree_end = source.size_bytes - table_bytes
+        self.tree = whole(Part(self._source, tree_end - tree_bytes, tree_end))
+        self._table: Any = []
+        if table_bytes:
+            try:
+                self._table = json.loads(bytes(whole(Part(self._source, tree_end, source.size_bytes))))
+            except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+                raise DecodeError("The table of the value's parts is malformed") from error
 
-    def value(self, number: int) -> Any:
-        """The value of a part."""
+    def value(self, number: Any) -> Any:
+        """The value of a part: the same object each time, unless it is one that can be read only once."""
+        if number in self._values:
+            return self._values[number]
         try:
             codec, params, start, end = self._table[number]
-            part = Part(self._source, start, end)
-        except (IndexError, TypeError, ValueError) as error:
+            if codec == "msgpack" or type(params) is not dict or not type(start) is type(end) is int:
+                raise ValueError("no part is itself a nested value")
+        except (KeyError, LookupError, TypeError, ValueError) as error:
             raise DecodeError(f"The value names a part that is not there: {error}") from error
-        return self._registry.open(codec, part, params)
+        value = self._registry.open(codec, Part(self._source, start, end), params)
+        if not hasattr(value, "__next__"):
+            self._values[number] = value
+        return value

@@ -62,7 +62,7 @@ class StreamCodec:
     def accepts(self, value: object) -> bool:
         return type(value) in (types.GeneratorType, ByteStream)
 
-    def encode(self, value: Generator[Buffer, None, None] | ByteStream) -> Encoded:
+    def encode(self, value: types.GeneratorType[Any, None, None] | ByteStream) -> Encoded:
         if isinstance(value, ByteStream):
             return Encoded(self.id, iter(value), suffix=".bin", expected_bytes=value.size_bytes)
         return Encoded(self.id, _checked(value), suffix=".bin")
@@ -74,7 +74,7 @@ class StreamCodec:
         return ByteStream(source)
 
 
-def _checked(pieces: Generator[Any, None, None]) -> Iterator[Buffer]:
+def _checked(pieces: types.GeneratorType[Any, None, None]) -> Iterator[Buffer]:
     if pieces.gi_frame is None:
         raise UnsupportedTypeError("The generator has ended before it was stored", hint="Return one that was not used.")
     for piece in pieces:

@@ -1,0 +1,342 @@
+"""Tables read in part, readers and lazy frames, and the handle over them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import xcargo
+from tests.unit.conftest import HERE, make_pipeline
+from xcargo.codecs.arrow_stream import ArrowStreamCodec, TableFile
+from xcargo.codecs.base import contiguous
+from xcargo.codecs.registry import Registry
+from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
+from xcargo.pipeline import Pipeline
+from xcargo.stores.memory import _buckets
+from xcargo.testing import CodecTests, CountingStore, chunked
+
+ROWS = 400_000
+
+
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from xcargo import scratch
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    scratch._of_process.cache_clear()
+    yield
+    scratch._of_process.cache_clear()
+
+
+def frame(rows: int = ROWS) -> pl.DataFrame:
+    random = np.random.default_rng(7)
+    return pl.DataFrame(
+        {
+            "n": np.arange(rows),
+            "x": random.random(rows),
+            "y": random.random(rows),
+            "s": [f"text {n % 1000}" for n in range(rows)],
+        }
+    )
+
+
+class TestArrowStreamCodec(CodecTests):
+    """Lazy frames, by the shipped suite."""
+
+    VALUES = (
+        pl.LazyFrame({"a": [1, None, 3], "b": ["x", "y", None], "c": [[1], [], None]}),
+        pl.LazyFrame({"a": []}, schema={"a": pl.Int8}),
+        frame(1000).lazy().with_columns(
+            pl.col("s").cast(pl.Categorical).alias("c"),
+            pl.lit(1.5).cast(pl.Decimal(10, 2)).alias("d"),
+            pl.datetime(2026, 1, 1, time_zone="Europe/Berlin").alias("t"),
+            pl.struct("n", "x").alias("z"),
+            pl.lit(b"\0").alias("raw"),
+            pl.lit("a").cast(pl.Enum(["a", "b"])).alias("e"),
+            pl.duration(seconds=5).alias("u"),
+        ),
+    )
+
+    @pytest.fixture
+    def codec(self) -> ArrowStreamCodec:
+        return ArrowStreamCodec()
+
+    def equal(self, left: Any, right: Any) -> bool:
+        return (
+            type(left) is type(right)
+            and left.collect_schema() == right.collect_schema()
+            and left.collect().equals(right.collect())
+        )
+
+
+class Kit:
+    """A pipeline, and the requests that it makes."""
+
+    def __init__(self) -> None:
+        self.stores: list[CountingStore] = []
+        self.pipeline: Pipeline = make_pipeline(wrap=self._wrap, compression="none", part_bytes=5 * 1024 * 1024)
+
+    def _wrap(self, store: Any) -> CountingStore:
+        self.stores.append(CountingStore(store))
+        return self.stores[-1]
+
+    def gets(self, work: Callable[[], Any]) -> tuple[Any, int]:
+        """What the work gives, and how many gets it made."""
+        for store in self.stores:
+            store.calls.clear()
+        found = work()
+        return found, sum((store.calls for store in self.stores), Counter())["get"]
+
+
+def batches(table: pa.Table, rows: int = 50_000) -> pa.RecordBatchReader:
+    return pa.RecordBatchReader.from_batches(table.schema, iter(table.to_batches(max_chunksize=rows)))
+
+
+def test_a_reader_comes_back_as_a_reader_of_the_same_batches() -> None:
+    """In the row, in an object, twice in a nested value; each can be read once."""
+    table = frame(3000).to_arrow()
+    for threshold in (-1, 0):
+        pipeline = make_pipeline(threshold_bytes=threshold)
+        back = pipeline.pull(pipeline.push(batches(table, 1000), HERE))
+        assert type(back) is pa.RecordBatchReader
+        got = list(back)
+        assert [batch.num_rows for batch in got] == [1000, 1000, 1000]
+        assert pa.Table.from_batches(got) == table
+        reader = batches(table)
+        one, other = pipeline.pull(pipeline.push({"a": reader, "b": [reader]}, HERE)).values()
+        assert one.read_all() == other[0].read_all() == table
+
+
+def test_a_reader_that_fails_or_does_not_fit_stores_nothing() -> None:
+    """Its own error is passed on; dictionaries that differ from batch to batch are told."""
+
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"a": np.arange(10**6)})
+        raise LookupError("mine")
+
+    kinds = pa.schema([("a", pa.dictionary(pa.int32(), pa.string()))])
+    different = (pa.record_batch([pa.array([name]).dictionary_encode()], schema=kinds) for name in ("x", "y"))
+    pipeline = make_pipeline()
+    with pytest.raises(LookupError, match="mine"):
+        pipeline.push(pa.RecordBatchReader.from_batches(pa.schema([("a", pa.int64())]), failing()), HERE)
+    with pytest.raises(UnsupportedTypeError, match="batch of the reader"):
+        pipeline.push(pa.RecordBatchReader.from_batches(kinds, different), HERE)
+    assert not _buckets["test/xcom"]
+
+
+def test_a_lazy_frame_s_query_fetches_the_columns_it_needs() -> None:
+    """Two of four columns cost fewer requests than all; head() few; predicates and slices give what polars gives."""
+    kit = Kit()
+    lazy = frame().lazy()
+    back = kit.pipeline.pull(kit.pipeline.push(lazy, HERE))
+    whole, all_gets = kit.gets(back.collect)
+    assert whole.equals(lazy.collect())
+    for query in (
+        lambda f: f.select(pl.len()),
+        lambda f: f.select("x").sum(),
+        lambda f: f.filter(pl.col("n") == ROWS - 1).select("x"),
+        lambda f: f.filter(pl.col("s") == "text 5").head(3),
+        lambda f: f.head(7).filter(pl.col("n") > 3),
+        lambda f: f.tail(3).select("s", "n"),
+        lambda f: f.slice(100, 5),
+        lambda f: f.group_by("s").agg(pl.col("n").max()).sort("s").head(5),
+        lambda f: f.join(f.head(3), on="n").select("n", "s_right"),
+    ):
+        assert query(back).collect().equals(query(lazy).collect())
+    assert kit.gets(lambda: back.select("n").collect())[1] < all_gets
+    assert kit.gets(lambda: back.head(5).collect())[1] <= 3
+
+
+@pytest.mark.parametrize("make", [lambda: frame(), lambda: frame().to_arrow(), lambda: batches(frame().to_arrow())])
+def test_a_handle_of_a_table_takes_columns_and_rows(make: Callable[[], Any]) -> None:
+    """to_arrow and scan give what the whole would; one column costs less than all."""
+    kit = Kit()
+    handle = kit.pipeline.handle(kit.pipeline.push(make(), HERE))
+    assert set(handle.columns or ()) == {"n", "x", "y", "s"}
+    expected = frame().to_arrow()
+    whole, all_gets = kit.gets(handle.to_arrow)
+    assert pl.from_arrow(whole).equals(frame())
+    part, gets = kit.gets(lambda: handle.to_arrow(["x", "n"]))
+    assert part.column_names == ["x", "n"]
+    assert part.column("n").to_pylist() == expected.column("n").to_pylist()
+    assert gets < all_gets
+    for rows in (slice(0, 3), slice(ROWS - 2, None), slice(49_999, 50_001), slice(5, 5), slice(ROWS, ROWS + 1)):
+        assert handle.to_arrow(["n"], rows).column("n").to_pylist() == list(range(ROWS))[rows]
+    assert handle.scan().filter(pl.col("n") == 7).select("s").collect().item() == "text 7"
+    assert handle.scan("pyarrow").read_all().num_rows == ROWS
+    for wrong in (slice(0, 10, 2), slice(-5, None)):
+        with pytest.raises(ValueError, match="slice"):
+            handle.to_arrow(rows=wrong)
+    with pytest.raises(KeyError, match="no column 'z'.*n, x, y, s"):
+        handle.to_arrow(["z"])
+
+
+def test_duckdb_queries_a_handle() -> None:
+    """scan('duckdb') is a relation."""
+    pytest.importorskip("duckdb")
+    kit = Kit()
+    handle = kit.pipeline.handle(kit.pipeline.push(frame(), HERE))
+    assert handle.scan("duckdb").filter("n < 3").project("n, s").fetchall() == [(n, f"text {n}") for n in range(3)]
+
+
+def test_a_pandas_frame_gives_single_columns_exactly() -> None:
+    """Categories, time zones, objects, any index and labels: as in the whole, without the other columns."""
+    kit = Kit()
+    whole = pd.DataFrame(
+        {
+            "n": np.arange(ROWS),
+            "x": np.random.default_rng(1).random(ROWS),
+            "c": pd.Categorical(["u", "v"] * (ROWS // 2)),
+            "t": pd.date_range("2026-01-01", periods=ROWS, freq="s", tz="Europe/Berlin"),
+        },
+        index=pd.Index(np.arange(ROWS) * 2, name="i"),
+    )
+    handle = kit.pipeline.handle(kit.pipeline.push(whole, HERE))
+    assert (handle.type, handle.shape) == ("pandas.DataFrame", (ROWS, 4))
+    _, all_gets = kit.gets(handle.load)
+    part, gets = kit.gets(lambda: handle.to_arrow(["c", "t"], slice(5)))
+    assert part.to_pandas().equals(whole[["c", "t"]].iloc[:5])
+    assert gets < all_gets * 2  # by chunk, where the whole takes a request for several
+    with pytest.raises(KeyError, match="no column 'z'"):
+        handle.to_arrow(["z"])
+    with pytest.raises(UnsupportedTypeError, match="to_arrow"):
+        handle.scan()
+    mixed = kit.pipeline.handle(kit.pipeline.push(pd.DataFrame({"o": [1, "x", b""] * 3000}), HERE))
+    with pytest.raises(UnsupportedTypeError, match="Arrow"):
+        mixed.to_arrow()
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, b"x" * 9000, np.arange(9000), pd.Series([1.0] * 900), pa.schema([])])
+def test_a_handle_of_anything_else_loads_and_opens(value: Any) -> None:
+    """What is no table says so; load gives what a pull gives, open the payload."""
+    kit = Kit()
+    handle = kit.pipeline.handle(kit.pipeline.push(value, HERE))
+    assert type(handle.load()) is type(value)
+    assert len(handle.open().read()) == handle.size_bytes
+    if not isinstance(value, pa.Schema):
+        with pytest.raises(UnsupportedTypeError, match="load"):
+            handle.to_arrow()
+
+
+def test_a_handle_is_not_mistaken_for_the_value() -> None:
+    """Iterating, indexing, measuring, pickling and returning it say to load() it first; it costs nothing by itself."""
+    kit = Kit()
+    handle, gets = kit.gets(lambda: kit.pipeline.handle(kit.pipeline.push([1] * 9000, HERE)))
+    assert handle
+    assert "list" in repr(handle)
+    import pickle
+
+    for use in (len, iter, list, lambda h: h[0], pickle.dumps, lambda h: kit.pipeline.push(h, HERE)):
+        with pytest.raises(UnsupportedTypeError):
+            use(handle)
+    assert gets == 0
+
+
+def test_a_missing_or_altered_object_is_told_by_each_way_to_read_it() -> None:
+    """Not as a bad Arrow file: ObjectNotFoundError and IntegrityError keep their kinds through Arrow and polars."""
+    kit = Kit()
+    handle = kit.pipeline.handle(kit.pipeline.push(frame(), HERE))
+    lazy = kit.pipeline.pull(kit.pipeline.push(frame().lazy(), HERE))
+    ways = (handle.load, handle.to_arrow, lambda: handle.to_arrow(["y"]), lambda: handle.scan("pyarrow").read_all())
+    for key, (data, when) in list(_buckets["test/xcom"].items()):
+        middle = len(data) // 2
+        _buckets["test/xcom"][key] = (data[:middle] + os.urandom(4_000_000) + data[middle + 4_000_000 :], when)
+    for way in ways:
+        with pytest.raises(IntegrityError):
+            way()
+    with pytest.raises((IntegrityError, pl.exceptions.ComputeError), match="checksum"):
+        lazy.collect()
+    _buckets["test/xcom"].clear()
+    for way in ways:
+        with pytest.raises(ObjectNotFoundError):
+            way()
+    with pytest.raises((ObjectNotFoundError, pl.exceptions.ComputeError), match="not there"):
+        lazy.collect()
+
+
+def _compressed() -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.table({"a": pa.array(np.zeros(10**6))})
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
+        file.write(table)
+    return sink.getvalue().to_pybytes()
+
+
+def test_hostile_tables_are_decode_errors() -> None:
+    """Compressed batches, altered offsets and cut files are refused wherever they are read in part."""
+    with pytest.raises(DecodeError, match="compressed"):
+        list(TableFile(chunked(_compressed())).batches())
+    good = bytes(contiguous(Registry(entry_points=False).encode(pa.table({"s": ["a", "bb", "c" * 50] * 20}))))
+    random = np.random.default_rng(3)
+    for _ in range(400):
+        bad = bytearray(good)
+        for at in random.integers(0, len(bad), random.integers(1, 6)):
+            bad[at] = random.integers(0, 256)
+        try:
+            file = TableFile(chunked(bytes(bad)))
+            list(file.batches())
+            file.table(file.schema.names[:1], slice(2, 9))
+        except (DecodeError, KeyError, UnicodeDecodeError):
+            continue
+    for end in range(0, len(good), 7):
+        with pytest.raises(DecodeError):
+            list(TableFile(chunked(good[:end] or b"\0")).batches())
+
+
+def test_a_value_of_parts_is_not_mislead_by_its_table() -> None:
+    """A table of parts that nobody wrote: outside the payload, part of itself, of no codec, of wrong types."""
+    registry = Registry(entry_points=False)
+    encoded = registry.encode([np.arange(20_000), 1])
+    payload, params = bytes(contiguous(encoded)), dict(encoded.params)
+    whole = registry.decode("msgpack", payload, params)
+    assert whole[0][-1] == 19_999
+    table_bytes = params["table_bytes"]
+    for table in (
+        b"[]",
+        b"{}",
+        b"null",
+        b"[[]]",
+        b"[" * 5000,
+        b"\xff",
+        b'[["bytes",{},-5,10]]',
+        b'[["bytes",{},0,1e9]]',
+        b'[["bytes",{},0,99999999]]',
+        b'[["bytes",{},"0","1"]]',
+        b'[["bytes",[],0,1]]',
+        b'[["none such",{},0,1]]',
+        b'[["msgpack",{},0,%d]]' % len(payload),
+        b'[["file",{"name":"../../x"},5,2]]',
+    ):
+        with pytest.raises((DecodeError, xcargo.MissingDependencyError)):
+            registry.decode("msgpack", payload[:-table_bytes] + table, {**params, "table_bytes": len(table)})
+    for change in (
+        {"tree_bytes": 10**12},
+        {"tree_bytes": -1},
+        {"table_bytes": -1},
+        {"table_bytes": 2**70},
+        {"tree_bytes": "7"},
+        {"table_bytes": 0},
+        {"tree_bytes": True},
+    ):
+        with pytest.raises(DecodeError):
+            registry.decode("msgpack", payload, {**params, **change})
+
+
+def test_a_value_that_occurs_twice_is_stored_once() -> None:
+    """And is one object again."""
+    array = np.random.default_rng(1).random(100_000)
+    pipeline = make_pipeline()
+    row: Any = pipeline.push({"a": array, "b": (array, [array])}, HERE)
+    assert row["size_bytes"] < 1.1 * array.nbytes
+    back = pipeline.pull(row)
+    assert back["a"] is back["b"][0] is back["b"][1][0]
+    np.testing.assert_array_equal(back["a"], array)
