@@ -60,7 +60,6 @@ class Codec(Protocol):
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a library."""
 
 
-@runtime_checkable
 class SourceCodec(Codec, Protocol):
     """A codec whose values need not be in memory as a whole, or that knows best where to put the payload."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs.base import Buffer, Encoded
 from xcargo.codecs.source import Held, Part, Source, whole
-from xcargo.errors import DecodeError
+from xcargo.errors import DecodeError, XCargoError
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry
@@ -82,6 +82,8 @@ class Parts:
             self.tree = whole(Part(self._source, tree_end - tree_bytes, tree_end))
             if table_bytes:
                 self._table = json.loads(bytes(self._source.read(tree_end, source.size_bytes)))
+        except XCargoError:
+            raise
         except (TypeError, ValueError) as error:
             raise DecodeError(f"The table of the value's parts is malformed: {error}") from error
 
@@ -90,6 +92,8 @@ class Parts:
         try:
             codec, params, start, end = self._table[number]
             part = Part(self._source, start, end)
+        except XCargoError:
+            raise
         except (IndexError, TypeError, ValueError) as error:
             raise DecodeError(f"The value names a part that is not there: {error}") from error
         return self._registry.open(codec, part, params)

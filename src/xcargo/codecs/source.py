@@ -6,7 +6,7 @@ import contextlib
 import mmap
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from xcargo.codecs.base import Buffer
 from xcargo.errors import DecodeError
@@ -37,7 +37,6 @@ class Source(Protocol):
         """The payload from its start, in pieces; holds a bounded number of them, whatever its size."""
 
 
-@runtime_checkable
 class SourceInMemory(Protocol):
     """A source that has a better way to the whole payload than fresh memory."""
 
@@ -47,8 +46,9 @@ class SourceInMemory(Protocol):
 
 def whole(source: Source) -> Buffer:
     """The whole payload. A large one lies in fresh memory, writable, with nothing copied twice."""
-    if isinstance(source, SourceInMemory):
-        return source.whole()
+    in_memory = getattr(source, "whole", None)
+    if in_memory is not None:
+        return in_memory()  # type: ignore[no-any-return]
     view = memoryview(fresh(source.size_bytes))
     source.read_into(view)
     return view
