@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Runner:
                         carried[index] = self._job(trial, trial.prepare, 0)
                     extra = {"carry": carried[index]} if trial.prepare else {}
                     yield Sample(*place, metrics=self._measured(trial, extra))
-                except Failed as error:
+                except TrialError as error:
                     failed[index] = str(error)
                     yield Sample(*place, note=str(error))
 
@@ -82,10 +82,10 @@ class Runner:
             answer = _bare(self._environment(backend), job)
         else:
             if backend not in self._zygotes:
-                self._zygotes[backend] = self._stack.enter_context(_Zygote(self._environment(backend)))
+                self._zygotes[backend] = self._stack.enter_context(closing(_Zygote(self._environment(backend))))
             answer = self._zygotes[backend].ask(job)
         if "error" in answer:
-            raise Failed(answer["error"])
+            raise TrialError(answer["error"])
         return answer["result"]
 
     def _environment(self, subject: str) -> dict[str, str]:
@@ -94,7 +94,7 @@ class Runner:
         return values
 
 
-class Failed(Exception):
+class TrialError(Exception):
     """A measuring function raised; the text says what."""
 
 
@@ -119,10 +119,8 @@ class _Zygote:
                 return answer
         raise SystemExit("A measuring process ended; set BENCHMARKS_TRACE=1 to see why.")
 
-    def __enter__(self) -> _Zygote:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the process and wait for it."""
         self._process.communicate()
 
 
