@@ -14,7 +14,7 @@ from typing import Any, Union
 
 from xcargo.errors import ConfigurationError, IntegrityError, MissingDependencyError, XCargoError
 
-__all__ = ["ALGORITHMS", "SUFFIXES", "canonical", "compress", "decompress", "pays_off", "require"]
+__all__ = ["ALGORITHMS", "SUFFIXES", "canonical", "compress", "decompress", "decompress_into", "pays_off", "require"]
 
 _Bytes = Union[bytes, bytearray, memoryview]
 
@@ -95,6 +95,25 @@ def decompress(name: str, data: _Bytes, size_bytes: int) -> _Bytes:
     if len(payload) != size_bytes:
         raise IntegrityError(f"The object should decompress to {size_bytes} bytes and does not")
     return payload
+
+
+def decompress_into(name: str, data: _Bytes, view: memoryview) -> None:
+    """Undo :func:`compress` into ``view``, which the payload fills exactly, or raise IntegrityError."""
+    if name != "zstd":
+        view[:] = decompress(name, data, len(view))
+        return
+    import zstandard
+
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data) as stream:
+            filled = 0
+            while filled < len(view) and (read := stream.readinto(view[filled:])):
+                filled += read
+            whole = filled == len(view) and not stream.read(1)
+    except zstandard.ZstdError as error:
+        raise IntegrityError(f"The object is not valid zstd data: {error}") from error
+    if not whole:
+        raise IntegrityError(f"A part of the object should decompress to {len(view)} bytes and does not")
 
 
 def _zstd_compress(data: _Bytes) -> _Bytes:

@@ -57,6 +57,7 @@ class Tag:
     ELLIPSIS = 27
     DEFAULT_DICT = 28
     MEMORYVIEW = 29
+    PART = 48
 
 
 _PATHS: tuple[type[pathlib.PurePath], ...] = (

@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from xcargo.codecs.base import Buffer, Encoded, contiguous
+from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.source import Held, Source
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
 if TYPE_CHECKING:
@@ -53,11 +55,17 @@ class ObjectCodec:
         except AttributeError as error:
             raise UnsupportedTypeError(f"An instance of {cls.__qualname__} lacks a field: {error}") from error
         encoded = self.registry.codec("msgpack").encode(body)
-        return Encoded(self.id, (contiguous(encoded),), {"class": f"{cls.__module__}.{cls.__qualname__}"}, ".msgpack")
+        # The same dictionary: what is stored as it goes fills it in at the end.
+        params = cast("dict[str, Any]", encoded.params)
+        params["class"] = f"{cls.__module__}.{cls.__qualname__}"
+        return replace(encoded, codec=self.id)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        return self.open(Held(payload), params)
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         assert self.registry is not None
-        body = self.registry.codec("msgpack").decode(payload, {})
+        body = self.registry.open("msgpack", source, params)
         if type(body) is not list or len(body) != 3 or body[0] not in _STATE or type(body[1]) is not str:
             raise DecodeError("The object does not hold an instance of a class")
         kind, name, state = body

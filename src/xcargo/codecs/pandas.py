@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from xcargo.codecs.base import Buffer, Encoded, arrow, contiguous, importable
+from xcargo.codecs.base import Buffer, Encoded, arrow, importable
 from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
@@ -44,7 +44,7 @@ class PandasCodec:
         kind = _kind(value)
         name = f"pandas.{type(value).__name__}"
         if kind == "scalar":
-            payload = self._pack([type(value).__name__, *_scalar_state(value)])
+            payload = self._registry.pack([type(value).__name__, *_scalar_state(value)])
             return Encoded(self.id, (payload,), {"type": name}, ".msgpack")
         pa = arrow()
         writer = _Writer(pa)
@@ -54,7 +54,7 @@ class PandasCodec:
             shown = list(zip(value.columns, value.dtypes, strict=True))[:_SHOWN_COLUMNS]
             params["columns"] = {str(label): str(dtype) for label, dtype in shown}
         table = pa.Table.from_arrays(writer.arrays, names=writer.names)
-        table = table.replace_schema_metadata({_KEY: bytes(self._pack([kind, state]))})
+        table = table.replace_schema_metadata({_KEY: self._registry.pack([kind, state])})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, table.schema) as file:
             file.write_table(table)
@@ -64,12 +64,12 @@ class PandasCodec:
         pd = importable("pandas", f"a {params.get('type')}")
         try:
             if params.get("type") in [f"pandas.{name}" for name in _SCALARS]:
-                name, *state = self._registry.codec("msgpack").decode(payload, {})
+                name, *state = self._registry.unpack(payload)
                 return _restore_scalar(pd, name, state)
             pa = arrow()
             with pa.ipc.open_file(pa.py_buffer(payload)) as file:
                 table = file.read_all()
-            kind, state = self._registry.codec("msgpack").decode(table.schema.metadata[_KEY], {})
+            kind, state = self._registry.unpack(table.schema.metadata[_KEY])
             reader = _Reader(pd, pa, table)
             if kind not in ("frame", "series", "index"):
                 raise DecodeError(f"Unknown kind of pandas value {kind!r}")
@@ -78,9 +78,6 @@ class PandasCodec:
             raise
         except Exception as error:  # Arrow's and pandas' errors for damaged or foreign input are of every kind
             raise DecodeError(f"The object does not hold a pandas value: {type(error).__name__}: {error}") from error
-
-    def _pack(self, value: Any) -> Buffer:
-        return contiguous(self._registry.codec("msgpack").encode(value))
 
 
 def _kind(value: object) -> str | None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xcargo.codecs.arrow import ArrowCodec
-from xcargo.codecs.base import Buffer, Codec, Encoded
+from xcargo.codecs.base import Buffer, Codec, Encoded, SourceCodec
 from xcargo.codecs.bytes import BytesCodec
 from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pandas import PandasCodec
+from xcargo.codecs.source import Held, Source, whole
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import MissingDependencyError, XCargoError
 
@@ -47,7 +48,22 @@ class Registry:
 
     def decode(self, codec_id: str, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """Decode with the codec that an envelope names."""
-        return self.codec(codec_id).decode(payload, params)
+        return self.open(codec_id, Held(payload), params)
+
+    def open(self, codec_id: str, source: Source, params: Mapping[str, Any]) -> Any:
+        """The value whose payload the source reads, by the codec that an envelope names."""
+        codec = self.codec(codec_id)
+        if isinstance(codec, SourceCodec):
+            return codec.open(source, params)
+        return codec.decode(whole(source), params)
+
+    def pack(self, value: object) -> bytes:
+        """A value in one piece, for a codec that puts it into its own payload."""
+        return self._tree.pack(value)
+
+    def unpack(self, data: Buffer) -> Any:
+        """Undo :meth:`pack`."""
+        return self._tree.decode(data, {})
 
     def leaf(self, value: object) -> Codec | None:
         """The codec other than the tree's that takes the value. Plug-ins are looked up only once ours have declined."""
