@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["Watch", "backend", "pull", "purge", "push", "same", "warm_up"]
+__all__ = ["Watch", "backend", "pull", "purge", "push", "same", "warm_up", "whole"]
 
 WHERE = {"key": "return_value", "dag_id": "bench", "task_id": "task", "run_id": "run", "map_index": -1}
 
@@ -26,6 +26,13 @@ def push(value: Any, map_index: int = -1) -> Any:
 def pull(row: Any) -> Any:
     """The value of a row."""
     return backend().deserialize_value(SimpleNamespace(value=row))
+
+
+def whole(value: Any) -> Any:
+    """The value itself, also if its bytes come at first use, as those of a file do."""
+    if type(value).__name__ == "File":
+        value.path  # noqa: B018
+    return value
 
 
 def purge(row: Any) -> None:
@@ -66,6 +73,8 @@ def same(left: Any, right: Any) -> bool:
     """Is it the same value, of the same type?"""
     if type(left) is not type(right):
         return False
+    if type(right).__name__ == "File":
+        return bool(left.path.read_bytes() == right.path.read_bytes())
     if hasattr(right, "equals"):
         return bool(left.equals(right))
     return bool((left == right).all()) if hasattr(right, "dtype") else bool(left == right)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import re
 import string
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS", "bytes_of", "payload"]
+__all__ = ["KINDS", "bytes_of", "payload", "size_of"]
 
 _UNITS = {"B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000, "rows": 100}
 _SIZE = re.compile(r"(\d+)(M|k)? ?(B|KB|MB|GB|rows)")
@@ -28,6 +31,15 @@ def bytes_of(size: str) -> int:
     if not match:
         raise ValueError(f"no such size: {size!r}; write 100 B, 1 KB, 10 MB, 1 GB or 1M rows")
     return int(match[1]) * {"M": 1_000_000, "k": 1_000, None: 1}[match[2]] * _UNITS[match[3]]
+
+
+def size_of(name: str, value: Any) -> int:
+    """Bytes of a value: what its name says, of a DataFrame what Arrow needs for it."""
+    if hasattr(value, "to_parquet"):
+        import pyarrow as pa
+
+        return int(pa.Table.from_pandas(value).nbytes)
+    return bytes_of(name.partition(", ")[2])
 
 
 def _texts(size: int) -> dict[str, str]:
@@ -87,6 +99,15 @@ def _text(size: int) -> str:
     return "".join(random.Random(0).choices(string.ascii_letters, k=size))
 
 
+def _file(size: int) -> Any:
+    from xcargo import File
+
+    with tempfile.NamedTemporaryFile(prefix="xcargo-bench-", suffix=".bin", delete=False) as file:
+        file.write(_bytes(size))
+    atexit.register(Path(file.name).unlink)
+    return File(file.name)
+
+
 KINDS: dict[str, Callable[[int], Any]] = {
     "dict": _texts,
     "records": _records,
@@ -94,4 +115,5 @@ KINDS: dict[str, Callable[[int], Any]] = {
     "DataFrame": _frame,
     "numpy": _array,
     "bytes": _bytes,
+    "file": _file,
 }

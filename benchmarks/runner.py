@@ -34,7 +34,7 @@ class Runner:
 
     def run(self, scenario: str, trials: Sequence[Trial], rounds: int) -> Iterator[Sample]:
         """Prepare each trial, then take the rounds. A trial that fails is noted once and left out from then on."""
-        carried: dict[int, Any] = {}
+        carried: dict[str, Any] = {}
         failed: dict[int, str] = {}
         started = time.monotonic()
         for number in range(rounds):
@@ -45,9 +45,10 @@ class Runner:
                 self._tell(f"[{time.monotonic() - started:4.0f} s] round {number + 1} of {rounds}: {what}")
                 place = scenario, trial.case, trial.subject, trial.latency_ms, number
                 try:
-                    if trial.prepare and index not in carried:
-                        carried[index] = self._job(trial, trial.prepare, 0)
-                    extra = {"carry": carried[index]} if trial.prepare else {}
+                    key = json.dumps([trial.subject, trial.prepare, dict(trial.arguments)])
+                    if trial.prepare and key not in carried:
+                        carried[key] = self._job(trial, trial.prepare, 0)
+                    extra = {"carry": carried[key]} if trial.prepare else {}
                     yield Sample(*place, metrics=self._measured(trial, extra))
                 except TrialError as error:
                     failed[index] = str(error)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from benchmarks.scenarios import first, warm
+from benchmarks.scenarios import fanin, fanout, first, inline, limits, many, memory, startup, warm, wire
 
 __all__ = ["SCENARIOS"]
 
-SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in (first, warm)}
+_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, wire, limits)
+
+SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ALL}

@@ -20,6 +20,7 @@ FULL = (
     *("DataFrame, 100 rows", "DataFrame, 10k rows", "DataFrame, 1M rows", "DataFrame, 10M rows"),
     *("numpy, 1 KB", "numpy, 100 KB", "numpy, 1 MB", "numpy, 10 MB", "numpy, 100 MB", "numpy, 1 GB"),
     *("bytes, 1 KB", "bytes, 100 KB", "bytes, 1 MB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB"),
+    *("file, 1 MB", "file, 100 MB", "file, 1 GB"),
 )
 FAR = 10_000_000
 """Larger values are measured without added latency only: there a request more or less does not count."""
@@ -59,7 +60,7 @@ def measure(name: str, repeat: int) -> dict[str, Any]:
         with watch("push"):
             row = hooks.push(value)
         with watch("pull"):
-            back = hooks.pull(row)
+            back = hooks.whole(hooks.pull(row))
         if number == 0 and not hooks.same(back, value):
             raise ValueError("came back changed")
         del back
