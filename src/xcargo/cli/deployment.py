@@ -10,11 +10,11 @@ from xcargo.root import Root
 from xcargo.settings import Settings
 from xcargo.stores.base import Limits, Store
 
-__all__ = ["get_connection", "open_root", "read_settings"]
+__all__ = ["airflow", "get_connection", "open_root", "read_settings"]
 
 
-def read_settings() -> Settings:
-    """Settings as a task of this deployment has them. Raises ConfigurationError, also where Airflow is missing."""
+def airflow() -> tuple[Any, str]:
+    """Airflow's configuration and version. Raises ConfigurationError where there is no Airflow."""
     try:
         import airflow
     except ModuleNotFoundError as error:
@@ -24,7 +24,14 @@ def read_settings() -> Settings:
             "Airflow is not installed here",
             hint="Run the command in the environment of a scheduler or worker.",
         ) from None
-    del airflow
+    from xcargo.airflow import compat
+
+    return compat.conf(), airflow.__version__
+
+
+def read_settings() -> Settings:
+    """Settings as a task of this deployment has them. Raises ConfigurationError, also where Airflow is missing."""
+    airflow()
     from xcargo.airflow import runtime
 
     return runtime.settings()

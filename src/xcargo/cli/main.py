@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ def run(command: Command, args: argparse.Namespace) -> int:
     error, so that the output can be piped.
     """
     out = Output(json=getattr(args, "json", False))
+    logging.getLogger("xcargo").setLevel(logging.WARNING)  # what it does, the command itself says
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return int(command.run(args, out) or ExitCode.OK)

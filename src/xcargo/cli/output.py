@@ -43,6 +43,21 @@ class Output:
         """A line beside the result: what is under way, what to do next."""
         _line(self._rich_err, self._stderr, text, style)
 
+    def marked(self, mark: str, style: str, text: str) -> None:
+        """A line of the result that begins with a coloured mark; what is folded is indented as far as it."""
+        if self._rich_out is None:
+            print(mark + text, file=self._stdout)
+            return
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+
+        row = Table.grid()
+        row.add_column(width=len(mark), no_wrap=True)
+        row.add_column(overflow="fold")
+        row.add_row(Text(mark, style=style), Text(text))
+        self._rich_out.print(Padding(row, 0))
+
     def print_json(self, value: Any) -> None:
         """The result as one JSON document. Dataclasses become objects, anything unknown its text."""
         print(json.dumps(value, indent=2, default=_plain, ensure_ascii=False), file=self._stdout)
@@ -86,11 +101,19 @@ class Output:
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """A progress bar on a terminal, nothing in a pipe. Gives ``advance(n=1, label=None)``."""
+        """A bar (a spinner without a total) on a terminal, nothing in a pipe. Gives ``advance(n=1, label=None)``."""
         if self._rich_err is not None:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                SpinnerColumn,
+                TextColumn,
+                TimeElapsedColumn,
+            )
 
-            shown = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+            text = TextColumn("{task.description}", markup=False)
+            shown = [SpinnerColumn(), text] if total is None else [text, BarColumn(), MofNCompleteColumn()]
             with Progress(*shown, TimeElapsedColumn(), console=self._rich_err, transient=True) as bar:
                 task = bar.add_task(label, total=total)
 

@@ -1,8 +1,7 @@
-"""The command itself: help, exit codes, output on a terminal and in a pipe, the way into Airflow's own command."""
+"""The command itself: help, exit codes, output on a terminal and in a pipe, completion."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,16 +69,6 @@ def test_importing_the_package_loads_nothing_of_the_command() -> None:
     script = "import sys, xcargo; print([n for n in sys.modules if n.startswith('xcargo.cli') or n == 'argparse'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_airflow_runs_the_commands_as_its_own(env: dict[str, str]) -> None:
-    """`airflow xcargo version --json` prints what `xcargo version --json` prints, and its exit code counts."""
-    command = [sys.executable, "-m", "airflow", "xcargo"]
-    done = subprocess.run([*command, "version", "--json"], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["xcargo"] == package.__version__
-    helped = subprocess.run([*command, "--help"], env=env, capture_output=True, text=True, check=False)
-    assert all(c.name in helped.stdout for c in all_commands() if c.name != "completion")
 
 
 def test_completion_prints_a_script_that_names_the_command(env: dict[str, str]) -> None:
