@@ -17,7 +17,6 @@ import pytest
 from tests.servers import Fault, FaultProxy, Server
 from tests.servers.relay import Exchange, Relay
 from tests.unit.cli.conftest import Examine
-from tests.unit.cli.kit import environment, xcargo
 from xcargo.cli.checks import Finding, Status, worst
 from xcargo.cli.checks.connection import clock, credentials
 from xcargo.cli.checks.variables import misspelt
@@ -72,9 +71,11 @@ def test_a_wrong_key_is_named(s3_server: Server, examine: Examine) -> None:
     assert "not-the-right-secret" not in str(found)
 
 
-def test_a_wrong_bucket_is_named(any_server: Server, examine: Examine) -> None:
+@pytest.mark.parametrize("kind", ["gcs", "azure"])  # the S3 server makes a bucket for an administrator who puts there
+def test_a_wrong_bucket_is_named(kind: str, examine: Examine, request: pytest.FixtureRequest) -> None:
     """A bucket or container that is not there is told by its name."""
-    found = examine(server=any_server, xcargo__path=any_server.root.replace("@xcom", "@no-such-bucket"))
+    server: Server = request.getfixturevalue(f"{kind}_server")
+    found = examine(server=server, xcargo__path=server.root.replace("@xcom", "@no-such-bucket"))
     assert "'no-such-bucket'" in only(found, "store.put").what
 
 
@@ -294,18 +295,3 @@ def test_the_worst_finding_decides() -> None:
     assert worst(found) is Status.FAILED
     assert worst(found[:3]) is Status.WARNING
     assert worst(found[:2]) is Status.OK
-
-
-# --- the command -----------------------------------------------------------------------------------------------------
-
-
-def test_the_command_prints_json_and_ends_with_1_on_a_failure(tmp_path: Path) -> None:
-    """A process of its own: findings, settings with who set them, exit code; standard output is JSON alone."""
-    env = environment(tmp_path, AIRFLOW__XCARGO__PATH=tmp_path.as_uri(), AIRFLOW__XCARGO__THRESHOLD_BYTES="-1")
-    done = xcargo("doctor", "--json", env=env)
-    assert done.code == 1, done.err
-    assert done.json["status"] == "failed"
-    assert [f["name"] for f in done.json["findings"] if f["status"] == "failed"] == ["settings.threshold"]
-    origins = {s["option"]: s["origin"] for s in done.json["settings"]}
-    assert origins["threshold_bytes"] == "variable AIRFLOW__XCARGO__THRESHOLD_BYTES"
-    assert origins["compression"] == "default"

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from xcargo.airflow.config import read_settings
+from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import connection, environment, folder, settings, store
 from xcargo.cli.checks.finding import Finding, Status, failure
 from xcargo.coordinate import Coordinate
 from xcargo.errors import XCargoError
 from xcargo.root import Root
 from xcargo.settings import Settings
-from xcargo.stores.base import Access, Limits
+from xcargo.stores.base import Limits
 
 __all__ = ["diagnose"]
 
@@ -43,11 +44,17 @@ def diagnose(
         return
     yield Finding("settings.valid", Status.OK, "Every option is known and has a usable value")
     yield settings.threshold(found)
-    yield environment.compression(found.compression)
+    compression = environment.compression(found.compression)
+    yield compression
     yield settings.where_objects_go(found)
     limits = Limits(min(timeout_seconds, found.timeout_seconds), found.part_bytes, found.max_concurrency)
     if found.root is not None:
-        yield from _root(conf, found, found.root, get_connection, environ, limits, large=large)
+        usable = compression.status is Status.OK
+        for finding in _root(conf, found, found.root, get_connection, environ, limits, large=large):
+            usable = usable and finding.status is not Status.FAILED and finding.name != "store"
+            yield finding
+        if usable:
+            yield _round_trip(found, get_connection)
     for root in (*found.read_roots, *(legacy.root for legacy in found.legacy_roots)):
         resolved, access = connection.resolve(root, get_connection, environ)
         yield replace(resolved, what=f"{resolved.what} (for {root})")
@@ -84,15 +91,10 @@ def _root(
             yield Finding("store", Status.SKIPPED, "The store was not asked: its endpoint does not answer")
             return
         yield connection.clock(skew)
-    usable = True
-    for finding in store.exercise(root, access, limits, large=large):
-        usable = usable and finding.status is not Status.FAILED
-        yield finding
-    if usable:
-        yield _round_trip(found, access)
+    yield from store.exercise(root, access, limits, large=large)
 
 
-def _round_trip(found: Settings, access: Access) -> Finding:
+def _round_trip(found: Settings, get_connection: Callable[[str], Any]) -> Finding:
     """Push, pull and purge a value as a task does, codecs of other packages included."""
     from xcargo.codecs import Registry
     from xcargo.envelope import is_envelope
@@ -102,7 +104,9 @@ def _round_trip(found: Settings, access: Access) -> Finding:
     name = "value.round-trip"
     value = {"text": "abc" * 1000, "pair": (1, 2)}
     try:
-        pipeline = Pipeline(replace(found, threshold_bytes=0), Registry(), StorePool(lambda _: access))
+        pipeline = Pipeline(
+            replace(found, threshold_bytes=0), Registry(), StorePool(lambda root: access_of(root, get_connection))
+        )
         row = pipeline.push(value, Coordinate(store.FOLDER, "run", "task", "return_value"))
         back = pipeline.pull(row) if is_envelope(row) else row
         pipeline.purge(row)

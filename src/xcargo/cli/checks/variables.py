@@ -46,7 +46,9 @@ def misspelt(names: Iterable[str]) -> dict[str, str]:
 
 
 def _known_elsewhere(name: str) -> bool:
-    """Options of Airflow itself that are none of ours, and ours with the endings that Airflow gives a meaning."""
+    """Names with an effect, or whose want of one is told elsewhere: the settings refuse an unknown option of ours."""
+    if name.startswith(f"AIRFLOW__{SECTION.upper()}__"):
+        return True
     for suffix in _SUFFIXES:
         if name.endswith(suffix) and name.removesuffix(suffix) in _RIGHT:
             return True
