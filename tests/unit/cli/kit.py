@@ -58,8 +58,11 @@ def xcargo(*args: str, env: Mapping[str, str], stdin: str = "", cwd: object = No
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def on_terminal(*args: str, env: Mapping[str, str], typed: str = "", columns: int = 80, cwd: object = None) -> Done:
-    """The same on a pseudo-terminal; standard output and error are one stream, as there."""
+def on_terminal(*args: str, env: Mapping[str, str], answers: Mapping[str, str] = {}, columns: int = 80) -> Done:
+    """The same on a pseudo-terminal; standard output and error are one stream, as there.
+
+    ``answers`` are typed when their question appears, in this order.
+    """
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "xcargo", *args],
@@ -67,13 +70,11 @@ def on_terminal(*args: str, env: Mapping[str, str], typed: str = "", columns: in
         stdin=follower,
         stdout=follower,
         stderr=follower,
-        cwd=None if cwd is None else str(cwd),
-        close_fds=True,
+        start_new_session=True,  # nothing is read from the terminal of whoever runs the tests
     )
     os.close(follower)
-    if typed:
-        os.write(leader, typed.encode())
-    text = b""
+    open_questions = list(answers.items())
+    text, heard = b"", 0
     while True:
         ready, _, _ = select.select([leader], [], [], 60)
         try:
@@ -83,5 +84,8 @@ def on_terminal(*args: str, env: Mapping[str, str], typed: str = "", columns: in
         if not chunk:
             break
         text += chunk
+        if open_questions and open_questions[0][0].encode() in text[heard:]:
+            heard = len(text)
+            os.write(leader, open_questions.pop(0)[1].encode() + b"\n")
     os.close(leader)
     return Done(process.wait(10), text.decode().replace("\r\n", "\n"), "")
