@@ -31,10 +31,9 @@ def airflow() -> tuple[Any, str]:
 
 def read_settings() -> Settings:
     """Settings as a task of this deployment has them. Raises ConfigurationError, also where Airflow is missing."""
-    airflow()
-    from xcargo.airflow import runtime
+    from xcargo.airflow import config
 
-    return runtime.settings()
+    return config.read_settings(airflow()[0])
 
 
 def get_connection(connection_id: str) -> Any:
@@ -52,6 +51,7 @@ def open_root(root: Root, limits: Limits | None = None) -> Store:
     from xcargo.airflow.connections import access_of
     from xcargo.stores.open import open_store
 
-    settings = read_settings()
-    limits = limits or Limits(settings.timeout_seconds, settings.part_bytes, settings.max_concurrency)
+    if limits is None:
+        settings = read_settings()
+        limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.max_concurrency)
     return open_store(root, access_of(root, get_connection), limits)
