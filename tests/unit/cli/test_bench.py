@@ -31,12 +31,17 @@ def run(*line: str) -> tuple[Any, str]:
     return json.loads(text) if args.json else None, text
 
 
-def test_a_cloud_store_is_measured_in_pieces_and_in_parts(s3_server: Server, bare: pytest.MonkeyPatch) -> None:
+def test_a_cloud_store_is_measured_in_pieces_and_in_parts(
+    s3_server: Server, bare: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Every size and every split has numbers; what was written is gone."""
     for name, value in s3_server.env().items():
         bare.setenv(name, value)
     before = s3_server.list_keys()
-    found, _ = run("--path", s3_server.root, "--max-mib", "21", "--seconds", "0.01", "--json")
+    data = tmp_path / "data.csv"
+    data.write_bytes(sample(100_000))
+    limits = ("--max-mib", "21", "--seconds", "0.01", "--sample", str(data))
+    found, _ = run("--path", s3_server.root, *limits, "--json")
     assert [t["size_bytes"] for t in found["sizes"]] == [1024, 65536, MIB, 8 * MIB]
     assert {(t["part_bytes"], t["concurrency"]) for t in found["splits"]} == {(5 * MIB, n) for n in (4, 8, 16)}
     assert all(t["put_seconds"] > 0 and t["get_seconds"] > 0 for t in found["sizes"] + found["splits"])

@@ -116,7 +116,7 @@ def compressions(payload: bytes, names: tuple[str, ...]) -> list[Compressed]:
     return found
 
 
-def sample(size_bytes: int = 8_000_000) -> bytes:
+def sample(size_bytes: int = 2_000_000) -> bytes:
     """What tasks often pass on: rows of a table, with numbers, times, words and identifiers, as text."""
     import random
 
