@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
+    from xcargo.airflow.lazily import lazy
+    from xcargo.airflow.sequences import gather
+    from xcargo.codecs.files import Directory, File
+    from xcargo.codecs.stream import ByteStream
     from xcargo.errors import (
         AccessDeniedError,
         CodecError,
@@ -29,17 +33,22 @@ if TYPE_CHECKING:
         UnsupportedTypeError,
         XCargoError,
     )
+    from xcargo.handle import Lazy
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AccessDeniedError",
+    "ByteStream",
     "CodecError",
     "ConfigurationError",
     "DecodeError",
+    "Directory",
     "EnvelopeError",
     "ErrorKind",
+    "File",
     "IntegrityError",
+    "Lazy",
     "MissingDependencyError",
     "ObjectExistsError",
     "ObjectNotFoundError",
@@ -51,19 +60,33 @@ __all__ = [
     "XCargoError",
     "XComBackend",
     "__version__",
+    "gather",
+    "lazy",
 ]
+
+_HOMES = {
+    "ByteStream": "xcargo.codecs.stream",
+    "Directory": "xcargo.codecs.files",
+    "File": "xcargo.codecs.files",
+    "Lazy": "xcargo.handle",
+}
+_AT_THE_EDGE = {
+    "XComBackend": "xcargo.airflow.backend",
+    "gather": "xcargo.airflow.sequences",
+    "lazy": "xcargo.airflow.lazily",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'xcargo' has no attribute {name!r}")
-    if name == "XComBackend":
-        # Airflow looks for its XCom backend, this very name, while it loads: it has to begin before the backend does.
+    if name in _AT_THE_EDGE:
+        # Airflow looks for its XCom backend while it loads: it has to begin before the backend does.
         if import_module("airflow").__version__.startswith("2."):
             import_module("airflow.models.xcom")
-        value = import_module("xcargo.airflow.backend").XComBackend
+        value = getattr(import_module(_AT_THE_EDGE[name]), name)
     else:
-        value = getattr(import_module("xcargo.errors"), name)
+        value = getattr(import_module(_HOMES.get(name, "xcargo.errors")), name)
     globals()[name] = value
     return value
 

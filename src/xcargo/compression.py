@@ -8,13 +8,14 @@ raises, so a small hostile object cannot fill memory.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Union
 
 from xcargo.errors import ConfigurationError, IntegrityError, MissingDependencyError, XCargoError
 
-__all__ = ["ALGORITHMS", "SUFFIXES", "canonical", "compress", "decompress", "pays_off", "require"]
+__all__ = ["ALGORITHMS", "SUFFIXES", "canonical", "compress", "decompress", "decompress_into", "pays_off", "require"]
 
 _Bytes = Union[bytes, bytearray, memoryview]
 
@@ -28,6 +29,9 @@ _ALIASES = {
     "uncompressed": "none",
     "deflate": "zip",
 }
+
+_of_thread = threading.local()
+"""Compressors are made once, but must not be shared by threads."""
 
 _SAMPLE_BYTES = 64 * 1024
 _MIN_BYTES = 128
@@ -97,11 +101,34 @@ def decompress(name: str, data: _Bytes, size_bytes: int) -> _Bytes:
     return payload
 
 
-def _zstd_compress(data: _Bytes) -> _Bytes:
+def decompress_into(name: str, data: _Bytes, view: memoryview) -> None:
+    """Undo :func:`compress` into ``view``, which the payload fills exactly, or raise IntegrityError."""
+    if name != "zstd":
+        view[:] = decompress(name, data, len(view))
+        return
     import zstandard
 
-    # Level 1 compresses up to four times faster than level 3, to nearly the same size (design note on compression).
-    return zstandard.ZstdCompressor(level=1).compress(data)
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data) as stream:
+            filled = 0
+            while filled < len(view) and (read := stream.readinto(view[filled:])):
+                filled += read
+            whole = filled == len(view) and not stream.read(1)
+    except zstandard.ZstdError as error:
+        raise IntegrityError(f"The object is not valid zstd data: {error}") from error
+    if not whole:
+        raise IntegrityError(f"A part of the object should decompress to {len(view)} bytes and does not")
+
+
+def _zstd_compress(data: _Bytes) -> _Bytes:
+    try:
+        compressor = _of_thread.zstd
+    except AttributeError:
+        import zstandard
+
+        # Level 1 compresses up to four times faster than level 3, to nearly the same size (design note on compression).
+        compressor = _of_thread.zstd = zstandard.ZstdCompressor(level=1)
+    return compressor.compress(data)  # type: ignore[no-any-return]
 
 
 def _zstd_decompress(data: _Bytes, size_bytes: int) -> _Bytes:

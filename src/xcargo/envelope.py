@@ -52,7 +52,9 @@ class Envelope:
     uri: str | None = None
     data: str | None = None
     checksum: str | None = None
-    """``algorithm:hex`` over the stored bytes; always there beside a ``uri``."""
+    """``algorithm:hex`` over the stored bytes, or over the table of ``chunks``; always there beside a ``uri``."""
+    chunks: Mapping[str, Any] = field(default_factory=dict)
+    """The table of the object's chunks (:mod:`xcargo.chunks`), if it has several."""
     preview: str | None = None
     created_at: str | None = None
     """ISO 8601, UTC."""
@@ -99,8 +101,14 @@ _ORDER = (
     "compression",
     "checksum",
     "created_at",
+    "chunks",
 )
-_TYPES: dict[str, type] = dict.fromkeys(_ORDER, str) | {"size_bytes": int, "stored_bytes": int, "params": dict}
+_TYPES: dict[str, type] = dict.fromkeys(_ORDER, str) | {
+    "size_bytes": int,
+    "stored_bytes": int,
+    "params": dict,
+    "chunks": dict,
+}
 _REQUIRED = {"type", "codec", "size_bytes", "stored_bytes"}
 assert set(_ORDER) == {f.name for f in fields(Envelope)}
 

@@ -12,15 +12,19 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from blake3 import blake3
 
+from xcargo.cache import MIN_BYTES, Cached, NodeCache
+from xcargo.chunks import Chunks, Sealing, SpentError, cut
 from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.codecs.registry import Registry
+from xcargo.codecs.source import Held, Late, Source
 from xcargo.compression import SUFFIXES, canonical, compress, decompress, pays_off, require
 from xcargo.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
 from xcargo.envelope import Envelope, Json, is_envelope, plain_bytes
@@ -32,11 +36,13 @@ from xcargo.errors import (
     IntegrityError,
     XCargoError,
 )
+from xcargo.handle import Lazy
 from xcargo.legacy import expand, resolve
 from xcargo.preview import preview, type_name
+from xcargo.reader import ObjectSource, short
 from xcargo.root import Root
 from xcargo.settings import Settings
-from xcargo.stores.base import Limits, Store
+from xcargo.stores.base import Limits, Store, get_into
 from xcargo.stores.open import StorePool
 
 __all__ = ["Pipeline"]
@@ -67,7 +73,8 @@ class Pipeline:
         self._describe = describe
         self._compression = canonical(settings.compression)
         require(self._compression)
-        self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.max_concurrency)
+        self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.part_concurrency)
+        self._cache = NodeCache(settings.cache_path, settings.cache_size_bytes) if settings.cache_path else None
         self._purge_limits = Limits(settings.purge_timeout_seconds, settings.part_bytes, 1)
 
     def push(self, value: Any, coordinate: Coordinate, *, inline_only: bool = False) -> Json:
@@ -84,7 +91,9 @@ class Pipeline:
             return value  # type: ignore[no-any-return]
         try:
             encoded = self._codecs.encode(value)
-            if limit == 0 or size is not None or encoded.size_bytes > limit:
+            if encoded.size_bytes is None:
+                encoded = _begun(encoded, limit)
+            if limit == 0 or size is not None or encoded.size_bytes is None or encoded.size_bytes > limit:
                 return self._offload(value, encoded, coordinate)
             return self._inlined(value, encoded)
         except XCargoError as error:
@@ -99,16 +108,25 @@ class Pipeline:
         """The value of a row that is an envelope. One request if it refers to an object."""
         envelope = Envelope.from_row(row)
         try:
-            return self._codecs.decode(envelope.codec, self._payload(envelope), envelope.params)
+            return self._lazy(envelope).load()
         except XCargoError as error:
             if envelope.uri:
                 error.at(envelope.uri)
             raise
 
-    def pull_many(self, rows: Sequence[Any], load: Callable[[Any], Any]) -> list[Any]:
-        """``load(row)`` for each row, in order, ``max_concurrency`` at a time."""
-        with ThreadPoolExecutor(min(self.settings.max_concurrency, max(1, len(rows)))) as pool:
-            return list(pool.map(load, rows))
+    def handle(self, row: Any) -> Lazy:
+        """A handle of the value of a row, envelope or plain. No request."""
+        envelope: Any = row if is_envelope(row) else self.enveloped(row)
+        return self._lazy(Envelope.from_row(envelope))
+
+    def _lazy(self, envelope: Envelope) -> Lazy:
+        def source() -> Source:
+            found = self._source(envelope)
+            if self._cache is None or not envelope.uri or not MIN_BYTES <= found.size_bytes <= self._cache.size_bytes:
+                return found
+            return Cached(found, self._cache, envelope.checksum or "")
+
+        return Lazy(self._codecs, envelope, source)
 
     def pull_legacy(self, text: str, load_json: Callable[[str], Any]) -> Any:
         """The value behind a string that another backend left, or the string itself if it is no reference."""
@@ -162,66 +180,102 @@ class Pipeline:
         return not failures
 
     def _inlined(self, value: Any, encoded: Encoded) -> Json:
-        compression, stored = self._compressed(encoded)
-        data = base64.b64encode(b"".join(stored)).decode()
-        return self._envelope(value, encoded, compression, sum(map(len, stored)), data=data).to_row()
+        payload = contiguous(encoded)
+        compression, stored = self._compressed(payload)
+        data = base64.b64encode(stored).decode()
+        return self._envelope(value, encoded, compression, len(payload), len(stored), data=data).to_row()
 
     def _offload(self, value: Any, encoded: Encoded, coordinate: Coordinate) -> Json:
         root = self.settings.root
         if root is None:
             raise ConfigurationError(
-                f"{encoded.size_bytes} bytes belong into object storage, but {self.settings.no_root_reason}",
+                f"{encoded.size_bytes or 'Many'} bytes belong into object storage, but {self.settings.no_root_reason}",
                 hint="Set AIRFLOW__XCARGO__PATH (or path in section [xcargo]) on every component, for example to "
                 "s3://my_aws_conn@my-bucket/xcom.",
             )
         started = time.perf_counter()
-        compression, stored = self._compressed(encoded)
-        key = coordinate.object_key(suffix=encoded.suffix + SUFFIXES[compression])
-        if len(root.prefix) + 1 + len(key) > MAX_OBJECT_KEY_BYTES:
-            raise ConfigurationError(
-                f"The object key would be longer than {MAX_OBJECT_KEY_BYTES} bytes", hint="Shorten [xcargo] path."
+        chunks: Iterable[Buffer] = cut(encoded.parts)
+        if isinstance(encoded.parts, Sequence):
+            chunks = ahead = list(chunks)
+        else:
+            ahead = list(islice(chunks, 2))
+            chunks = chain(ahead, chunks)
+        if len(ahead) < 2:
+            payload = ahead[0] if ahead else b""
+            compression, stored = self._compressed(payload)
+            uri = self._put(root, coordinate, encoded, compression, [stored], len(stored))
+            envelope = self._envelope(
+                value,
+                encoded,
+                compression,
+                len(payload),
+                len(stored),
+                uri=uri,
+                checksum=f"blake3:{blake3(stored).hexdigest()}",
             )
-        digest = blake3()
-        for part in stored:
-            digest.update(part)
-        stored_bytes = sum(map(len, stored))
-        self._with_store(root, self._limits, lambda store: store.put(key, stored))
-        envelope = self._envelope(
-            value,
-            encoded,
-            compression,
-            stored_bytes,
-            uri=root.uri(key),
-            checksum=f"blake3:{digest.hexdigest()}",
-        )
+        else:
+            worth = any(pays_off(self._compression, chunk) for chunk in ahead)
+            compression = self._compression if worth else "none"
+            sealing = Sealing(chunks, compression)
+            uri = self._put(
+                root, coordinate, encoded, compression, sealing, encoded.size_bytes or encoded.expected_bytes
+            )
+            table = sealing.table
+            envelope = self._envelope(
+                value,
+                encoded,
+                compression if table.compressed else "none",
+                table.starts[-1],
+                table.offsets[-1],
+                uri=uri,
+                checksum=table.checksum(),
+                chunks=table.to_json(),
+            )
         log.info(
             "xcargo stored XCom %r (%s, %d bytes) as %d bytes in %s, %.3f s",
             coordinate.key,
             envelope.type,
             envelope.size_bytes,
-            stored_bytes,
+            envelope.stored_bytes,
             envelope.uri,
             time.perf_counter() - started,
         )
         return envelope.to_row()
 
-    def _compressed(self, encoded: Encoded) -> tuple[str, Sequence[Buffer]]:
-        """Name of the compression that was worth it, and the parts to store."""
-        if self._compression == "none":
-            return "none", encoded.parts
-        payload = contiguous(encoded)
+    def _put(
+        self,
+        root: Root,
+        coordinate: Coordinate,
+        encoded: Encoded,
+        compression: str,
+        parts: Iterable[Buffer],
+        expected_bytes: int | None,
+    ) -> str:
+        """Store the parts under a fresh key. Returns the object's URI."""
+        key = coordinate.object_key(suffix=encoded.suffix + SUFFIXES[compression])
+        if len(root.prefix) + 1 + len(key) > MAX_OBJECT_KEY_BYTES:
+            raise ConfigurationError(
+                f"The object key would be longer than {MAX_OBJECT_KEY_BYTES} bytes", hint="Shorten [xcargo] path."
+            )
+        self._with_store(root, self._limits, lambda store: store.put(key, parts, expected_bytes=expected_bytes))
+        return root.uri(key)
+
+    def _compressed(self, payload: Buffer) -> tuple[str, Buffer]:
+        """Name of the compression that was worth it, and what to store."""
         if pays_off(self._compression, payload):
             squeezed = compress(self._compression, payload)
             if len(squeezed) < len(payload):
-                return self._compression, (squeezed,)
-        return "none", (payload,)
+                return self._compression, squeezed
+        return "none", payload
 
-    def _envelope(self, value: Any, encoded: Encoded, compression: str, stored_bytes: int, **place: str) -> Envelope:
+    def _envelope(
+        self, value: Any, encoded: Encoded, compression: str, size_bytes: int, stored_bytes: int, **place: Any
+    ) -> Envelope:
         shown = preview(value, self.settings.preview_chars)
         return Envelope(
             type=type_name(value),
             codec=encoded.codec,
-            size_bytes=encoded.size_bytes,
+            size_bytes=size_bytes,
             stored_bytes=stored_bytes,
             compression=compression,
             params=encoded.params,
@@ -230,18 +284,38 @@ class Pipeline:
             **place,
         )
 
-    def _payload(self, envelope: Envelope) -> Buffer:
+    def _source(self, envelope: Envelope) -> Source:
+        """Where the payload is read from. The object of one chunk is read at once, with one request."""
         if envelope.uri is None:
             try:
                 stored: Buffer = base64.b64decode(envelope.data or "", validate=True)
             except binascii.Error as error:
                 raise DecodeError(f"The row's data is not base64: {error}") from error
-        else:
-            root, key = self._place(envelope.uri)
-            size = envelope.stored_bytes
-            stored = self._with_store(root, self._limits, lambda store: store.get(key, size_bytes=size))
-            _verify(stored, envelope)
-        return decompress(envelope.compression, stored, envelope.size_bytes)
+            return Held(decompress(envelope.compression, stored, envelope.size_bytes))
+        root, key = self._place(envelope.uri)
+        if envelope.chunks:
+            chunks = Chunks.from_json(
+                envelope.chunks, envelope.checksum or "", envelope.size_bytes, envelope.stored_bytes
+            )
+
+            def fetch(start: int, end: int) -> Buffer:
+                return self._with_store(root, self._limits, lambda store: store.get(key, start=start, end=end))
+
+            def fetch_into(start: int, view: memoryview) -> int:
+                return self._with_store(root, self._limits, lambda store: get_into(store, key, view, start=start))
+
+            return ObjectSource(fetch, fetch_into, chunks, envelope.compression, self._limits, envelope.uri)
+
+        def load() -> Buffer:
+            try:
+                stored = self._with_store(root, self._limits, lambda store: store.get(key))
+                _verify(stored, envelope)
+                return decompress(envelope.compression, stored, envelope.size_bytes)
+            except XCargoError as error:
+                error.at(envelope.uri)
+                raise
+
+        return Late(envelope.size_bytes, load)
 
     def _place(self, uri: str) -> tuple[Root, str]:
         """Root and object key of a URI; it is followed only below a configured root."""
@@ -258,19 +332,19 @@ class Pipeline:
     def _with_store(self, root: Root, limits: Limits, work: Callable[[Store], _T]) -> _T:
         try:
             return work(self._stores.store(root, limits))
-        except AccessDeniedError:
+        except AccessDeniedError as error:
             # Credentials may have been rotated since this process looked them up.
             self._stores.forget(root)
-            return work(self._stores.store(root, limits))
+            try:
+                return work(self._stores.store(root, limits))
+            except SpentError:
+                raise error from None
 
 
 def _verify(stored: Buffer, envelope: Envelope) -> None:
     """Raise IntegrityError unless the bytes are those that were put."""
     if len(stored) != envelope.stored_bytes:
-        raise IntegrityError(
-            f"The object has {len(stored)} bytes, {envelope.stored_bytes} were stored",
-            hint="It was cut short or replaced; run the task that pushed it again.",
-        )
+        raise short(len(stored), envelope.stored_bytes)
     algorithm, _, expected = (envelope.checksum or "").partition(":")
     if algorithm != "blake3":
         raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")
@@ -279,3 +353,14 @@ def _verify(stored: Buffer, envelope: Envelope) -> None:
             "The object's bytes are not those that were stored (checksum mismatch)",
             hint="It was altered or damaged; run the task that pushed it again.",
         )
+
+
+def _begun(encoded: Encoded, limit: float) -> Encoded:
+    """The same, its payload made until it is known to be above ``limit``, or to its end."""
+    parts, begun, size = iter(encoded.parts), [], 0
+    for part in parts:
+        begun.append(part)
+        size += len(part)
+        if size > limit:
+            return replace(encoded, parts=chain(begun, parts))
+    return replace(encoded, parts=begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from fractions import Fraction
 from typing import Any
 
 __all__ = ["preview", "type_name"]
@@ -17,7 +18,7 @@ def type_name(value: object) -> str:
     module = cls.__module__
     if module == "builtins":
         return cls.__qualname__
-    if module.partition(".")[0] in ("pandas", "polars", "pyarrow", "numpy", "pendulum"):
+    if module.partition(".")[0] in ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum"):
         module = module.partition(".")[0]
     return f"{module}.{cls.__qualname__}"
 
@@ -44,14 +45,18 @@ class _Short(reprlib.Repr):
 
     def repr1(self, x: Any, level: int) -> str:
         kind = type(x)
+        if kind is int and x.bit_length() > 512:
+            return f"<int of {x.bit_length()} bits>"  # Python refuses to write out very long ones
         if kind in _PLAIN:
             return super().repr1(x, level)
-        if kind.__module__ in _STANDARD:
+        if kind.__module__ in _STANDARD and not (kind is Fraction and max(abs(x.numerator), x.denominator) >> 512):
             return repr(x)[: self.maxstring]
+        if kind.__module__.startswith("xcargo."):
+            return repr(x)
         if kind in (bytes, bytearray):
             return f"<{kind.__name__}, {len(x)} bytes>"
         shape = getattr(x, "shape", None)
-        columns = getattr(x, "columns", None) if kind.__module__.startswith(("pandas", "polars")) else None
+        columns = getattr(x, "columns", None) if kind.__module__.startswith(("pandas", "polars")) and shape else None
         size = f" of shape {tuple(shape)}" if isinstance(shape, tuple) else ""
         names = "" if columns is None else f", columns {', '.join(str(c) for c in list(columns)[:20])}"
         return f"<{type_name(x)}{size}{names}>"

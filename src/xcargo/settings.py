@@ -12,6 +12,8 @@ __all__ = ["DEFAULT_THRESHOLD_BYTES", "LegacyRoot", "Settings"]
 
 DEFAULT_THRESHOLD_BYTES = 1024
 
+_PARTS_BYTES = 128 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class LegacyRoot:
@@ -50,13 +52,21 @@ class Settings:
     """Further roots whose objects may be read and purged: where ``path`` pointed before."""
     legacy_roots: tuple[LegacyRoot, ...] = ()
     preview_chars: int = 160
+    keep_key_order: bool = True
+    """Whether a plain row notes the order of keys that the metadata database would sort."""
+    allow_pickle: bool = False
+    """Whether values that nothing else takes are pickled, and pickled ones read. Reading one runs its code."""
     timeout_seconds: float = 60.0
     """How long a request may take, and how long failed ones are retried."""
     purge_timeout_seconds: float = 10.0
     part_bytes: int = 8 * 1024 * 1024
     """Size of a part, above four of which a transfer is split and runs in parallel."""
-    max_concurrency: int = 16
+    max_concurrency: int = 64
     """Requests under way at once, for the parts of one value or for many values."""
+    cache_path: str | None = None
+    """Folder of the node's cache, absolute; None for none."""
+    cache_size_bytes: int = 10 * 1024**3
+    """What the files of the cache take together at most."""
     no_root_reason: str = field(default="no path is set", repr=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +76,17 @@ class Settings:
         _at_least("part_bytes", self.part_bytes, 5 * 1024 * 1024)  # S3 takes no smaller part
         _at_least("timeout_seconds", self.timeout_seconds, 1)
         _at_least("purge_timeout_seconds", self.purge_timeout_seconds, 1)
+        _at_least("cache_size_bytes", self.cache_size_bytes, 0)
+        if self.cache_path is not None and not self.cache_path.startswith("/"):
+            raise ConfigurationError(
+                f"[xcargo] cache_path is {self.cache_path!r}",
+                hint="It must be an absolute path on a local disk of the machine, for example /var/cache/xcargo.",
+            )
+
+    @property
+    def part_concurrency(self) -> int:
+        """Parts of one value under way at once: no more than 128 MiB of them are in memory together."""
+        return max(1, min(self.max_concurrency, _PARTS_BYTES // self.part_bytes))
 
     @property
     def roots(self) -> tuple[Root, ...]:

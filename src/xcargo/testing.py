@@ -33,13 +33,15 @@ class _Wrapper:
     def _before(self, verb: str, key: str) -> None:
         """Called before each verb reaches the store."""
 
-    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
         self._before("put", key)
-        self.store.put(key, parts, mode=mode)
+        self.store.put(key, parts, mode=mode, expected_bytes=expected_bytes)
 
-    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         self._before("get", key)
-        return self.store.get(key, size_bytes=size_bytes)
+        return self.store.get(key, start=start, end=end)
 
     def head(self, key: str) -> ObjectInfo:
         self._before("head", key)
@@ -117,7 +119,13 @@ class StoreTests:
         data = bytes(range(256)) * 33
         behind.put(self.KEY, data)
         assert bytes(store.get(self.KEY)) == data
-        assert bytes(store.get(self.KEY, size_bytes=len(data))) == data
+        assert bytes(store.get(self.KEY, start=0, end=len(data))) == data
+
+    @pytest.mark.parametrize(("start", "end"), [(0, 1), (1, 4), (3, None), (9, 10), (4, 99)])
+    def test_a_range_is_what_a_slice_is(self, store: Store, behind: Any, start: int, end: int | None) -> None:
+        """get with start and end gives these bytes and no others; fewer if the object ends before."""
+        behind.put(self.KEY, b"0123456789")
+        assert bytes(store.get(self.KEY, start=start, end=end)) == b"0123456789"[start:end]
 
     def test_an_empty_object_is_an_object(self, store: Store, behind: Any) -> None:
         """No parts, and empty parts, make an empty object."""
@@ -187,7 +195,30 @@ class StoreTests:
         store.put(self.KEY, parts)
         whole = b"".join(parts)
         assert behind.get(self.KEY) == whole
-        assert bytes(store.get(self.KEY, size_bytes=len(whole))) == whole
+        assert bytes(store.get(self.KEY)) == whole
+
+    @pytest.mark.parametrize("blocks", [1, 20, 60])
+    def test_parts_that_are_made_as_they_go_arrive_in_order(self, store: Store, behind: Any, blocks: int) -> None:
+        """A put takes an iterator too, of any length, whether or not it is told what to expect."""
+        block = bytes(range(250)) * 4000
+        for expected in (None, blocks * len(block)):
+            store.put(self.KEY, (block for _ in range(blocks)), expected_bytes=expected)
+            assert behind.get(self.KEY) == block * blocks
+
+    @pytest.mark.parametrize("blocks", [0, 60])
+    def test_parts_that_fail_leave_no_object_and_their_own_error(self, store: Store, behind: Any, blocks: int) -> None:
+        """An error of the iterator is passed on as it is, early or in the midst of the parts, and nothing is stored."""
+
+        def parts() -> Iterator[Buffer]:
+            for _ in range(blocks):
+                yield bytes(1_000_000)
+            raise KeyError("the parts' own")
+
+        with pytest.raises(KeyError, match="the parts' own"):
+            store.put(self.KEY, parts())
+        assert list(behind.keys()) == []
+        store.put(self.KEY, [b"the store is none the worse"])
+        assert behind.get(self.KEY) == b"the store is none the worse"
 
     def test_many_threads_share_a_store(self, store: Store, behind: Any) -> None:
         """Concurrent puts and gets of different keys do not mix."""

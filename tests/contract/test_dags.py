@@ -17,7 +17,13 @@ PER_ATTEMPT = hasattr(BaseXCom, "store_value")
 needs_loops = pytest.mark.skipif(not PER_ATTEMPT, reason="this Airflow has no loops")
 every_dag = pytest.mark.parametrize(
     "dag_id",
-    ["contract_types", "contract_flow", "contract_retry", pytest.param("contract_loop", marks=needs_loops)],
+    [
+        "contract_types",
+        "contract_flow",
+        "contract_retry",
+        "contract_fan_in",
+        pytest.param("contract_loop", marks=needs_loops),
+    ],
 )
 
 

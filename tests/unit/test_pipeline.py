@@ -167,20 +167,6 @@ def test_an_unknown_compression_is_refused_at_once() -> None:
         make_pipeline(compression="gzipp")
 
 
-def test_many_rows_are_pulled_in_order_and_at_once() -> None:
-    """pull_many keeps order, mixes rows and envelopes, and has max_concurrency fetches under way together."""
-    together = threading.Barrier(4)  # breaks, and fails the test, unless four fetches meet
-
-    def meet(verb: str, key: str) -> None:
-        if verb == "get":
-            together.wait(timeout=30)
-
-    pipeline = make_pipeline(threshold_bytes=10, wrap=lambda s: FaultyStore(s, meet), max_concurrency=4)
-    values = ["small", *("x" * n for n in range(20, 60)), None]
-    rows = [pipeline.push(value, HERE) for value in values]
-    assert pipeline.pull_many(rows, lambda row: pipeline.pull(row) if is_envelope(row) else row) == values
-
-
 def test_a_missing_object_is_an_error_and_never_the_path() -> None:
     """The error names the object and the task to run again."""
     pipeline = make_pipeline()

@@ -7,29 +7,18 @@ import more of Airflow than ``BaseXCom`` (``compat.py`` sees to that), nor a sto
 from __future__ import annotations
 
 import json
-from contextvars import ContextVar
 from typing import Any
 
-from xcargo.airflow import compat, runtime
+from xcargo.airflow import compat, runtime, sequences
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
+from xcargo.airflow.rows import Row, fetched, fetched_async, handed_back_or_loaded, load, load_all, parsed
 from xcargo.coordinate import Coordinate
 from xcargo.envelope import is_envelope, is_plain
+from xcargo.keyorder import marked
 
 __all__ = ["XComBackend"]
 
 _CONTROL_KEYS = ("_link_", "_airflow_loop_")
-
-_handed_back: ContextVar[bool] = ContextVar("xcargo_handed_back", default=False)
-"""Set while Airflow's own code fetches rows for us: the hooks then hand rows back as they are, wrapped in _Row."""
-
-
-class _Row:
-    """A row on its way through Airflow's code: ready to store, or not loaded yet."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
 
 class XComBackend(BaseXCom):  # type: ignore[misc]
@@ -46,7 +35,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         map_index: int | None = None,
     ) -> Any:
         """Airflow 2.9 to 3.3: store a value, give what stands in its row (bytes on 2.x, JSON on 3.x)."""
-        if isinstance(value, _Row):
+        if isinstance(value, Row):
             return value.value
         mapped = -1 if map_index is None else map_index
         row = _push(value, Coordinate(dag_id or "", run_id or "", task_id or "", key or "", mapped))
@@ -62,12 +51,12 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Airflow 2.9 to 3.3: the value of a row. Of ``result`` only ``.value`` is there on every path."""
-        return _handed_back_or_loaded(result.value)
+        return handed_back_or_loaded(result.value)
 
     @classmethod
     def load_value(cls, stored: Any) -> Any:
         """Airflow 3.4 on: the value of a row."""
-        return _handed_back_or_loaded(stored)
+        return handed_back_or_loaded(stored)
 
     @classmethod
     def purge(cls, xcom: Any, *_: Any) -> None:
@@ -85,7 +74,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
 
         def orm_deserialize_value(self) -> Any:
             """What lists and the web page show of a row: a small value itself, else its envelope. Downloads nothing."""
-            row = _parsed(self.value)
+            row = parsed(self.value)
             return row if is_envelope(row) else super().orm_deserialize_value()
 
     else:
@@ -93,7 +82,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         @classmethod
         def get_all(cls, **query: Any) -> Any:
             """Values of all map indexes, in order; objects are fetched concurrently."""
-            return _load_all(_rows(super().get_all, query))
+            return load_all(fetched(super().get_all, **query))
 
     if BLOCKING_ASYNC_HOOKS:
 
@@ -104,15 +93,15 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
 
             where = {name: coordinate.get(name) for name in ("task_id", "dag_id", "run_id", "map_index")}
             row = await asyncio.to_thread(cls.serialize_value, value, key=key, **where)
-            await super().aset(key, _Row(row), **coordinate)
+            await super().aset(key, Row(row), **coordinate)
 
         @classmethod
         async def aget_one(cls, **query: Any) -> Any:
             """A value, loaded without holding up the event loop."""
             import asyncio
 
-            found = await _rows_async(super().aget_one, query)
-            return await asyncio.to_thread(_load, found.value) if isinstance(found, _Row) else found
+            found = await fetched_async(super().aget_one, **query)
+            return await asyncio.to_thread(load, found.value) if isinstance(found, Row) else found
 
     if hasattr(BaseXCom, "aget_all"):
 
@@ -121,7 +110,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
             """Values of all map indexes, loaded concurrently and without holding up the event loop."""
             import asyncio
 
-            return await asyncio.to_thread(_load_all, await _rows_async(super().aget_all, query))
+            return await asyncio.to_thread(load_all, await fetched_async(super().aget_all, **query))
 
 
 def _push(value: Any, coordinate: Coordinate) -> Any:
@@ -130,56 +119,10 @@ def _push(value: Any, coordinate: Coordinate) -> Any:
     control = coordinate.key == "skipmixin_key" or coordinate.key.startswith(_CONTROL_KEYS)
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are
-    return runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))
+    row = runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))
+    if AIRFLOW_2 or is_envelope(row) or not runtime.settings().keep_key_order:
+        return row  # Airflow 2 stores JSON as it is written
+    return marked(row)
 
 
-def _handed_back_or_loaded(row: Any) -> Any:
-    return _Row(row) if _handed_back.get() else _load(row)
-
-
-def _load(row: Any) -> Any:
-    """The value of a row, whoever wrote it."""
-    raw = row
-    if AIRFLOW_2:
-        row = _parsed(row)
-    if is_envelope(row):
-        return runtime.run(lambda pipeline: pipeline.pull(row))
-    value = BaseXCom.deserialize_value(_Row(raw))
-    if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
-        return runtime.run(lambda pipeline: pipeline.pull_legacy(value, compat.load_json))
-    return value
-
-
-def _load_all(rows: Any) -> Any:
-    if not isinstance(rows, list):
-        return rows
-    raw = [row.value for row in rows]
-    if sum(map(is_envelope, raw)) < 2:
-        return [_load(row) for row in raw]
-    return runtime.run(lambda pipeline: pipeline.pull_many(raw, _load))
-
-
-def _rows(fetch: Any, query: dict[str, Any]) -> Any:
-    token = _handed_back.set(True)
-    try:
-        return fetch(**query)
-    finally:
-        _handed_back.reset(token)
-
-
-async def _rows_async(fetch: Any, query: dict[str, Any]) -> Any:
-    token = _handed_back.set(True)
-    try:
-        return await fetch(**query)
-    finally:
-        _handed_back.reset(token)
-
-
-def _parsed(raw: Any) -> Any:
-    """A row of Airflow 2 as JSON if it is an envelope of ours, else as it is: pickled, or anyone's bytes."""
-    if isinstance(raw, bytes) and raw.startswith(b'{"__id__":"xcargo/'):
-        try:
-            return json.loads(raw)
-        except ValueError:
-            return raw
-    return raw
+sequences.install(XComBackend)

@@ -30,17 +30,53 @@ __all__ = [
     "AIRFLOW_2",
     "BLOCKING_ASYNC_HOOKS",
     "REFUSES_NONE",
+    "ROW_BY_ROW",
+    "XCOM_ARG_MODULES",
     "BaseXCom",
+    "active_backend",
     "allowed_by_dag",
     "conf",
     "get_connection",
+    "lazy_sequence",
     "load_json",
     "mask",
+    "plain_xcom_arg",
     "serde",
 ]
 
 BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value")
 """Airflow 3.3: ``aset``, ``aget_one`` and ``aget_all`` call the hooks on the event loop."""
+
+ROW_BY_ROW = not AIRFLOW_2
+"""Iterating over the results of a mapped task asks for each row by itself (3.x), where 2.x makes one query."""
+
+XCOM_ARG_MODULES = ("airflow.sdk.definitions.xcom_arg", "airflow.models.xcom_arg")
+"""Where the classes are that ``.map()``, ``.zip()`` and ``.concat()`` give."""
+
+
+def active_backend() -> Any:
+    """The backend class that this Airflow is set to use."""
+    if AIRFLOW_2:
+        from airflow.models.xcom import XCom
+    else:
+        from airflow.sdk.execution_time.xcom import XCom
+    return XCom
+
+
+def lazy_sequence() -> Any:
+    """The class in which a task gets the results of a mapped one, or None if this Airflow has none that we know.
+
+    It loads nothing that is not loaded when Airflow looks for its backend.
+    """
+    if AIRFLOW_2:
+        from airflow.models import xcom
+
+        return getattr(xcom, "LazyXComSelectSequence", None) or getattr(xcom, "LazyXComAccess", None)
+    try:
+        from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
+    except ImportError:
+        return None
+    return LazyXComSequence
 
 
 def conf() -> Any:
@@ -101,3 +137,12 @@ def mask(text: str) -> str:
         except ImportError:
             from airflow.utils.log.secrets_masker import redact
     return str(redact(text))
+
+
+def plain_xcom_arg() -> Any:
+    """The class that refers to the result of one task in a Dag."""
+    try:
+        from airflow.sdk.definitions.xcom_arg import PlainXComArg
+    except ImportError:
+        from airflow.models.xcom_arg import PlainXComArg
+    return PlainXComArg

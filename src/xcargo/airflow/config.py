@@ -21,6 +21,9 @@ __all__ = ["read_settings", "runs_on_one_machine"]
 _COMMON_IO = "common.io"
 _SINGLE_MACHINE = ("SequentialExecutor", "LocalExecutor", "DebugExecutor")
 
+_FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+"""What Airflow takes for a boolean."""
+
 _T = TypeVar("_T")
 
 
@@ -48,10 +51,14 @@ def read_settings(conf: Any) -> Settings:
         read_roots=tuple(_parsed("read_paths", Root.parse, url) for url in _list(conf, "read_paths")),
         legacy_roots=tuple(_parsed("legacy_references", LegacyRoot.parse, t) for t in _list(conf, "legacy_references")),
         preview_chars=_number(conf, "preview_chars", int, Settings.preview_chars),
+        keep_key_order=_flag(conf, "keep_key_order", default=Settings.keep_key_order),
+        allow_pickle=_flag(conf, "allow_pickle", default=Settings.allow_pickle),
         timeout_seconds=_number(conf, "timeout_seconds", float, Settings.timeout_seconds),
         purge_timeout_seconds=_number(conf, "purge_timeout_seconds", float, Settings.purge_timeout_seconds),
         part_bytes=_number(conf, "part_bytes", int, Settings.part_bytes),
         max_concurrency=_number(conf, "max_concurrency", int, Settings.max_concurrency),
+        cache_path=_text(conf, SECTION, "cache_path"),
+        cache_size_bytes=_number(conf, "cache_size_bytes", int, Settings.cache_size_bytes),
         no_root_reason=reason,
     )
 
@@ -72,6 +79,13 @@ def _threshold(conf: Any, *, from_common_io: bool) -> int:
 def _number(conf: Any, option: str, kind: Callable[[str], _T], default: _T) -> _T:
     text = _text(conf, SECTION, option)
     return _parsed(option, kind, text) if text else default
+
+
+def _flag(conf: Any, option: str, *, default: bool) -> bool:
+    text = str(_text(conf, SECTION, option) or default).lower()
+    if text not in _FLAGS:
+        raise ConfigurationError(f"[{SECTION}] {option} is {text!r}", hint="Write True or False.")
+    return _FLAGS[text]
 
 
 def _list(conf: Any, option: str) -> list[str]:

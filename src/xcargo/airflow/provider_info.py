@@ -52,6 +52,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "0",
         "default": "160",
     },
+    "keep_key_order": {
+        "description": "Whether dictionaries that stay in the database as plain JSON keep the order of their keys on "
+        "Airflow 3. PostgreSQL and MySQL sort the keys of JSON; a dictionary in another order gets one more key, "
+        "__id__, that tells it, and that pulls take away again. Turn it off if programs that read rows through the "
+        "REST API must not see that key.",
+        "type": "boolean",
+        "example": "False",
+        "default": "True",
+    },
+    "allow_pickle": {
+        "description": "Whether a value that nothing else takes is pickled with cloudpickle (extra pickle), and whether "
+        "pickled values are read. Reading one runs whatever code its writer chose: turn it on only if everyone who can "
+        "write XComs or objects may run code in your tasks. Both the task that pushes and the one that pulls need it.",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
     "timeout_seconds": {
         "description": "How long a request to the store may take, and for how long failed requests of one push or pull "
         "are retried, in seconds.",
@@ -73,10 +90,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "8388608",
     },
     "max_concurrency": {
-        "description": "How many requests to the store one task has under way at once.",
+        "description": "How many requests to the store one task has under way at once: of the parts of a large value "
+        "(of which no more than 128 MiB travel at once), or of the many values of mapped tasks.",
         "type": "integer",
-        "example": "32",
-        "default": "16",
+        "example": "16",
+        "default": "64",
+    },
+    "cache_path": {
+        "description": "A folder on a local disk of the machine, in which the tasks of one user keep the large values "
+        "that they pulled, so that many tasks on one machine download a value once. It is made if it is missing; one "
+        "that others can write is not used. Empty: no cache.",
+        "type": "string",
+        "example": "/var/cache/xcargo",
+        "default": "",
+    },
+    "cache_size_bytes": {
+        "description": "What the files in cache_path take together at most. The values that were not used for the "
+        "longest time go first.",
+        "type": "integer",
+        "example": "107374182400",
+        "default": "10737418240",
     },
 }
 """Option -> what ``airflow config list`` shows of it. Options without a default say in words what holds instead."""

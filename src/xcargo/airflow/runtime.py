@@ -18,6 +18,7 @@ from xcargo.airflow.connections import access_of
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
 from xcargo.codecs.objects import ObjectCodec
+from xcargo.codecs.pickle import PickleCodec
 from xcargo.pipeline import Pipeline
 from xcargo.root import Root
 from xcargo.settings import Settings
@@ -44,7 +45,8 @@ def run(work: Callable[[Pipeline], _T]) -> _T:
 
 @cache
 def _pipeline() -> Pipeline:
-    codecs = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()])
+    pickle = PickleCodec(allowed=settings().allow_pickle)
+    codecs = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()], last_resort=pickle)
     return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask)
 
 

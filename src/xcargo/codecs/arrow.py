@@ -1,4 +1,4 @@
-"""Tables of polars and pyarrow, as Arrow IPC."""
+"""Tables and arrays of polars and pyarrow, as Arrow IPC."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from xcargo.codecs import ipc
 from xcargo.codecs.base import Buffer, Encoded, arrow, importable
-from xcargo.errors import DecodeError
+from xcargo.codecs.labels import columns
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
 __all__ = ["ArrowCodec"]
 
-_TYPES = {"polars": ("DataFrame", "Series"), "pyarrow": ("Table", "RecordBatch")}
+_POLARS = ("DataFrame", "Series")
+_PYARROW = ("Table", "RecordBatch", "Schema", "Field")
+_PYARROW_BASES = ("ChunkedArray", "Array", "Scalar", "DataType")
+"""Classes with a subclass for each type."""
 _SUFFIX = ".arrow"
-_SHOWN_COLUMNS = 64
 
 
 class ArrowCodec:
-    """Polars frames and series, pyarrow tables and record batches, as one Arrow IPC file: no JSON and no hex.
+    """Polars frames and series; pyarrow tables, record batches, arrays, scalars, schemas, fields and types.
 
-    ``params["type"]`` says what to make of it again.
+    One Arrow IPC file each, no JSON and no hex; what is no table is a column, or the schema, of one. ``params["type"]``
+    says what to make of it again. Not kept: how a table is cut into chunks.
     """
 
     id = "arrow"
@@ -29,50 +34,106 @@ class ArrowCodec:
         return _kind(value) is not None
 
     def encode(self, value: Any) -> Encoded:
-        kind = _kind(value)
-        params: dict[str, Any] = {"type": kind, "shape": list(value.shape)}
-        if kind in ("polars.DataFrame", "polars.Series"):
+        kind = str(_kind(value))
+        params: dict[str, Any] = {"type": kind}
+        if kind.startswith("polars."):
             frame = value if kind == "polars.DataFrame" else value.to_frame()
-            params["columns"] = {name: str(dtype) for name, dtype in list(frame.schema.items())[:_SHOWN_COLUMNS]}
-            written = io.BytesIO()
-            frame.write_ipc(written, compression="uncompressed")
-            return Encoded(self.id, (written.getbuffer(),), params, _SUFFIX)
-        pa = arrow()
-        params["columns"] = {field.name: str(field.type) for field in list(value.schema)[:_SHOWN_COLUMNS]}
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, value.schema) as file:
-            file.write(value)
-        return Encoded(self.id, (memoryview(sink.getvalue()).cast("B"),), params, _SUFFIX)
+            params |= {"shape": list(value.shape), "columns": columns(frame.schema.items())}
+            return Encoded(self.id, (_write_polars(frame),), params, _SUFFIX)
+        table = _as_table(arrow(), kind, value)
+        if kind in ("pyarrow.Table", "pyarrow.RecordBatch"):
+            params["shape"] = list(value.shape)
+        elif kind in ("pyarrow.Array", "pyarrow.ChunkedArray"):
+            params["shape"] = [len(value)]
+        params["columns"] = columns((field.name, field.type) for field in table.schema)
+        return Encoded(self.id, (ipc.write(table),), params, _SUFFIX)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         kind = params.get("type")
         if kind in ("polars.DataFrame", "polars.Series"):
-            pl = importable("polars", f"a {kind}")
-            try:
-                frame = pl.read_ipc(io.BytesIO(payload))
-                return frame if kind == "polars.DataFrame" else frame.to_series()
-            except Exception as error:
-                raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
-        if kind not in ("pyarrow.Table", "pyarrow.RecordBatch"):
-            raise DecodeError(f"The envelope names an unknown kind of table, {kind!r}")
-        pa = arrow()
+            frame = _read_polars(importable("polars", f"a {kind}"), payload)
+            return frame if kind == "polars.DataFrame" else frame.to_series()
+        if kind not in [f"pyarrow.{name}" for name in (*_PYARROW, *_PYARROW_BASES)]:
+            raise DecodeError(f"The envelope names an unknown kind of table, {str(kind)[:80]!r}")
+        table = ipc.read(payload)
         try:
-            with pa.ipc.open_file(pa.py_buffer(payload)) as file:
-                table = file.read_all()
-            table.validate()
-        except (pa.ArrowException, OSError) as error:
-            raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
-        if kind == "pyarrow.Table":
-            return table
-        batches = table.combine_chunks().to_batches()
-        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+            return _from_table(arrow(), str(kind), table)
+        except XCargoError:
+            raise
+        except Exception as error:
+            raise DecodeError(f"The object does not hold a {kind}: {type(error).__name__}: {error}") from error
 
 
 def _kind(value: object) -> str | None:
-    for library, names in _TYPES.items():
-        module = sys.modules.get(library)
-        if module is not None:
-            for name in names:
-                if type(value) is getattr(module, name, None):
-                    return f"{library}.{name}"
+    library = type(value).__module__.partition(".")[0]
+    module = sys.modules.get(library)
+    if module is None or library not in ("polars", "pyarrow"):
+        return None
+    for name in _POLARS if library == "polars" else _PYARROW:
+        if type(value) is getattr(module, name, None):
+            return f"{library}.{name}"
+    for name in _PYARROW_BASES if library == "pyarrow" else ():
+        if isinstance(value, getattr(module, name, ())):
+            return f"{library}.{name}"
     return None
+
+
+def _as_table(pa: Any, kind: str, value: Any) -> Any:
+    """A table, or the record batch itself, that holds the value."""
+    if kind in ("pyarrow.Table", "pyarrow.RecordBatch"):
+        return value
+    if kind == "pyarrow.Schema":
+        return value.empty_table()
+    if kind == "pyarrow.Field":
+        return pa.schema([value]).empty_table()
+    if kind == "pyarrow.DataType":
+        return pa.schema([pa.field("", value)]).empty_table()
+    try:
+        if kind == "pyarrow.Scalar":
+            value = pa.repeat(value, 1) if value.is_valid else pa.nulls(1, value.type)
+        return pa.table({"values": value})
+    except (pa.ArrowException, NotImplementedError, TypeError) as error:
+        raise UnsupportedTypeError(f"Arrow cannot store a {kind} of type {value.type}: {error}") from error
+
+
+def _from_table(pa: Any, kind: str, table: Any) -> Any:
+    if kind == "pyarrow.Table":
+        return table
+    if kind == "pyarrow.RecordBatch":
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    if kind == "pyarrow.Schema":
+        return table.schema
+    if kind == "pyarrow.Field":
+        return table.schema.field(0)
+    if kind == "pyarrow.DataType":
+        return table.schema.field(0).type
+    column = table.column(0)
+    if kind == "pyarrow.ChunkedArray":
+        return column
+    return column[0] if kind == "pyarrow.Scalar" else column.combine_chunks()
+
+
+def _write_polars(frame: Any) -> memoryview:
+    def write(part: Any) -> memoryview:
+        written = io.BytesIO()
+        part.write_ipc(written, compression="uncompressed")
+        return written.getbuffer()
+
+    try:
+        return write(frame)
+    except Exception as error:
+        parts = ((name, dtype, frame.select(name)) for name, dtype in frame.schema.items())
+        raise UnsupportedTypeError(
+            f"Polars cannot store {ipc.culprit(parts, write)}: {error}",
+            hint="Convert the column before returning it.",
+        ) from error
+
+
+def _read_polars(pl: Any, payload: Buffer) -> Any:
+    ipc.refuse_compressed(payload)
+    panic: Any = getattr(pl.exceptions, "PanicException", ())
+    try:
+        return pl.read_ipc(io.BytesIO(payload))
+    except (Exception, panic) as error:  # a panic is no Exception
+        raise DecodeError(f"The object is not a valid Arrow file: {error}") from error

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Protocol, Union, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Union, runtime_checkable
 
 from xcargo.errors import MissingDependencyError
 
-__all__ = ["Buffer", "Codec", "Encoded", "arrow", "contiguous", "importable"]
+if TYPE_CHECKING:
+    from xcargo.codecs.source import Source
+
+__all__ = ["Buffer", "Codec", "Encoded", "SourceCodec", "arrow", "contiguous", "importable"]
 
 Buffer = Union[bytes, bytearray, memoryview]
 """One-dimensional bytes. A memoryview has format ``B``."""
@@ -19,18 +22,21 @@ Buffer = Union[bytes, bytearray, memoryview]
 class Encoded:
     """A payload, in one or more pieces that belong one after another, and what decoding it needs.
 
-    ``params`` is JSON and stands in the envelope; ``suffix`` ends the object key and only helps people.
+    ``params`` is JSON and stands in the envelope; ``suffix`` ends the object key and only helps people. A payload that
+    is made as it goes gives an iterator as ``parts``, once, and ``expected_bytes`` if that is known; its ``params`` may
+    be filled in until the last part is taken.
     """
 
     codec: str
-    parts: Sequence[Buffer]
+    parts: Iterable[Buffer]
     params: Mapping[str, Any] = field(default_factory=dict)
     suffix: str = ""
+    expected_bytes: int | None = None
 
     @property
-    def size_bytes(self) -> int:
-        """Length of the payload."""
-        return sum(len(part) for part in self.parts)
+    def size_bytes(self) -> int | None:
+        """Length of the payload, or None if only its end will tell."""
+        return sum(map(len, self.parts)) if isinstance(self.parts, Sequence) else None
 
 
 @runtime_checkable
@@ -54,12 +60,19 @@ class Codec(Protocol):
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a library."""
 
 
-def importable(library: str, value: str) -> Any:
+class SourceCodec(Codec, Protocol):
+    """A codec whose values need not be in memory as a whole, or that knows best where to put the payload."""
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
+        """The value, as ``decode`` gives it; it may keep the source and read from it later."""
+
+
+def importable(library: str, value: str, *, extra: str | None = None) -> Any:
     """The library, now that a value needs it. Raises MissingDependencyError naming the extra that brings it."""
     try:
         return import_module(library)
     except ImportError as error:
-        extra = "arrow" if library == "pyarrow" else library
+        extra = extra or ("arrow" if library == "pyarrow" else library)
         raise MissingDependencyError(
             f"The value is {value}, and {library} is not installed here",
             hint=f"Run: pip install 'airflow-provider-xcargo[{extra}]'",
@@ -75,4 +88,5 @@ def arrow() -> Any:
 
 def contiguous(encoded: Encoded) -> Buffer:
     """The payload in one piece; copies only when it has several."""
-    return encoded.parts[0] if len(encoded.parts) == 1 else b"".join(encoded.parts)
+    parts = encoded.parts if isinstance(encoded.parts, Sequence) else list(encoded.parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -11,15 +11,18 @@ import ipaddress
 import pathlib
 import re
 import sys
+import types
 import uuid
 import zoneinfo
+from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+from xcargo.codecs import times
+from xcargo.errors import UnsupportedTypeError
 
 __all__ = ["EXTENSIONS", "RESTORE", "Tag", "extension_of"]
 
@@ -57,6 +60,13 @@ class Tag:
     ELLIPSIS = 27
     DEFAULT_DICT = 28
     MEMORYVIEW = 29
+    PENDULUM_DATE = 30
+    PENDULUM_TIME = 31
+    PENDULUM_DURATION = 32
+    PENDULUM_INTERVAL = 33
+    ARRAY = 34
+    NAMESPACE = 35
+    PART = 48
 
 
 _PATHS: tuple[type[pathlib.PurePath], ...] = (
@@ -79,112 +89,6 @@ def _big_int(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 8) // 8, "little", signed=True)
 
 
-def _timezone(zone: dt.tzinfo | None) -> list[Any] | None:
-    """A time zone as what rebuilds it: its name in the tz database, or its fixed offset."""
-    if zone is None:
-        return None
-    kind = f"{type(zone).__module__}.{type(zone).__qualname__}"
-    if isinstance(zone, dt.timezone):
-        offset = zone.utcoffset(None)
-        name = zone.tzname(None)
-        plain = dt.timezone(offset).tzname(None)
-        return ["offset", _microseconds(offset), None if name == plain else name]
-    if isinstance(zone, zoneinfo.ZoneInfo) and kind.startswith("zoneinfo") and zone.key:
-        return ["zone", zone.key]
-    if kind.startswith("pendulum."):
-        if kind.endswith(".FixedTimezone"):
-            return ["pendulum-offset", _microseconds(zone.utcoffset(None)) // 1_000_000]
-        return ["pendulum", getattr(zone, "name", None) or str(zone)]
-    if kind.startswith("pytz"):
-        place = getattr(zone, "zone", None)
-        return ["pytz", place] if place else ["pytz-offset", _microseconds(zone.utcoffset(None)) // 60_000_000]
-    raise UnsupportedTypeError(
-        f"A time zone of type {kind} has no name or fixed offset to store",
-        hint="Use zoneinfo.ZoneInfo, datetime.timezone or pendulum.",
-    )
-
-
-def _restore_timezone(spec: Any) -> dt.tzinfo | None:
-    if spec is None:
-        return None
-    kind, *args = spec
-    if kind == "offset":
-        offset = dt.timedelta(microseconds=args[0])
-        if args[1] is not None:
-            return dt.timezone(offset, args[1])
-        return dt.timezone(offset) if offset else dt.timezone.utc
-    if kind == "zone":
-        try:
-            return zoneinfo.ZoneInfo(args[0])
-        except zoneinfo.ZoneInfoNotFoundError as error:
-            raise MissingDependencyError(
-                f"The time zone {args[0]!r} is not known on this machine", hint="Run: pip install tzdata"
-            ) from error
-    if kind == "pytz":
-        return _library("pytz").timezone(args[0])  # type: ignore[no-any-return]
-    if kind == "pytz-offset":
-        return _library("pytz").FixedOffset(args[0])  # type: ignore[no-any-return]
-    pendulum = _library("pendulum")
-    if kind == "pendulum-offset":
-        return pendulum.timezone(int(args[0]))  # type: ignore[no-any-return]
-    if kind == "pendulum":
-        return pendulum.timezone(args[0])  # type: ignore[no-any-return]
-    raise DecodeError(f"Unknown kind of time zone {kind!r}")
-
-
-def _library(name: str) -> Any:
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"The value needs the package {name!r}, which is not installed here", hint=f"Run: pip install {name}"
-        ) from error
-
-
-def _microseconds(delta: dt.timedelta | None) -> int:
-    return 0 if delta is None else delta // dt.timedelta(microseconds=1)
-
-
-def _datetime(moment: dt.datetime) -> list[Any]:
-    zone = _timezone(moment.tzinfo)
-    if zone is not None and zone[0] == "pytz":  # each pytz instance is one offset of its zone: keep the instant
-        zone = [*zone, _microseconds(moment.utcoffset())]
-    return [
-        moment.year,
-        moment.month,
-        moment.day,
-        moment.hour,
-        moment.minute,
-        moment.second,
-        moment.microsecond,
-        moment.fold,
-        zone,
-    ]
-
-
-def _restore_datetime(fields: Any) -> dt.datetime:
-    *parts, fold, zone = fields
-    naive = dt.datetime(*parts, fold=fold)  # noqa: DTZ001 - its zone is set below
-    if zone is not None and zone[0] == "pytz":
-        tz: Any = _restore_timezone(zone[:2])
-        return tz.fromutc(naive - dt.timedelta(microseconds=zone[2]))  # type: ignore[no-any-return]
-    return naive.replace(tzinfo=_restore_timezone(zone))
-
-
-def _restore_pendulum(fields: Any) -> Any:
-    *parts, fold, zone = fields
-    return _library("pendulum").DateTime(*parts, tzinfo=_restore_timezone(zone), fold=fold)
-
-
-def _time(moment: dt.time) -> list[Any]:
-    return [moment.hour, moment.minute, moment.second, moment.microsecond, moment.fold, _timezone(moment.tzinfo)]
-
-
-def _restore_time(fields: Any) -> dt.time:
-    hour, minute, second, microsecond, fold, zone = fields
-    return dt.time(hour, minute, second, microsecond, _restore_timezone(zone), fold=fold)
-
-
 def _restore_path(fields: Any) -> pathlib.PurePath:
     number, text = fields
     foreign = pathlib.PosixPath if sys.platform == "win32" else pathlib.WindowsPath
@@ -194,28 +98,45 @@ def _restore_path(fields: Any) -> pathlib.PurePath:
     return path
 
 
-_FACTORIES: tuple[Any, ...] = (None, list, dict, set, tuple, int, float, str, bool, deque, Counter, OrderedDict)
+_FACTORIES: tuple[Any, ...] = (
+    *(None, list, dict, set, tuple, int, float, str, bool, deque, Counter, OrderedDict),
+    *(defaultdict, frozenset, bytes, bytearray, complex, Decimal, Fraction),
+)
 
 
 def _default_dict(mapping: defaultdict[Any, Any]) -> list[Any]:
-    if mapping.default_factory not in _FACTORIES:
-        raise UnsupportedTypeError(
-            "A defaultdict whose default_factory is not a built-in type cannot be stored",
-            hint="Return dict(value).",
-        )
-    return [_FACTORIES.index(mapping.default_factory), list(mapping.keys()), list(mapping.values())]
+    for number, factory in enumerate(_FACTORIES):
+        if mapping.default_factory is factory:
+            return [number, list(mapping.keys()), list(mapping.values())]
+    raise UnsupportedTypeError(
+        "A defaultdict whose default_factory is not a built-in type cannot be stored",
+        hint="Return dict(value).",
+    )
 
 
 def _memoryview(view: memoryview) -> list[Any]:
-    return [view.tobytes(), view.format, list(view.shape or ()), view.readonly]
+    shape = list(view.shape or ())
+    if not re.fullmatch("[cbBhHiIlLqQnNfdP?]", view.format.removeprefix("@")) or (len(shape) > 1 and 0 in shape):
+        raise UnsupportedTypeError(
+            f"A memoryview of format {view.format!r} and shape {tuple(shape)} cannot be made again from bytes",
+            hint="Return bytes(value), or the object it is a view of.",
+        )
+    return [view.tobytes(), view.format, shape, view.readonly]
 
 
 def _restore_memoryview(fields: Any) -> memoryview:
     data, format_, shape, readonly = fields
     view = memoryview(data if readonly else bytearray(data))
-    if format_ == "B" and len(shape) == 1:
-        return view
-    return view.cast(format_, shape) if shape else view.cast(format_)
+    if len(shape) == 1:
+        return view if format_ == "B" else view.cast(format_)
+    return view.cast(format_, shape)
+
+
+def _restore_array(fields: Any) -> array[Any]:
+    typecode, itemsize, data = fields
+    if array(typecode).itemsize != itemsize:  # the size of a C type is the machine's
+        raise ValueError(typecode)
+    return array(typecode, data)
 
 
 def _pattern(pattern: re.Pattern[Any]) -> list[Any]:
@@ -235,12 +156,12 @@ EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     bytearray: (Tag.BYTEARRAY, bytes),
     Decimal: (Tag.DECIMAL, _decimal),
     Fraction: (Tag.FRACTION, lambda f: [f.numerator, f.denominator]),
-    dt.datetime: (Tag.DATETIME, _datetime),
+    dt.datetime: (Tag.DATETIME, times.pack_datetime),
     dt.date: (Tag.DATE, dt.date.toordinal),
-    dt.time: (Tag.TIME, _time),
+    dt.time: (Tag.TIME, times.pack_time),
     dt.timedelta: (Tag.TIMEDELTA, lambda d: [d.days, d.seconds, d.microseconds]),
-    dt.timezone: (Tag.TIMEZONE, _timezone),
-    zoneinfo.ZoneInfo: (Tag.TIMEZONE, _timezone),
+    dt.timezone: (Tag.TIMEZONE, times.pack_timezone),
+    zoneinfo.ZoneInfo: (Tag.TIMEZONE, times.pack_timezone),
     uuid.UUID: (Tag.UUID, lambda u: [u.bytes, u.is_safe.value]),
     range: (Tag.RANGE, lambda r: [r.start, r.stop, r.step]),
     slice: (Tag.SLICE, lambda s: [s.start, s.stop, s.step]),
@@ -251,10 +172,22 @@ EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     defaultdict: (Tag.DEFAULT_DICT, _default_dict),
     memoryview: (Tag.MEMORYVIEW, _memoryview),
     type(...): (Tag.ELLIPSIS, lambda _: None),
+    array: (Tag.ARRAY, lambda a: [a.typecode, a.itemsize, a.tobytes()]),
+    types.SimpleNamespace: (Tag.NAMESPACE, vars),
     **{cls: (Tag.PATH, lambda p, n=n: [n, str(p)]) for n, cls in enumerate(_PATHS)},  # type: ignore[misc]
     **{cls: (Tag.IP, lambda a, n=n: [n, str(a)]) for n, cls in enumerate(_IPS)},  # type: ignore[misc]
 }
 """Exact type -> (tag, function giving what is packed under it)."""
+
+_PENDULUM: dict[str, tuple[int, Callable[[Any], Any]]] = {
+    "DateTime": (Tag.PENDULUM, times.pack_datetime),
+    "Date": (Tag.PENDULUM_DATE, dt.date.toordinal),
+    "Time": (Tag.PENDULUM_TIME, times.pack_time),
+    "Duration": (Tag.PENDULUM_DURATION, times.pack_duration),
+    "Interval": (Tag.PENDULUM_INTERVAL, times.pack_interval),
+    "Period": (Tag.PENDULUM_INTERVAL, times.pack_interval),
+}
+"""The same for pendulum, by the name of the class, so that nothing imports it."""
 
 RESTORE: dict[int, Callable[[Any], Any]] = {
     Tag.TUPLE: tuple,
@@ -266,9 +199,9 @@ RESTORE: dict[int, Callable[[Any], Any]] = {
     Tag.BYTEARRAY: bytearray,
     Tag.DECIMAL: Decimal,
     Tag.FRACTION: lambda f: Fraction(*f),
-    Tag.DATETIME: _restore_datetime,
+    Tag.DATETIME: times.restore_datetime,
     Tag.DATE: dt.date.fromordinal,
-    Tag.TIME: _restore_time,
+    Tag.TIME: times.restore_time,
     Tag.TIMEDELTA: lambda f: dt.timedelta(*f),
     Tag.UUID: lambda f: uuid.UUID(bytes=f[0], is_safe=uuid.SafeUUID(f[1])),
     Tag.PAIRS: lambda f: dict(zip(f[0], f[1], strict=True)),
@@ -281,11 +214,17 @@ RESTORE: dict[int, Callable[[Any], Any]] = {
     Tag.PATH: _restore_path,
     Tag.IP: lambda f: _IPS[f[0]](f[1]),
     Tag.PATTERN: lambda f: re.compile(f[0], f[1]),
-    Tag.TIMEZONE: _restore_timezone,
-    Tag.PENDULUM: _restore_pendulum,
+    Tag.TIMEZONE: times.restore_timezone,
+    Tag.PENDULUM: times.restore_pendulum,
     Tag.ELLIPSIS: lambda _: ...,
     Tag.DEFAULT_DICT: lambda f: defaultdict(_FACTORIES[f[0]], zip(f[1], f[2], strict=True)),
     Tag.MEMORYVIEW: _restore_memoryview,
+    Tag.PENDULUM_DATE: times.restore_pendulum_date,
+    Tag.PENDULUM_TIME: times.restore_pendulum_time,
+    Tag.PENDULUM_DURATION: times.restore_duration,
+    Tag.PENDULUM_INTERVAL: times.restore_interval,
+    Tag.ARRAY: _restore_array,
+    Tag.NAMESPACE: lambda state: types.SimpleNamespace(**state),
 }
 
 
@@ -295,7 +234,6 @@ def extension_of(value: object) -> tuple[int, Callable[[Any], Any]] | None:
     if found is not None:
         return found
     if isinstance(value, dt.tzinfo):
-        return Tag.TIMEZONE, _timezone
-    if isinstance(value, dt.datetime) and str(type(value).__module__).startswith("pendulum."):
-        return Tag.PENDULUM, _datetime
-    return None
+        return Tag.TIMEZONE, times.pack_timezone
+    cls = type(value)
+    return _PENDULUM.get(cls.__name__) if str(cls.__module__).startswith("pendulum.") else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
 from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.source import Held, Source
+from xcargo.errors import DecodeError
 
 __all__ = ["BytesCodec"]
 
@@ -21,6 +24,22 @@ class BytesCodec:
     def encode(self, value: bytes | bytearray) -> Encoded:
         params = {} if type(value) is bytes else {"mutable": True}
         return Encoded(self.id, (value,), params, ".bin")
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> bytes | bytearray:
+        if isinstance(source, Held):
+            return self.decode(source.data, params)
+        try:
+            if params.get("mutable"):
+                data = bytearray(source.size_bytes)
+                source.read_into(memoryview(data))
+                return data
+            # A BytesIO lends the memory of the very object that getvalue then gives: nothing is copied.
+            buffer = io.BytesIO(bytes(source.size_bytes))
+        except (MemoryError, OverflowError) as error:
+            raise DecodeError(f"There is no memory for the {source.size_bytes} bytes of the value") from error
+        with buffer.getbuffer() as view:
+            source.read_into(view)
+        return buffer.getvalue()
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> bytes | bytearray:
         wanted = bytearray if params.get("mutable") else bytes

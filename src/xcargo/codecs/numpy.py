@@ -1,70 +1,244 @@
-"""numpy arrays and scalars: the array's own memory is the payload."""
+"""numpy arrays and scalars: the array's own memory is the payload, or packed items where an array holds objects."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs.base import Buffer, Encoded, importable
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+
+if TYPE_CHECKING:
+    from xcargo.codecs.registry import Registry
 
 __all__ = ["NumpyCodec"]
 
+_SHOWN_FIELDS = 64
+
 
 class NumpyCodec:
-    """``numpy.ndarray`` (exactly) and numpy scalars of every dtype of fixed size, structured ones included.
+    """``numpy.ndarray``, masked arrays, ``recarray``, ``matrix``, and numpy scalars; no other subclass.
 
-    A contiguous array, C or Fortran order, is not copied to encode it. Arrays of Python objects are refused.
+    Every dtype: numbers, text, times, structured ones with their offsets and titles, ``StringDType``, and Python
+    objects, each of which keeps its type. A contiguous array, C or Fortran order, is not copied to encode it, but for
+    text of variable length and objects. Not kept: whether it was read-only, other strides, metadata of a dtype.
     """
 
     id = "numpy"
 
+    def __init__(self, registry: Registry | None = None) -> None:
+        self._registry = registry
+
     def accepts(self, value: object) -> bool:
         np = sys.modules.get("numpy")
-        return np is not None and (type(value) is np.ndarray or isinstance(value, np.generic))
+        if np is None:
+            return False
+        if isinstance(value, np.generic):
+            return type(value) is value.dtype.type
+        return isinstance(value, np.ndarray) and _class_of(np, value) is not None
 
     def encode(self, value: Any) -> Encoded:
         import numpy as np
 
-        array = np.asarray(value)
-        if array.dtype.hasobject or array.dtype.itemsize == 0 or array.dtype.kind == "T":
-            raise UnsupportedTypeError(
-                f"A numpy array of dtype {array.dtype} has no bytes of its own",
-                hint="Convert it with .astype(...) or .tolist() before returning it.",
-            )
-        params: dict[str, Any] = {
-            "dtype": _jsonable(np.lib.format.dtype_to_descr(array.dtype)),
-            "shape": list(array.shape),
-        }
+        kind = "ndarray" if isinstance(value, np.generic) else _class_of(np, value)
+        if kind == "masked":
+            return Encoded(self.id, (b"",), {"class": kind})
+        array = value.data if kind == "MaskedArray" else np.asarray(value)
+        params: dict[str, Any] = {"dtype": _describe(np, array.dtype), "shape": list(array.shape)}
+        if kind != "ndarray":
+            params["class"] = kind
+        if array.dtype.type is np.record:
+            params["record"] = True
         if isinstance(value, np.generic):
             params["scalar"] = True
         elif array.flags.f_contiguous and not array.flags.c_contiguous:
             params["order"] = "F"
-            array = array.T
-        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        return Encoded(self.id, (memoryview(flat.data),), params, ".npraw")
+        if array.dtype.names is not None:
+            params["columns"] = {name: str(array.dtype[name]) for name in array.dtype.names[:_SHOWN_FIELDS]}
+        if array.dtype.kind in "OT":
+            if kind != "ndarray":
+                raise _unsupported(array.dtype, f"A {kind}")
+            return Encoded(self.id, (self._items(array),), params, ".msgpack")
+        parts = [_bytes_of(np, array, params.get("order"))]
+        if kind == "MaskedArray":
+            parts += _mask_parts(np, value, params)
+        return Encoded(self.id, parts, params, ".npraw")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         np = importable("numpy", "a numpy array")
         try:
-            dtype = np.lib.format.descr_to_dtype(_tupled(params["dtype"]))
-            shape = tuple(int(n) for n in params["shape"])
-        except (IndexError, KeyError, TypeError, ValueError, SyntaxError) as error:
-            raise DecodeError(f"The envelope does not describe a numpy array: {error}") from error
-        if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(payload):
+            return self._restore(np, payload, params)
+        except XCargoError:
+            raise
+        except Exception as error:  # numpy's errors for a forged description are of every kind
+            raise DecodeError(f"The object does not hold a numpy array: {type(error).__name__}: {error}") from error
+
+    def _restore(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        kind = params.get("class", "ndarray")
+        if kind == "masked":
+            return np.ma.masked
+        if params["dtype"] in ("|O", "T"):
+            return self._from_items(np, payload, params)
+        dtype, shape = _dtype(np, params["dtype"]), tuple(int(n) for n in params["shape"])
+        if params.get("record"):
+            dtype = np.dtype((np.record, dtype))
+        count = math.prod(shape)
+        size = count * dtype.itemsize
+        masked = _mask_sizes(np, dtype, count, params) if kind == "MaskedArray" else []
+        if dtype.hasobject or min(shape, default=0) < 0 or size + sum(masked) != len(payload):
             raise DecodeError(f"{len(payload)} bytes are not an array of dtype {dtype} and shape {shape}")
-        flat = np.frombuffer(payload, dtype=np.uint8)
-        if not flat.flags.writeable:
-            flat = flat.copy()
-        array = flat.view(dtype)
         if params.get("scalar"):
-            return array[0]
-        return array.reshape(shape[::-1]).T if params.get("order") == "F" else array.reshape(shape)
+            return _writable(np, payload).view(dtype)[0] if dtype.itemsize else dtype.type()
+        pieces, at = [], 0
+        for length in (size, *masked):
+            pieces.append(_writable(np, memoryview(payload)[at : at + length]))
+            at += length
+        array = _shaped(pieces[0].view(dtype), shape, params.get("order"))
+        if kind == "MaskedArray":
+            return _masked(np, array, pieces[1:], params)
+        return array if kind == "ndarray" else array.view({"recarray": np.recarray, "matrix": np.matrix}[kind])
+
+    def _items(self, array: Any) -> Buffer:
+        """An array of objects, or of text of variable length, as a packed list."""
+        if self._registry is None:
+            raise _unsupported(array.dtype, "An array")
+        items = array.ravel().tolist()
+        state: Any = items
+        if array.dtype.kind == "T":
+            missing = [array.dtype.na_object] if hasattr(array.dtype, "na_object") else []
+            state = [missing, array.dtype.coerce, [item if type(item) is str else None for item in items]]
+        return self._registry.pack(state)
+
+    def _from_items(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        assert self._registry is not None
+        items, dtype = self._registry.unpack(payload), np.dtype(object)
+        if params["dtype"] == "T":
+            missing, coerce, texts = items
+            dtype = np.dtypes.StringDType(coerce=coerce, **({"na_object": missing[0]} if missing else {}))
+            items = [missing[0] if missing and text is None else text for text in texts]
+        array = np.empty(len(items), dtype=dtype)
+        for n, item in enumerate(items):  # in one go, a list would be taken for a second dimension
+            array[n] = item
+        array = array.reshape(tuple(params["shape"]))
+        return np.asfortranarray(array) if params.get("order") == "F" else array
+
+
+def _class_of(np: Any, array: Any) -> str | None:
+    """Name of the class, of those that are known."""
+    if type(array) is np.ndarray:
+        return "ndarray"
+    if array is np.ma.masked:
+        return "masked"
+    for name, cls in (("MaskedArray", np.ma.MaskedArray), ("recarray", np.recarray), ("matrix", np.matrix)):
+        if type(array) is cls:
+            return name
+    return None
+
+
+def _describe(np: Any, dtype: Any) -> Any:
+    """A dtype as JSON. Raises UnsupportedTypeError for one that would not come back the same."""
+    if dtype.kind in "OT" and dtype.names is None:
+        return "|O" if dtype.kind == "O" else "T"
+    candidates: list[Any] = [dtype.str, dtype.char]
+    if dtype.names is not None:
+        candidates = [_fields(np, dtype)]
+        if not dtype.isalignedstruct:
+            try:
+                candidates.insert(0, _jsonable(dtype.descr))
+            except ValueError:  # its fields overlap, or lie in another order than their names
+                pass
+    for described in candidates:
+        try:
+            back = _dtype(np, described)
+        except (TypeError, ValueError):
+            continue
+        same_type = back.type is dtype.type or dtype.type is np.record
+        if back == dtype and same_type and not back.hasobject and (back.itemsize or dtype.kind in "SU"):
+            return described
+    raise _unsupported(dtype, "An array")
+
+
+def _fields(np: Any, dtype: Any) -> dict[str, Any]:
+    fields = [dtype.fields[name] for name in dtype.names]
+    formats = []
+    for field, *_ in fields:
+        base, shape = field.subdtype or (field, ())
+        formats.append([_describe(np, base), list(shape)])
+    return {
+        "names": list(dtype.names),
+        "formats": formats,
+        "offsets": [field[1] for field in fields],
+        "titles": [field[2] if len(field) > 2 else None for field in fields],
+        "itemsize": dtype.itemsize,
+        "aligned": dtype.isalignedstruct,
+    }
+
+
+def _dtype(np: Any, described: Any) -> Any:
+    """The dtype of :func:`_describe`."""
+    if isinstance(described, Mapping):
+        fields = dict(described)
+        aligned = fields.pop("aligned")
+        fields["formats"] = [
+            (_dtype(np, base), tuple(shape)) if shape else _dtype(np, base) for base, shape in fields["formats"]
+        ]
+        if not any(fields["titles"]):
+            del fields["titles"]
+        return np.dtype(fields, align=aligned)
+    return np.lib.format.descr_to_dtype(_tupled(described))
+
+
+def _bytes_of(np: Any, array: Any, order: str | None = None) -> memoryview:
+    flat = np.ascontiguousarray(array.T if order == "F" else array).reshape(-1)
+    return memoryview(flat.view(np.uint8).data) if flat.dtype.itemsize else memoryview(b"")
+
+
+def _writable(np: Any, data: Any) -> Any:
+    flat = np.frombuffer(data, dtype=np.uint8)
+    return flat if flat.flags.writeable else flat.copy()
+
+
+def _shaped(flat: Any, shape: tuple[int, ...], order: str | None) -> Any:
+    return flat.reshape(shape[::-1]).T if order == "F" else flat.reshape(shape)
+
+
+def _mask_parts(np: Any, value: Any, params: dict[str, Any]) -> list[memoryview]:
+    """Mask and fill value as bytes; ``params`` tells which are there."""
+    parts = []
+    params["mask"], params["fill"] = value.mask is not np.ma.nomask, value._fill_value is not None
+    params["hard"] = bool(value.hardmask)
+    if params["mask"]:
+        parts.append(_bytes_of(np, value.mask, params.get("order")))
+    if params["fill"]:
+        parts.append(_bytes_of(np, np.asarray(value._fill_value, dtype=value.dtype)))
+    return parts
+
+
+def _mask_sizes(np: Any, dtype: Any, count: int, params: Mapping[str, Any]) -> list[int]:
+    mask = count * np.ma.make_mask_descr(dtype).itemsize
+    return [mask] * bool(params["mask"]) + [dtype.itemsize] * bool(params["fill"])
+
+
+def _masked(np: Any, array: Any, pieces: list[Any], params: Mapping[str, Any]) -> Any:
+    mask = np.ma.nomask
+    if params["mask"]:
+        mask = _shaped(pieces.pop(0).view(np.ma.make_mask_descr(array.dtype)), array.shape, params.get("order"))
+    fill = pieces.pop(0).view(array.dtype)[0] if params["fill"] else None
+    return np.ma.MaskedArray(array, mask=mask, fill_value=fill, hard_mask=bool(params["hard"]))
+
+
+def _unsupported(dtype: Any, what: str) -> UnsupportedTypeError:
+    return UnsupportedTypeError(
+        f"{what} of dtype {dtype} has no bytes of its own",
+        hint="Convert it with .astype(...) or .tolist() before returning it.",
+    )
 
 
 def _jsonable(descr: Any) -> Any:
+    if isinstance(descr, Mapping):
+        raise ValueError(descr)  # metadata of a field
     return [_jsonable(item) for item in descr] if isinstance(descr, (list, tuple)) else descr
 
 

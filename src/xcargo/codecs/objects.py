@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
-from xcargo.codecs.base import Buffer, Encoded, contiguous
+from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.source import Held, Source
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
 if TYPE_CHECKING:
@@ -48,19 +51,34 @@ class ObjectCodec:
                 f"{cls.__qualname__} is defined inside a function, so no other task can find it",
                 hint="Define the class at the top of a module.",
             )
+        if kind in ("dataclass", "attrs", "pydantic") and any(map(_holds_more_than_attributes, cls.__mro__)):
+            raise UnsupportedTypeError(
+                f"{cls.__qualname__} is also a {', '.join(b.__name__ for b in cls.__mro__ if _holds_more_than_attributes(b))}, "
+                "whose content is no attribute of it",
+                hint="Keep that content in a field instead.",
+            )
         try:
             body = [kind, f"{cls.__module__}:{cls.__qualname__}", _STATE[kind](value)]
         except AttributeError as error:
             raise UnsupportedTypeError(f"An instance of {cls.__qualname__} lacks a field: {error}") from error
+        more = _beyond_fields(value) if kind in _FIELDS else {}
+        if more:  # a fourth part, which readers before it refuse
+            body.append(more)
         encoded = self.registry.codec("msgpack").encode(body)
-        return Encoded(self.id, (contiguous(encoded),), {"class": f"{cls.__module__}.{cls.__qualname__}"}, ".msgpack")
+        # The same dictionary: what is stored as it goes fills it in at the end.
+        params = cast("dict[str, Any]", encoded.params)
+        params["class"] = f"{cls.__module__}.{cls.__qualname__}"
+        return replace(encoded, codec=self.id)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        return self.open(Held(payload), params)
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         assert self.registry is not None
-        body = self.registry.codec("msgpack").decode(payload, {})
-        if type(body) is not list or len(body) != 3 or body[0] not in _STATE or type(body[1]) is not str:
+        body = self.registry.open("msgpack", source, params)
+        if not _is_body(body):
             raise DecodeError("The object does not hold an instance of a class")
-        kind, name, state = body
+        kind, name, state, *more = body
         cls = self._resolve(name.replace(":", "."))
         if not isinstance(cls, type) or _kind(cls) != kind:
             raise DecodeError(
@@ -68,7 +86,10 @@ class ObjectCodec:
                 hint="Run the task that pushed the value again, with the code of today.",
             )
         try:
-            return _RESTORE[kind](cls, state)
+            value = _RESTORE[kind](cls, state)
+            for attribute, part in more[0].items() if more else ():
+                object.__setattr__(value, attribute, part)
+            return value
         except XCargoError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -91,8 +112,48 @@ def _kind(cls: type) -> str | None:
     return "attrs" if hasattr(cls, "__attrs_attrs__") else None
 
 
+_HEAP_TYPE = 1 << 9
+"""Flag of classes that a Python program defines; only those of C hold state outside their attributes."""
+
+
+def _holds_more_than_attributes(base: type) -> bool:
+    """Whether it is a dict, an exception or the like."""
+    return base is not object and not base.__flags__ & _HEAP_TYPE
+
+
+def _is_body(body: Any) -> bool:
+    if type(body) is not list or len(body) not in (3, 4) or type(body[0]) is not str or type(body[1]) is not str:
+        return False
+    return body[0] in _RESTORE and (len(body) == 3 or (body[0] in _FIELDS and type(body[3]) is dict))
+
+
+def _beyond_fields(value: Any) -> dict[str, Any]:
+    """What the instance holds beside its fields: attributes that a method set, and slots of its bases."""
+    cls = type(value)
+    fields = set(_FIELDS[str(_kind(cls))](cls))
+    more = {name: part for name, part in getattr(value, "__dict__", {}).items() if name not in fields}
+    for base in cls.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if slot.startswith("__") and not slot.endswith("__"):
+                slot = f"_{base.__name__.lstrip('_')}{slot}"
+            if slot not in (*fields, "__dict__", "__weakref__") and hasattr(value, slot):
+                more[slot] = getattr(value, slot)
+    if "_attrs_cached_hash" in more:
+        more["_attrs_cached_hash"] = None  # hashes differ by process
+    cached = [name for name in more if isinstance(getattr(cls, name, None), cached_property)]
+    for name in ("__orig_class__", *cached):  # what typing notes, and what is computed again
+        more.pop(name, None)
+    return more
+
+
 def _enum_state(member: Enum) -> list[Any]:
-    return [member.name, member.value]
+    """Its name; the value too where it may be needed: a combination of flags has no name of its own."""
+    named = member.name in type(member).__members__
+    return [member.name, member.value if not named or type(member.value) in _SIMPLE else None]
+
+
+_SIMPLE = (str, int, float, bool, bytes)
 
 
 def _restore_enum(cls: Any, state: list[Any]) -> Any:
@@ -131,20 +192,37 @@ def _restore_namedtuple(cls: Any, state: dict[str, Any]) -> Any:
     return cls._make(state.values())
 
 
+def _pydantic_state(model: Any) -> dict[str, Any]:
+    """pydantic's own, without what a cached_property left among the fields."""
+    fields = {name: getattr(model, name) for name in type(model).model_fields}
+    return {**model.__getstate__(), "__dict__": fields}
+
+
 def _restore_pydantic(cls: Any, state: dict[str, Any]) -> Any:
-    if not set(state["__dict__"]) <= set(cls.model_fields):
+    if set(state["__dict__"]) != set(cls.model_fields):
         raise ValueError(f"it had the fields {sorted(state['__dict__'])}, it has {sorted(cls.model_fields)}")
     model = cls.__new__(cls)
     model.__setstate__(state)
     return model
 
 
+def _namedtuple_names(cls: Any) -> list[str]:
+    return list(cls._fields)
+
+
+_FIELDS: dict[str, Callable[[Any], list[str]]] = {
+    "namedtuple": _namedtuple_names,
+    "dataclass": _dataclass_names,
+    "attrs": _attrs_names,
+}
+"""Kinds whose instances may hold more than their fields."""
+
 _STATE: dict[str | None, Callable[[Any], Any]] = {
     "enum": _enum_state,
     "namedtuple": lambda value: dict(zip(value._fields, value, strict=True)),
     "dataclass": _fields_state(_dataclass_names),
     "attrs": _fields_state(_attrs_names),
-    "pydantic": lambda model: model.__getstate__(),
+    "pydantic": _pydantic_state,
 }
 _RESTORE: dict[str, Callable[[Any, Any], Any]] = {
     "enum": _restore_enum,

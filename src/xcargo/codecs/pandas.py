@@ -8,10 +8,21 @@ Python objects that are not all text goes into that description, value by value,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xcargo.codecs.base import Buffer, Encoded, arrow, contiguous, importable
+from xcargo.codecs import ipc
+from xcargo.codecs.arrow_stream import TableFile
+from xcargo.codecs.base import Buffer, Encoded, arrow, importable
+from xcargo.codecs.labels import columns, label_text
+from xcargo.codecs.pandas_parts import (
+    frequency_state,
+    offset_state,
+    restore_offset,
+    restore_sparse,
+    sparse_state,
+)
+from xcargo.codecs.source import Source
 from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
@@ -20,16 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ["PandasCodec"]
 
+_NUMPY_ARRAYS = ("NumpyExtensionArray", "PandasArray")
+"""pandas' view of a numpy array, which a Series would take for the array itself."""
 _SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
 _KEY = b"xcargo"
-_SHOWN_COLUMNS = 64
 
 
 class PandasCodec:
     """``pandas`` DataFrame, Series, every Index, Timestamp, Timedelta, Period, Interval, NaT and NA; pandas 2 and 3.
 
     Exact: dtypes (nullable, Arrow, categorical, time zones, period, interval), object columns, duplicate and non-string
-    labels, MultiIndex, names, frequencies, ``attrs``. Sparse columns are refused.
+    labels, MultiIndex, names, frequencies, sparse columns, ``attrs``. Arrays and offsets of pandas too.
     """
 
     id = "pandas"
@@ -44,43 +56,59 @@ class PandasCodec:
         kind = _kind(value)
         name = f"pandas.{type(value).__name__}"
         if kind == "scalar":
-            payload = self._pack([type(value).__name__, *_scalar_state(value)])
+            payload = self._registry.pack([type(value).__name__, *_scalar_state(value)])
             return Encoded(self.id, (payload,), {"type": name}, ".msgpack")
+        if kind == "offset":
+            return Encoded(
+                self.id, (self._registry.pack(offset_state(value)),), {"type": "pandas.DateOffset"}, ".msgpack"
+            )
         pa = arrow()
         writer = _Writer(pa)
         state: Any = getattr(writer, str(kind))(value)
         params: dict[str, Any] = {"type": name, "shape": list(value.shape)}
         if kind == "frame":
-            shown = list(zip(value.columns, value.dtypes, strict=True))[:_SHOWN_COLUMNS]
-            params["columns"] = {str(label): str(dtype) for label, dtype in shown}
+            params["columns"] = columns(zip(value.columns, value.dtypes, strict=True))
         table = pa.Table.from_arrays(writer.arrays, names=writer.names)
-        table = table.replace_schema_metadata({_KEY: bytes(self._pack([kind, state]))})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, table.schema) as file:
-            file.write_table(table)
-        return Encoded(self.id, (memoryview(sink.getvalue()).cast("B"),), params, ".arrow")
+        table = table.replace_schema_metadata({_KEY: self._registry.pack([kind, state])})
+        return Encoded(self.id, (ipc.write(table),), params, ".arrow")
+
+    def columns(self, source: Source, params: Mapping[str, Any], labels: Sequence[str] | None) -> Any:
+        """The frame with these columns only (all by default), exactly as in the whole; fetches no other.
+
+        Raises UnsupportedTypeError for what is no frame, KeyError naming the columns there are.
+        """
+        pd = importable("pandas", f"a {params.get('type')}")
+        file = TableFile(source)
+        kind, state = self._registry.unpack(file.schema.metadata[_KEY])
+        if kind != "frame":
+            raise UnsupportedTypeError(f"A {params.get('type')} has no columns", hint="load() it.")
+        reader = _Reader(pd, arrow(), file)
+        if labels is not None:
+            named = list(reader.index(state["labels"]))
+            missing = [label for label in labels if label not in named]
+            if missing:
+                raise KeyError(f"There is no column {missing[0]!r}; there are {', '.join(map(str, named))}")
+            return reader.frame(state, [n for label in labels for n, other in enumerate(named) if other == label])
+        return reader.frame(state)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         pd = importable("pandas", f"a {params.get('type')}")
         try:
             if params.get("type") in [f"pandas.{name}" for name in _SCALARS]:
-                name, *state = self._registry.codec("msgpack").decode(payload, {})
+                name, *state = self._registry.unpack(payload)
                 return _restore_scalar(pd, name, state)
-            pa = arrow()
-            with pa.ipc.open_file(pa.py_buffer(payload)) as file:
-                table = file.read_all()
-            kind, state = self._registry.codec("msgpack").decode(table.schema.metadata[_KEY], {})
-            reader = _Reader(pd, pa, table)
-            if kind not in ("frame", "series", "index"):
+            if params.get("type") == "pandas.DateOffset":
+                return restore_offset(pd, self._registry.unpack(payload))
+            table = ipc.read(payload)
+            kind, state = self._registry.unpack(table.schema.metadata[_KEY])
+            reader = _Reader(pd, arrow(), table)
+            if kind not in ("frame", "series", "index", "array"):
                 raise DecodeError(f"Unknown kind of pandas value {kind!r}")
             return getattr(reader, kind)(state)
         except XCargoError:
             raise
         except Exception as error:  # Arrow's and pandas' errors for damaged or foreign input are of every kind
             raise DecodeError(f"The object does not hold a pandas value: {type(error).__name__}: {error}") from error
-
-    def _pack(self, value: Any) -> Buffer:
-        return contiguous(self._registry.codec("msgpack").encode(value))
 
 
 def _kind(value: object) -> str | None:
@@ -95,6 +123,10 @@ def _kind(value: object) -> str | None:
         return "series"
     if issubclass(cls, getattr(pd, "Index", ())):
         return "index"
+    if isinstance(value, pd.api.extensions.ExtensionArray) and cls.__name__ not in _NUMPY_ARRAYS:
+        return "array"
+    if isinstance(value, pd.offsets.BaseOffset):
+        return "offset"
     return "scalar" if cls.__name__ in _SCALARS else None
 
 
@@ -107,7 +139,7 @@ class _Writer:
         self.names: list[str] = []
 
     def frame(self, frame: Any) -> dict[str, Any]:
-        columns = [self._values(frame.iloc[:, n], str(label), label) for n, label in enumerate(frame.columns)]
+        columns = [self._values(frame.iloc[:, n], label_text(label), label) for n, label in enumerate(frame.columns)]
         return {
             "columns": columns,
             "labels": self.index(frame.columns, rows=False),
@@ -125,6 +157,11 @@ class _Writer:
             "unique": not series.flags.allows_duplicate_labels,
         }
 
+    def array(self, array: Any) -> list[Any]:
+        import pandas as pd
+
+        return self._values(pd.Series(array, copy=False), "values", None)
+
     def index(self, index: Any, *, rows: bool = True) -> list[Any]:
         """State of an index; ``rows`` puts its values beside the columns, else they go into the state."""
         kind = type(index).__name__
@@ -134,7 +171,7 @@ class _Writer:
             levels = [self.index(level, rows=False) for level in index.levels]
             codes = [self._place(self._pa.array(c), f"__index_level_{n}__", rows) for n, c in enumerate(index.codes)]
             return ["multi", levels, codes, list(index.names)]
-        freq = getattr(index, "freqstr", None) if kind in ("DatetimeIndex", "TimedeltaIndex") else None
+        freq = frequency_state(index.freq) if kind in ("DatetimeIndex", "TimedeltaIndex") else None
         return ["values", self._values(index, "__index_level_0__", index.name, rows=rows), index.name, freq]
 
     def _values(self, values: Any, name: str, label: object, *, rows: bool = True) -> list[Any]:
@@ -146,10 +183,8 @@ class _Writer:
         try:
             if isinstance(dtype, np.dtype):
                 array = values.to_numpy()
-                if dtype.kind in "iufb" and dtype.itemsize <= 8:
+                if dtype.kind in "iufbmM" and dtype.itemsize <= 8 and dtype.isnative:
                     return ["numpy", dtype.str, self._place(pa.array(np.ascontiguousarray(array)), name, rows)]
-                if dtype.kind in "mM":
-                    return ["numpy", dtype.str, self._place(pa.array(array), name, rows)]
                 if dtype.kind != "O":
                     return ["raw", array]
                 if set(map(type, array)) <= {str, type(None)} and all(x is None or is_utf8(x) for x in array):
@@ -163,13 +198,13 @@ class _Writer:
                 array = values.array.tz_convert("UTC").tz_localize(None)
                 return ["zoned", dtype.tz, self._place(pa.array(np.asarray(array)), name, rows)]
             if kind == "SparseDtype":
-                raise UnsupportedTypeError(f"Column {label!r} is sparse", hint="Return value.sparse.to_dense().")
+                return sparse_state(values.array)
             return ["extension", _dtype_state(dtype), self._place(pa.array(values.array), name, rows)]
         except (pa.ArrowException, TypeError, ValueError) as error:
             if isinstance(error, XCargoError):
                 raise
             raise UnsupportedTypeError(
-                f"Arrow cannot hold column {label!r} of dtype {dtype}: {'; '.join(map(str, error.args))}",
+                f"Arrow cannot hold column {label_text(label)!r} of dtype {dtype}: {'; '.join(map(str, error.args))}",
                 hint="Convert the column (for example .astype(str)) before returning it.",
             ) from error
 
@@ -195,15 +230,21 @@ class _Reader:
         self._pa = pa
         self._table = table
 
-    def frame(self, state: dict[str, Any]) -> Any:
-        index = self.index(state["index"])
-        frame = self._pd.DataFrame({n: self._column_of(c, index) for n, c in enumerate(state["columns"])}, index=index)
-        frame.columns = self.index(state["labels"])
+    def frame(self, state: dict[str, Any], only: Sequence[int] | None = None) -> Any:
+        index, labels, columns = self.index(state["index"]), self.index(state["labels"]), state["columns"]
+        if only is not None:
+            labels, columns = labels[list(only)], [columns[n] for n in only]
+        frame = self._pd.DataFrame({n: self._column_of(c, index) for n, c in enumerate(columns)}, index=index)
+        frame.columns = labels
         return self._finished(frame, state)
 
     def series(self, state: dict[str, Any]) -> Any:
         series = self._pd.Series(self._column_of(state["values"], self.index(state["index"])), copy=True)
         return self._finished(series.rename(state["name"]), state)
+
+    def array(self, state: list[Any]) -> Any:
+        values = self._values(state)
+        return values if state[0] in ("category", "zoned") else self._pd.Series(values, copy=False).array
 
     def index(self, state: list[Any]) -> Any:
         pd = self._pd
@@ -211,13 +252,17 @@ class _Reader:
             return pd.RangeIndex(*state[1:4], name=state[4])
         if state[0] == "multi":
             _, levels, codes, names = state
-            codes = [self._column(code).to_numpy(zero_copy_only=False) for code in codes]
-            return pd.MultiIndex([self.index(level) for level in levels], codes, names=names, verify_integrity=False)
+            levels = [self.index(level) for level in levels]
+            codes = [self._column(code, "is_integer").to_numpy(zero_copy_only=False) for code in codes]
+            for level, code in zip(levels, codes, strict=True):
+                if len(code) and not -1 <= code.min() <= code.max() < len(level):
+                    raise DecodeError("A code of the MultiIndex lies outside its level")
+            return pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
         _, values, name, freq = state
         array = self._values(values)
         index = pd.Index(array, dtype=getattr(array, "dtype", None), name=name)
         if freq is not None:
-            index.freq = freq
+            index.freq = restore_offset(pd, freq) if isinstance(freq, list) else freq
         return index
 
     def _column_of(self, state: list[Any], index: Any) -> Any:
@@ -229,11 +274,12 @@ class _Reader:
 
         pd, kind = self._pd, state[0]
         if kind == "numpy":
-            return self._column(state[2]).to_numpy(zero_copy_only=False).astype(np.dtype(state[1]), copy=False)
+            column = self._column(state[2], "is_primitive")
+            return column.to_numpy(zero_copy_only=False).astype(np.dtype(state[1]), copy=False)
         if kind == "raw":
             return state[1]
         if kind == "text":
-            return np.array(self._column(state[1]).to_pylist(), dtype=object)
+            return np.array(self._column(state[1], "is_large_string").to_pylist(), dtype=object)
         if kind == "objects":
             array = np.empty(len(state[1]), dtype=object)
             for n, item in enumerate(state[1]):  # a list in one go would be taken for a second dimension
@@ -242,20 +288,29 @@ class _Reader:
         if kind == "category":
             _, categories, ordered, codes = state
             dtype = pd.CategoricalDtype(self.index(categories), ordered)
-            return pd.Categorical.from_codes(self._column(codes).to_numpy(), dtype=dtype)
+            return pd.Categorical.from_codes(self._column(codes, "is_integer").to_numpy(), dtype=dtype)
         if kind == "zoned":
-            naive = pd.DatetimeIndex(self._column(state[2]).to_numpy(zero_copy_only=False))
+            naive = pd.DatetimeIndex(self._column(state[2], "is_timestamp").to_numpy(zero_copy_only=False))
             return naive.tz_localize("UTC").tz_convert(state[1]).array
         if kind == "extension":
-            column = self._column(state[2])
-            return _restore_dtype(pd, state[1], column.type).__from_arrow__(column)
-        raise DecodeError(f"Unknown kind of column {kind!r}; run: pip install --upgrade airflow-provider-xcargo")
+            if state[1] == ["arrow"]:
+                column = self._column(state[2])
+                return pd.arrays.ArrowExtensionArray(self._pa.chunked_array([column]))
+            column = self._column(state[2], "is_null", "is_dictionary", "is_run_end_encoded", forbidden=True)
+            return _restore_dtype(pd, state[1]).__from_arrow__(column)
+        if kind == "sparse":
+            return restore_sparse(pd, state)
+        raise DecodeError(
+            f"Unknown kind of column {str(kind)[:80]!r}; run: pip install --upgrade airflow-provider-xcargo"
+        )
 
-    def _column(self, place: int | bytes) -> Any:
-        if isinstance(place, int):
-            return self._table.column(place).combine_chunks()
-        with self._pa.ipc.open_stream(self._pa.py_buffer(place)) as stream:
-            return stream.read_all().column(0).combine_chunks()
+    def _column(self, place: int | bytes, *kinds: str, forbidden: bool = False) -> Any:
+        """A column, if Arrow calls its type one of ``kinds``: a type not meant could take up far more than its bytes."""
+        table = self._table if isinstance(place, int) else ipc.read_stream(place)
+        column = table.column(place if isinstance(place, int) else 0).combine_chunks()
+        if kinds and any(getattr(self._pa.types, kind)(column.type) for kind in kinds) is forbidden:
+            raise DecodeError(f"A column of Arrow's type {str(column.type)[:80]} does not belong there")
+        return column
 
     def _finished(self, value: Any, state: dict[str, Any]) -> Any:
         value.attrs = state["attrs"]
@@ -273,9 +328,7 @@ def _na() -> Any:
     return sys.modules["pandas"].NA
 
 
-def _restore_dtype(pd: Any, state: list[Any], arrow_type: Any) -> Any:
-    if state[0] == "arrow":
-        return pd.ArrowDtype(arrow_type)
+def _restore_dtype(pd: Any, state: list[Any]) -> Any:
     if state[0] == "name":
         return pd.api.types.pandas_dtype(state[1])
     _, storage, missing_is_nan = state

@@ -6,13 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xcargo.codecs.arrow import ArrowCodec
+from xcargo.codecs.arrow_stream import ArrowStreamCodec
 from xcargo.codecs.base import Buffer, Codec, Encoded
 from xcargo.codecs.bytes import BytesCodec
+from xcargo.codecs.files import FileCodec
 from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pandas import PandasCodec
+from xcargo.codecs.source import Held, Source, whole
+from xcargo.codecs.stream import StreamCodec
 from xcargo.codecs.tree import TreeCodec
-from xcargo.errors import MissingDependencyError, XCargoError
+from xcargo.errors import MissingDependencyError, UnsupportedTypeError, XCargoError
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry"]
 
@@ -27,12 +31,24 @@ class Registry:
     Order of choice: built-in types go to the tree codec; then our own codecs, then those that other packages registered
     under the entry point group ``xcargo.codecs``, then ``fallbacks``; the tree codec takes the rest or refuses it. The
     tree codec hands what it does not know itself back to the registry, so that every codec works at any depth.
+    ``last_resort``, if it accepts the value, encodes what the codec so chosen refuses.
     """
 
-    def __init__(self, *, fallbacks: Iterable[Codec] = (), entry_points: bool = True) -> None:
+    def __init__(
+        self, *, fallbacks: Iterable[Codec] = (), last_resort: Codec | None = None, entry_points: bool = True
+    ) -> None:
         self._tree = TreeCodec(self)
-        self._own: tuple[Codec, ...] = (BytesCodec(), NumpyCodec(), PandasCodec(self), ArrowCodec())
+        self._own: tuple[Codec, ...] = (
+            BytesCodec(),
+            NumpyCodec(self),
+            PandasCodec(self),
+            ArrowCodec(),
+            ArrowStreamCodec(),
+            FileCodec(),
+            StreamCodec(),
+        )
         self._fallbacks = tuple(fallbacks)
+        self._last_resort = last_resort
         for codec in self._fallbacks:
             if isinstance(codec, ObjectCodec):
                 codec.registry = self
@@ -47,10 +63,35 @@ class Registry:
 
     def decode(self, codec_id: str, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """Decode with the codec that an envelope names."""
-        return self.codec(codec_id).decode(payload, params)
+        return self.open(codec_id, Held(payload), params)
+
+    def open(self, codec_id: str, source: Source, params: Mapping[str, Any]) -> Any:
+        """The value whose payload the source reads, by the codec that an envelope names."""
+        codec: Any = self.codec(codec_id)
+        # Not isinstance of a protocol: that alone takes as long as a tenth of a request.
+        if hasattr(codec, "open"):
+            return codec.open(source, params)
+        return codec.decode(whole(source), params)
+
+    def pack(self, value: object) -> bytes:
+        """A value in one piece, for a codec that puts it into its own payload."""
+        return self._tree.pack(value)
+
+    def unpack(self, data: Buffer) -> Any:
+        """Undo :meth:`pack`."""
+        return self._tree.decode(data, {})
 
     def leaf(self, value: object) -> Codec | None:
         """The codec other than the tree's that takes the value. Plug-ins are looked up only once ours have declined."""
+        codec = self._first(value)
+        if codec is None and self._tree.accepts(value):
+            return None
+        last = self._last_resort
+        if last is None or not last.accepts(value):
+            return codec
+        return last if codec is None else _OrElse(codec, last)
+
+    def _first(self, value: object) -> Codec | None:
         for codec in self._own:
             if codec.accepts(value):
                 return codec
@@ -63,7 +104,8 @@ class Registry:
 
     def codec(self, codec_id: str) -> Codec:
         """The codec of an id. Raises MissingDependencyError when it is not installed here."""
-        for codec in (self._tree, *self._own, *self._fallbacks):
+        last: tuple[Codec, ...] = () if self._last_resort is None else (self._last_resort,)
+        for codec in (self._tree, *self._own, *self._fallbacks, *last):
             if codec.id == codec_id:
                 return codec
         for codec in self._load_plugins():
@@ -81,6 +123,30 @@ class Registry:
 
             self._plugins = tuple(_instance(point) for point in entry_points(group=ENTRY_POINT_GROUP))
         return self._plugins
+
+
+class _OrElse:
+    """Encodes with the first codec and, what that refuses, with the second."""
+
+    def __init__(self, first: Codec, second: Codec) -> None:
+        self.id = first.id
+        self._first = first
+        self._second = second
+
+    def accepts(self, value: object) -> bool:
+        return True
+
+    def encode(self, value: Any) -> Encoded:
+        try:
+            return self._first.encode(value)
+        except UnsupportedTypeError as refusal:
+            try:
+                return self._second.encode(value)
+            except UnsupportedTypeError:
+                raise refusal from None
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        return self._first.decode(payload, params)
 
 
 def _instance(point: Any) -> Codec:

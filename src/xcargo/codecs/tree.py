@@ -20,6 +20,8 @@ import ormsgpack
 from xcargo import collector
 from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
+from xcargo.codecs.parts import Parts, assemble, is_part
+from xcargo.codecs.source import Held, Source
 from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 
@@ -53,21 +55,32 @@ class TreeCodec:
         return type(value) in _JSON_TYPES or extension_of(value) is not None
 
     def encode(self, value: Any) -> Encoded:
-        return Encoded(self.id, (_Packing(self._registry).run(value),), suffix=".msgpack")
+        packing = _Packing(self._registry, apart=True)
+        return assemble(self.id, packing.run(value), packing.parts, ".msgpack")
+
+    def pack(self, value: Any) -> bytes:
+        """The payload of a value in one piece that ``decode`` reads without params, for a codec to put into its own."""
+        return _Packing(self._registry, apart=False).run(value)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        return self.open(Held(payload), params)
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
+        parts = Parts(self._registry, source, params)
         with collector.paused():
-            return _Unpacking(self._registry).run(payload)
+            return _Unpacking(self._registry, parts).run()
 
 
 class _Packing:
     """One encode: carries the error out of native code, which swallows it."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, *, apart: bool) -> None:
         self._registry = registry
+        self._apart = apart
         self._error: XCargoError | None = None
         self._culprit: object = _Packing  # no value is this class
         self._exact = False
+        self.parts: list[Encoded] = []
 
     def run(self, value: Any) -> bytes:
         try:
@@ -77,7 +90,7 @@ class _Packing:
                     return packed
             except _RefusedError:
                 pass
-            self._exact = True
+            self._exact, self.parts = True, []
             return self._pack(value)
         except RecursionError:
             raise _too_deep() from None
@@ -109,8 +122,11 @@ class _Packing:
             if codec is None:
                 raise _unsupported(value)
             encoded = codec.encode(value)
-            body = [encoded.codec, dict(encoded.params), contiguous(encoded)]
-            return ormsgpack.Ext(Tag.CODEC, ormsgpack.packb(body))
+            if self._apart and is_part(encoded):
+                self.parts.append(encoded)
+                return ormsgpack.Ext(Tag.PART, ormsgpack.packb(len(self.parts) - 1))
+            payload = contiguous(encoded)
+            return ormsgpack.Ext(Tag.CODEC, ormsgpack.packb([encoded.codec, dict(encoded.params), payload]))
         except XCargoError as error:
             if self._error is None:
                 self._error, self._culprit = error, value
@@ -148,13 +164,14 @@ class _Packing:
 class _Unpacking:
     """One decode; like :class:`_Packing` it keeps the error that native code would swallow."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, parts: Parts) -> None:
         self._registry = registry
+        self._parts = parts
         self._error: XCargoError | None = None
 
-    def run(self, payload: Buffer) -> Any:
+    def run(self) -> Any:
         try:
-            return ormsgpack.unpackb(payload, ext_hook=self._restore)
+            return ormsgpack.unpackb(self._parts.tree, ext_hook=self._restore)
         except (ValueError, TypeError, RecursionError) as error:
             if self._error is not None:
                 raise self._error from error
@@ -166,6 +183,8 @@ class _Unpacking:
             if tag == Tag.CODEC:
                 codec_id, params, payload = body
                 return self._registry.decode(codec_id, payload, params)
+            if tag == Tag.PART:
+                return self._parts.value(body)
             restore = RESTORE.get(tag)
             if restore is None:
                 raise DecodeError(
@@ -241,7 +260,7 @@ def _path_to(value: Any, culprit: object) -> str:
             continue
         seen.add(id(item))
         if isinstance(item, dict):
-            todo.extend((f"{path}[{key!r}]", part, depth + 1) for key, part in item.items())
+            todo.extend((f"{path}[{_shown(key)}]", part, depth + 1) for key, part in item.items())
             todo.extend((f"{path}, key {type(key).__name__}", key, depth + 1) for key in item if type(key) is not str)
         elif isinstance(item, (list, tuple, deque)):
             todo.extend((f"{path}[{n}]", part, depth + 1) for n, part in enumerate(item))
@@ -250,3 +269,8 @@ def _path_to(value: Any, culprit: object) -> str:
         elif hasattr(item, "__dict__") and not isinstance(item, type):
             todo.extend((f"{path}.{name}", part, depth + 1) for name, part in vars(item).items())
     return ""
+
+
+def _shown(key: object) -> str:
+    """A key as Python writes it, if that is short and runs no code of the key's class."""
+    return repr(key)[:80] if type(key) in (str, float, bool) or (type(key) is int and abs(key) < 2**64) else "…"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, Union, runtime_checkable
 
-__all__ = ["Access", "Buffer", "Limits", "ObjectInfo", "Store", "join", "total_bytes"]
+__all__ = ["Access", "Buffer", "Limits", "ObjectInfo", "Store", "StoreIntoMemory", "Watched", "get_into"]
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -59,14 +59,18 @@ class Store(Protocol):
     and in a forked child.
     """
 
-    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
         """Store the parts, one after another, as one object: wholly or not at all.
 
-        One request up to four times ``part_bytes``. ``create`` raises ObjectExistsError if the key is taken.
+        One request up to four times ``part_bytes``; above, parts travel as they come and no more than a bounded number
+        of them is held. ``expected_bytes`` (a hint) lets that begin at once. An error that ``parts`` raises is passed
+        on. ``create`` raises ObjectExistsError if the key is taken; it makes one request of any size.
         """
 
-    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
-        """All bytes of an object. One request, or parallel ranges when ``size_bytes`` is known and large."""
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
+        """Bytes ``start`` to ``end`` of an object, all of them by default; fewer if it ends before. One request."""
 
     def head(self, key: str) -> ObjectInfo:
         """Size and age of an object. One request."""
@@ -78,13 +82,38 @@ class Store(Protocol):
         """Objects whose key begins with ``prefix`` (whole segments), in no particular order, a page at a time."""
 
 
-def total_bytes(parts: Sequence[Buffer]) -> int:
-    """Length of all parts together."""
-    return sum(len(part) for part in parts)
+class StoreIntoMemory(Protocol):
+    """A store that can put what it reads where the caller wants it, without holding it as a whole first."""
+
+    def get_into(self, key: str, view: memoryview, *, start: int) -> int:
+        """Fill ``view`` with an object's bytes from ``start`` on. Returns how many there were. One request."""
 
 
-def join(parts: Sequence[Buffer]) -> Buffer:
-    """The parts as one buffer; copies only when there are several."""
-    if not parts:
-        return b""
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+def get_into(store: Store, key: str, view: memoryview, *, start: int) -> int:
+    """The same from any store; one that cannot do it itself costs a copy and as much memory again."""
+    directly = getattr(store, "get_into", None)
+    if directly is not None:
+        return directly(key, view, start=start)  # type: ignore[no-any-return]
+    data = store.get(key, start=start, end=start + len(view))
+    view[: len(data)] = data
+    return len(data)
+
+
+class Watched:
+    """The parts of a put, once. Keeps the error that they raise themselves, which is not the store's to translate."""
+
+    def __init__(self, parts: Iterable[Buffer]) -> None:
+        self._parts = iter(parts)
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Buffer]:
+        return self
+
+    def __next__(self) -> Buffer:
+        try:
+            return next(self._parts)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,7 +20,7 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.root import Root
-from xcargo.stores.base import Access, Buffer, ObjectInfo, PutMode
+from xcargo.stores.base import Access, Buffer, ObjectInfo, PutMode, Watched
 
 __all__ = ["FilesystemStore"]
 
@@ -39,9 +39,12 @@ class FilesystemStore:
         self._access = access
         self._opened: Any = None
 
-    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
         path, folder = self._path(key), self._path(key).rpartition("/")[0]
         temporary = f"{folder}/{_TEMPORARY}{secrets.token_hex(8)}"
+        watched = Watched(parts)
         try:
             fs = self._fs()
             if mode == "create" and fs.exists(path):
@@ -49,7 +52,7 @@ class FilesystemStore:
             fs.makedirs(folder, exist_ok=True)
             try:
                 with fs.open(temporary, "wb") as file:
-                    for part in parts:
+                    for part in watched:
                         file.write(part)
                 fs.mv(temporary, path)
             except BaseException:
@@ -57,11 +60,13 @@ class FilesystemStore:
                     fs.rm_file(temporary)
                 raise
         except Exception as error:
+            if error is watched.error:
+                raise
             raise self._translate(error, key) from error
 
-    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         try:
-            return self._fs().cat_file(self._path(key))  # type: ignore[no-any-return]
+            return self._fs().cat_file(self._path(key), start=start or None, end=end)  # type: ignore[no-any-return]
         except Exception as error:
             raise self._translate(error, key) from error
 

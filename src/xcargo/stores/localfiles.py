@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from io import FileIO
 from pathlib import Path
 
 from xcargo.errors import (
@@ -19,7 +20,7 @@ from xcargo.errors import (
     StoreUnavailableError,
 )
 from xcargo.root import Root
-from xcargo.stores.base import Buffer, ObjectInfo, PutMode
+from xcargo.stores.base import Buffer, ObjectInfo, PutMode, Watched
 
 __all__ = ["LocalStore"]
 
@@ -37,9 +38,12 @@ class LocalStore:
         self._root = root
         self._base = Path("/" + root.prefix)
 
-    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
         path = self._base / key
         temporary = path.with_name(_TEMPORARY + secrets.token_hex(8))
+        watched = Watched(parts)
         try:
             try:
                 file = open(temporary, "xb", buffering=0)  # noqa: SIM115 - closed below, opened twice at most
@@ -48,7 +52,7 @@ class LocalStore:
                 file = open(temporary, "xb", buffering=0)  # noqa: SIM115
             try:
                 with file:
-                    for part in parts:
+                    for part in watched:
                         _write_all(file.fileno(), part)
                 if mode == "create":
                     os.link(temporary, path)
@@ -59,12 +63,27 @@ class LocalStore:
                 temporary.unlink(missing_ok=True)
                 raise
         except OSError as error:
+            if error is watched.error:
+                raise
             raise self._translate(error, key, writing=True) from error
 
-    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         try:
             with open(self._base / key, "rb", buffering=0) as file:
-                return file.readall()
+                if start:
+                    file.seek(start)
+                return file.readall() if end is None else _read_at_most(file, end - start)
+        except OSError as error:
+            raise self._translate(error, key) from error
+
+    def get_into(self, key: str, view: memoryview, *, start: int) -> int:
+        try:
+            with open(self._base / key, "rb", buffering=0) as file:
+                file.seek(start)
+                filled = 0
+                while filled < len(view) and (read := file.readinto(view[filled:])):
+                    filled += read
+                return filled
         except OSError as error:
             raise self._translate(error, key) from error
 
@@ -146,6 +165,16 @@ def _write_all(descriptor: int, data: Buffer) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _read_at_most(file: FileIO, size_bytes: int) -> bytes:
+    data = file.read(size_bytes)
+    while len(data) < size_bytes:  # Linux reads 2 GiB at a time
+        more = file.read(size_bytes - len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 def _info(key: str, stat: os.stat_result) -> ObjectInfo:

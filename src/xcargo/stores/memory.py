@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from xcargo.errors import ObjectExistsError, ObjectNotFoundError
@@ -22,13 +22,15 @@ class MemoryStore:
         self._root = root
         self._objects = _buckets.setdefault(f"{root.bucket}/{root.prefix}", {})
 
-    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
         if mode == "create" and key in self._objects:
             raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
         self._objects[key] = (b"".join(parts), datetime.now(timezone.utc))
 
-    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
-        return self._found(key)[0]
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
+        return self._found(key)[0][start:end]
 
     def head(self, key: str) -> ObjectInfo:
         data, modified = self._found(key)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from xcargo.errors import (
@@ -25,12 +25,21 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.root import Root
-from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode, Store, join, total_bytes
+from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode, Store, Watched, get_into
 
 __all__ = ["ObjectStore"]
 
 _WHOLE_PARTS = 4
-"""A transfer of more than this many parts is split."""
+"""An object of more than this many parts is put in parts."""
+
+_STREAM_PARTS = 2
+"""Parts of an object of unknown length are this much larger: S3 takes 10,000 of them."""
+
+_IN_FLIGHT_BYTES = 128 * 1024 * 1024
+"""Bound of what parts under way hold in memory."""
+
+_STREAM_BYTES = 256 * 1024
+"""Pieces in which a body is copied to its place: so small, they stay in the processor's cache."""
 
 _runtime_pid: int | None = None
 
@@ -46,40 +55,64 @@ class ObjectStore:
         self._client: Any = None
         self._relay: tuple[int, Store] | None = None
 
-    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
         relay = self._relay_if_forked()
         if relay:
-            relay.put(key, parts, mode=mode)
+            relay.put(key, parts, mode=mode, expected_bytes=expected_bytes)
             return
-        size = total_bytes(parts)
-        part = max(self._limits.part_bytes, size // 9_000 + 1)  # S3 takes 10,000 parts at most
-        split = size > _WHOLE_PARTS * part and mode == "overwrite"
-        data: Any = iter(parts) if split and len(parts) > 1 else join(parts)
+        part = self._limits.part_bytes
+        pieces, rest = _begin(parts, 0 if (expected_bytes or 0) > _WHOLE_PARTS * part else _WHOLE_PARTS * part)
+        if rest is None or mode == "create":
+            data = pieces[0] if len(pieces) == 1 else chain(pieces, rest or ())
+            self._put(key, data, mode=mode, use_multipart=False)
+            return
+        size = max(part, expected_bytes // 9_000) if expected_bytes else _STREAM_PARTS * part
+        at_once = min(self._limits.max_concurrency, max(2, _IN_FLIGHT_BYTES // size))
+        watched = Watched(_sliced(chain(pieces, rest), size))
+        try:
+            self._put(key, watched, use_multipart=True, chunk_size=size, max_concurrency=at_once)
+        except Exception:
+            if watched.error is not None:
+                raise watched.error from None
+            raise
+
+    def _put(self, key: str, data: Any, **options: Any) -> None:
         with _Translated(self, key, writing=True):
             client = self._open()
             import obstore
 
-            obstore.put(
-                client,
-                key,
-                data,
-                mode=mode,
-                use_multipart=split,
-                chunk_size=part,
-                max_concurrency=self._limits.max_concurrency,
-            )
+            obstore.put(client, key, data, **options)
 
-    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         relay = self._relay_if_forked()
         if relay:
-            return relay.get(key, size_bytes=size_bytes)
+            return relay.get(key, start=start, end=end)
         with _Translated(self, key):
             client = self._open()
             import obstore
 
-            if size_bytes is not None and size_bytes > _WHOLE_PARTS * self._limits.part_bytes:
-                return self._get_ranges(key, size_bytes)
-            return memoryview(obstore.get(client, key).bytes())
+            if end is None and not start:
+                return memoryview(obstore.get(client, key).bytes())
+            wanted: Any = {"offset": start} if end is None else (start, end)
+            return memoryview(obstore.get(client, key, options={"range": wanted}).bytes())
+
+    def get_into(self, key: str, view: memoryview, *, start: int) -> int:
+        relay = self._relay_if_forked()
+        if relay:
+            return get_into(relay, key, view, start=start)
+        with _Translated(self, key):
+            client = self._open()
+            import obstore
+
+            filled = 0
+            stream = obstore.get(client, key, options={"range": (start, start + len(view))})
+            for piece in stream.stream(min_chunk_size=_STREAM_BYTES):
+                data = memoryview(piece)
+                view[filled : filled + len(data)] = data
+                filled += len(data)
+            return filled
 
     def head(self, key: str) -> ObjectInfo:
         relay = self._relay_if_forked()
@@ -116,29 +149,6 @@ class ObjectStore:
                 for meta in page:
                     yield _info(meta, meta["path"])
 
-    def _get_ranges(self, key: str, size_bytes: int) -> Buffer:
-        """Parallel ranged reads into one buffer, made only once the first has shown that the object is so large."""
-        import obstore
-
-        client, part = self._open(), self._limits.part_bytes
-        first = obstore.get(client, key, options={"range": (0, part)})
-        if first.meta["size"] != size_bytes:
-            raise IntegrityError(
-                f"The object has {first.meta['size']} bytes, {size_bytes} were stored",
-                hint="It was cut short or replaced; run the task that pushed it again.",
-            )
-        whole = bytearray(size_bytes)
-        whole[:part] = memoryview(first.bytes())
-
-        def read(start: int) -> None:
-            end = min(start + part, size_bytes)
-            memoryview(whole)[start:end] = memoryview(obstore.get_range(client, key, start=start, end=end))
-
-        with ThreadPoolExecutor(self._limits.max_concurrency) as pool:
-            for _ in pool.map(read, range(part, size_bytes, part)):
-                pass
-        return whole
-
     def _open(self) -> Any:
         global _runtime_pid
         if self._client is None:
@@ -154,6 +164,27 @@ class ObjectStore:
 
             self._relay = (os.getpid(), RelayStore(self._root, self._access, self._limits))
         return self._relay[1]
+
+
+def _begin(parts: Iterable[Buffer], limit_bytes: int) -> tuple[Sequence[Buffer], Iterator[Buffer] | None]:
+    """The first parts up to a bit more than ``limit_bytes`` bytes, and the others; None if there are no others."""
+    if isinstance(parts, Sequence) and sum(map(len, parts)) <= limit_bytes:
+        return parts, None
+    rest, begun, size = iter(parts), [], 0
+    for part in rest:
+        begun.append(part)
+        size += len(part)
+        if size > limit_bytes:
+            return begun, rest
+    return begun, None
+
+
+def _sliced(parts: Iterable[Buffer], most_bytes: int) -> Iterator[Buffer]:
+    """The parts, in pieces of at most ``most_bytes``."""
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), most_bytes):
+            yield view[start : start + most_bytes]
 
 
 class _Asked:
@@ -255,7 +286,7 @@ class _Translated:
         raise _translate(error, self._root, where, self._writing) from error
 
 
-def _translate(error: Exception, root: Root, where: str, writing: bool) -> StoreError | ConfigurationError:
+def _translate(error: Exception, root: Root, where: str, writing: bool) -> XCargoError:
     from obstore import exceptions
 
     text = _first_line(error)
@@ -292,6 +323,12 @@ def _translate(error: Exception, root: Root, where: str, writing: bool) -> Store
         )
     if isinstance(error, exceptions.UnknownConfigurationKeyError):
         return ConfigurationError(text, where=where, hint="Check the connection's extra fields.")
+    if "416 Range Not Satisfiable" in details:
+        return IntegrityError(
+            "The object is shorter than what was stored",
+            where=where,
+            hint="It was cut short or replaced; run the task that pushed it again.",
+        )
     if _REFUSED.search(details):
         return StoreError(f"The store refused the request: {text}", where=where)
     return StoreUnavailableError(

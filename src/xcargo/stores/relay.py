@@ -1,9 +1,9 @@
 """A store in a helper process, for children forked after their parent used obstore.
 
 Such a child inherits a runtime whose threads are gone; only a program started afresh gets a working one. The child
-therefore starts ``python -m xcargo.stores.relay`` and speaks to it through its standard input and output: a frame is a
-length, a JSON header, and the bodies whose lengths the header gives. Credentials travel in that pipe, never on the
-command line. The helper ends when its input does.
+therefore starts ``python -m xcargo.stores.relay`` and speaks to it through its standard input and output: a message is
+a JSON header and any number of bodies, each behind its length, then a length of 0. Credentials travel in that pipe,
+never on the command line. The helper ends when its input does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -23,11 +23,14 @@ from typing import IO, Any
 import xcargo.errors as errors
 from xcargo.errors import StoreError, StoreUnavailableError, XCargoError
 from xcargo.root import Root
-from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode
+from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode, Watched
 
 __all__ = ["RelayStore"]
 
 _LENGTH = struct.Struct("!Q")
+_END = 0
+_BROKEN = 2**64 - 1
+"""Instead of a length: what gave the bodies failed, the message has no end."""
 
 
 class RelayStore:
@@ -40,11 +43,13 @@ class RelayStore:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode = "overwrite") -> None:
-        self._call({"op": "put", "key": key, "mode": mode}, parts)
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
+        self._call({"op": "put", "key": key, "mode": mode, "expected_bytes": expected_bytes}, parts)
 
-    def get(self, key: str, *, size_bytes: int | None = None) -> Buffer:
-        return self._call({"op": "get", "key": key, "size_bytes": size_bytes})[1]
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
+        return self._call({"op": "get", "key": key, "start": start, "end": end})[1]
 
     def head(self, key: str) -> ObjectInfo:
         return _info(self._call({"op": "head", "key": key})[0]["info"])
@@ -55,7 +60,8 @@ class RelayStore:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         yield from map(_info, self._call({"op": "list", "prefix": prefix})[0]["infos"])
 
-    def _call(self, header: dict[str, Any], parts: Sequence[Buffer] = ()) -> tuple[dict[str, Any], Buffer]:
+    def _call(self, header: dict[str, Any], parts: Iterable[Buffer] = ()) -> tuple[dict[str, Any], Buffer]:
+        watched = Watched(parts)
         if self._access.credentials is not None:
             header["credentials"] = _with_iso_dates(self._access.credentials())
         with self._lock:
@@ -63,13 +69,24 @@ class RelayStore:
                 process = self._started()
                 assert process.stdin is not None
                 assert process.stdout is not None
-                _write(process.stdin, header, parts)
-                answer, body = _read(process.stdout)
+                try:
+                    _write(process.stdin, header, watched)
+                except BaseException as error:
+                    if error is not watched.error:  # the message has no end: this helper is of no more use
+                        self._process = None
+                        process.kill()
+                        process.wait()
+                        raise
+                answer, bodies = _read(process.stdout)
+                body = next(bodies, b"")
+                next(bodies, None)
             except (OSError, EOFError) as error:
                 self._process = None
                 raise StoreUnavailableError(
                     f"The helper process of a forked child ended: {error}", where=self._root
                 ) from error
+        if watched.error is not None:
+            raise watched.error
         if "error" in answer:
             raise _rebuilt(answer["error"])
         return answer, body
@@ -95,18 +112,38 @@ class RelayStore:
         return self._process
 
 
-def _write(stream: IO[bytes], header: Mapping[str, Any], parts: Sequence[Buffer] = ()) -> None:
-    encoded = json.dumps({**header, "sizes": [len(p) for p in parts]}).encode()
+def _write(stream: IO[bytes], header: Mapping[str, Any], bodies: Iterable[Buffer] = ()) -> None:
+    encoded = json.dumps(header).encode()
     stream.write(_LENGTH.pack(len(encoded)) + encoded)
-    for part in parts:
-        stream.write(part)
-    stream.flush()
+    watched = Watched(bodies)
+    try:
+        for body in watched:
+            if len(body):
+                stream.write(_LENGTH.pack(len(body)))
+                stream.write(body)
+    finally:
+        stream.write(_LENGTH.pack(_END if watched.error is None else _BROKEN))
+        stream.flush()
 
 
-def _read(stream: IO[bytes]) -> tuple[dict[str, Any], Buffer]:
+def _read(stream: IO[bytes]) -> tuple[dict[str, Any], Iterator[Buffer]]:
+    """Header and bodies of the next message. The bodies must be read to their end before the next."""
+    header: dict[str, Any] = json.loads(_body(stream))
+    return header, iter(lambda: _body(stream), b"")
+
+
+def _body(stream: IO[bytes]) -> bytes:
     (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
-    header = json.loads(_exactly(stream, length))
-    return header, _exactly(stream, sum(header["sizes"]))
+    if length == _BROKEN:
+        raise _BrokenError
+    return _exactly(stream, length)
+
+
+class _BrokenError(XCargoError):
+    """The other side could not give all bodies of its message."""
+
+    def __init__(self) -> None:
+        super().__init__("The value could not be read to its end")
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
@@ -134,7 +171,7 @@ def _rebuilt(fields: dict[str, Any]) -> XCargoError:
 def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
     from xcargo.stores.objectstore import ObjectStore
 
-    opening, _ = _read(source)
+    opening, nothing = _read(source)
     credentials: dict[str, Any] = {}
 
     def current() -> dict[str, Any]:
@@ -142,9 +179,12 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
         return {**credentials, "expires_at": datetime.fromisoformat(expires) if expires else None}
 
     store: ObjectStore | None = None
+    bodies = nothing
     while True:
         try:
-            request, body = _read(source)
+            for _ in bodies:  # left by a put that failed
+                pass
+            request, bodies = _read(source)
         except EOFError:
             return
         credentials = request.get("credentials") or credentials
@@ -152,20 +192,22 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
             access = Access(opening["config"], opening["client"], current if credentials else None)
             store = ObjectStore(Root(**opening["root"]), access, Limits(**opening["limits"]))
         try:
-            answer, parts = _do(store, request, body)
+            answer, parts = _do(store, request, bodies)
         except XCargoError as error:
+            if isinstance(error, _BrokenError):
+                bodies = iter(())
             where = None if error.where is None else str(error.where)
             described = {"class": type(error).__name__, "what": error.what, "where": where, "hint": error.hint}
             answer, parts = {"error": described}, []
         _write(sink, answer, parts)
 
 
-def _do(store: Any, request: Mapping[str, Any], body: Buffer) -> tuple[dict[str, Any], list[Buffer]]:
+def _do(store: Any, request: Mapping[str, Any], bodies: Iterator[Buffer]) -> tuple[dict[str, Any], list[Buffer]]:
     op = request["op"]
     if op == "put":
-        store.put(request["key"], [body], mode=request["mode"])
+        store.put(request["key"], bodies, mode=request["mode"], expected_bytes=request["expected_bytes"])
     elif op == "get":
-        return {}, [store.get(request["key"], size_bytes=request["size_bytes"])]
+        return {}, [store.get(request["key"], start=request["start"], end=request["end"])]
     elif op == "head":
         return {"info": _with_iso_dates(asdict(store.head(request["key"])))}, []
     elif op == "delete":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow import __version__ as airflow_version
 from contract_values import PLAIN, VALUES, Probe, alike, large
+
+from xcargo import gather
 
 try:
     from airflow.sdk import dag, get_current_context, task
@@ -159,6 +162,104 @@ def contract_retry() -> None:
     after(flaky())
 
 
+FAN_IN = 18
+
+
+@plain_dag
+def contract_fan_in() -> None:
+    """What a task gets for a mapped one: iterated over, sliced and gathered, as it is and through map, zip, concat."""
+
+    @task
+    def probe(number: int) -> Any:
+        return Probe(number)
+
+    @task
+    def small(number: int) -> Any:
+        return number
+
+    @task
+    def iterate(values: Any) -> Any:
+        with _asked_for() as asked:
+            Probe.deserialized_on.clear()
+            first = next(iter(values)).number
+            after_first = len(Probe.deserialized_on)
+            Probe.deserialized_on.clear()
+            numbers = [value.number for value in values]
+        return {
+            "first": first,
+            "loaded_for_first": after_first,
+            "numbers": numbers,
+            "again": [value.number for value in values],
+            "here": threading.get_ident(),
+            "loaded_on": Probe.deserialized_on[: len(numbers)],
+            "asked": asked,
+            "by_index": numbers.index(7) == 7 and values[7].number == 7 and values[FAN_IN - 1].number == FAN_IN - 1,
+        }
+
+    @task
+    def slice_them(values: Any) -> Any:
+        return [[value.number for value in values[part]] for part in (slice(3, 17), slice(2), slice(15, None))]
+
+    @task
+    def iterate_small(values: Any) -> Any:
+        return list(values)
+
+    @task
+    def gather_all(values: Any, doubled: Any, zipped: Any, joined: Any) -> Any:
+        return {
+            "as_it_is": [value.number for value in gather(values)],
+            "narrow": [value.number for value in gather(values, window_bytes=1)],
+            "map": list(gather(doubled)),
+            "zip": [[value.number, number] for value, number in gather(zipped)],
+            "concat": [value.number for value in gather(joined)],
+            "list": list(gather([1, 2])),
+            "without": list(doubled),
+        }
+
+    probes = probe.expand(number=list(range(FAN_IN)))
+    smalls = small.expand(number=[0, 1, 2, 3])
+    iterate(probes)
+    if SLICES:
+        slice_them(probes)
+    iterate_small(smalls)
+    joined = probes.concat(probes) if hasattr(probes, "concat") else probes
+    gather_all(probes, probes.map(lambda value: value.number * 2), probes.zip(smalls), joined)
+
+
+@contextmanager
+def _asked_for() -> Iterator[list[str]]:
+    """The kinds of the messages that this task sends to its supervisor (3.x)."""
+    kinds: list[str] = []
+    if airflow_version.startswith("2."):
+        yield kinds
+        return
+    comms = task_runner.SUPERVISOR_COMMS
+    task_runner.SUPERVISOR_COMMS = _Recording(comms, kinds)
+    try:
+        yield kinds
+    finally:
+        task_runner.SUPERVISOR_COMMS = comms
+
+
+class _Recording:
+    """A channel to the supervisor that notes what is sent."""
+
+    def __init__(self, comms: Any, kinds: list[str]) -> None:
+        self._comms = comms
+        self._kinds = kinds
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._comms, name)
+        if not name.startswith("send"):
+            return found
+
+        def send(*arguments: Any, **named: Any) -> Any:
+            self._kinds.append(type([*arguments, *named.values()][-1]).__name__)
+            return found(*arguments, **named)
+
+        return send
+
+
 def contract_async() -> None:
     """The asynchronous hooks, from a running event loop."""
 
@@ -227,7 +328,7 @@ def contract_loop() -> None:
     accumulate.loop(max_iterations=3, until=lambda *, loop: loop.result["number"] == 3) >> collect()
 
 
-DAGS = [contract_types(), contract_flow(), contract_retry()]
+DAGS = [contract_types(), contract_flow(), contract_retry(), contract_fan_in()]
 if ASYNC:
     DAGS.append(plain_dag(contract_async)())
 if LOOPS:

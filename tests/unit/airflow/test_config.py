@@ -50,10 +50,14 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         "read_paths": "s3://a/b, gs://c",
         "legacy_references": "s3://c@b/x,\n xcom_s3=s3://d",
         "preview_chars": "0",
+        "keep_key_order": "False",
+        "allow_pickle": "true",
         "timeout_seconds": "2.5",
         "purge_timeout_seconds": "3",
         "part_bytes": "5242880",
         "max_concurrency": "4",
+        "cache_path": "/var/cache/xcargo",
+        "cache_size_bytes": "1000",
     }
     assert set(given) == set(OPTIONS)
     found = settings(env, **{f"xcargo__{name}": value for name, value in given.items()})
@@ -64,10 +68,14 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         read_roots=(Root.parse("s3://a/b"), Root.parse("gs://c")),
         legacy_roots=found.legacy_roots,
         preview_chars=0,
+        keep_key_order=False,
+        allow_pickle=True,
         timeout_seconds=2.5,
         purge_timeout_seconds=3,
         part_bytes=5242880,
         max_concurrency=4,
+        cache_path="/var/cache/xcargo",
+        cache_size_bytes=1000,
     )
     assert [legacy.prefix for legacy in found.legacy_roots] == ["s3://c@b/x/", "xcom_s3://"]
 
@@ -182,6 +190,6 @@ def test_provider_info_satisfies_airflows_schema() -> None:
     jsonschema.validate(info, schema)
     for name, option in info["config"]["xcargo"]["options"].items():
         assert option["description"], name
-        assert option["type"] in ("string", "integer", "float"), name
+        assert option["type"] in ("string", "integer", "float", "boolean"), name
         assert option["example"], name
         assert option["version_added"], name

@@ -1,0 +1,125 @@
+"""Rows on their way through Airflow's own code, and the values behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from xcargo.airflow import compat, lazily, runtime
+from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
+from xcargo.envelope import is_envelope
+from xcargo.keyorder import restored
+from xcargo.lookahead import in_order
+
+__all__ = [
+    "WINDOW_BYTES",
+    "Row",
+    "fetched",
+    "fetched_async",
+    "handed_back_or_loaded",
+    "load",
+    "load_ahead",
+    "load_all",
+    "parsed",
+]
+
+WINDOW_BYTES = 64 * 1024 * 1024
+"""How far values are loaded ahead of the one that is consumed: bytes of their payloads."""
+
+_LIST_WINDOW_BYTES = 4 * WINDOW_BYTES
+"""The same where all values are to be in memory together anyway."""
+
+_UNKNOWN_BYTES = 1024 * 1024
+"""What a value that another backend stored is taken to be."""
+
+_handed_back: ContextVar[bool] = ContextVar("xcargo_handed_back", default=False)
+"""Set while Airflow's own code fetches rows for us: the hooks then hand rows back as they are, wrapped in Row."""
+
+
+class Row:
+    """A row on its way through Airflow's code: ready to store, or not loaded yet."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def handed_back_or_loaded(row: Any) -> Any:
+    """What the hooks give for a row."""
+    return Row(row) if _handed_back.get() else load(row)
+
+
+def fetched(fetch: Any, *arguments: Any, **query: Any) -> Any:
+    """What Airflow's own code gives, with a Row for each value that it would have had loaded."""
+    token = _handed_back.set(True)
+    try:
+        return fetch(*arguments, **query)
+    finally:
+        _handed_back.reset(token)
+
+
+async def fetched_async(fetch: Any, **query: Any) -> Any:
+    """The same of a coroutine."""
+    token = _handed_back.set(True)
+    try:
+        return await fetch(**query)
+    finally:
+        _handed_back.reset(token)
+
+
+def load(row: Any) -> Any:
+    """The value of a row, whoever wrote it."""
+    raw = row
+    if AIRFLOW_2:
+        row = parsed(row)
+    if lazily.wanted():
+        plain = row if is_envelope(row) else restored(BaseXCom.deserialize_value(Row(raw)))
+        return runtime.run(lambda pipeline: pipeline.handle(plain))
+    if is_envelope(row):
+        return runtime.run(lambda pipeline: pipeline.pull(row))
+    value = BaseXCom.deserialize_value(Row(raw))
+    if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
+        return runtime.run(lambda pipeline: pipeline.pull_legacy(value, compat.load_json))
+    return restored(value)
+
+
+def load_all(rows: Any) -> Any:
+    """The values of a list of fetched rows, in order, loaded concurrently. Anything else is given back."""
+    if not isinstance(rows, list):
+        return rows
+    return list(load_ahead(rows, _LIST_WINDOW_BYTES))
+
+
+def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES) -> Iterator[Any]:
+    """The values of fetched rows, in order, loaded ahead of whoever consumes them within the window."""
+    return in_order(
+        (parsed(row.value) for row in rows),
+        load,
+        size_bytes=_size_bytes,
+        workers=runtime.settings().max_concurrency,
+        window_bytes=window_bytes,
+    )
+
+
+def _size_bytes(row: Any) -> int | None:
+    """Payload bytes of a value that has to be fetched from a store; None for one that is in its row, or a handle."""
+    if lazily.wanted():
+        return None
+    if is_envelope(row):
+        size = row.get("size_bytes")
+        return None if "uri" not in row else size if type(size) is int else 0
+    reference = "://" in row if isinstance(row, str) else isinstance(row, bytes) and b"://" in row
+    return _UNKNOWN_BYTES if reference and runtime.settings().legacy_roots else None
+
+
+def parsed(raw: Any) -> Any:
+    """A row of Airflow 2 as JSON if it is an envelope of ours, else as it is: pickled, or anyone's bytes."""
+    if isinstance(raw, bytes) and raw.startswith(b'{"__id__":"xcargo/'):
+        try:
+            return json.loads(raw)
+        except ValueError:
+            return raw
+    return raw

@@ -1,0 +1,136 @@
+"""Fan-in: the results of thousands of mapped tasks, in order, each there by the time it is asked for.
+
+A task gets the results of a mapped one as a lazy sequence. Airflow loads each of its values when it comes to it, one
+after the other, and on 3.x asks the supervisor for each row too. Airflow has no hook for that, so :func:`install`
+replaces two methods of the sequence, iteration and slices. They get the rows by the methods that they replace, many at
+once, and load the values ahead. Where another backend's hooks would load a value, nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from functools import wraps
+from typing import Any
+
+from xcargo.airflow import compat
+from xcargo.airflow.rows import WINDOW_BYTES, Row, fetched, load_ahead, load_all
+
+__all__ = ["gather", "install"]
+
+_FIRST_ROWS, _MOST_ROWS = 16, 512
+"""Rows of the first slice and of the longest. A row is an envelope, some 600 bytes, or a value that stays inline."""
+
+_END: Any = object()
+
+
+def gather(values: Iterable[Any], *, window_bytes: int = WINDOW_BYTES) -> Iterator[Any]:
+    """The values of what a task got for a mapped one, in order, loaded ahead of whoever consumes them.
+
+    Takes the lazy sequence and what ``.map()``, ``.zip()`` and ``.concat()`` make of such; anything else is iterated
+    over as it is. The payloads that are under way or wait to be consumed take ``window_bytes`` together (in a zip: of
+    each sequence), or are a single one; no more than ``max_concurrency`` requests are under way. The error of a value
+    is raised at its turn. Costs a request a value, and on Airflow 3 a message to the supervisor for up to 512 rows.
+    """
+    if _is_lazy(values):
+        return _ahead(values, window_bytes)
+    return iter(_viewed(values, window_bytes))
+
+
+def install(backend: Any) -> None:
+    """Have the lazy sequences of this Airflow read ahead, as long as ``backend``'s hooks are the ones in use."""
+    kind = compat.lazy_sequence()
+    if kind is None or hasattr(kind.__iter__, "__wrapped__"):
+        return
+    global _hooks
+    _hooks = tuple(getattr(backend, name) for name in _HOOK_NAMES)
+    stock_iter, stock_getitem = kind.__iter__, kind.__getitem__
+
+    @wraps(stock_iter)
+    def iterate(self: Any) -> Iterator[Any]:
+        return _ahead(self, WINDOW_BYTES) if _in_use() else stock_iter(self)
+
+    @wraps(stock_getitem)
+    def get(self: Any, key: Any) -> Any:
+        if isinstance(key, slice) and _in_use():
+            return load_all(fetched(stock_getitem, self, key))
+        return stock_getitem(self, key)
+
+    kind.__iter__, kind.__getitem__ = iterate, get
+
+
+_HOOK_NAMES = ("deserialize_value", "load_value")
+_hooks: tuple[Any, ...] = ()
+
+
+def _in_use() -> bool:
+    """Whether values are loaded by our hooks: ours is the backend, and no subclass of it loads them its own way."""
+    active = compat.active_backend()
+    return bool(_hooks) and all(
+        getattr(getattr(active, name, None), "__func__", getattr(active, name, None)) is getattr(own, "__func__", own)
+        for name, own in zip(_HOOK_NAMES, _hooks, strict=True)
+    )
+
+
+def _is_lazy(values: Any) -> bool:
+    kind = compat.lazy_sequence()
+    return kind is not None and isinstance(values, kind) and hasattr(kind.__iter__, "__wrapped__") and _in_use()
+
+
+def _ahead(values: Any, window_bytes: int) -> Iterator[Any]:
+    return load_ahead(_slices(values) if compat.ROW_BY_ROW else _steps(values), window_bytes)
+
+
+def _slices(values: Any) -> Iterator[Row]:
+    """The rows of a sequence, a slice at a time."""
+    get = type(values).__getitem__.__wrapped__
+    start, count = 0, _FIRST_ROWS
+    while True:
+        rows = fetched(get, values, slice(start, start + count))
+        yield from rows
+        if len(rows) < count:
+            return
+        start += count
+        count = min(2 * count, _MOST_ROWS)
+
+
+def _steps(values: Any) -> Iterator[Row]:
+    """The rows of a sequence whose own iteration is a single query."""
+    rows = type(values).__iter__.__wrapped__(values)
+    while (row := fetched(next, rows, _END)) is not _END:
+        yield row
+
+
+def _viewed(values: Any, window_bytes: int) -> Any:
+    """The same sequence, over lazy sequences that are read ahead. What it makes of their values stays Airflow's."""
+    if _is_lazy(values):
+        return _View(values, window_bytes)
+    if not isinstance(values, Sequence) or type(values).__module__ not in compat.XCOM_ARG_MODULES:
+        return values
+    view: Any = copy(values)
+    if hasattr(view, "value"):
+        view.value = _viewed(view.value, window_bytes)
+    else:
+        view.values = [_viewed(part, window_bytes) for part in view.values]
+    return view
+
+
+class _View(Sequence[Any]):
+    """A lazy sequence for someone who asks by rising index."""
+
+    def __init__(self, values: Any, window_bytes: int) -> None:
+        self._values = values
+        self._ahead = _ahead(values, window_bytes)
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index != self._next:
+            return self._values[index]
+        value = next(self._ahead, _END)
+        if value is _END:
+            raise IndexError(index)
+        self._next += 1
+        return value

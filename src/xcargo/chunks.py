@@ -1,0 +1,185 @@
+"""Chunks: a large payload is cut, and each piece compressed and checksummed by itself.
+
+So a large value is compressed while it travels, read back in parallel or in part, and every part that is read is
+verified. A payload of one chunk is its own object. The table of the chunks of a larger one stands in the envelope: the
+object holds the chunks, one after another, and nothing else, so a file that is not compressed lies in the bucket as it
+was.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import accumulate, groupby
+from typing import Any, Union
+
+from blake3 import blake3
+
+from xcargo.compression import compress, decompress_into, pays_off
+from xcargo.errors import EnvelopeError, IntegrityError
+
+__all__ = ["CHUNK_BYTES", "Chunks", "Sealing", "SpentError", "cut", "unseal_into"]
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+CHUNK_BYTES = 4 * 1024 * 1024
+"""Payload of a chunk: enough to compress well and to be worth a request, little enough to hold many."""
+
+_MAX_CHUNK_BYTES = 64 * 1024 * 1024
+_GROWS_AFTER = 256
+"""Chunks after which those that follow are twice as large, so that the table of a huge payload stays small."""
+
+_DIGEST_BYTES = 16
+"""Of BLAKE3's 32 bytes a chunk's digest keeps these: finding other bytes to fit takes 2^128 attempts."""
+
+_WORKERS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The table of an object's chunks. A chunk is compressed if, and only if, it is shorter than its payload."""
+
+    payload_bytes: tuple[int, ...]
+    stored_bytes: tuple[int, ...]
+    digests: bytes
+    """The chunks' digests, one after another."""
+    starts: tuple[int, ...] = field(init=False, repr=False)
+    """Where in the payload each chunk begins, and the payload's end."""
+    offsets: tuple[int, ...] = field(init=False, repr=False)
+    """Where in the object each chunk begins, and the object's end."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts", tuple(accumulate(self.payload_bytes, initial=0)))
+        object.__setattr__(self, "offsets", tuple(accumulate(self.stored_bytes, initial=0)))
+
+    def __len__(self) -> int:
+        return len(self.payload_bytes)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether any chunk is."""
+        return self.payload_bytes != self.stored_bytes
+
+    def digest(self, n: int) -> bytes:
+        """The digest of chunk ``n``."""
+        return self.digests[n * _DIGEST_BYTES : (n + 1) * _DIGEST_BYTES]
+
+    def checksum(self) -> str:
+        """``blake3-chunks:hex`` over all sizes and digests: two objects of one checksum hold the same bytes."""
+        sizes = b"".join(size.to_bytes(8, "little") for size in (*self.payload_bytes, *self.stored_bytes))
+        return f"blake3-chunks:{blake3(sizes + self.digests).hexdigest()}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The table as the envelope holds it: payload sizes as runs, stored sizes only where they differ."""
+        runs = [[size, len(list(same))] for size, same in groupby(self.payload_bytes)]
+        stored = {"stored": list(self.stored_bytes)} if self.compressed else {}
+        return {"payload": runs, **stored, "digests": base64.b64encode(self.digests).decode()}
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any], checksum: str, size_bytes: int, stored_bytes: int) -> Chunks:
+        """Read a table. Raises EnvelopeError unless it is well-formed and fits checksum and sizes of its envelope."""
+        try:
+            runs, digests = table["payload"], base64.b64decode(table["digests"], validate=True)
+            if sum(count for _, count in runs) * _DIGEST_BYTES != len(digests):  # before a count is believed
+                raise ValueError("as many digests as chunks are needed")
+            payload = tuple(size for size, count in runs for _ in range(count))
+            chunks = cls(payload, tuple(table.get("stored") or payload), digests)
+            sizes = (*chunks.payload_bytes, *chunks.stored_bytes)
+            if not all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for size in sizes):
+                raise ValueError("a chunk has an impossible size")
+            if len(chunks.stored_bytes) != len(payload) or any(map(int.__gt__, chunks.stored_bytes, payload)):
+                raise ValueError("a chunk is longer than its payload")
+        except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
+            raise EnvelopeError(f"The envelope's table of chunks is malformed: {error}") from error
+        if (chunks.starts[-1], chunks.offsets[-1], chunks.checksum()) != (size_bytes, stored_bytes, checksum):
+            raise EnvelopeError("The envelope's table of chunks does not fit its checksum and sizes")
+        return chunks
+
+
+def cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+    """The pieces of a payload as chunks. A chunk that lies in one piece is a view of it, without a copy."""
+    number, wanted, have = 0, CHUNK_BYTES, 0
+    held: list[memoryview] = []
+    for piece in pieces:
+        view = memoryview(piece)
+        while have + len(view) >= wanted:
+            held.append(view[: wanted - have])
+            yield held[0] if len(held) == 1 else b"".join(held)
+            view, held, have, number = view[wanted - have :], [], 0, number + 1
+            wanted = min(CHUNK_BYTES << number // _GROWS_AFTER, _MAX_CHUNK_BYTES)
+        if view:
+            held.append(view)
+            have += len(view)
+    if held:
+        yield held[0] if len(held) == 1 else b"".join(held)
+
+
+class SpentError(Exception):
+    """Chunks that are made as they go were asked for a second time."""
+
+
+class Sealing:
+    """Iterates over the chunks as they are to be stored; their ``table`` is known at the end.
+
+    Chunks are compressed and hashed by a few threads, some chunks ahead of whoever takes them: what is held in memory
+    does not depend on how many there are. Iterating again raises SpentError if the chunks themselves can't be.
+    """
+
+    def __init__(self, chunks: Iterable[Buffer], compression: str) -> None:
+        self._chunks = chunks
+        self._compression = compression
+        self._begun = False
+        self._sizes: list[tuple[int, int]] = []
+        self._digests: list[bytes] = []
+
+    @property
+    def table(self) -> Chunks:
+        """The table of the chunks taken so far."""
+        payload_bytes, stored_bytes = zip(*self._sizes, strict=True)
+        return Chunks(payload_bytes, stored_bytes, b"".join(self._digests))
+
+    def __iter__(self) -> Iterator[Buffer]:
+        if self._begun and isinstance(self._chunks, Iterator):
+            raise SpentError
+        self._begun, self._sizes, self._digests = True, [], []
+        ahead: deque[Future[tuple[int, Buffer, bytes]]] = deque()
+        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="xcargo-seal") as pool:
+            for chunk in self._chunks:
+                ahead.append(pool.submit(self._seal, chunk))
+                if len(ahead) > 2 * _WORKERS:
+                    yield self._taken(ahead.popleft())
+            while ahead:
+                yield self._taken(ahead.popleft())
+
+    def _seal(self, chunk: Buffer) -> tuple[int, Buffer, bytes]:
+        stored = chunk
+        if pays_off(self._compression, chunk):
+            squeezed = compress(self._compression, chunk)
+            if len(squeezed) < len(chunk):
+                stored = squeezed
+        return len(chunk), stored, blake3(stored).digest(_DIGEST_BYTES)
+
+    def _taken(self, sealed: Future[tuple[int, Buffer, bytes]]) -> Buffer:
+        payload_bytes, stored, digest = sealed.result()
+        self._sizes.append((payload_bytes, len(stored)))
+        self._digests.append(digest)
+        return stored
+
+
+def unseal_into(view: memoryview, stored: Buffer, digest: bytes, compression: str) -> None:
+    """Fill ``view`` with the payload of a chunk. Raises IntegrityError if its bytes are not those that were stored."""
+    if blake3(stored).digest(_DIGEST_BYTES) != digest:
+        raise IntegrityError(
+            "The object's bytes are not those that were stored (checksum mismatch)",
+            hint="It was altered or damaged; run the task that pushed it again.",
+        )
+    if len(stored) == len(view):
+        if stored is not view:
+            view[:] = stored
+    else:
+        decompress_into(compression, stored, view)

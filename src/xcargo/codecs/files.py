@@ -1,0 +1,282 @@
+"""Files and folders: uploaded when they are pushed, downloaded when they are first used."""
+
+from __future__ import annotations
+
+import errno
+import io
+import mimetypes
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Union
+
+from xcargo import scratch
+from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.source import Held, Source
+from xcargo.codecs.stream import opened, same_bytes
+from xcargo.errors import DecodeError, StorageFullError, UnsupportedTypeError
+
+__all__ = ["Directory", "File", "FileCodec"]
+
+_Path = Union[str, "os.PathLike[str]"]
+
+_READ_BYTES = 4 * 1024 * 1024
+_BLOCK = tarfile.BLOCKSIZE
+
+
+class _Local:
+    """A value that lies in a local path, or that is fetched to one at first use.
+
+    What is fetched lies in a temporary folder (below ``TMPDIR``) that goes when the process does.
+    """
+
+    name: str
+
+    def __init__(self, path: _Path, name: str | None) -> None:
+        self._path: Path | None = Path(path)
+        self._source: Source | None = None
+        self.name = name or self._path.name
+
+    @classmethod
+    def _stored(cls, source: Source, name: str, **more: Any) -> Any:
+        """One whose bytes lie elsewhere."""
+        self = cls.__new__(cls)
+        self._path, self._source = None, source
+        self.name = PurePosixPath(name.replace("\\", "/").replace("\0", "")).name or "file"
+        for attribute, value in more.items():
+            setattr(self, attribute, value)
+        return self
+
+    @property
+    def path(self) -> Path:
+        """Where it lies on this machine. Downloads it the first time."""
+        if self._path is None:
+            self._path = self.save(scratch.folder() / self.name)
+        return self._path
+
+    def save(self, path: _Path) -> Path:
+        """Put a copy there, in place of a file of that name. Raises StorageFullError when there is no space."""
+        target = Path(path)
+        try:
+            self._save(target)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFullError(
+                    f"No space is left for {self.name!r} in {target.parent}",
+                    hint="Free some, or set TMPDIR to a larger folder, or read it with open().",
+                ) from error
+            raise
+        return target
+
+    def _save(self, target: Path) -> None:
+        raise NotImplementedError
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class File(_Local):
+    """A file for the next task: ``return xcargo.File("report.parquet")``.
+
+    Pushing uploads it in parts; memory does not depend on its size. Pulled, it is a File again, with the same name,
+    media type and bytes; it can be used wherever a path can (``open(file)``, ``pandas.read_csv(file)``), which
+    downloads it once, or be read in part with :meth:`open`. Two are equal if these three are.
+    """
+
+    media_type: str | None
+
+    def __init__(self, path: _Path, *, name: str | None = None, media_type: str | None = None) -> None:
+        super().__init__(path, name)
+        self.media_type = media_type or mimetypes.guess_type(self.name)[0]
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file. No request."""
+        return self._source.size_bytes if self._source is not None else self.path.stat().st_size
+
+    def open(self) -> io.BufferedReader:
+        """The file, binary and seekable. Of one that was not downloaded, fetches only what is read."""
+        if self._path is None and self._source is not None:
+            return opened(self._source)
+        return self.path.open("rb")
+
+    def read_bytes(self) -> bytes:
+        """All bytes, in memory."""
+        with self.open() as file:
+            return file.read()
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """The whole text, in memory."""
+        return self.read_bytes().decode(encoding)
+
+    def _save(self, target: Path) -> None:
+        if self._source is None:
+            shutil.copyfile(self.path, target)
+            return
+        partial = target.with_name(f".{target.name}.part")
+        try:
+            with partial.open("wb") as file:
+                for piece in self._source.pieces():
+                    file.write(piece)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, File):
+            return NotImplemented
+        mine, its = ((f.name, f.media_type, f.size_bytes) for f in (self, other))
+        return mine == its and same_bytes(self.open(), other.open())
+
+    def __repr__(self) -> str:
+        size = f", {self.size_bytes} bytes" if self._source is not None or self.path.is_file() else ""
+        return f"<xcargo.File {self.name!r}{size}>"
+
+
+class Directory(_Local):
+    """A folder for the next task, with all that lies below it: ``return xcargo.Directory("model")``.
+
+    Stored as one tar archive, made as it is uploaded. Pulled, it is unpacked at first use of :attr:`path`. Times and
+    permissions of files are kept; links must stay inside the folder; devices and sockets are refused.
+    """
+
+    files: int
+    """How many files there are below it. Known of a pulled one without a request."""
+
+    def __init__(self, path: _Path, *, name: str | None = None) -> None:
+        super().__init__(Path(path).absolute(), name)
+
+    def _save(self, target: Path) -> None:
+        if self._source is None:
+            shutil.copytree(self.path, target, symlinks=True, dirs_exist_ok=True)
+            return
+        if not hasattr(tarfile, "data_filter"):
+            raise UnsupportedTypeError(
+                "This Python cannot unpack an archive safely", hint="Use Python 3.10.12, 3.11.4, 3.12 or newer."
+            )
+        target.mkdir(exist_ok=True)
+        try:
+            with tarfile.open(fileobj=opened(self._source), mode="r|") as archive:
+                archive.extractall(target, filter="data")
+        except tarfile.TarError as error:
+            raise DecodeError(f"The object is not an archive of a folder: {error}") from error
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Directory):
+            return NotImplemented
+        return self.name == other.name and _tree(self.path) == _tree(other.path)
+
+    def __repr__(self) -> str:
+        return f"<xcargo.Directory {self.name!r}>"
+
+
+class FileCodec:
+    """File and Directory. The payload is the file's own bytes, or a tar archive."""
+
+    id = "file"
+
+    def accepts(self, value: object) -> bool:
+        return type(value) in (File, Directory)
+
+    def encode(self, value: File | Directory) -> Encoded:
+        if isinstance(value, Directory):
+            entries = _entries(value.path)
+            size = sum(-(-entry.size // _BLOCK) * _BLOCK + 2 * _BLOCK for _, entry in entries)
+            files = sum(entry.isreg() for _, entry in entries)
+            return Encoded(self.id, _archive(entries), {"directory": value.name, "files": files}, ".tar", size)
+        params = {"name": value.name} | ({"media_type": value.media_type} if value.media_type else {})
+        if value._path is None and value._source is not None:
+            parts, size = value._source.pieces(), value.size_bytes
+        else:
+            size = _checked(value.path)
+            parts = _contents(value.path, size)
+        return Encoded(self.id, parts, params, _suffix(value.name), size)
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> File | Directory:
+        return self.open(Held(payload), params)
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> File | Directory:
+        if "directory" in params:
+            found: Directory = Directory._stored(source, str(params["directory"]), files=params.get("files", 0))
+            return found
+        media_type = params.get("media_type")
+        file: File = File._stored(source, str(params.get("name", "")), media_type=media_type)
+        return file
+
+
+def _checked(path: Path) -> int:
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not there"
+        raise UnsupportedTypeError(
+            f"The file {str(path)!r} is {what}",
+            hint="Return xcargo.File of a file that this task wrote, xcargo.Directory of a folder.",
+        )
+    return path.stat().st_size
+
+
+def _contents(path: Path, size_bytes: int) -> Iterator[bytes]:
+    """The file's bytes, as many as it had when its size was taken."""
+    left = size_bytes
+    with path.open("rb", buffering=0) as file:
+        while left and (piece := file.read(min(left, _READ_BYTES))):
+            left -= len(piece)
+            yield piece
+    if left:
+        raise UnsupportedTypeError(f"The file {str(path)!r} got shorter while it was stored", hint="Close it first.")
+
+
+def _entries(folder: Path) -> list[tuple[Path, tarfile.TarInfo]]:
+    """All that lies below a folder, by name: the archive of one folder is always the same."""
+    if not folder.is_dir():
+        raise UnsupportedTypeError(f"The folder {str(folder)!r} is not there", hint="Return a folder of this task's.")
+    maker = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")
+    entries = []
+    for path in sorted(folder.rglob("*")):
+        entry = maker.gettarinfo(path, path.relative_to(folder).as_posix())
+        if entry is None or not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
+            raise UnsupportedTypeError(f"{str(path)!r} is neither a file nor a folder nor a link")
+        if entry.issym() and not _inside(folder, path):
+            raise UnsupportedTypeError(f"The link {str(path)!r} leads out of the folder", hint="Copy what it means.")
+        if entry.islnk():  # the second name of a file; stored again
+            entry.type, entry.size = tarfile.REGTYPE, path.stat().st_size
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        entries.append((path, entry))
+    return entries
+
+
+def _inside(folder: Path, link: Path) -> bool:
+    target = link.readlink()
+    return not target.is_absolute() and (link.parent / target).resolve().is_relative_to(folder.resolve())
+
+
+def _archive(entries: list[tuple[Path, tarfile.TarInfo]]) -> Iterator[bytes]:
+    for path, entry in entries:
+        yield entry.tobuf(tarfile.PAX_FORMAT)
+        if entry.isreg():
+            yield from _contents(path, entry.size)
+            yield bytes(-entry.size % _BLOCK)
+    yield bytes(2 * _BLOCK)
+
+
+def _tree(folder: Path) -> dict[str, object]:
+    return {
+        path.relative_to(folder).as_posix(): path.readlink()
+        if path.is_symlink()
+        else (path.read_bytes() if path.is_file() else None)
+        for path in folder.rglob("*")
+    }
+
+
+def _suffix(name: str) -> str:
+    """The name's endings, if they are plain, so that an object key shows what lies there."""
+    suffix = "".join(PurePosixPath(name).suffixes[-2:])
+    plain = len(suffix) <= 16 and all(c.isascii() and (c.isalnum() or c in "._-") for c in suffix)
+    return suffix if plain else ""

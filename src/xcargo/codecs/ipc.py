@@ -1,0 +1,192 @@
+"""Arrow IPC files: written without compression, and read as if an enemy had written them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from xcargo.codecs.base import Buffer, arrow
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+
+__all__ = ["culprit", "read", "read_stream", "refuse_compressed", "write"]
+
+_EXTENSION = b"ARROW:extension:name"
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+
+
+def write(table: Any) -> memoryview:
+    """A table or record batch as an IPC file. Copies it once.
+
+    Raises UnsupportedTypeError naming the column that Arrow cannot write.
+    """
+    pa = arrow()
+    try:
+        if isinstance(table, pa.Table):  # a file holds one dictionary a column, for all its chunks
+            table = table.unify_dictionaries()
+        return _written(pa, table)
+    except (pa.ArrowException, NotImplementedError) as error:
+        columns = ((field.name, field.type, table.select([n])) for n, field in enumerate(table.schema))
+        raise UnsupportedTypeError(
+            f"Arrow cannot store {culprit(columns, lambda part: _written(pa, part))}: {error}",
+            hint="Convert the column before returning it.",
+        ) from error
+
+
+def read(payload: Buffer) -> Any:
+    """The table of a file that :func:`write` wrote, checked to the last value; shares the payload's memory.
+
+    Raises DecodeError for anything else, MissingDependencyError for an extension type that is not registered here.
+    """
+    pa = arrow()
+    refuse_compressed(payload)
+    try:
+        with pa.ipc.open_file(pa.py_buffer(payload)) as file:
+            table = file.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, OverflowError) as error:
+        raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
+    for field in table.schema:
+        name = (field.metadata or {}).get(_EXTENSION)
+        if name is not None and not isinstance(field.type, pa.BaseExtensionType):
+            raise MissingDependencyError(
+                f"Column {field.name[:80]!r} has the Arrow extension type {name.decode('utf-8', 'replace')[:80]!r}, "
+                "which is not registered here",
+                hint="Import the package that defines it before the value is pulled.",
+            )
+    return table
+
+
+def read_stream(payload: Buffer) -> Any:
+    """The same for a stream, as small parts of a value are kept."""
+    pa = arrow()
+    refuse_compressed(payload, stream=True)
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(payload)) as stream:
+            table = stream.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, OverflowError) as error:
+        raise DecodeError(f"The object is not a valid Arrow stream: {error}") from error
+    return table
+
+
+def culprit(columns: Iterable[tuple[str, Any, Any]], write: Callable[[Any], object]) -> str:
+    """``column 'x' of type t``: the first of the columns, given as name, type and table of it, that fails alone."""
+    for name, kind, part in columns:
+        try:
+            write(part)
+        except Exception:
+            return f"column {name[:80]!r} of type {str(kind)[:80]}"
+    return "the table"
+
+
+def refuse_compressed(payload: Buffer, *, stream: bool = False) -> None:
+    """Raise DecodeError if a batch of the file (or stream) is compressed, for then a few bytes may claim any amount of memory.
+
+    We write none; the object as a whole is compressed, within the bound that the envelope gives.
+    """
+    try:
+        for message in (_streamed if stream else _filed)(memoryview(payload)):
+            kind, batch = message.place(1), message.child(2)
+            if kind is None or batch is None or message.data[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
+                continue
+            if message.data[kind] == _DICTIONARY_BATCH:
+                batch = batch.child(1)
+            if batch is not None and batch.place(3) is not None:
+                raise DecodeError("The Arrow data is compressed by itself, which xcargo does not write")
+    except (IndexError, struct.error, ValueError) as error:
+        if isinstance(error, DecodeError):
+            raise
+        raise DecodeError("The object is not valid Arrow data") from error
+
+
+def _written(pa: Any, table: Any) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as file:
+        file.write(table)
+    return memoryview(sink.getvalue()).cast("B")
+
+
+def _filed(file: memoryview) -> Iterator[_Table]:
+    """The messages that the footer of an IPC file lists."""
+    if len(file) < 18 or bytes(file[-6:]) != b"ARROW1":
+        raise ValueError
+    (length,) = struct.unpack_from("<i", file, len(file) - 10)
+    if not 0 < length <= len(file) - 18:
+        raise ValueError
+    footer = _Table.root(file[len(file) - 10 - length : len(file) - 10])
+    for field in (_DICTIONARY_BATCH, _RECORD_BATCH):  # numbers of the footer's fields too
+        for offset in footer.blocks(field):
+            message, _ = _message(file, offset)
+            if message is not None:
+                yield message
+
+
+def _streamed(stream: memoryview) -> Iterator[_Table]:
+    """The messages of an IPC stream."""
+    at = 0
+    while at + 8 <= len(stream):
+        message, at = _message(stream, at)
+        if message is None:
+            return
+        yield message
+
+
+def _message(data: memoryview, at: int) -> tuple[_Table | None, int]:
+    """The message that begins there (None at the end of a stream), and where the next one does."""
+    if not 0 <= at <= len(data) - 8:
+        raise ValueError
+    marker, length = struct.unpack_from("<Ii", data, at)
+    start = at + 8
+    if marker != 0xFFFFFFFF:  # as written before Arrow 0.15
+        start, length = at + 4, marker
+    if length <= 0:
+        return None, at
+    message = _Table.root(data[start:])
+    return message, start + length + message.integer(3)
+
+
+class _Table:
+    """A table of a FlatBuffer, as far as it takes to find fields in it."""
+
+    def __init__(self, data: memoryview, at: int) -> None:
+        self.data = data
+        self._at = at
+        self._fields = at - self._number("<i", at)
+
+    @classmethod
+    def root(cls, data: memoryview) -> _Table:
+        (at,) = struct.unpack_from("<I", data, 0)
+        return cls(data, at)
+
+    def place(self, field: int) -> int | None:
+        """Where the value of a field begins; None if it is not there."""
+        slot = 4 + 2 * field
+        if slot + 2 > self._number("<H", self._fields):
+            return None
+        offset = self._number("<H", self._fields + slot)
+        return self._at + offset if offset else None
+
+    def integer(self, field: int) -> int:
+        """The value of a field of 64 bits; not below 0."""
+        at = self.place(field)
+        return 0 if at is None else max(0, self._number("<q", at))
+
+    def child(self, field: int) -> _Table | None:
+        """The table that a field refers to."""
+        at = self.place(field)
+        return None if at is None else _Table(self.data, at + self._number("<I", at))
+
+    def blocks(self, field: int) -> Iterator[int]:
+        """Offsets of the messages in a vector of blocks (24 bytes each)."""
+        at = self.place(field)
+        if at is not None:
+            at += self._number("<I", at)
+            for n in range(self._number("<I", at)):
+                yield self._number("<q", at + 4 + 24 * n)
+
+    def _number(self, form: str, at: int) -> int:
+        if at < 0:
+            raise ValueError(at)
+        number: int = struct.unpack_from(form, self.data, at)[0]
+        return number

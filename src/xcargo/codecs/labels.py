@@ -1,0 +1,35 @@
+"""What an envelope tells of a table's columns, whatever their labels are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+__all__ = ["columns", "label_text"]
+
+_SHOWN_COLUMNS = 64
+_SHOWN_CHARS = 64
+_SAFE = ("builtins", "datetime", "decimal", "numpy", "pandas", "uuid")
+
+
+def columns(labels_and_types: Iterable[tuple[Any, Any]]) -> dict[str, str]:
+    """Label -> type of the first columns, shortened to what a row may hold."""
+    shown = islice(labels_and_types, _SHOWN_COLUMNS)
+    return {_short(label_text(label)): _short(str(kind)) for label, kind in shown}
+
+
+def label_text(label: Any) -> str:
+    """A label as text that is UTF-8. Runs no code of a user's class."""
+    if type(label) is tuple:
+        return f"({', '.join(map(label_text, label))})"
+    safe = type(label).__module__.partition(".")[0] in _SAFE and not isinstance(label, (list, dict, set, frozenset))
+    try:
+        text = str(label) if safe else f"<{type(label).__name__}>"
+    except ValueError:  # an integer of more digits than Python writes out
+        text = f"<{type(label).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"

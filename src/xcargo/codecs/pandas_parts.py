@@ -1,0 +1,76 @@
+"""Parts of pandas values that are no columns of Arrow's: frequencies and sparse arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xcargo.errors import DecodeError, UnsupportedTypeError
+
+__all__ = ["frequency_state", "offset_state", "restore_offset", "restore_sparse", "sparse_state"]
+
+_MADE_OF_OTHERS = ("calendar",)
+"""Arguments that pandas itself makes of the rest."""
+
+
+def frequency_state(offset: Any) -> str | list[Any] | None:
+    """An index's frequency as pandas writes it, or in full where that would lose something."""
+    if offset is None:
+        return None
+    from pandas.tseries.frequencies import to_offset
+
+    try:
+        if to_offset(offset.freqstr) == offset:
+            return str(offset.freqstr)
+    except ValueError:
+        pass
+    return offset_state(offset)
+
+
+def offset_state(offset: Any) -> list[Any]:
+    """Class, count and arguments of an offset. Raises UnsupportedTypeError for one that they do not make again."""
+    import pandas as pd
+
+    kwargs = {name: part for name, part in offset.kwds.items() if name not in _MADE_OF_OTHERS}
+    state = [type(offset).__name__, offset.n, offset.normalize, kwargs]
+    try:
+        if restore_offset(pd, state) == offset:
+            return state
+    except (DecodeError, TypeError, ValueError):
+        pass
+    raise UnsupportedTypeError(
+        f"The frequency {type(offset).__name__} cannot be made again from its arguments",
+        hint="Return the value with index.freq = None.",
+    )
+
+
+def restore_offset(pd: Any, state: Any) -> Any:
+    """The offset of :func:`offset_state`."""
+    name, n, normalize, kwargs = state
+    cls = getattr(pd.offsets, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, pd.offsets.BaseOffset)):
+        raise DecodeError(f"pandas has no offset {str(name)[:80]!r}")
+    return cls(n, **kwargs) if issubclass(cls, pd.offsets.Tick) else cls(n, normalize, **kwargs)
+
+
+def sparse_state(array: Any) -> list[Any]:
+    """What is there and where, and what stands for the rest."""
+    return ["sparse", array.fill_value, array.kind, len(array), array.sp_index.indices, array.sp_values]
+
+
+def restore_sparse(pd: Any, state: list[Any]) -> Any:
+    """The array of :func:`sparse_state`. pandas checks the places against the length."""
+    _, fill, kind, length, indices, values = state
+    if kind not in ("integer", "block"):
+        raise DecodeError("A sparse column is of an unknown kind")
+    index = pd.arrays.SparseArray([], kind=kind).sp_index  # its class is not public
+    index = type(index)(length, indices) if kind == "integer" else _block_index(type(index), length, indices)
+    dtype = pd.SparseDtype(values.dtype, fill)
+    return pd.arrays.SparseArray(values, sparse_index=index, fill_value=fill, kind=kind, dtype=dtype)
+
+
+def _block_index(cls: Any, length: int, indices: Any) -> Any:
+    import numpy as np
+
+    starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
+    lengths = np.diff(starts, append=len(indices)).astype(np.int32)
+    return cls(length, indices[starts].astype(np.int32), lengths)

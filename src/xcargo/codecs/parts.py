@@ -1,0 +1,99 @@
+"""Values inside a nested value that are stored beside it, in the same payload, and not copied into it.
+
+The payload is ``part | padding | part | padding | ... | tree | table``: each part is what its own codec gave (a frame's
+Arrow file, an array's memory, the bytes of a file), the tree is the nested value around them, and the table, JSON, says
+codec, params and place of each part. ``params`` of the whole tell how long tree and table are. So parts are written as
+they come, in one pass, and each can be read by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.source import Held, Part, Source, whole
+from xcargo.errors import DecodeError, XCargoError
+
+if TYPE_CHECKING:
+    from xcargo.codecs.registry import Registry
+
+__all__ = ["PART_BYTES", "Parts", "assemble", "is_part"]
+
+PART_BYTES = 64 * 1024
+"""Payload from which on a value is a part; a smaller one costs less as bytes inside the tree."""
+
+_ALIGNMENT = 64  # what Arrow recommends
+
+
+def is_part(encoded: Encoded) -> bool:
+    """Whether an inner value is worth a part of its own."""
+    return encoded.size_bytes is None or encoded.size_bytes >= PART_BYTES
+
+
+def assemble(codec: str, tree: Buffer, parts: Sequence[Encoded], suffix: str) -> Encoded:
+    """The payload of a nested value and its parts. Copies nothing."""
+    if not parts:
+        return Encoded(codec, (tree,), suffix=suffix)
+    params: dict[str, Any] = {}
+    pieces = _pieces(tree, parts, params)
+    sizes = [part.size_bytes or part.expected_bytes for part in parts]
+    if all(part.size_bytes is not None for part in parts):
+        return Encoded(codec, list(pieces), params, suffix)
+    return Encoded(codec, pieces, params, suffix, sum(filter(None, sizes)) if all(sizes) else None)
+
+
+def _pieces(tree: Buffer, parts: Sequence[Encoded], params: dict[str, Any]) -> Iterator[Buffer]:
+    table, position = [], 0
+    for part in parts:
+        start = position
+        for piece in part.parts:
+            yield piece
+            position += len(piece)
+        table.append([part.codec, dict(part.params), start, position])
+        padding = bytes(-position % _ALIGNMENT)
+        yield padding
+        position += len(padding)
+    tail = json.dumps(table).encode()
+    params.update(tree_bytes=len(tree), table_bytes=len(tail))
+    if any(part.size_bytes is None for part in parts):
+        params["streamed"] = True
+    yield tree
+    yield tail
+
+
+class Parts:
+    """The tree of a payload, and its parts, each decoded when it is asked for.
+
+    The payload is read as a whole, unless a part of it was made as it went and may be larger than memory.
+    """
+
+    def __init__(self, registry: Registry, source: Source, params: Mapping[str, Any]) -> None:
+        self._registry = registry
+        self._table: list[Any] = []
+        try:
+            tree_bytes, table_bytes = (
+                int(params.get("tree_bytes", source.size_bytes)),
+                int(params.get("table_bytes", 0)),
+            )
+            tree_end = source.size_bytes - table_bytes
+            self._source = source if params.get("streamed") else Held(whole(source))
+            self.tree = whole(Part(self._source, tree_end - tree_bytes, tree_end))
+            if table_bytes:
+                self._table = json.loads(bytes(self._source.read(tree_end, source.size_bytes)))
+        except XCargoError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise DecodeError(f"The table of the value's parts is malformed: {error}") from error
+
+    def value(self, number: int) -> Any:
+        """The value of a part."""
+        try:
+            codec, params, start, end = self._table[number]
+            part = Part(self._source, start, end)
+        except XCargoError:
+            raise
+        except (IndexError, TypeError, ValueError) as error:
+            raise DecodeError(f"The value names a part that is not there: {error}") from error
+        return self._registry.open(codec, part, params)

@@ -1,0 +1,133 @@
+"""Where the payload of a value is read from: memory, or an object, in whole or in part."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Protocol
+
+from xcargo.codecs.base import Buffer
+from xcargo.errors import DecodeError
+
+__all__ = ["Held", "Late", "Part", "Source", "fresh", "whole"]
+
+_OWN_MAPPING_BYTES = 1024 * 1024
+_PIECE_BYTES = 4 * 1024 * 1024
+
+
+class Source(Protocol):
+    """The payload of a stored value, verified as it is read. Methods may be called from many threads.
+
+    Each raises a StoreError, or IntegrityError when the bytes are not those that were stored.
+    """
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the payload."""
+
+    def read(self, start: int, end: int) -> Buffer:
+        """Bytes ``start`` to ``end``. Fetches the chunks that hold them."""
+
+    def read_into(self, view: memoryview) -> None:
+        """Fill ``view``, as long as the payload, with all of it. One request, or parallel ones of a large object."""
+
+    def pieces(self) -> Iterator[Buffer]:
+        """The payload from its start, in pieces; holds a bounded number of them, whatever its size."""
+
+
+class SourceInMemory(Protocol):
+    """A source that has a better way to the whole payload than fresh memory."""
+
+    def whole(self) -> Buffer:
+        """The whole payload."""
+
+
+def whole(source: Source) -> Buffer:
+    """The whole payload. A large one lies in fresh memory, writable, with nothing copied twice."""
+    in_memory = getattr(source, "whole", None)
+    if in_memory is not None:
+        return in_memory()  # type: ignore[no-any-return]
+    view = memoryview(fresh(source.size_bytes))
+    source.read_into(view)
+    return view
+
+
+def fresh(size_bytes: int) -> mmap.mmap | bytearray:
+    """Zeroed memory. A large piece is its own mapping, in huge pages where there are some: they fault far less."""
+    try:
+        if size_bytes < _OWN_MAPPING_BYTES:
+            return bytearray(size_bytes)
+        memory = mmap.mmap(-1, size_bytes)
+    except (MemoryError, OSError, ValueError, OverflowError) as error:
+        raise DecodeError(f"There is no memory for the {size_bytes} bytes that the envelope tells") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+class Held:
+    """Source of a payload that is in memory already."""
+
+    def __init__(self, data: Buffer) -> None:
+        self.data = data
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, end: int) -> Buffer:
+        return memoryview(self.data)[start:end]
+
+    def read_into(self, view: memoryview) -> None:
+        view[:] = self.data
+
+    def pieces(self) -> Iterator[Buffer]:
+        yield self.data
+
+    def whole(self) -> Buffer:
+        return self.data
+
+
+class Late(Held):
+    """The same of a payload that ``load`` gets into memory when it is first asked for."""
+
+    def __init__(self, size_bytes: int, load: Callable[[], Buffer]) -> None:
+        self._size_bytes = size_bytes
+        self._load = load
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    @cached_property
+    def data(self) -> Buffer:  # type: ignore[override]
+        return self._load()
+
+
+class Part:
+    """Source of some bytes of another source's payload."""
+
+    def __init__(self, source: Source, start: int, end: int) -> None:
+        if not 0 <= start <= end <= source.size_bytes:
+            raise DecodeError("The payload names a part outside itself")
+        self._source, self._start, self._end = source, start, end
+
+    @property
+    def size_bytes(self) -> int:
+        return self._end - self._start
+
+    def read(self, start: int, end: int) -> Buffer:
+        return self._source.read(self._start + start, min(self._start + end, self._end))
+
+    def read_into(self, view: memoryview) -> None:
+        view[:] = self._source.read(self._start, self._end)
+
+    def whole(self) -> Buffer:
+        return self.read(0, self.size_bytes)
+
+    def pieces(self) -> Iterator[Buffer]:
+        for start in range(self._start, self._end, _PIECE_BYTES):
+            yield self._source.read(start, min(start + _PIECE_BYTES, self._end))

@@ -1,0 +1,165 @@
+"""The payload of a stored object: verified, read in whole, in part, or piece by piece."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from xcargo.chunks import Chunks, unseal_into
+from xcargo.codecs.base import Buffer
+from xcargo.codecs.source import fresh
+from xcargo.errors import IntegrityError, XCargoError
+from xcargo.stores.base import Limits
+
+__all__ = ["ObjectSource", "short"]
+
+Fetch = Callable[[int, int], Buffer]
+FetchInto = Callable[[int, memoryview], int]
+
+_IN_FLIGHT_BYTES = 64 * 1024 * 1024
+"""Bound of what compressed bytes under way hold in memory."""
+
+_KEPT_CHUNKS = 4
+"""Chunks that small reads find again without another request."""
+
+
+class ObjectSource:
+    """Source of an object of several chunks.
+
+    ``fetch(start, end)`` gives stored bytes, ``fetch_into(start, view)`` puts them where they belong; each is one
+    request. Reading all of an object up to four times ``part_bytes`` makes one request, of a larger one parallel
+    requests of about ``part_bytes``. Bytes that are not compressed go to their place at once and are verified there;
+    of compressed ones no more than 64 MiB are held beside the payload.
+    """
+
+    def __init__(
+        self, fetch: Fetch, fetch_into: FetchInto, chunks: Chunks, compression: str, limits: Limits, uri: str
+    ) -> None:
+        self._fetch = fetch
+        self._fetch_into = fetch_into
+        self._chunks = chunks
+        self._compression = compression
+        self._limits = limits
+        self._uri = uri
+        self._kept: OrderedDict[int, Buffer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._chunks.starts[-1]
+
+    def read(self, start: int, end: int) -> Buffer:
+        start, end = max(start, 0), min(end, self.size_bytes)
+        if start >= end:
+            return b""
+        first, last = self._chunk_at(start), self._chunk_at(end - 1)
+        begin = self._chunks.starts[first]
+        if first == last:
+            return memoryview(self._chunk(first))[start - begin : end - begin]
+        view = memoryview(fresh(self._chunks.starts[last + 1] - begin))
+        self._fill(view, first, last + 1)
+        return view[start - begin : end - begin]
+
+    def read_into(self, view: memoryview) -> None:
+        self._fill(view, 0, len(self._chunks))
+
+    def pieces(self) -> Iterator[Buffer]:
+        groups = self._groups(0, len(self._chunks))
+        ahead: deque[Future[memoryview]] = deque()
+        workers = min(self._limits.max_concurrency, 4)
+        with ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read") as pool:
+            for group in groups:
+                ahead.append(pool.submit(self._group, *group))
+                if len(ahead) > workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _chunk_at(self, position: int) -> int:
+        return bisect_right(self._chunks.starts, position) - 1
+
+    def _chunk(self, n: int) -> Buffer:
+        """The payload of one chunk; the last few are kept, since small reads tend to follow one another."""
+        with self._lock:
+            found = self._kept.get(n)
+        if found is None:
+            found = self._group(n, n + 1).toreadonly()
+            with self._lock:
+                self._kept[n] = found
+                while len(self._kept) > _KEPT_CHUNKS:
+                    self._kept.popitem(last=False)
+        return found
+
+    def _group(self, first: int, end: int) -> memoryview:
+        starts = self._chunks.starts
+        view = memoryview(bytearray(starts[end] - starts[first]))
+        self._unseal(view, first, end)
+        return view
+
+    def _fill(self, view: memoryview, first: int, end: int) -> None:
+        """Payloads of the chunks ``first`` to ``end`` into ``view``."""
+        starts, offsets = self._chunks.starts, self._chunks.offsets
+        if offsets[end] - offsets[first] <= 4 * self._limits.part_bytes:
+            groups = [(first, end)]
+        else:
+            groups = list(self._groups(first, end))
+
+        def fill(group: tuple[int, int]) -> None:
+            self._unseal(view[starts[group[0]] - starts[first] : starts[group[1]] - starts[first]], *group)
+
+        if len(groups) == 1:
+            fill(groups[0])
+            return
+        workers = self._limits.max_concurrency
+        if self._chunks.compressed:
+            workers = min(workers, max(2, _IN_FLIGHT_BYTES // self._limits.part_bytes))
+        with ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read") as pool:
+            done = [pool.submit(fill, group) for group in groups]
+            try:
+                for one in done:
+                    one.result()
+            except BaseException:
+                for one in done:
+                    one.cancel()
+                raise
+
+    def _groups(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """Neighbouring chunks whose stored bytes make a request of about ``part_bytes``."""
+        offsets = self._chunks.offsets
+        while first < end:
+            last = first + 1
+            while last < end and offsets[last + 1] - offsets[first] <= self._limits.part_bytes:
+                last += 1
+            yield first, last
+            first = last
+
+    def _unseal(self, view: memoryview, first: int, end: int) -> None:
+        """Fetch the chunks, verify them, and put their payloads into ``view``. One request."""
+        starts, offsets = self._chunks.starts, self._chunks.offsets
+        expected = offsets[end] - offsets[first]
+        try:
+            if expected == len(view):
+                stored, found = view, self._fetch_into(offsets[first], view)
+            else:
+                stored = memoryview(self._fetch(offsets[first], offsets[end]))
+                found = len(stored)
+            if found != expected:
+                raise short(offsets[first] + found, offsets[-1])
+            for n in range(first, end):
+                place = view[starts[n] - starts[first] : starts[n + 1] - starts[first]]
+                chunk = stored[offsets[n] - offsets[first] : offsets[n + 1] - offsets[first]]
+                unseal_into(place, place if stored is view else chunk, self._chunks.digest(n), self._compression)
+        except XCargoError as error:
+            error.at(self._uri)
+            raise
+
+
+def short(found: int, stored: int) -> IntegrityError:
+    """The error for an object that is not as long as it was stored."""
+    return IntegrityError(
+        f"The object has {found} bytes, {stored} were stored",
+        hint="It was cut short or replaced; run the task that pushed it again.",
+    )
