@@ -44,7 +44,7 @@ def test_everything_is_green_on_each_cloud(any_server: Server, examine: Examine)
     before = any_server.list_keys()
     found = examine(server=any_server, large=True)
     assert problems(found) == {}
-    verbs = ("put", "get", "head", "list", "create", "public", "parts", "parallel", "delete")
+    verbs = ("put", "get", "range", "head", "list", "create", "public", "parts", "parallel", "delete")
     assert {f"store.{verb}" for verb in verbs} <= found.keys()
     assert "value.round-trip" in found
     assert any_server.list_keys() == before

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from xcargo.cli.checks.connection import endpoint_of, is_loopback
 from xcargo.cli.checks.finding import Finding, Status, failure
+from xcargo.cli.ranges import get_in_parts
 from xcargo.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError, StoreError, XCargoError
 from xcargo.root import Root
 from xcargo.stores.base import Access, Limits, Store
@@ -47,7 +48,9 @@ def exercise(root: Root, access: Access, limits: Limits, *, large: bool) -> Iter
         yield _did("store.put", "An object can be written", lambda: store.put(key, [data]))[0]
         yield _same("store.get", "It comes back byte for byte", data, lambda: store.get(key))
         yield _did("store.head", "Its size can be asked for", lambda: store.head(key))[0]
-        yield from _ranges(store, key, data)
+        yield _same(
+            "store.range", "A part of it can be read", data[500:1500], lambda: store.get(key, start=500, end=1500)
+        )
         yield _listing(store, key)
         yield _conditional(store, key)
         if root.scheme == "s3":
@@ -101,12 +104,6 @@ def _same(name: str, what: str, expected: bytes, work: Callable[[], Any]) -> Fin
 
 
 _NOT_A_STORE = "Something between here and the store changes requests: look at proxies, or use another server."
-
-
-def _ranges(store: Store, key: str, data: bytes) -> Iterator[Finding]:
-    get_range = getattr(store, "get_range", None)
-    if get_range is not None:
-        yield _same("store.range", "A part of it can be read", data[500:1500], lambda: get_range(key, 500, 1500))
 
 
 def _listing(store: Store, key: str) -> Finding:
@@ -176,7 +173,11 @@ def _large(store: Store, key: str) -> Iterator[Finding]:
     yield _did("store.parts", f"{_LARGE_BYTES / 1024**2:.0f} MiB can be sent in parts", lambda: store.put(key, [sent]))[
         0
     ]
-    yield _same("store.parallel", "and fetched in parts", sent, lambda: store.get(key, size_bytes=len(sent)))
+
+    def get() -> bytearray:
+        return get_in_parts(store, key, len(sent), part_bytes=_PART_BYTES, concurrency=4)
+
+    yield _same("store.parallel", "and fetched in parts", sent, get)
 
 
 def _was_written(store: Store, key: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from xcargo.cli.ranges import get_in_parts
 from xcargo.stores.base import Store
 
 __all__ = ["FOLDER", "Compressed", "Transfer", "compressions", "sample", "transfer"]
@@ -65,6 +66,12 @@ def transfer(
     """Put and get fresh objects of random bytes, ``rounds`` times or until the budget is spent, once at least."""
     data = secrets.token_bytes(min(size_bytes, 1 << 20))
     data = (data * (size_bytes // len(data) + 1))[:size_bytes]
+
+    def get(key: str) -> object:
+        if part_bytes >= size_bytes:
+            return store.get(key)
+        return get_in_parts(store, key, size_bytes, part_bytes=part_bytes, concurrency=concurrency)
+
     puts: list[float] = []
     gets: list[float] = []
     started = time.perf_counter()
@@ -72,7 +79,7 @@ def transfer(
         while len(puts) < rounds and (not puts or time.perf_counter() - started < budget_seconds):
             key = key_of(len(puts))
             puts.append(_seconds(lambda key=key: store.put(key, [data])))  # type: ignore[misc]
-            gets.append(_seconds(lambda key=key: store.get(key, size_bytes=size_bytes)))  # type: ignore[misc]
+            gets.append(_seconds(lambda key=key: get(key)))  # type: ignore[misc]
             on_round()
     return Transfer(
         size_bytes, part_bytes, concurrency, statistics.median(puts), statistics.median(gets), rounds=len(puts)
