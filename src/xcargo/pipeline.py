@@ -33,7 +33,7 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.legacy import expand, resolve
-from xcargo.preview import preview, type_name
+from xcargo.preview import preview, shown_params, type_name
 from xcargo.root import Root
 from xcargo.settings import Settings
 from xcargo.stores.base import Limits, Store
@@ -224,7 +224,7 @@ class Pipeline:
             size_bytes=encoded.size_bytes,
             stored_bytes=stored_bytes,
             compression=compression,
-            params=encoded.params,
+            params=shown_params(encoded.params, self.settings.preview_chars, self._describe),
             preview=None if shown is None else self._describe(shown),
             created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             **place,

@@ -181,7 +181,9 @@ def _dtype(np: Any, described: Any) -> Any:
     if isinstance(described, Mapping):
         fields = dict(described)
         aligned = fields.pop("aligned")
-        fields["formats"] = [(_dtype(np, base), tuple(shape)) if shape else _dtype(np, base) for base, shape in fields["formats"]]
+        fields["formats"] = [
+            (_dtype(np, base), tuple(shape)) if shape else _dtype(np, base) for base, shape in fields["formats"]
+        ]
         if not any(fields["titles"]):
             del fields["titles"]
         return np.dtype(fields, align=aligned)

@@ -278,7 +278,9 @@ class _Reader:
             return _restore_dtype(pd, state[1]).__from_arrow__(column)
         if kind == "sparse":
             return restore_sparse(pd, state)
-        raise DecodeError(f"Unknown kind of column {str(kind)[:80]!r}; run: pip install --upgrade airflow-provider-xcargo")
+        raise DecodeError(
+            f"Unknown kind of column {str(kind)[:80]!r}; run: pip install --upgrade airflow-provider-xcargo"
+        )
 
     def _column(self, place: int | bytes, *kinds: str, forbidden: bool = False) -> Any:
         """A column, if Arrow calls its type one of ``kinds``: a type not meant could take up far more than its bytes."""
