@@ -72,6 +72,15 @@ format: setup ## Mend style
 docs: setup ## Check the documentation against the code
 	@$(RUN) -m pytest tests/docs
 
+# Fuzzing has an environment of its own: atheris is large and needed for nothing else.
+.venv-fuzz/.ready: pyproject.toml uv.lock | $(if $(findstring $(TOOLS),$(UV)),$(TOOLS)/bin/uv)
+	@UV_PROJECT_ENVIRONMENT=.venv-fuzz $(UV) sync --frozen --quiet --python $(PYTHON) --no-default-groups --group fuzz
+	@touch $@
+
+.PHONY: fuzz
+fuzz: .venv-fuzz/.ready ## Fuzz every decoder (FUZZ="pandas --seconds 600" for one)
+	@.venv-fuzz/bin/python -m tests.fuzz $(FUZZ)
+
 .PHONY: bench
 bench: setup ## Common IO and xcargo side by side: by payload, and push_objects in a real scheduler
 	@$(RUN) -m benchmarks.hooks $(BENCH)
@@ -83,4 +92,4 @@ build: setup ## Wheel and source distribution
 
 .PHONY: clean
 clean: ## Remove environments, caches and the demo's state
-	rm -rf .venv .venv-demo .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-fuzz .fuzz .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
