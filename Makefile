@@ -81,6 +81,10 @@ docs: setup ## Check the documentation against the code
 fuzz: .venv-fuzz/.ready ## Fuzz every decoder (FUZZ="pandas --seconds 600" for one)
 	@.venv-fuzz/bin/python -m tests.fuzz $(FUZZ)
 
+.PHONY: roundtrips
+roundtrips: setup ## Every type through both backends on three Airflows; writes the table of docs/types.md
+	@UV="$(abspath $(UV))" $(RUN) -m tests.roundtrips
+
 .PHONY: bench
 bench: setup ## Common IO and xcargo side by side: by payload, and push_objects in a real scheduler
 	@$(RUN) -m benchmarks.hooks $(BENCH)

@@ -75,7 +75,9 @@ def _codec(values: Callable[[], list[Any]]) -> Target:
 def _tree() -> list[Any]:
     from tests.unit.test_golden import VALUES
 
-    return [VALUES[name] for name in ("tuple", "numbers", "keys", "sets", "times", "containers", "names", "nested_bytes")]
+    return [
+        VALUES[name] for name in ("tuple", "numbers", "keys", "sets", "times", "containers", "names", "nested_bytes")
+    ]
 
 
 def _objects() -> list[Any]:

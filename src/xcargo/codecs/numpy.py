@@ -238,7 +238,7 @@ def _unsupported(dtype: Any, what: str) -> UnsupportedTypeError:
 
 def _jsonable(descr: Any) -> Any:
     if isinstance(descr, Mapping):
-        raise ValueError(descr)  # metadata of a field
+        raise ValueError(descr)  # noqa: TRY004 - metadata of a field, told as numpy tells what a descr cannot say
     return [_jsonable(item) for item in descr] if isinstance(descr, (list, tuple)) else descr
 
 

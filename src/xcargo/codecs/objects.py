@@ -49,10 +49,10 @@ class ObjectCodec:
                 f"{cls.__qualname__} is defined inside a function, so no other task can find it",
                 hint="Define the class at the top of a module.",
             )
-        if kind in ("dataclass", "attrs", "pydantic") and any(map(_holds_more_than_attributes, cls.__mro__)):
+        builtin = next(filter(_holds_more_than_attributes, cls.__mro__), None)
+        if builtin is not None and kind in ("dataclass", "attrs", "pydantic"):
             raise UnsupportedTypeError(
-                f"{cls.__qualname__} is also a {', '.join(b.__name__ for b in cls.__mro__ if _holds_more_than_attributes(b))}, "
-                "whose content is no attribute of it",
+                f"{cls.__qualname__} is also a {builtin.__name__}, whose content is no attribute of it",
                 hint="Keep that content in a field instead.",
             )
         try:
@@ -128,7 +128,7 @@ def _beyond_fields(value: Any) -> dict[str, Any]:
         slots = vars(base).get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else slots:
             if slot.startswith("__") and not slot.endswith("__"):
-                slot = f"_{base.__name__.lstrip('_')}{slot}"  # noqa: PLW2901 - Python's own mangling
+                slot = f"_{base.__name__.lstrip('_')}{slot}"
             if slot not in (*fields, "__dict__", "__weakref__") and hasattr(value, slot):
                 more[slot] = getattr(value, slot)
     if "_attrs_cached_hash" in more:

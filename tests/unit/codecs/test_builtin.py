@@ -104,7 +104,7 @@ class Row(TypedDict):
     [
         Row(b=1, a=(1,)),
         OrderedDict([("b", 1), ("a", {2: 3})]),
-        deque([], maxlen=0),
+        deque(maxlen=0),
         defaultdict(None, a=1),
         defaultdict(defaultdict, a=defaultdict(frozenset)),
         re.compile(r"(?i)a"),

@@ -276,7 +276,7 @@ class Both(dict):  # type: ignore[type-arg]
 
 
 @dataclasses.dataclass
-class Failure(Exception):  # noqa: N818
+class Failure(Exception):
     size: int = 1
 
 

@@ -274,7 +274,7 @@ def test_a_column_that_arrow_cannot_hold_is_named() -> None:
         def copy(self) -> Any:
             return self
 
-        def __arrow_array__(self, type: Any = None) -> Any:
+        def __arrow_array__(self, **_: Any) -> Any:
             raise pa.ArrowNotImplementedError("no")
 
     with pytest.raises(UnsupportedTypeError, match=r"column 'odd' of dtype strange"):

@@ -73,7 +73,7 @@ def test_a_pickle_is_not_read_unless_allowed() -> None:
 def test_what_cannot_be_pickled_is_refused_as_before() -> None:
     """With the error of the codec that was asked first."""
     with pytest.raises(UnsupportedTypeError, match="Neither xcargo nor Airflow"):
-        round_trip((n for n in ()))
+        round_trip(n for n in ())
 
 
 @pytest.mark.parametrize(
