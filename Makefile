@@ -85,6 +85,13 @@ fuzz: .venv-fuzz/.ready ## Fuzz every decoder (FUZZ="pandas --seconds 600" for o
 roundtrips: setup ## Every type through both backends on three Airflows; writes the table of docs/types.md
 	@UV="$(abspath $(UV))" $(RUN) -m tests.roundtrips
 
+# The example has an environment of its own, as a package that somebody else wrote would.
+.PHONY: examples
+examples: setup ## Install the example codec into an environment of its own and run its tests
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-examples
+	@$(UV) pip install --quiet --python .venv-examples/bin/python --editable . --editable "examples/xcargo-codec-geopandas[test]"
+	@cd examples/xcargo-codec-geopandas && ../../.venv-examples/bin/python -m pytest
+
 .PHONY: bench
 bench: setup ## Common IO and xcargo side by side: by payload, and push_objects in a real scheduler
 	@$(RUN) -m benchmarks.hooks $(BENCH)
@@ -96,4 +103,4 @@ build: setup ## Wheel and source distribution
 
 .PHONY: clean
 clean: ## Remove environments, caches and the demo's state
-	rm -rf .venv .venv-demo .venv-fuzz .fuzz .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-fuzz .venv-examples .fuzz .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

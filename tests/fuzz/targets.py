@@ -105,7 +105,16 @@ def _numpy_params(data: bytes) -> None:
 
 
 def _numpy_params_seeds() -> Iterator[bytes]:
-    for value in _numpy():
+    import numpy as np
+
+    fields = np.dtype([("a", "<i4"), ("b", "U1", (1,))], align=True)
+    for value in (
+        np.arange(1),
+        np.float64(1),
+        np.zeros((1, 2), "f4").T,
+        np.zeros(1, fields),
+        np.rec.array([(1, 2)], dtype="i4,i4"),
+    ):
         yield json.dumps(dict(REGISTRY.encode(value).params)).encode()
 
 

@@ -33,7 +33,7 @@ def page(current: str) -> str:
 def _table() -> str:
     found = results()
     lines = [
-        "| Type | xcargo, everywhere | Airflow's, in the row | as an object | nested in the row | nested in an object |",
+        "| Type | xcargo, everywhere | Airflow's in the row | as an object | nested in the row | nested in an object |",
         "|---|---|---|---|---|---|",
     ]
     for kind in examples():

@@ -86,8 +86,11 @@ VALUES: dict[str, Any] = {
         dt.datetime(2026, 1, 1, tzinfo=dateutil.tz.tzutc()),
         dt.datetime(2026, 1, 1, tzinfo=dateutil.tz.tzoffset(None, 3600)),
     ],
-    "more_containers": [array.array("d", [1.5]), types.SimpleNamespace(a=(1,)), defaultdict(frozenset, a=frozenset({1}))],
-    "views": [memoryview(b"ab"), memoryview(array.array("i", [1, 2]))],
+    "more_containers": [
+        array.array("d", [1.5]),
+        types.SimpleNamespace(a=(1,)),
+        defaultdict(frozenset, a=frozenset({1})),
+    ],
     "array_aligned": np.zeros(1, np.dtype([("a", "i1"), ("b", "<i8")], align=True)),
     "array_masked": np.ma.array([1, 2], mask=[0, 1], fill_value=-1, dtype="<i4"),
     "array_objects": np.array([1, "a", (2,)], dtype=object),
@@ -95,7 +98,9 @@ VALUES: dict[str, Any] = {
     "array_text": np.array(["a", None], np.dtypes.StringDType(na_object=None)),
     "pandas_array": pd.array([1, None], dtype="Int8"),
     "pandas_offset": pd.offsets.MonthEnd(2),
-    "pandas_frequency": pd.date_range("2026-01-01", periods=2, freq=pd.offsets.BusinessHour(start="08:00", end="12:00")),
+    "pandas_frequency": pd.date_range(
+        "2026-01-01", periods=2, freq=pd.offsets.BusinessHour(start="08:00", end="12:00")
+    ),
     "pandas_sparse": pd.Series(pd.arrays.SparseArray([0, 0, 1])),
     "arrow_array": pa.array([1, None]),
     "arrow_scalar": pa.scalar("x"),

@@ -76,7 +76,7 @@ class Registry:
 
     def codec(self, codec_id: str) -> Codec:
         """The codec of an id. Raises MissingDependencyError when it is not installed here."""
-        last = () if self._last_resort is None else (self._last_resort,)
+        last: tuple[Codec, ...] = () if self._last_resort is None else (self._last_resort,)
         for codec in (self._tree, *self._own, *self._fallbacks, *last):
             if codec.id == codec_id:
                 return codec
