@@ -38,7 +38,7 @@ from xcargo.errors import (
 )
 from xcargo.handle import Lazy
 from xcargo.legacy import expand, resolve
-from xcargo.preview import preview, type_name
+from xcargo.preview import preview, shown_params, type_name
 from xcargo.reader import ObjectSource, short
 from xcargo.root import Root
 from xcargo.settings import Settings
@@ -278,7 +278,7 @@ class Pipeline:
             size_bytes=size_bytes,
             stored_bytes=stored_bytes,
             compression=compression,
-            params=encoded.params,
+            params=shown_params(encoded.codec, encoded.params, self.settings.preview_chars, self._describe),
             preview=None if shown is None else self._describe(shown),
             created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             **place,
