@@ -124,7 +124,9 @@ class Pipeline:
             found = self._source(envelope)
             if self._cache is None or not envelope.uri or not MIN_BYTES <= found.size_bytes <= self._cache.size_bytes:
                 return found
-            return Cached(found, self._cache, envelope.checksum or "")
+            # The name tells all that the payload follows from, so that no row can claim another one's place.
+            told = f"{envelope.checksum} {envelope.compression} {envelope.size_bytes}"
+            return Cached(found, self._cache, f"payload:{blake3(told.encode()).hexdigest()}")
 
         return Lazy(self._codecs, envelope, source)
 
