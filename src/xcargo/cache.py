@@ -187,8 +187,8 @@ class NodeCache:
                 write(view)
             try:
                 private = self._private(fd, size_bytes)
-                os.fchmod(fd, 0o400)
                 os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.fchmod(fd, 0o400)
             except OSError as error:
                 self._tell(error)
                 return memoryview(shared)  # of a file without a name: it is nobody else's
@@ -270,7 +270,7 @@ def _is_at(folder: int, name: str, fd: int) -> bool:
 def _is_abandoned(folder: int, name: str) -> bool:
     """Whether an unfinished file's process is gone."""
     try:
-        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=folder)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
     except FileNotFoundError:
         return True
     try:
