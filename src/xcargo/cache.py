@@ -80,6 +80,8 @@ class NodeCache:
         ``wait_seconds``. ``write`` may not keep what it is given. Raises what ``write`` raises; nothing stays of it.
         """
         name = _name(checksum)
+        if _boot() is None:
+            self._tell(OSError(errno.ENOTSUP, "It needs Linux"))
         if name is not None and MIN_BYTES <= size_bytes <= self._size_bytes:
             claimed = self._claim(checksum, name, size_bytes)
             if isinstance(claimed, memoryview):
