@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
@@ -10,7 +9,9 @@ from typing import Any
 
 __all__ = ["preview", "shown_params", "type_name"]
 
-_PLAIN = (str, int, float, bool, complex, type(None), list, dict, tuple, set, frozenset)
+_SCALARS = frozenset((float, bool, complex, type(None)))
+_BRACKETS: dict[type, str] = {dict: "{|}", list: "[|]", tuple: "(|)", set: "set({|})", frozenset: "frozenset({|})"}
+_LEVELS = 3
 _STANDARD = ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo")
 _LIBRARIES = ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum")
 _PANDAS_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
@@ -40,7 +41,7 @@ def preview(value: Any, chars: int) -> str | None:
     """
     if chars <= 0:
         return None
-    text = _Short(chars).repr(value)
+    text = _Short(chars).of(value)
     text = text.encode("utf-8", "replace").decode().replace("\0", "\\x00")
     return text if len(text) <= chars else text[: chars - 1] + "…"
 
@@ -56,22 +57,25 @@ def shown_params(
     return {**rest, "columns": {describe(name): kind for name, kind in columns.items()}} if chars > 0 else rest
 
 
-class _Short(reprlib.Repr):
-    def __init__(self, chars: int) -> None:
-        super().__init__()
-        self.maxlevel = 3
-        self.maxstring = self.maxlong = min(chars, 60)
-        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 5
-        self.fillvalue = "…"
+class _Short:
+    """The first items of each container, the first characters of each text, some levels deep."""
 
-    def repr1(self, x: Any, level: int) -> str:
+    def __init__(self, chars: int) -> None:
+        self._text_chars = min(chars, 60)
+
+    def of(self, x: Any, level: int = _LEVELS) -> str:
         kind = type(x)
-        if kind is int and x.bit_length() > 512:
-            return f"<int of {x.bit_length()} bits>"  # Python refuses to write out very long ones
-        if kind in _PLAIN:
-            return super().repr1(x, level)
+        if kind is str:
+            return repr(x) if len(x) <= self._text_chars else f"{x[: self._text_chars]!r}…"
+        if kind is int:  # Python refuses to write out very long ones
+            return repr(x) if x.bit_length() <= 512 else f"<int of {x.bit_length()} bits>"
+        if kind in _SCALARS:
+            return repr(x)
+        brackets = _BRACKETS.get(kind)
+        if brackets is not None:
+            return self._container(x, level, brackets)
         if kind.__module__ in _STANDARD and not (kind is Fraction and max(abs(x.numerator), x.denominator) >> 512):
-            return repr(x)[: self.maxstring]
+            return repr(x)[: self._text_chars]
         if kind.__module__.startswith("xcargo."):
             return repr(x)
         if kind in (bytes, bytearray):
@@ -123,29 +127,23 @@ class _Short(reprlib.Repr):
             cell = cell.item()
         if kind.__module__.partition(".")[0] == "pandas" and kind.__name__ in _PANDAS_SCALARS:
             return str(cell)
-        return "…" if cell is _UNSEEN else self.repr1(cell, level - 1)
+        return "…" if cell is _UNSEEN else self.of(cell, level - 1)
 
-    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        if level <= 0:
-            return "{…}"
-        items = [
-            f"{self.repr1(key, level - 1)}: {self.repr1(item, level - 1)}"
-            for _, (key, item) in zip(range(self.maxdict), x.items(), strict=False)
-        ]
-        return "{" + ", ".join([*items, *(["…"] if len(x) > self.maxdict else [])]) + "}"
-
-    def repr_set(self, x: Any, level: int) -> str:
-        return self._repr_unsorted("set", x, level)
-
-    def repr_frozenset(self, x: Any, level: int) -> str:
-        return self._repr_unsorted("frozenset", x, level)
-
-    def _repr_unsorted(self, name: str, x: Any, level: int) -> str:
-        items = (
-            [self.repr1(item, level - 1) for _, item in zip(range(self.maxset), x, strict=False)] if level > 0 else []
-        )
-        more = ["…"] if len(x) > len(items) else []
-        return f"{name}({{{', '.join([*items, *more])}}})"
+    def _container(self, x: Any, level: int, brackets: str) -> str:
+        start, end = brackets.split("|")
+        if level <= 0 and x:
+            return f"{start}…{end}"
+        if type(x) is dict:
+            items = [
+                f"{self.of(key, level - 1)}: {self.of(item, level - 1)}" for key, item in islice(x.items(), _ITEMS)
+            ]
+        else:
+            items = [self.of(item, level - 1) for item in islice(x, _ITEMS)]
+        if len(x) > _ITEMS:
+            items.append("…")
+        elif len(x) == 1 and type(x) is tuple:
+            end = ",)"
+        return f"{start}{', '.join(items)}{end}"
 
 
 _UNSEEN = object()
