@@ -1,7 +1,7 @@
 """Common IO's backend, Airflow's own and xcargo side by side, through the public hooks, over one S3 server.
 
 python -m benchmarks list
-python -m benchmarks run                                    # quick: some minutes
+python -m benchmarks run                                    # quick: some minutes, without the scheduler
 python -m benchmarks run --full                             # everything: an hour or two
 python -m benchmarks run warm --payload 'bytes, 100 MB' --rounds 5
 python -m benchmarks run --endpoint https://… --access-key … --secret-key … --bucket …
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(act=_run)
     run.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], metavar="SCENARIO", help="default: all")
     run.add_argument("--full", action="store_true", help="every value and size")
-    run.add_argument("--rounds", type=int, help="default: 3, full: 5")
+    run.add_argument("--rounds", type=int, help="default: 2, full: 5")
     run.add_argument("--payload", action="append", default=[], metavar="'KIND, SIZE'", help="instead of the usual ones")
     run.add_argument("--latency-ms", type=int, nargs="+", default=[0, 16], help="added to each request; default: 0 16")
     run.add_argument("--subject", action="append", default=[], help="only these")
@@ -71,7 +71,7 @@ def _list(_: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     plan = Plan(options.full, tuple(options.payload), tuple(options.latency_ms))
-    rounds = options.rounds or (5 if options.full else 3)
+    rounds = options.rounds or (5 if options.full else 2)
     output = options.output or FOLDER / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.jsonl"
     output.parent.mkdir(parents=True, exist_ok=True)
     endpoint = None
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> None:
         runner = Runner(store, stack, _tell)
         lines = stack.enter_context(output.open("w"))
         lines.write(json.dumps(header(store.name, _shown(sys.argv[1:]))) + "\n")
-        for name in options.scenarios or SCENARIOS:
+        for name in options.scenarios or _usual(options.full):
             for sample in _samples(name, plan, runner, rounds, options):
                 lines.write(sample.to_line() + "\n")
                 lines.flush()
@@ -91,6 +91,10 @@ def _run(options: argparse.Namespace) -> None:
                     _tell(f"    {sample.note}")
     _show(load([output]), output.with_suffix(""))
     _tell(f"Results: {output}")
+
+
+def _usual(full: bool) -> list[str]:
+    return [name for name, module in SCENARIOS.items() if full or not getattr(module, "ONLY_FULL", False)]
 
 
 def _samples(name: str, plan: Plan, runner: Runner, rounds: int, options: argparse.Namespace) -> Iterable[Sample]:

@@ -22,8 +22,8 @@ FULL = (
     *("bytes, 1 KB", "bytes, 100 KB", "bytes, 1 MB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB"),
     *("file, 1 MB", "file, 100 MB", "file, 1 GB"),
 )
-FAR = 10_000_000
-"""Larger values are measured without added latency only: there a request more or less does not count."""
+FAR = 1_000_000
+"""Larger values are measured without added latency only: there a request more or less counts little."""
 MINUTES = 500_000_000
 """From here on one round takes Common IO's backend minutes."""
 

@@ -84,11 +84,12 @@ def test_a_value_in_the_row_loads_nothing_and_starts_no_thread(told: dict[str, A
 
 
 def test_the_first_push_loads_the_client_and_nothing_else_of_size(told: dict[str, Any]) -> None:
-    """Of other projects' code obstore alone: no cloud SDK, no fsspec, no provider of Airflow's."""
+    """Of other projects' code obstore, and what Airflow needs to look up a connection: no SDK, fsspec or provider."""
     modules = told["push"]["modules"]
     foreign = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"__mp_main__"}
-    assert foreign <= {"obstore"}
-    assert len(modules) <= 15
+    assert foreign <= {"obstore", "airflow"}
+    assert [name for name in modules if name.startswith("airflow.providers")] == []
+    assert len(modules) <= 18
 
 
 def test_what_follows_the_first_push_loads_next_to_nothing(told: dict[str, Any]) -> None:
