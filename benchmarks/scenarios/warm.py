@@ -11,7 +11,7 @@ from benchmarks.payloads import bytes_of, payload
 from benchmarks.trial import Plan, Trial
 
 BASELINE = ("common-io",)
-SHOWN = ("push_seconds", "pull_seconds")
+SHOWN = ("push_seconds", "pull_seconds", "push_cpu_seconds", "pull_cpu_seconds")
 
 QUICK = ("dict, 1 KB", "dict, 1 MB", "records, 10 MB", "DataFrame, 1M rows", "numpy, 100 MB", "bytes, 100 MB")
 FULL = (
