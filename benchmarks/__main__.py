@@ -1,7 +1,7 @@
 """Common IO's backend, Airflow's own and xcargo side by side, through the public hooks, over one S3 server.
 
 python -m benchmarks list
-python -m benchmarks run                                    # quick: some minutes
+python -m benchmarks run                                    # quick: some minutes, without the scheduler
 python -m benchmarks run --full                             # everything: an hour or two
 python -m benchmarks run warm --payload 'bytes, 100 MB' --rounds 5
 python -m benchmarks run --endpoint https://… --access-key … --secret-key … --bucket …
@@ -14,17 +14,20 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks import tables
-from benchmarks.results import FOLDER, header, latest, load
+from benchmarks import bars, plots, tables
+from benchmarks.results import FOLDER, Results, header, latest, load
 from benchmarks.runner import Runner
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.store import Endpoint, opened
-from benchmarks.trial import Plan, Trial
+from benchmarks.trial import Plan, Sample, Trial
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 
 
 def main() -> None:
@@ -43,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(act=_run)
     run.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], metavar="SCENARIO", help="default: all")
     run.add_argument("--full", action="store_true", help="every value and size")
-    run.add_argument("--rounds", type=int, help="default: 3, full: 5")
+    run.add_argument("--rounds", type=int, help="default: 2, full: 5")
     run.add_argument("--payload", action="append", default=[], metavar="'KIND, SIZE'", help="instead of the usual ones")
     run.add_argument("--latency-ms", type=int, nargs="+", default=[0, 16], help="added to each request; default: 0 16")
     run.add_argument("--subject", action="append", default=[], help="only these")
@@ -57,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     render = commands.add_parser("render", help="print the tables of results on disk, and draw the plots")
     render.set_defaults(act=_render)
     render.add_argument("files", nargs="*", type=Path, help="default: the youngest")
+    render.add_argument("--publish", action="store_true", help="plots into docs/images, not beside the results")
     return parser
 
 
@@ -67,7 +71,7 @@ def _list(_: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     plan = Plan(options.full, tuple(options.payload), tuple(options.latency_ms))
-    rounds = options.rounds or (5 if options.full else 3)
+    rounds = options.rounds or (5 if options.full else 2)
     output = options.output or FOLDER / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.jsonl"
     output.parent.mkdir(parents=True, exist_ok=True)
     endpoint = None
@@ -79,18 +83,28 @@ def _run(options: argparse.Namespace) -> None:
         runner = Runner(store, stack, _tell)
         lines = stack.enter_context(output.open("w"))
         lines.write(json.dumps(header(store.name, _shown(sys.argv[1:]))) + "\n")
-        for name in options.scenarios or SCENARIOS:
-            trials = list(_chosen(SCENARIOS[name].trials(plan), options))
-            for sample in runner.run(name, trials, rounds):
+        for name in options.scenarios or _usual(options.full):
+            for sample in _samples(name, plan, runner, rounds, options):
                 lines.write(sample.to_line() + "\n")
                 lines.flush()
                 if sample.note:
                     _tell(f"    {sample.note}")
-    print(tables.markdown(load([output])))
+    _show(load([output]), output.with_suffix(""))
     _tell(f"Results: {output}")
 
 
-def _chosen(trials: list[Trial], options: argparse.Namespace) -> list[Trial]:
+def _usual(full: bool) -> list[str]:
+    return [name for name, module in SCENARIOS.items() if full or not getattr(module, "ONLY_FULL", False)]
+
+
+def _samples(name: str, plan: Plan, runner: Runner, rounds: int, options: argparse.Namespace) -> Iterable[Sample]:
+    module = SCENARIOS[name]
+    if hasattr(module, "samples"):
+        return module.samples(plan, runner.store, rounds, _tell)  # type: ignore[no-any-return]
+    return runner.run(name, _chosen(module.trials(plan), options), rounds)
+
+
+def _chosen(trials: Iterable[Trial], options: argparse.Namespace) -> list[Trial]:
     """The trials of the wanted subjects; with ``--against``, what xcargo does is done by that one too."""
     chosen = []
     for trial in trials:
@@ -102,7 +116,15 @@ def _chosen(trials: list[Trial], options: argparse.Namespace) -> list[Trial]:
 
 
 def _render(options: argparse.Namespace) -> None:
-    print(tables.markdown(load(options.files or [latest()])))
+    files = options.files or [latest()]
+    _show(load(files), IMAGES if options.publish else files[-1].with_suffix(""))
+
+
+def _show(results: Results, folder: Path) -> None:
+    """Tables to standard output, plots to the folder."""
+    print("\n\n".join(filter(None, (bars.markdown(results), tables.markdown(results)))))
+    for path in plots.draw(results, folder):
+        _tell(f"Plot: {path}")
 
 
 def _shown(arguments: list[str]) -> list[str]:

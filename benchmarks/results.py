@@ -73,6 +73,17 @@ class Results:
         pairs = [a / b for a, b in zip(above, below, strict=False)]
         return Figure(statistics.median(above) / statistics.median(below), min(pairs), max(pairs), len(pairs))
 
+    def difference(
+        self, scenario: str, case: str, latency_ms: int, baseline: str, metric: str, subject: str = "xcargo"
+    ) -> Figure | None:
+        """Subject minus baseline, of the medians; least and most are of the rounds, pair by pair."""
+        less = self.rounds(scenario, case, latency_ms, baseline, metric)
+        more = self.rounds(scenario, case, latency_ms, subject, metric)
+        if not less or not more:
+            return None
+        pairs = [b - a for a, b in zip(less, more, strict=False)]
+        return Figure(statistics.median(more) - statistics.median(less), min(pairs), max(pairs), len(pairs))
+
     def note(self, scenario: str, case: str, latency_ms: int, subject: str) -> str:
         """Why there is no figure."""
         return next((sample.note for sample in self._of(scenario, case, latency_ms, subject) if sample.note), "")

@@ -25,7 +25,7 @@ def trials(plan: Plan) -> Iterator[Trial]:
     """5 KB each; the counts show how the work grows."""
     name = plan.payloads[0] if plan.payloads else "records, 5 KB"
     for latency_ms in plan.latencies_ms:
-        for count in (10, 100, 1000, 10_000) if plan.full else (200,):
+        for count in (10, 100, 1000, 10_000) if plan.full else (100,):
             for way in WAYS if plan.full or latency_ms else WAYS[:1]:
                 if (count > 1000 and way == "slice") or (way != "get_all" and count < 100):
                     continue

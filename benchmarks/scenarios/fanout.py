@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import hooks
 from benchmarks.payloads import payload
 from benchmarks.trial import Plan, Trial
+from xcargo.airflow.provider_info import OPTIONS
 
 BASELINE = ("common-io",)
 SHOWN = ("all_seconds", "pull_seconds", "received_bytes", "requests")
@@ -46,7 +47,8 @@ def measure(carry: Any, readers: int, **_: Any) -> dict[str, Any]:
     """Fork the readers; the seconds of each pull."""
     watch = hooks.Watch()
     with tempfile.TemporaryDirectory(prefix="xcargo-bench-cache-") as folder:
-        os.environ["AIRFLOW__XCARGO__CACHE_PATH"] = folder
+        if "cache_path" in OPTIONS:
+            os.environ["AIRFLOW__XCARGO__CACHE_PATH"] = folder
         with watch("all"), ThreadPoolExecutor(AT_ONCE) as pool:
             seconds = list(pool.map(lambda _: _reader(carry), range(readers)))
     return {"all_seconds": watch.metrics["all_seconds"], "pull_seconds": seconds}

@@ -12,7 +12,15 @@ from benchmarks.payloads import payload
 from benchmarks.trial import Plan, Trial
 
 BASELINE = ("common-io",)
-SHOWN = ("push_seconds", "pull_seconds", "import_seconds", "process_seconds", "modules")
+SHOWN = (
+    "push_seconds",
+    "pull_seconds",
+    "push_cpu_seconds",
+    "pull_cpu_seconds",
+    "import_seconds",
+    "process_seconds",
+    "modules",
+)
 
 
 def trials(plan: Plan) -> Iterator[Trial]:

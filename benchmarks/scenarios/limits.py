@@ -19,7 +19,7 @@ from benchmarks.payloads import bytes_of, payload
 from benchmarks.trial import Plan, Trial
 
 BASELINE = ("obstore", "boto3", "socket")
-SHOWN = ("push_seconds", "pull_seconds")
+SHOWN = ("push_seconds", "pull_seconds", "push_cpu_seconds", "pull_cpu_seconds")
 
 QUICK = ("bytes, 1 KB", "bytes, 100 MB")
 FULL = ("bytes, 1 KB", "bytes, 1 MB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB", "numpy, 100 MB", "numpy, 1 GB")

@@ -16,7 +16,7 @@ SHOWN = ("push_seconds", "pull_seconds", "purge_seconds", "push_cpu_seconds", "p
 
 def trials(plan: Plan) -> Iterator[Trial]:
     """5 KB each; the counts show how the work grows."""
-    counts = (10, 100, 1000) if plan.full else (200,)
+    counts = (10, 100, 1000) if plan.full else (100,)
     for name in plan.payloads or ("records, 5 KB",):
         for latency_ms in plan.latencies_ms:
             for count in counts:

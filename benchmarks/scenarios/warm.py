@@ -11,7 +11,7 @@ from benchmarks.payloads import bytes_of, payload
 from benchmarks.trial import Plan, Trial
 
 BASELINE = ("common-io",)
-SHOWN = ("push_seconds", "pull_seconds")
+SHOWN = ("push_seconds", "pull_seconds", "push_cpu_seconds", "pull_cpu_seconds")
 
 QUICK = ("dict, 1 KB", "dict, 1 MB", "records, 10 MB", "DataFrame, 1M rows", "numpy, 100 MB", "bytes, 100 MB")
 FULL = (
@@ -22,8 +22,8 @@ FULL = (
     *("bytes, 1 KB", "bytes, 100 KB", "bytes, 1 MB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB"),
     *("file, 1 MB", "file, 100 MB", "file, 1 GB"),
 )
-FAR = 10_000_000
-"""Larger values are measured without added latency only: there a request more or less does not count."""
+FAR = 1_000_000
+"""Larger values are measured without added latency only: there a request more or less counts little."""
 MINUTES = 500_000_000
 """From here on one round takes Common IO's backend minutes."""
 
