@@ -136,4 +136,4 @@ def _read_polars(pl: Any, payload: Buffer) -> Any:
     try:
         return pl.read_ipc(io.BytesIO(payload))
     except (Exception, panic) as error:  # a panic is no Exception
-        raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
+        raise DecodeError(f"The object is not a valid Arrow file: {str(error)[:200]}") from error
