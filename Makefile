@@ -73,9 +73,8 @@ docs: setup ## Check the documentation against the code
 	@$(RUN) -m pytest tests/docs
 
 .PHONY: bench
-bench: setup ## Common IO and xcargo side by side: by payload, and push_objects in a real scheduler
-	@$(RUN) -m benchmarks.hooks $(BENCH)
-	@$(RUN) -m benchmarks.push_objects
+bench: setup ## Common IO and xcargo side by side (BENCH=--full for every value and size; results in benchmarks/results)
+	@$(RUN) -m benchmarks run $(BENCH)
 
 .PHONY: build
 build: setup ## Wheel and source distribution

@@ -7,8 +7,9 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
-from xcargo.chunks import Chunks, unseal_into
+from xcargo.chunks import WORKERS, Chunks, unseal_into
 from xcargo.codecs.base import Buffer
 from xcargo.codecs.source import fresh
 from xcargo.errors import IntegrityError, XCargoError
@@ -111,7 +112,8 @@ class ObjectSource:
             self._unseal(view[starts[group[0]] - starts[first] : starts[group[1]] - starts[first]], *group)
 
         if len(groups) == 1:
-            fill(groups[0])
+            with ThreadPoolExecutor(min(WORKERS, end - first), thread_name_prefix="xcargo-read") as pool:
+                self._unseal(view, first, end, pool.map)
             return
         workers = self._limits.max_concurrency
         if self._chunks.compressed:
@@ -136,8 +138,8 @@ class ObjectSource:
             yield first, last
             first = last
 
-    def _unseal(self, view: memoryview, first: int, end: int) -> None:
-        """Fetch the chunks, verify them, and put their payloads into ``view``. One request."""
+    def _unseal(self, view: memoryview, first: int, end: int, each: Any = map) -> None:
+        """Fetch the chunks, verify ``each`` of them, and put their payloads into ``view``. One request."""
         starts, offsets = self._chunks.starts, self._chunks.offsets
         expected = offsets[end] - offsets[first]
         try:
@@ -148,10 +150,14 @@ class ObjectSource:
                 found = len(stored)
             if found != expected:
                 raise short(offsets[first] + found, offsets[-1])
-            for n in range(first, end):
+
+            def unseal(n: int) -> None:
                 place = view[starts[n] - starts[first] : starts[n + 1] - starts[first]]
                 chunk = stored[offsets[n] - offsets[first] : offsets[n + 1] - offsets[first]]
                 unseal_into(place, place if stored is view else chunk, self._chunks.digest(n), self._compression)
+
+            for _ in each(unseal, range(first, end)):
+                pass
         except XCargoError as error:
             error.at(self._uri)
             raise
