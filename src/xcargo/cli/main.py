@@ -93,7 +93,9 @@ def _formatter() -> Any:
     base: Any = argparse.RawDescriptionHelpFormatter
     if sys.stdout.isatty():  # rich would fold long lines in a pipe too
         with contextlib.suppress(ImportError):
-            from rich_argparse import RawDescriptionRichHelpFormatter as base
+            import rich_argparse
+
+            base = rich_argparse.RawDescriptionRichHelpFormatter
 
     class Formatter(base):  # type: ignore[misc]
         text_markup = False
