@@ -9,10 +9,12 @@ from typing import Any
 from xcargo.codecs.base import Buffer, arrow
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
 
-__all__ = ["culprit", "read", "read_stream", "refuse_compressed", "write"]
+__all__ = ["check", "culprit", "read", "read_stream", "write"]
 
 _EXTENSION = b"ARROW:extension:name"
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_MAX_ROWS = 2**32
+"""Of one batch; so many nulls take no bytes."""
 
 
 def write(table: Any) -> memoryview:
@@ -39,7 +41,7 @@ def read(payload: Buffer) -> Any:
     Raises DecodeError for anything else, MissingDependencyError for an extension type that is not registered here.
     """
     pa = arrow()
-    refuse_compressed(payload)
+    check(payload)
     try:
         with pa.ipc.open_file(pa.py_buffer(payload)) as file:
             table = file.read_all()
@@ -60,7 +62,7 @@ def read(payload: Buffer) -> Any:
 def read_stream(payload: Buffer) -> Any:
     """The same for a stream, as small parts of a value are kept."""
     pa = arrow()
-    refuse_compressed(payload, stream=True)
+    check(payload, stream=True)
     try:
         with pa.ipc.open_stream(pa.py_buffer(payload)) as stream:
             table = stream.read_all()
@@ -80,24 +82,39 @@ def culprit(columns: Iterable[tuple[str, Any, Any]], write: Callable[[Any], obje
     return "the table"
 
 
-def refuse_compressed(payload: Buffer, *, stream: bool = False) -> None:
-    """Raise DecodeError if a batch of the file (or stream) is compressed, for then a few bytes may claim any amount of memory.
+def check(payload: Buffer, *, stream: bool = False) -> None:
+    """Raise DecodeError unless every buffer of the file (or stream) lies within it, and none is compressed.
 
-    We write none; the object as a whole is compressed, within the bound that the envelope gives.
+    A few compressed bytes may claim any amount of memory, and readers allocate what a buffer claims: Polars ends the
+    process when there is not so much. We compress objects as a whole, within the bound that the envelope gives.
     """
     try:
-        for message in (_streamed if stream else _filed)(memoryview(payload)):
+        for message, body_bytes in (_streamed if stream else _filed)(memoryview(payload)):
             kind, batch = message.place(1), message.child(2)
             if kind is None or batch is None or message.data[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
                 continue
             if message.data[kind] == _DICTIONARY_BATCH:
                 batch = batch.child(1)
-            if batch is not None and batch.place(3) is not None:
-                raise DecodeError("The Arrow data is compressed by itself, which xcargo does not write")
+            if batch is not None:
+                _check_batch(batch, body_bytes)
     except (IndexError, struct.error, ValueError) as error:
         if isinstance(error, DecodeError):
             raise
         raise DecodeError("The object is not valid Arrow data") from error
+
+
+def _check_batch(batch: _Table, body_bytes: int) -> None:
+    if batch.place(3) is not None:
+        raise DecodeError("The Arrow data is compressed by itself, which xcargo does not write")
+    buffers = list(batch.pairs(2))
+    for offset, length in buffers:
+        if offset < 0 or length < 0 or offset + length > body_bytes:
+            raise DecodeError("The Arrow data claims a buffer that it does not have")
+    for length, nulls in ((batch.integer(0), 0), *batch.pairs(1)):
+        if not 0 <= nulls <= length <= _MAX_ROWS:
+            raise DecodeError(f"The Arrow data claims a column of {length} values")
+    if any(not 0 <= count <= len(buffers) for count in batch.integers(4)):
+        raise DecodeError("The Arrow data claims buffers that it does not have")
 
 
 def _written(pa: Any, table: Any) -> memoryview:
@@ -107,8 +124,8 @@ def _written(pa: Any, table: Any) -> memoryview:
     return memoryview(sink.getvalue()).cast("B")
 
 
-def _filed(file: memoryview) -> Iterator[_Table]:
-    """The messages that the footer of an IPC file lists."""
+def _filed(file: memoryview) -> Iterator[tuple[_Table, int]]:
+    """The messages that the footer of an IPC file lists, with the length of their bodies."""
     if len(file) < 18 or bytes(file[-6:]) != b"ARROW1":
         raise ValueError
     (length,) = struct.unpack_from("<i", file, len(file) - 10)
@@ -117,23 +134,23 @@ def _filed(file: memoryview) -> Iterator[_Table]:
     footer = _Table.root(file[len(file) - 10 - length : len(file) - 10])
     for field in (_DICTIONARY_BATCH, _RECORD_BATCH):  # numbers of the footer's fields too
         for offset in footer.blocks(field):
-            message, _ = _message(file, offset)
+            message, body_bytes, _ = _message(file, offset)
             if message is not None:
-                yield message
+                yield message, body_bytes
 
 
-def _streamed(stream: memoryview) -> Iterator[_Table]:
-    """The messages of an IPC stream."""
+def _streamed(stream: memoryview) -> Iterator[tuple[_Table, int]]:
+    """The messages of an IPC stream, with the length of their bodies."""
     at = 0
     while at + 8 <= len(stream):
-        message, at = _message(stream, at)
+        message, body_bytes, at = _message(stream, at)
         if message is None:
             return
-        yield message
+        yield message, body_bytes
 
 
-def _message(data: memoryview, at: int) -> tuple[_Table | None, int]:
-    """The message that begins there (None at the end of a stream), and where the next one does."""
+def _message(data: memoryview, at: int) -> tuple[_Table | None, int, int]:
+    """The message that begins there (None at the end of a stream), length of its body, and where the next begins."""
     if not 0 <= at <= len(data) - 8:
         raise ValueError
     marker, length = struct.unpack_from("<Ii", data, at)
@@ -141,9 +158,12 @@ def _message(data: memoryview, at: int) -> tuple[_Table | None, int]:
     if marker != 0xFFFFFFFF:  # as written before Arrow 0.15
         start, length = at + 4, marker
     if length <= 0:
-        return None, at
+        return None, 0, at
     message = _Table.root(data[start:])
-    return message, start + length + message.integer(3)
+    body_bytes = message.integer(3)
+    if not 0 <= body_bytes <= len(data) - start - length:
+        raise ValueError
+    return message, body_bytes, start + length + body_bytes
 
 
 class _Table:
@@ -168,9 +188,9 @@ class _Table:
         return self._at + offset if offset else None
 
     def integer(self, field: int) -> int:
-        """The value of a field of 64 bits; not below 0."""
+        """The value of a field of 64 bits."""
         at = self.place(field)
-        return 0 if at is None else max(0, self._number("<q", at))
+        return 0 if at is None else self._number("<q", at)
 
     def child(self, field: int) -> _Table | None:
         """The table that a field refers to."""
@@ -179,11 +199,25 @@ class _Table:
 
     def blocks(self, field: int) -> Iterator[int]:
         """Offsets of the messages in a vector of blocks (24 bytes each)."""
+        return (offset for (offset,) in self._vector(field, "<q16x"))
+
+    def pairs(self, field: int) -> Iterator[tuple[int, int]]:
+        """A vector of pairs of integers: places of buffers, or lengths of columns."""
+        return self._vector(field, "<qq")
+
+    def integers(self, field: int) -> Iterator[int]:
+        """A vector of integers."""
+        return (number for (number,) in self._vector(field, "<q"))
+
+    def _vector(self, field: int, form: str) -> Iterator[Any]:
         at = self.place(field)
-        if at is not None:
-            at += self._number("<I", at)
-            for n in range(self._number("<I", at)):
-                yield self._number("<q", at + 4 + 24 * n)
+        if at is None:
+            return iter(())
+        at += self._number("<I", at)
+        size = self._number("<I", at) * struct.calcsize(form)
+        if size > len(self.data) - at - 4:
+            raise ValueError(size)
+        return struct.iter_unpack(form, self.data[at + 4 : at + 4 + size])
 
     def _number(self, form: str, at: int) -> int:
         if at < 0:

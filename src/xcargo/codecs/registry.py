@@ -86,7 +86,7 @@ class Registry:
         codec = self._first(value)
         if codec is None and self._tree.accepts(value):
             return None
-        last = self._last_resort
+        last: Codec | None = self._last_resort
         if last is None or not last.accepts(value):
             return codec
         return last if codec is None else _OrElse(codec, last)
