@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import xcargo
 from xcargo.errors import ConfigurationError
 from xcargo.root import Root
 from xcargo.settings import Settings
@@ -24,9 +25,9 @@ def airflow() -> tuple[Any, str]:
             "Airflow is not installed here",
             hint="Run the command in the environment of a scheduler or worker.",
         ) from None
-    from xcargo.airflow import compat
+    from airflow.configuration import conf
 
-    return compat.conf(), airflow.__version__
+    return conf, airflow.__version__
 
 
 def read_settings() -> Settings:
@@ -38,6 +39,7 @@ def read_settings() -> Settings:
 
 def get_connection(connection_id: str) -> Any:
     """An Airflow connection, from wherever this process may have it. Raises ConfigurationError if it is not defined."""
+    xcargo.XComBackend  # noqa: B018 - on Airflow 2 the backend has to be loaded before anything else of the edge
     from xcargo.airflow import compat
 
     # Airflow 3 asks the metadata database only in processes that say so, as its own `airflow connections` does. One

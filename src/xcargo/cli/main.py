@@ -6,7 +6,10 @@ import argparse
 import contextlib
 import logging
 import os
+import shutil
 import sys
+import textwrap
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,17 +53,23 @@ def run(command: Command, args: argparse.Namespace) -> int:
         out.note("Interrupted.")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # whoever read the output has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.OK
+    except OSError as error:
+        out.error(XCargoError(error.strerror or str(error), where=error.filename))
+        return ExitCode.FAILED
+    except Exception:  # a fault of ours or of Airflow: whoever reports it needs all of it
+        traceback.print_exc()
+        return ExitCode.FAILED
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``xcargo`` with all subcommands."""
-    formatter = _formatter()
+    formatter, width = _formatter(), min(shutil.get_terminal_size().columns, 100) - 2
     parser = argparse.ArgumentParser(
         prog="xcargo",
         description="Set up, check and look after xcargo, the XCom backend that carries anything.",
-        epilog=f"xcargo COMMAND --help tells more. Exit codes: {_EXIT_CODES}.",
+        epilog=f"xcargo COMMAND --help tells more.\nExit codes: {_EXIT_CODES}.",
         formatter_class=formatter,
     )
     parser.add_argument("--version", action="version", version=f"xcargo {xcargo.__version__}")
@@ -69,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
             command.name,
             help=command.help,
-            description=command.description or command.help,
+            description=textwrap.fill(command.description or command.help, width),
             epilog=command.epilog("xcargo"),
             formatter_class=formatter,
         )
@@ -80,17 +89,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _formatter() -> Any:
-    """Help in colours where rich-argparse is installed, plain elsewhere; texts keep their lines in both."""
-    if not sys.stdout.isatty():  # rich would also fold long lines in a pipe
-        return argparse.RawDescriptionHelpFormatter
-    try:
-        from rich_argparse import RawDescriptionRichHelpFormatter
-    except ImportError:
-        return argparse.RawDescriptionHelpFormatter
+    """Help in colours on a terminal where rich-argparse is installed, plain elsewhere; examples keep their lines."""
+    base: Any = argparse.RawDescriptionHelpFormatter
+    if sys.stdout.isatty():  # rich would fold long lines in a pipe too
+        with contextlib.suppress(ImportError):
+            import rich_argparse
 
-    class Formatter(RawDescriptionRichHelpFormatter):
-        """Texts hold names of sections in square brackets, which are no markup."""
+            base = rich_argparse.RawDescriptionRichHelpFormatter
 
+    class Formatter(base):  # type: ignore[misc]
         text_markup = False
+        """rich: names of sections in square brackets are no markup."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            # argparse leaves too little room for names of subcommands, which it indents once more.
+            self._action_max_length = 14
 
     return Formatter

@@ -8,7 +8,7 @@ from typing import Any
 
 from xcargo.cli.command import YES, Argument, Command, Example, ExitCode
 from xcargo.cli.output import Output
-from xcargo.errors import ConfigurationError
+from xcargo.errors import ConfigurationError, StoreError, XCargoError
 from xcargo.root import Root
 
 __all__ = ["COMMAND"]
@@ -37,7 +37,17 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
         if not out.confirm(f"Do this with your own rights in {args.cloud}?", yes=args.yes):
             return ExitCode.REFUSED
         for step in plan:
-            out.say(f"{'done   ' if step.run() else 'already'}  {step.what}")
+            try:
+                changed = step.run()
+            except XCargoError:
+                raise
+            except Exception as error:  # of the cloud's SDK
+                reason = " ".join(str(error).split())[:300]
+                raise StoreError(
+                    f"It could not be seen to that {step.what}: {type(error).__name__}: {reason}",
+                    hint="Your own credentials need the right to do so, or let somebody run --format commands.",
+                ) from error
+            out.say(f"{'done   ' if changed else 'already'}  {step.what}")
         return None
     if args.format == "json":
         out.print_json(cloud.document(needs))

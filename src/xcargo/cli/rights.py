@@ -93,6 +93,7 @@ PUBLIC_BLOCK = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "Res
 def _aws_commands(needs: Needs) -> str:
     block_all = ",".join(f"{name}=true" for name in PUBLIC_BLOCK)
     return f"""\
+# Outside us-east-1 add: --create-bucket-configuration LocationConstraint=REGION
 aws s3api create-bucket --bucket {needs.bucket}
 aws s3api put-public-access-block --bucket {needs.bucket} \\
   --public-access-block-configuration {block_all}

@@ -35,6 +35,31 @@ def test_a_terminal_gets_colour_unless_it_asks_for_none(env: dict[str, str]) -> 
     assert "\x1b[3" not in plain
 
 
+def test_without_rich_a_terminal_gets_plain_text(env: dict[str, str], tmp_path: Path) -> None:
+    """Nothing but looks depends on rich: the same table, aligned, without an escape sequence."""
+    for name in ("rich", "rich_argparse"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    without = {**env, "PYTHONPATH": str(tmp_path)}
+    done = on_terminal("version", env=without)
+    assert done.out == xcargo("version", env=env).out
+    assert "\x1b" not in on_terminal("version", "--help", env=without).out
+
+
+def test_a_reader_that_has_enough_is_no_error(env: dict[str, str]) -> None:
+    """`xcargo version | head -1` ends quietly."""
+    line = f'"{sys.executable}" -m xcargo version | head -c 1; echo " ${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, check=True)
+    assert (done.stdout.split()[-1], done.stderr) == ("0", "")
+
+
+def test_what_the_system_refuses_is_told_in_a_line(env: dict[str, str]) -> None:
+    """A file that is not there: no traceback, its name, exit code 4."""
+    done = xcargo("init", "--cloud", "gcs", "--bucket", "b", "--kind", "plain", "--key-file", "/no/such.json", env=env)
+    assert done.code == 4
+    assert "/no/such.json" in done.err
+    assert "Traceback" not in done.err
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_command_has_help_with_an_example(env: dict[str, str], name: str) -> None:
     """--help of each command shows how to use it, within 80 columns."""

@@ -264,6 +264,13 @@ def test_no_place_for_objects_is_named(examine: Examine) -> None:
     assert "AIRFLOW__XCARGO__PATH" in only(examine(core__executor="CeleryExecutor"), "settings.path").fix
 
 
+def test_objects_that_anyone_can_read_are_named(gcs_server: Server, examine: Examine, bare: Any) -> None:
+    """A store that asks for no credentials, somewhere else than on this machine."""
+    bare.setattr("xcargo.cli.checks.store.is_loopback", lambda _: False)
+    told = only(examine(server=gcs_server), "store.public")
+    assert "xcargo policy" in told.fix
+
+
 def test_roots_that_are_only_read_are_asked_too(s3_server: Server, examine: Examine) -> None:
     """A former root whose bucket is gone is told."""
     found = examine(server=s3_server, xcargo__read_paths="s3://xcargo_s3@gone-bucket/old")

@@ -158,6 +158,15 @@ def test_compose_services_read_the_env_file(tmp_path: Path) -> None:
     assert variables(tmp_path)["_PIP_ADDITIONAL_REQUIREMENTS"] == "airflow-provider-xcargo"
 
 
+def test_compose_keeps_the_packages_that_were_asked_for(tmp_path: Path) -> None:
+    """Ours is added to what pip installs at the start; a second time changes nothing."""
+    project("compose", tmp_path)
+    (tmp_path / ".env").write_text("AIRFLOW_UID=50000\n_PIP_ADDITIONAL_REQUIREMENTS=pandas==2.2 lxml\n")
+    apply("compose", tmp_path)
+    assert variables(tmp_path)["_PIP_ADDITIONAL_REQUIREMENTS"] == "pandas==2.2 lxml airflow-provider-xcargo"
+    assert apply("compose", tmp_path) == 0
+
+
 def test_a_setting_with_another_value_is_not_overwritten_silently(tmp_path: Path) -> None:
     """It is refused by name, and changed when that is asked for."""
     project("astro", tmp_path)

@@ -267,6 +267,16 @@ def test_a_path_in_another_cloud_is_refused(tmp_path: Any) -> None:
     assert "gs://" in done.err
 
 
+def test_apply_says_what_could_not_be_done(tmp_path: Any) -> None:
+    """A server that does not answer: the step and the reason, no traceback."""
+    env = environment(tmp_path, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", AWS_MAX_ATTEMPTS="1")
+    path = ("--path", "s3://my-bucket/xcom", "--region", "us-east-1")
+    done = xcargo("policy", "aws", *path, "--apply", "--yes", "--endpoint-url", "http://127.0.0.1:9", env=env)
+    assert done.code == 4, done.err
+    assert "bucket my-bucket is there" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_apply_asks_and_nobody_answers(tmp_path: Any) -> None:
     """Without a terminal and without --yes nothing is done."""
     env = environment(tmp_path, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", PATH=os.environ["PATH"])

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from xcargo.cli.checks.connection import endpoint_of, is_loopback
 from xcargo.cli.checks.finding import Finding, Status, failure
+from xcargo.cli.checks.refusals import told
 from xcargo.cli.ranges import get_in_parts
 from xcargo.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError, StoreError, XCargoError
 from xcargo.root import Root
@@ -29,10 +30,11 @@ _CLOUDS = ("s3", "gs", "az")
 _T = TypeVar("_T")
 
 
-class _Failed(Exception):  # noqa: N818 - it carries a finding, and is no error of its own
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.what)
-        self.finding = finding
+class _Failed(Exception):  # noqa: N818 - it says which check an error ended
+    def __init__(self, name: str, error: XCargoError) -> None:
+        super().__init__(name)
+        self.name = name
+        self.error = error
 
 
 def exercise(root: Root, access: Access, limits: Limits, *, large: bool) -> Iterator[Finding]:
@@ -61,7 +63,7 @@ def exercise(root: Root, access: Access, limits: Limits, *, large: bool) -> Iter
                 written.append(f"{key}-large")
                 yield from _large(open_store(root, access, replace(limits, part_bytes=_PART_BYTES)), written[-1])
     except _Failed as failed:
-        yield failed.finding
+        yield told(failed.name, failed.error, root)
     if len(written) == 1 and not _was_written(store, key):
         return
     yield _deleting(store, written)
@@ -92,7 +94,7 @@ def _did(name: str, what: str, work: Callable[[], _T]) -> tuple[Finding, _T]:
     try:
         result, took = _timed(work)
     except XCargoError as error:
-        raise _Failed(failure(name, error)) from error
+        raise _Failed(name, error) from error
     return Finding(name, Status.OK, what, milliseconds=took), result
 
 

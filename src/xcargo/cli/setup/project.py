@@ -91,17 +91,19 @@ def _astro(folder: Path, place: Place, steps: list[str], *, replace: bool) -> It
 
 
 def _compose(folder: Path, place: Place, steps: list[str], *, replace: bool) -> Iterator[Change]:
-    name = next(name for name in _COMPOSE if "airflow" in (_read(folder / name) or ""))
-    text = _read(folder / name) or ""
+    file = next(file for file in _COMPOSE if "airflow" in (_read(folder / file) or ""))
+    text = _read(folder / file) or ""
     variables = {**place.variables(), **place.connection_variable()}
     if (folder / "Dockerfile").is_file() or (folder / "requirements.txt").is_file():
         yield _requirements(folder, place)
         steps.append("docker compose build")
     else:
-        requirement = with_requirement("", place.extras("")).strip()
-        variables["_PIP_ADDITIONAL_REQUIREMENTS"] = requirement
+        name = "_PIP_ADDITIONAL_REQUIREMENTS"
+        asked = re.search(rf"^{name}=(.*)$", _read(folder / ".env") or "", re.MULTILINE)
+        packages = asked[1].strip("\"' \t").split() if asked else []
+        variables[name] = " ".join(with_requirement("\n".join(packages), place.extras("")).split())
         steps.append("For production, build an image with the package instead of _PIP_ADDITIONAL_REQUIREMENTS")
-    yield from _env(folder, variables, replace=replace)
+    yield from _env(folder, variables, replace=replace, extended=("_PIP_ADDITIONAL_REQUIREMENTS",))
     if "env_file" not in text:
         override = folder / "docker-compose.override.yml"
         before = _read(override)
@@ -172,15 +174,21 @@ def _requirements(folder: Path, place: Place) -> Change:
     return Change(path, before, with_requirement(before or "", place.extras(before or "")))
 
 
-def _env(folder: Path, variables: dict[str, str], *, replace: bool) -> Iterator[Change]:
-    """The .env file, and a .gitignore that keeps it out of the repository before a secret gets into it."""
+def _env(folder: Path, variables: dict[str, str], *, replace: bool, extended: tuple[str, ...] = ()) -> Iterator[Change]:
+    """The .env file, and a .gitignore that keeps it out of the repository before a secret gets into it.
+
+    Variables that are ``extended`` hold what they held before, and more.
+    """
     ignore = folder / ".gitignore"
     before = _read(ignore)
     if before is not None or _in_git(folder):
         yield Change(ignore, before, with_ignored(before or "", ".env"))
     path = folder / ".env"
     before = _read(path)
-    yield Change(path, before, with_variables(before or "", variables, replace=replace), is_secret=True)
+    more = {name: value for name, value in variables.items() if name in extended}
+    rest = {name: value for name, value in variables.items() if name not in extended}
+    after = with_variables(with_variables(before or "", rest, replace=replace), more, replace=True)
+    yield Change(path, before, after, is_secret=True)
 
 
 def _dag(folder: Path) -> Change:
