@@ -433,8 +433,8 @@ def test_the_table_of_round_trips_is_fresh() -> None:
 @pytest.mark.parametrize(
     "expression",
     [
-        *("len", "int", "(n for n in ())", "ValueError()", "Text('a')"),
-        *("pl.LazyFrame()", "np.zeros(1).view(Array)", "Frame()"),
+        *("len", "int", "ValueError()", "Text('a')"),
+        *("np.zeros(1).view(Array)", "Frame()"),
     ],
 )
 def test_types_that_are_refused_are_refused(expression: str, names: dict[str, Any]) -> None:
