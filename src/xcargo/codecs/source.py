@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import threading
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Protocol
 
 from xcargo.codecs.base import Buffer
@@ -97,14 +97,20 @@ class Late(Held):
     def __init__(self, size_bytes: int, load: Callable[[], Buffer]) -> None:
         self._size_bytes = size_bytes
         self._load = load
+        self._data: Buffer | None = None
+        # Not cached_property: until Python 3.12 that has one lock for all instances, and would load one at a time.
+        self._lock = threading.Lock()
 
     @property
     def size_bytes(self) -> int:
         return self._size_bytes
 
-    @cached_property
+    @property
     def data(self) -> Buffer:  # type: ignore[override]
-        return self._load()
+        with self._lock:
+            if self._data is None:
+                self._data = self._load()
+            return self._data
 
 
 class Part:
