@@ -72,10 +72,29 @@ format: setup ## Mend style
 docs: setup ## Check the documentation against the code
 	@$(RUN) -m pytest tests/docs
 
+# Fuzzing has an environment of its own: atheris is large and needed for nothing else.
+.venv-fuzz/.ready: pyproject.toml uv.lock | $(if $(findstring $(TOOLS),$(UV)),$(TOOLS)/bin/uv)
+	@UV_PROJECT_ENVIRONMENT=.venv-fuzz $(UV) sync --frozen --quiet --python $(PYTHON) --no-default-groups --group fuzz
+	@touch $@
+
+.PHONY: fuzz
+fuzz: .venv-fuzz/.ready ## Fuzz every decoder (FUZZ="pandas --seconds 600" for one)
+	@.venv-fuzz/bin/python -m tests.fuzz $(FUZZ)
+
+.PHONY: roundtrips
+roundtrips: setup ## Every type through both backends on three Airflows; writes the table of docs/types.md
+	@UV="$(abspath $(UV))" $(RUN) -m tests.roundtrips
+
+# The example has an environment of its own, as a package that somebody else wrote would.
+.PHONY: examples
+examples: setup ## Install the example codec into an environment of its own and run its tests
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-examples
+	@$(UV) pip install --quiet --python .venv-examples/bin/python --editable . --editable "examples/xcargo-codec-geopandas[test]"
+	@cd examples/xcargo-codec-geopandas && ../../.venv-examples/bin/python -m pytest
+
 .PHONY: bench
-bench: setup ## Common IO and xcargo side by side: by payload, and push_objects in a real scheduler
-	@$(RUN) -m benchmarks.hooks $(BENCH)
-	@$(RUN) -m benchmarks.push_objects
+bench: setup ## Common IO and xcargo side by side (BENCH=--full for every value and size; results in benchmarks/results)
+	@$(RUN) -m benchmarks run $(BENCH)
 
 .PHONY: build
 build: setup ## Wheel and source distribution
@@ -83,4 +102,4 @@ build: setup ## Wheel and source distribution
 
 .PHONY: clean
 clean: ## Remove environments, caches and the demo's state
-	rm -rf .venv .venv-demo .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-fuzz .venv-examples .fuzz .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -83,6 +83,8 @@ class NodeCache:
         ``wait_seconds``. ``write`` may not keep what it is given. Raises what ``write`` raises; nothing stays of it.
         """
         name = _name(checksum)
+        if _boot() is None:
+            self._tell(OSError(errno.ENOTSUP, "It needs Linux"))
         if name is not None and MIN_BYTES <= size_bytes <= self.size_bytes:
             claimed = self._claim(checksum, name, size_bytes)
             if isinstance(claimed, memoryview):
@@ -101,15 +103,15 @@ class NodeCache:
                 raise PermissionError(errno.EPERM, "Others may have written it", name)
             with suppress(OSError):
                 os.utime(fd)  # what was used last is dropped last
-            if len(self._maps) < _MOST_MAPS:
-                return self._private(fd, info.st_size)
-            copy = memoryview(_memory(info.st_size))
-            _read_into(fd, copy)
-            return copy
+            return self._private(fd, info.st_size)
         finally:
             os.close(fd)
 
     def _private(self, fd: int, size_bytes: int) -> memoryview:
+        if len(self._maps) >= _MOST_MAPS:
+            copy = memoryview(_memory(size_bytes))
+            _read_into(fd, copy)
+            return copy
         private = mmap.mmap(fd, size_bytes, access=mmap.ACCESS_COPY)
         self._maps.add(private)
         return memoryview(private)
@@ -184,22 +186,24 @@ class NodeCache:
 
     def _fill_part(self, fd: int, shared: mmap.mmap, name: str, write: Callable[[memoryview], None]) -> memoryview:
         folder, part, size_bytes = self._folder(), name + _PART, len(shared)
-        done = False
+        named = False
         try:
-            with memoryview(shared) as view:
-                write(view)
+            view = memoryview(shared)
+            write(view)
             try:
+                view.release()
                 private = self._private(fd, size_bytes)
-                os.fchmod(fd, 0o400)
+                shared.close()  # refused if write kept a part: from here on nobody can change the file
                 os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except OSError as error:
+                named = True
+            except (OSError, BufferError) as error:
                 self._tell(error)
-                return memoryview(shared)  # of a file without a name: it is nobody else's
-            done = True
-            shared.close()
+                return private if shared.closed else memoryview(shared)  # the file gets no name: it is nobody else's
+            with suppress(OSError):
+                os.fchmod(fd, 0o400)
             return private
         finally:
-            if not done:
+            if not named:
                 _unlink(folder, part)
             fcntl.flock(fd, fcntl.LOCK_UN)  # maps hold duplicates of the descriptor
             os.close(fd)
@@ -229,7 +233,7 @@ class NodeCache:
         finally:
             os.close(fd)
 
-    def _tell(self, error: OSError) -> None:
+    def _tell(self, error: Exception) -> None:
         if not self._told:
             self._told = True
             log.warning("xcargo works without its cache in %s: %s", self._path, error)
@@ -301,7 +305,7 @@ def _is_at(folder: int, name: str, fd: int) -> bool:
 def _is_abandoned(folder: int, name: str) -> bool:
     """Whether an unfinished file's process is gone."""
     try:
-        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=folder)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
     except FileNotFoundError:
         return True
     try:

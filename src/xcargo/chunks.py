@@ -23,7 +23,7 @@ from blake3 import blake3
 from xcargo.compression import compress, decompress_into, pays_off
 from xcargo.errors import EnvelopeError, IntegrityError
 
-__all__ = ["CHUNK_BYTES", "Chunks", "Sealing", "SpentError", "cut", "unseal_into"]
+__all__ = ["CHUNK_BYTES", "WORKERS", "Chunks", "Sealing", "SpentError", "cut", "unseal_into"]
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -37,7 +37,7 @@ _GROWS_AFTER = 256
 _DIGEST_BYTES = 16
 """Of BLAKE3's 32 bytes a chunk's digest keeps these: finding other bytes to fit takes 2^128 attempts."""
 
-_WORKERS = min(4, os.cpu_count() or 1)
+WORKERS = min(4, os.cpu_count() or 1)
 
 _AHEAD_BYTES = 64 * 1024 * 1024
 """Payload that is sealed ahead of whoever takes it; or a chunk for each worker, if these are more."""
@@ -158,10 +158,10 @@ class Sealing:
             raise SpentError
         self._begun, self._sizes, self._digests = True, [], []
         ahead: deque[Future[tuple[int, Buffer, bytes]]] = deque()
-        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="xcargo-seal") as pool:
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="xcargo-seal") as pool:
             for chunk in self._chunks:
                 ahead.append(pool.submit(self._seal, chunk))
-                if len(ahead) > max(_WORKERS, min(2 * _WORKERS, _AHEAD_BYTES // len(chunk))):
+                if len(ahead) > max(WORKERS, min(2 * WORKERS, _AHEAD_BYTES // len(chunk))):
                     yield self._taken(ahead.popleft())
             while ahead:
                 yield self._taken(ahead.popleft())

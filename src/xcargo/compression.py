@@ -8,6 +8,7 @@ raises, so a small hostile object cannot fill memory.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Union
@@ -28,6 +29,9 @@ _ALIASES = {
     "uncompressed": "none",
     "deflate": "zip",
 }
+
+_of_thread = threading.local()
+"""Compressors are made once, but must not be shared by threads."""
 
 _SAMPLE_BYTES = 64 * 1024
 _MIN_BYTES = 128
@@ -117,10 +121,14 @@ def decompress_into(name: str, data: _Bytes, view: memoryview) -> None:
 
 
 def _zstd_compress(data: _Bytes) -> _Bytes:
-    import zstandard
+    try:
+        compressor = _of_thread.zstd
+    except AttributeError:
+        import zstandard
 
-    # Level 1 compresses up to four times faster than level 3, to nearly the same size (design note on compression).
-    return zstandard.ZstdCompressor(level=1).compress(data)
+        # Level 1 compresses up to four times faster than level 3, to nearly the same size (design note on compression).
+        compressor = _of_thread.zstd = zstandard.ZstdCompressor(level=1)
+    return compressor.compress(data)  # type: ignore[no-any-return]
 
 
 def _zstd_decompress(data: _Bytes, size_bytes: int) -> _Bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 __all__ = ["MAX_OBJECT_KEY_BYTES", "Coordinate"]
@@ -51,6 +52,7 @@ class Coordinate:
         return f"{self.prefix()}/{_segment(self.key)}{attempt}~{unique or secrets.token_hex(8)}{suffix}"
 
 
+@lru_cache(maxsize=1024)
 def _segment(text: str) -> str:
     quoted = quote(text.encode("utf-8", "surrogatepass"), safe="").replace("~", "%7E")
     if quoted in ("", ".", ".."):  # these mean something else to a path

@@ -65,7 +65,7 @@ class Envelope:
         for name in _ORDER:
             value = getattr(self, name)
             if value is not None and value != {}:
-                row[name] = dict(value) if isinstance(value, Mapping) else value
+                row[name] = dict(value) if _TYPES[name] is dict else value
         return row
 
     @classmethod

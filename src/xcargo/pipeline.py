@@ -38,7 +38,7 @@ from xcargo.errors import (
 )
 from xcargo.handle import Lazy
 from xcargo.legacy import expand, resolve
-from xcargo.preview import preview, type_name
+from xcargo.preview import preview, shown_params, type_name
 from xcargo.progress import Progress
 from xcargo.reader import ObjectSource, short
 from xcargo.root import Root
@@ -125,7 +125,9 @@ class Pipeline:
             found = self._source(envelope)
             if self._cache is None or not envelope.uri or not MIN_BYTES <= found.size_bytes <= self._cache.size_bytes:
                 return found
-            return Cached(found, self._cache, envelope.checksum or "")
+            # The name tells all that the payload follows from, so that no row can claim another one's place.
+            told = f"{envelope.checksum} {envelope.compression} {envelope.size_bytes}"
+            return Cached(found, self._cache, f"payload:{blake3(told.encode()).hexdigest()}")
 
         return Lazy(self._codecs, envelope, source)
 
@@ -279,7 +281,7 @@ class Pipeline:
             size_bytes=size_bytes,
             stored_bytes=stored_bytes,
             compression=compression,
-            params=encoded.params,
+            params=shown_params(encoded.codec, encoded.params, self.settings.preview_chars, self._describe),
             preview=None if shown is None else self._describe(shown),
             created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             **place,

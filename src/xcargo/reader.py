@@ -8,8 +8,9 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
-from xcargo.chunks import Chunks, unseal_into
+from xcargo.chunks import WORKERS, Chunks, unseal_into
 from xcargo.codecs.base import Buffer
 from xcargo.codecs.source import fresh
 from xcargo.errors import IntegrityError, XCargoError
@@ -69,7 +70,8 @@ class ObjectSource:
         missing = [n for n in range(first, last + 1) if not self._copied(n, view[starts[n] - begin :])]
         if missing:  # one run of chunks, since those that are kept lie at its ends nearly always
             self._fill(view[starts[missing[0]] - begin :], missing[0], missing[-1] + 1)
-            self._keep(last, bytes(view[starts[last] - begin :]))  # where the next read is likely to begin
+            for n in missing[1 - _KEPT_CHUNKS :]:  # where the next read is likely to begin
+                self._keep(n, bytes(view[starts[n] - begin : starts[n + 1] - begin]))
         return view[start - begin : end - begin]
 
     def read_into(self, view: memoryview) -> None:
@@ -130,7 +132,6 @@ class ObjectSource:
             groups = [(first, end)]
         else:
             groups = list(self._groups(first, end))
-
         progress = Progress(f"reads {self._uri}", starts[end] - starts[first])
 
         def fill(group: tuple[int, int]) -> None:
@@ -139,7 +140,8 @@ class ObjectSource:
             progress.advance(len(place))
 
         if len(groups) == 1:
-            fill(groups[0])
+            with ThreadPoolExecutor(min(WORKERS, end - first), thread_name_prefix="xcargo-read") as pool:
+                self._unseal(view[: starts[end] - starts[first]], first, end, pool.map)
             return
         workers = max(1, self._limits.max_concurrency)
         if self._chunks.compressed:
@@ -168,8 +170,8 @@ class ObjectSource:
             yield first, last
             first = last
 
-    def _unseal(self, view: memoryview, first: int, end: int) -> None:
-        """Fetch the chunks, verify them, and put their payloads into ``view``. One request."""
+    def _unseal(self, view: memoryview, first: int, end: int, each: Any = map) -> None:
+        """Fetch the chunks, verify ``each`` of them, and put their payloads into ``view``. One request."""
         starts, offsets = self._chunks.starts, self._chunks.offsets
         expected = offsets[end] - offsets[first]
         try:
@@ -180,10 +182,14 @@ class ObjectSource:
                 found = len(stored)
             if found != expected:
                 raise short(offsets[first] + found, offsets[-1])
-            for n in range(first, end):
+
+            def unseal(n: int) -> None:
                 place = view[starts[n] - starts[first] : starts[n + 1] - starts[first]]
                 chunk = stored[offsets[n] - offsets[first] : offsets[n + 1] - offsets[first]]
                 unseal_into(place, place if stored is view else chunk, self._chunks.digest(n), self._compression)
+
+            for _ in each(unseal, range(first, end)):
+                pass
         except XCargoError as error:
             error.at(self._uri)
             raise

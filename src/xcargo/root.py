@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
 from xcargo.errors import ConfigurationError, EnvelopeError
@@ -93,13 +94,16 @@ class Root:
 
     def uri(self, key: str = "") -> str:
         """URI of an object key, without the connection id."""
-        path = "/".join(part for part in (self.prefix, key) if part)
-        return f"{self.scheme}://{self.bucket}/{path}"
+        return self._below + key if key else self._below.removesuffix("/") if self.prefix else self._below
+
+    @cached_property
+    def _below(self) -> str:
+        """What every URI below this root begins with."""
+        return f"{self.scheme}://{self.bucket}/{self.prefix}/" if self.prefix else f"{self.scheme}://{self.bucket}/"
 
     def contains(self, uri: str) -> bool:
         """Whether ``uri`` is spelled as an object below this root. Pure text: no look-up, no normalisation."""
-        base = self.uri() if self.uri().endswith("/") else self.uri() + "/"
-        return uri.startswith(base) and len(uri) > len(base)
+        return uri.startswith(self._below) and len(uri) > len(self._below)
 
     def object_key(self, uri: str) -> str:
         """Object key of a URI below this root.
@@ -107,8 +111,7 @@ class Root:
         Raises EnvelopeError for a URI that this product would never have written: another root, an empty or dotted
         segment, a character that object keys do not hold.
         """
-        base = self.uri() if self.uri().endswith("/") else self.uri() + "/"
-        key = uri[len(base) :]
+        key = uri[len(self._below) :]
         if not self.contains(uri) or not _OBJECT_KEY.fullmatch(key) or {".", ".."} & set(key.split("/")):
             raise EnvelopeError(
                 "The row refers to a place that is not an object of a configured root",

@@ -10,6 +10,7 @@ import atexit
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -38,12 +39,19 @@ def space_needed(what: str, place: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        code = error.errno or _errno_told(error)
+        if code not in _FULL:
             raise
         raise StorageFullError(
-            f"No space is left for {what} in {place}: {error.strerror}",
+            f"No space is left for {what} in {place}: {os.strerror(code)}",
             hint="Free some, or set TMPDIR to a larger folder, or read it with open(), which needs no disk.",
         ) from error
+
+
+def _errno_told(error: OSError) -> int:
+    """The number in the text of an error that a library written in Rust raised; 0 if there is none."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else 0
 
 
 @cache

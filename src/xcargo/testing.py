@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from xcargo.chunks import Sealing
-from xcargo.codecs.base import Codec, SourceCodec, contiguous
-from xcargo.codecs.source import Source
+from xcargo.codecs.base import Codec, contiguous
+from xcargo.codecs.source import Held, Source
 from xcargo.errors import DecodeError, ObjectExistsError, ObjectNotFoundError
 from xcargo.reader import ObjectSource
 from xcargo.stores.base import Buffer, Limits, ObjectInfo, PutMode, Store
@@ -263,11 +263,12 @@ class CodecTests:
 
     def test_a_value_read_from_where_it_lies_is_the_same(self, codec: Codec) -> None:
         """A codec that opens a source gives the value that it decodes from the whole payload."""
-        if not isinstance(codec, SourceCodec):
+        if not hasattr(codec, "open"):
             pytest.skip("This codec reads whole payloads")
         for value in self.VALUES:
             encoded = codec.encode(value)
-            source = chunked(bytes(contiguous(encoded)))
+            payload = bytes(contiguous(encoded))
+            source = chunked(payload) if payload else Held(payload)
             back = codec.open(source, json.loads(json.dumps(dict(encoded.params))))
             assert self.equal(back, value), f"{type(value).__name__} came back as {type(back).__name__}"
 
@@ -284,14 +285,14 @@ class CodecTests:
             for params in ({}, {"type": "nonsense"}, dict(codec.encode(self.VALUES[0]).params)):
                 try:
                     codec.decode(payload, params)
-                    if isinstance(codec, SourceCodec):
+                    if hasattr(codec, "open"):
                         codec.open(chunked(payload or b"\0"), params)
                 except DecodeError:
                     continue
 
 
 def chunked(payload: bytes, chunk_bytes: int = 1000) -> Source:
-    """A source of the payload as of a stored object of many small chunks."""
+    """A source of the payload, which is not empty, as of a stored object of many small chunks."""
     sealing = Sealing([payload[start : start + chunk_bytes] for start in range(0, len(payload), chunk_bytes)], "zstd")
     stored = b"".join(sealing)
 

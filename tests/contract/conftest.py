@@ -105,11 +105,11 @@ def dag_runs(place: Place, database: Path) -> dict[str, Run]:
     }
 
 
-def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run this Python with the arguments, as in a wide terminal: Airflow cuts its tables off."""
     return subprocess.run(
         [sys.executable, *arguments],
-        env=os.environ | {"COLUMNS": "400"},
+        env=os.environ | {"COLUMNS": "400"} | variables,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -73,6 +73,12 @@ def test_each_of_multiple_outputs_goes_its_own_way(dag_runs: dict[str, Run]) -> 
     assert is_offloaded(run.row("outputs"))
 
 
+def test_outputs_pushed_by_hand_are_stored_once(dag_runs: dict[str, Run]) -> None:
+    """A task that pushes its outputs and returns nothing has no row that holds them all."""
+    rows = [row for row in dag_runs["contract_flow"].rows if row.task_id == "outputs_by_hand"]
+    assert {row.key for row in rows} == {"little", "much"}
+
+
 def test_branch_decision_stays_plain(dag_runs: dict[str, Run]) -> None:
     """The scheduler can read what a branch decided, though it is longer than the threshold."""
     decision = dag_runs["contract_flow"].row("choose", "skipmixin_key")

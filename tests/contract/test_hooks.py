@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .conftest import file_of
-from .generation import HOOKS, STOCK_HOOKS, BaseXCom, Hooks, XCom, as_json, carried
+from .generation import AIRFLOW_2, HOOKS, STOCK_HOOKS, BaseXCom, Hooks, XCom, as_json, carried
 from .settle import THRESHOLD_BYTES, Place
 
 EVERY = PLAIN | VALUES
@@ -35,6 +35,22 @@ def text_of_size(size_bytes: int) -> str:
 def test_small_plain_value_stands_in_the_row(hooks: Hooks, value: Any) -> None:
     """A small value of plain JSON is its own row."""
     assert alike(as_json(hooks.push(value, "return_value")), value)
+
+
+@every_hooks
+def test_keys_keep_their_order_in_a_database_that_sorts_them(hooks: Hooks) -> None:
+    """Airflow 2 stores JSON as it is written; on Airflow 3 the row notes the order, beside the keys themselves."""
+    value = {"name": 1, "id": [{"b": 1, "a": 2}]}
+    row = hooks.push(value, "return_value")
+    if AIRFLOW_2:
+        assert json.loads(row) == value
+    else:
+        assert (row["name"], row["id"][0]["b"]) == (1, 1)
+        row = json.loads(json.dumps(row, sort_keys=True))
+        assert list(row) != list(value)
+    back = hooks.pull(row)
+    assert back == value
+    assert (list(back), list(back["id"][0])) == (["name", "id"], ["b", "a"])
 
 
 @every_hooks

@@ -17,7 +17,7 @@ __all__ = ["CHECKOUT", "clean_environ", "environment_of", "is_ready", "make"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXTRAS = ("arrow", "numpy", "pandas", "polars")
-TEST_REQUIREMENTS = ("hypothesis>=6.100", "pytest>=8")
+TEST_REQUIREMENTS = ("apache-airflow-providers-common-io", "hypothesis>=6.100", "pytest>=8", "pytz")
 
 _STAMP = "requirements.sha256"
 

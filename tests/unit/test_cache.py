@@ -182,6 +182,31 @@ def test_many_maps_do_not_take_all_descriptors(folder: Path, monkeypatch: pytest
     assert node.get(checksum_of(payload(1))) == payload(1)
 
 
+def test_filling_many_does_not_take_all_descriptors_either(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who keeps everything that he downloaded holds no more maps than the limit."""
+    monkeypatch.setattr(cache, "_MOST_MAPS", 3)
+    node = NodeCache(folder, 20 * MIB)
+    node.get(checksum_of(b""))
+    before = len(os.listdir("/proc/self/fd"))
+    views = [put(node, payload(seed)) for seed in range(8)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 4  # and the folder
+    assert views == [payload(seed) for seed in range(8)]
+    assert len(list(folder.iterdir())) == 8
+
+
+def test_a_file_that_its_writer_could_still_change_is_not_kept(folder: Path) -> None:
+    """A write that keeps a part of its memory has its payload, but no other task gets it."""
+    kept = []
+
+    def write(view: memoryview) -> None:
+        view[:] = payload(1)
+        kept.append(view[:10])
+
+    node = NodeCache(folder, 10 * MIB)
+    assert node.fill(checksum_of(payload(1)), MIN_BYTES, write) == payload(1)
+    assert list(folder.iterdir()) == []
+
+
 def unusable(kind: str, path: Path) -> Path:
     """A path that cannot be a cache, for one reason or another."""
     if kind == "open to all":

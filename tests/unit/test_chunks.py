@@ -211,7 +211,7 @@ def test_sealing_runs_ahead_by_a_few_chunks_only() -> None:
     taking = iter(Sealing(endless(), "zstd"))
     for n in range(1, 100):
         next(taking)
-        assert made - n <= 2 * chunks._WORKERS + 1
+        assert made - n <= 2 * chunks.WORKERS + 1
     taking.close()  # type: ignore[attr-defined]
     assert not [t for t in threading.enumerate() if t.name.startswith("xcargo-seal")]
 

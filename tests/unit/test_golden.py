@@ -7,18 +7,22 @@ and a missing one fails the test.
 
 from __future__ import annotations
 
+import array
 import datetime as dt
 import json
+import types
 import uuid
 import zoneinfo
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
+import pendulum
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -73,6 +77,34 @@ VALUES: dict[str, Any] = {
     "polars": pl.DataFrame({"a": [1, None], "b": [["x"], []]}),
     "arrow_table": pa.table({"a": [1, 2]}),
     "nested_frame": {"f": (labelled({"x": [1]}), np.arange(3))},
+    "times_of_libraries": [
+        pendulum.datetime(2026, 7, 1, tz="Europe/Paris"),
+        pendulum.date(2026, 1, 1),
+        pendulum.time(1, 2, 3),
+        pendulum.duration(years=1, months=2, days=3),
+        pendulum.datetime(2026, 1, 1) - pendulum.datetime(2025, 1, 1),
+        dt.datetime(2026, 1, 1, tzinfo=dateutil.tz.tzutc()),
+        dt.datetime(2026, 1, 1, tzinfo=dateutil.tz.tzoffset(None, 3600)),
+    ],
+    "more_containers": [
+        array.array("d", [1.5]),
+        types.SimpleNamespace(a=(1,)),
+        defaultdict(frozenset, a=frozenset({1})),
+    ],
+    "array_aligned": np.zeros(1, np.dtype([("a", "i1"), ("b", "<i8")], align=True)),
+    "array_masked": np.ma.array([1, 2], mask=[0, 1], fill_value=-1, dtype="<i4"),
+    "array_objects": np.array([1, "a", (2,)], dtype=object),
+    "array_record": np.rec.array([(1, 2.5)], dtype=[("a", "<i4"), ("b", "<f8")]),
+    "array_text": np.array(["a", None], np.dtypes.StringDType(na_object=None)),
+    "pandas_array": pd.array([1, None], dtype="Int8"),
+    "pandas_offset": pd.offsets.MonthEnd(2),
+    "pandas_frequency": pd.date_range(
+        "2026-01-01", periods=2, freq=pd.offsets.BusinessHour(start="08:00", end="12:00")
+    ),
+    "pandas_sparse": pd.Series(pd.arrays.SparseArray([0, 0, 1])),
+    "arrow_array": pa.array([1, None]),
+    "arrow_scalar": pa.scalar("x"),
+    "arrow_schema": pa.schema([("a", pa.int8())]),
     **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in ALGORITHMS},
 }
 
@@ -84,10 +116,18 @@ def equal(left: Any, right: Any) -> bool:
     if isinstance(right, pd.Series):
         pd.testing.assert_series_equal(left, right)
         return True
+    if isinstance(right, pd.api.extensions.ExtensionArray):
+        pd.testing.assert_extension_array_equal(left, right)
+        return True
+    if isinstance(right, pd.DatetimeIndex):
+        return bool(left.equals(right)) and left.freq == right.freq
     if isinstance(right, np.ndarray):
+        assert type(left) is type(right)
+        if isinstance(right, np.ma.MaskedArray):
+            assert left.fill_value == right.fill_value
         np.testing.assert_array_equal(left, right)
         return bool(left.dtype == right.dtype)
-    if isinstance(right, (pl.DataFrame, pa.Table)):
+    if isinstance(right, (pl.DataFrame, pa.Table, pa.Array, pa.Scalar, pa.Schema)):
         return bool(left.equals(right))
     if isinstance(right, tuple) and len(right) and isinstance(right[0], pd.DataFrame):
         return len(left) == len(right) and all(map(equal, left, right))

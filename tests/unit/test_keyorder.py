@@ -65,7 +65,9 @@ def test_what_the_database_would_not_change_is_the_row_itself(row: Any) -> None:
     assert marked(row) is row
 
 
-@pytest.mark.parametrize("note", ["xcargo-order:0", "xcargo-order:0,0", "xcargo-order:-1,x", "xcargo-order:", "mine", 5])
+@pytest.mark.parametrize(
+    "note", ["xcargo-order:0", "xcargo-order:0,0", "xcargo-order:-1,x", "xcargo-order:", "mine", 5]
+)
 def test_a_note_that_does_not_fit_its_keys_is_left_alone(note: Any) -> None:
     """Someone has edited the row, or the key is their own."""
     row = {"a": 1, "b": 2, "__id__": note}

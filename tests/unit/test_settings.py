@@ -20,12 +20,23 @@ ROOT = Root.parse("s3://b/xcom")
         {"max_concurrency": 0},
         {"timeout_seconds": 0},
         {"purge_timeout_seconds": 0.5},
+        {"cache_size_bytes": -1},
+        {"cache_path": "cache"},
     ],
 )
-def test_a_setting_out_of_bounds_is_refused_by_name(wrong: dict[str, float]) -> None:
+def test_a_setting_out_of_bounds_is_refused_by_name(wrong: dict[str, object]) -> None:
     """The message names the option."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Settings(ROOT, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("max_concurrency", "part_bytes", "parts"),
+    [(64, 8 * 1024**2, 16), (4, 8 * 1024**2, 4), (64, 5 * 1024**2, 25), (64, 1024**3, 1)],
+)
+def test_parts_under_way_take_128_mib_at_most(max_concurrency: int, part_bytes: int, parts: int) -> None:
+    """Many requests for small values do not mean as many large parts in memory."""
+    assert Settings(ROOT, max_concurrency=max_concurrency, part_bytes=part_bytes).part_concurrency == parts
 
 
 def test_the_innermost_of_nested_roots_holds_a_uri() -> None:

@@ -82,6 +82,8 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         @classmethod
         def get_all(cls, **query: Any) -> Any:
             """Values of all map indexes, in order; objects are fetched concurrently."""
+            if not _loads_as_ours(cls):
+                return super().get_all(**query)
             return load_all(fetched(super().get_all, **query))
 
     if BLOCKING_ASYNC_HOOKS:
@@ -100,6 +102,8 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
             """A value, loaded without holding up the event loop."""
             import asyncio
 
+            if not _loads_as_ours(cls):
+                return await super().aget_one(**query)
             found = await fetched_async(super().aget_one, **query)
             return await asyncio.to_thread(load, found.value) if isinstance(found, Row) else found
 
@@ -110,6 +114,8 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
             """Values of all map indexes, loaded concurrently and without holding up the event loop."""
             import asyncio
 
+            if not _loads_as_ours(cls):
+                return await super().aget_all(**query)
             return await asyncio.to_thread(load_all, await fetched_async(super().aget_all, **query))
 
 
@@ -125,4 +131,11 @@ def _push(value: Any, coordinate: Coordinate) -> Any:
     return marked(row)
 
 
-sequences.install(XComBackend)
+def _loads_as_ours(backend: Any) -> bool:
+    """Whether a backend class loads values by the hooks of XComBackend: a subclass may have hooks of its own."""
+    ours = (XComBackend.deserialize_value, XComBackend.load_value.__func__)  # type: ignore[attr-defined]
+    load_value = getattr(backend, "load_value", None)
+    return (getattr(backend, "deserialize_value", None), getattr(load_value, "__func__", load_value)) == ours
+
+
+sequences.install(_loads_as_ours)

@@ -16,7 +16,7 @@ from xcargo.errors import ConfigurationError
 from xcargo.root import Root
 from xcargo.settings import DEFAULT_THRESHOLD_BYTES, LegacyRoot, Settings
 
-__all__ = ["read_settings"]
+__all__ = ["read_settings", "runs_on_one_machine"]
 
 _COMMON_IO = "common.io"
 _SINGLE_MACHINE = ("SequentialExecutor", "LocalExecutor", "DebugExecutor")
@@ -37,7 +37,7 @@ def read_settings(conf: Any) -> Settings:
         root: Root | None = _parsed("path", Root.parse, path)
     elif common_path:
         root = _parsed("xcom_objectstorage_path", Root.parse, common_path, section=_COMMON_IO)
-    elif _runs_on_one_machine(conf):
+    elif runs_on_one_machine(conf):
         root = Root.parse((Path(_airflow_home()) / "xcargo").resolve().as_uri())
     else:
         root = None
@@ -127,7 +127,8 @@ def _refuse_unknown(conf: Any) -> None:
             )
 
 
-def _runs_on_one_machine(conf: Any) -> bool:
+def runs_on_one_machine(conf: Any) -> bool:
+    """Whether every configured executor runs its tasks on the machine of the scheduler."""
     names = [name.strip().rpartition(".")[2] for name in str(conf.get("core", "executor")).split(",")]
     return all(name.rpartition(":")[2] in _SINGLE_MACHINE for name in names)
 

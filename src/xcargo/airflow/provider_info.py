@@ -62,9 +62,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "True",
     },
     "allow_pickle": {
-        "description": "Whether a value that nothing else takes is pickled with cloudpickle (extra pickle), and whether "
-        "pickled values are read. Reading one runs whatever code its writer chose: turn it on only if everyone who can "
-        "write XComs or objects may run code in your tasks. Both the task that pushes and the one that pulls need it.",
+        "description": "Whether a value that nothing else takes is pickled with cloudpickle (extra pickle), and "
+        "whether pickled values are read. Reading one runs whatever code its writer chose: turn it on only if everyone "
+        "who can write XComs or objects may run code in your tasks. The task that pushes and the one that pulls both "
+        "need it.",
         "type": "boolean",
         "example": "True",
         "default": "False",
@@ -122,6 +123,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "xcargo",
         "description": "XCom backend that carries anything a task returns to the next task through object storage: "
         "`Amazon S3, Google Cloud Storage, Azure Blob Storage, S3-compatible stores and local files`.",
+        "cli": ["xcargo.cli.mount.get_cli_commands"],
         "config": {
             SECTION: {
                 "description": "Options of the XCom backend xcargo.XComBackend.",

@@ -8,7 +8,7 @@ once, and load the values ahead. Where another backend's hooks would load a valu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from functools import wraps
 from typing import Any
@@ -22,6 +22,8 @@ _FIRST_ROWS, _MOST_ROWS = 16, 512
 """Rows of the first slice and of the longest. A row is an envelope, some 600 bytes, or a value that stays inline."""
 
 _END: Any = object()
+
+_loads_as_ours: Callable[[Any], bool] | None = None
 
 
 def gather(values: Iterable[Any], *, window_bytes: int = WINDOW_BYTES) -> Iterator[Any]:
@@ -37,13 +39,13 @@ def gather(values: Iterable[Any], *, window_bytes: int = WINDOW_BYTES) -> Iterat
     return iter(_viewed(values, window_bytes))
 
 
-def install(backend: Any) -> None:
-    """Have the lazy sequences of this Airflow read ahead, as long as ``backend``'s hooks are the ones in use."""
+def install(loads_as_ours: Callable[[Any], bool]) -> None:
+    """Have the lazy sequences of this Airflow read ahead, as long as its backend is one that loads values as ours."""
+    global _loads_as_ours
     kind = compat.lazy_sequence()
     if kind is None or hasattr(kind.__iter__, "__wrapped__"):
         return
-    global _hooks
-    _hooks = tuple(getattr(backend, name) for name in _HOOK_NAMES)
+    _loads_as_ours = loads_as_ours
     stock_iter, stock_getitem = kind.__iter__, kind.__getitem__
 
     @wraps(stock_iter)
@@ -59,22 +61,13 @@ def install(backend: Any) -> None:
     kind.__iter__, kind.__getitem__ = iterate, get
 
 
-_HOOK_NAMES = ("deserialize_value", "load_value")
-_hooks: tuple[Any, ...] = ()
-
-
 def _in_use() -> bool:
-    """Whether values are loaded by our hooks: ours is the backend, and no subclass of it loads them its own way."""
-    active = compat.active_backend()
-    return bool(_hooks) and all(
-        getattr(getattr(active, name, None), "__func__", getattr(active, name, None)) is getattr(own, "__func__", own)
-        for name, own in zip(_HOOK_NAMES, _hooks, strict=True)
-    )
+    return _loads_as_ours is not None and _loads_as_ours(compat.active_backend())
 
 
 def _is_lazy(values: Any) -> bool:
     kind = compat.lazy_sequence()
-    return kind is not None and isinstance(values, kind) and hasattr(kind.__iter__, "__wrapped__") and _in_use()
+    return kind is not None and isinstance(values, kind) and _in_use()
 
 
 def _ahead(values: Any, window_bytes: int) -> Iterator[Any]:

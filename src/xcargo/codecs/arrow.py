@@ -131,9 +131,9 @@ def _write_polars(frame: Any) -> memoryview:
 
 
 def _read_polars(pl: Any, payload: Buffer) -> Any:
-    ipc.refuse_compressed(payload)
-    panic: Any = getattr(pl.exceptions, "PanicException", ())
+    ipc.check(payload)
+    panic: type[BaseException] = getattr(pl.exceptions, "PanicException", Exception)
     try:
         return pl.read_ipc(io.BytesIO(payload))
     except (Exception, panic) as error:  # a panic is no Exception
-        raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
+        raise DecodeError(f"The object is not a valid Arrow file: {str(error)[:200]}") from error

@@ -32,8 +32,8 @@ class TableFile:
         self._pa = arrow()
         self._source = source
         dictionaries, self._batches = ipc.blocks(source.read, source.size_bytes)
-        for start, end in dictionaries:
-            ipc.rows(source.read(start, end))
+        for place in dictionaries:
+            self._rows(place)
         with self._opened() as file:
             self.schema = file.schema
 
@@ -47,10 +47,10 @@ class TableFile:
         start, stop = (0, None) if rows is None else (rows.start or 0, rows.stop)
         position = 0
         with self._opened(fields) as file:
-            for number, message in enumerate(self._batches):
+            for number, place in enumerate(self._batches):
                 if stop is not None and position >= stop:
                     return
-                length = ipc.rows(self._source.read(*message))
+                length = self._rows(place)
                 if position + length > start:
                     batch = file.get_batch(number)
                     batch.validate(full=True)
@@ -71,11 +71,14 @@ class TableFile:
         field = self.schema.field(number)
         with self._opened([number]) as file:
             chunks = []
-            for n, message in enumerate(self._batches):
-                ipc.rows(self._source.read(*message))
+            for n, place in enumerate(self._batches):
+                self._rows(place)
                 chunks.append(file.get_batch(n).column(0))
                 chunks[-1].validate(full=True)
             return self._pa.chunked_array(chunks, field.type)
+
+    def _rows(self, place: tuple[int, int]) -> int:
+        return ipc.rows(self._source.read, self._source.size_bytes, place)
 
     def _field(self, name: str) -> int:
         number = self.schema.get_field_index(name)

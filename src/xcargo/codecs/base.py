@@ -36,7 +36,8 @@ class Encoded:
     @property
     def size_bytes(self) -> int | None:
         """Length of the payload, or None if only its end will tell."""
-        return sum(map(len, self.parts)) if isinstance(self.parts, Sequence) else None
+        parts = self.parts
+        return sum(map(len, parts)) if type(parts) in (tuple, list) or isinstance(parts, Sequence) else None
 
 
 @runtime_checkable
@@ -60,7 +61,6 @@ class Codec(Protocol):
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a library."""
 
 
-@runtime_checkable
 class SourceCodec(Codec, Protocol):
     """A codec whose values need not be in memory as a whole, or that knows best where to put the payload."""
 

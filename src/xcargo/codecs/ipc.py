@@ -10,10 +10,15 @@ from typing import Any
 from xcargo.codecs.base import Buffer, arrow
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 
-__all__ = ["blocks", "culprit", "read", "read_stream", "refuse_compressed", "rows", "write"]
+__all__ = ["blocks", "check", "culprit", "read", "read_stream", "rows", "write"]
+
+_Place = tuple[int, int]
+_Read = Callable[[int, int], Buffer]
 
 _EXTENSION = b"ARROW:extension:name"
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_MAX_ROWS = 2**32
+"""Of one batch; so many nulls take no bytes."""
 
 
 def write(table: Any) -> memoryview:
@@ -40,7 +45,7 @@ def read(payload: Buffer) -> Any:
     Raises DecodeError for anything else, MissingDependencyError for an extension type that is not registered here.
     """
     pa = arrow()
-    refuse_compressed(payload)
+    check(payload)
     try:
         with pa.ipc.open_file(pa.py_buffer(payload)) as file:
             table = file.read_all()
@@ -61,7 +66,7 @@ def read(payload: Buffer) -> Any:
 def read_stream(payload: Buffer) -> Any:
     """The same for a stream, as small parts of a value are kept."""
     pa = arrow()
-    refuse_compressed(payload, stream=True)
+    check(payload, stream=True)
     try:
         with pa.ipc.open_stream(pa.py_buffer(payload)) as stream:
             table = stream.read_all()
@@ -81,17 +86,18 @@ def culprit(columns: Iterable[tuple[str, Any, Any]], write: Callable[[Any], obje
     return "the table"
 
 
-def refuse_compressed(payload: Buffer, *, stream: bool = False) -> None:
-    """Raise DecodeError if a batch of the file (or stream) is compressed.
+def check(payload: Buffer, *, stream: bool = False) -> None:
+    """Raise DecodeError unless every buffer of the file (or stream) lies within it, and none is compressed.
 
-    A few bytes might claim any amount of memory then. We write none; the object as a whole is compressed, within the bound that the envelope gives.
+    A few compressed bytes may claim any amount of memory, and readers allocate what a buffer claims: Polars ends the
+    process when there is not so much. We compress objects as a whole, within the bound that the envelope gives.
     """
     with _damage_told():
-        for message in (_streamed if stream else _filed)(memoryview(payload)):
-            _batch_of(message)
+        for message, body_bytes in (_streamed if stream else _filed)(memoryview(payload)):
+            _checked_batch(message, body_bytes)
 
 
-def blocks(read: Callable[[int, int], Buffer], size_bytes: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def blocks(read: _Read, size_bytes: int) -> tuple[list[_Place], list[_Place]]:
     """Where in a file, of which ``read`` gives bytes, the messages of its dictionaries and of its batches lie.
 
     Each as start and end of the message without its body. Raises DecodeError.
@@ -107,26 +113,17 @@ def blocks(read: Callable[[int, int], Buffer], size_bytes: int) -> tuple[list[tu
         return list(footer.blocks(_DICTIONARY_BATCH)), list(footer.blocks(_RECORD_BATCH))
 
 
-def rows(message: Buffer) -> int:
-    """How many rows a batch has, by its message; it is refused as by :func:`refuse_compressed`."""
+def rows(read: _Read, size_bytes: int, place: _Place) -> int:
+    """How many rows the batch at one of the :func:`blocks` has. Raises DecodeError as :func:`check` does."""
     with _damage_told():
-        found, _ = _message(memoryview(message), 0)
-        batch = found and _batch_of(found)
+        start, end = place
+        if not 0 <= start < end <= size_bytes:
+            raise ValueError
+        message, body_bytes, _ = _message(memoryview(read(start, end)), 0, beyond=size_bytes - end)
+        batch = message and _checked_batch(message, body_bytes)
         if batch is None:
             raise ValueError
         return batch.integer(0)
-
-
-def _batch_of(message: _Table) -> _Table | None:
-    """The batch in a message, if there is one."""
-    kind, batch = message.place(1), message.child(2)
-    if kind is None or batch is None or message.data[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
-        return None
-    if message.data[kind] == _DICTIONARY_BATCH:
-        batch = batch.child(1)
-    if batch is not None and batch.place(3) is not None:
-        raise DecodeError("The Arrow data is compressed by itself, which xcargo does not write")
-    return batch
 
 
 @contextmanager
@@ -139,6 +136,32 @@ def _damage_told() -> Iterator[None]:
         raise DecodeError("The object is not valid Arrow data") from error
 
 
+def _checked_batch(message: _Table, body_bytes: int) -> _Table | None:
+    """The batch in a message, if there is one and it claims no more than it has."""
+    kind, batch = message.place(1), message.child(2)
+    if kind is None or batch is None or message.data[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
+        return None
+    if message.data[kind] == _DICTIONARY_BATCH:
+        batch = batch.child(1)
+    if batch is not None:
+        _check_batch(batch, body_bytes)
+    return batch
+
+
+def _check_batch(batch: _Table, body_bytes: int) -> None:
+    if batch.place(3) is not None:
+        raise DecodeError("The Arrow data is compressed by itself, which xcargo does not write")
+    buffers = list(batch.pairs(2))
+    for offset, length in buffers:
+        if offset < 0 or length < 0 or offset + length > body_bytes:
+            raise DecodeError("The Arrow data claims a buffer that it does not have")
+    for length, nulls in ((batch.integer(0), 0), *batch.pairs(1)):
+        if not 0 <= nulls <= length <= _MAX_ROWS:
+            raise DecodeError(f"The Arrow data claims a column of {length} values")
+    if any(not 0 <= count <= len(buffers) for count in batch.integers(4)):
+        raise DecodeError("The Arrow data claims buffers that it does not have")
+
+
 def _written(pa: Any, table: Any) -> memoryview:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as file:
@@ -146,8 +169,8 @@ def _written(pa: Any, table: Any) -> memoryview:
     return memoryview(sink.getvalue()).cast("B")
 
 
-def _filed(file: memoryview) -> Iterator[_Table]:
-    """The messages that the footer of an IPC file lists."""
+def _filed(file: memoryview) -> Iterator[tuple[_Table, int]]:
+    """The messages that the footer of an IPC file lists, with the length of their bodies."""
     if len(file) < 18 or bytes(file[-6:]) != b"ARROW1":
         raise ValueError
     (length,) = struct.unpack_from("<i", file, len(file) - 10)
@@ -156,23 +179,26 @@ def _filed(file: memoryview) -> Iterator[_Table]:
     footer = _Table.root(file[len(file) - 10 - length : len(file) - 10])
     for field in (_DICTIONARY_BATCH, _RECORD_BATCH):  # numbers of the footer's fields too
         for offset, _ in footer.blocks(field):
-            message, _ = _message(file, offset)
+            message, body_bytes, _ = _message(file, offset)
             if message is not None:
-                yield message
+                yield message, body_bytes
 
 
-def _streamed(stream: memoryview) -> Iterator[_Table]:
-    """The messages of an IPC stream."""
+def _streamed(stream: memoryview) -> Iterator[tuple[_Table, int]]:
+    """The messages of an IPC stream, with the length of their bodies."""
     at = 0
     while at + 8 <= len(stream):
-        message, at = _message(stream, at)
+        message, body_bytes, at = _message(stream, at)
         if message is None:
             return
-        yield message
+        yield message, body_bytes
 
 
-def _message(data: memoryview, at: int) -> tuple[_Table | None, int]:
-    """The message that begins there (None at the end of a stream), and where the next one does."""
+def _message(data: memoryview, at: int, *, beyond: int = 0) -> tuple[_Table | None, int, int]:
+    """The message that begins there (None at the end of a stream), length of its body, and where the next begins.
+
+    ``beyond`` is how many bytes there are beyond ``data``, in which the body may lie.
+    """
     if not 0 <= at <= len(data) - 8:
         raise ValueError
     marker, length = struct.unpack_from("<Ii", data, at)
@@ -180,9 +206,12 @@ def _message(data: memoryview, at: int) -> tuple[_Table | None, int]:
     if marker != 0xFFFFFFFF:  # as written before Arrow 0.15
         start, length = at + 4, marker
     if length <= 0:
-        return None, at
+        return None, 0, at
     message = _Table.root(data[start:])
-    return message, start + length + message.integer(3)
+    body_bytes = message.integer(3)
+    if not 0 <= body_bytes <= len(data) + beyond - start - length:
+        raise ValueError
+    return message, body_bytes, start + length + body_bytes
 
 
 class _Table:
@@ -207,23 +236,36 @@ class _Table:
         return self._at + offset if offset else None
 
     def integer(self, field: int) -> int:
-        """The value of a field of 64 bits; not below 0."""
+        """The value of a field of 64 bits."""
         at = self.place(field)
-        return 0 if at is None else max(0, self._number("<q", at))
+        return 0 if at is None else self._number("<q", at)
 
     def child(self, field: int) -> _Table | None:
         """The table that a field refers to."""
         at = self.place(field)
         return None if at is None else _Table(self.data, at + self._number("<I", at))
 
-    def blocks(self, field: int) -> Iterator[tuple[int, int]]:
-        """Start and end of the messages in a vector of blocks (24 bytes each)."""
+    def blocks(self, field: int) -> Iterator[_Place]:
+        """Start and end of the messages in a vector of blocks."""
+        return ((offset, offset + length) for offset, length in self._vector(field, "<qi12x"))
+
+    def pairs(self, field: int) -> Iterator[tuple[int, int]]:
+        """A vector of pairs of integers: places of buffers, or lengths of columns."""
+        return self._vector(field, "<qq")
+
+    def integers(self, field: int) -> Iterator[int]:
+        """A vector of integers."""
+        return (number for (number,) in self._vector(field, "<q"))
+
+    def _vector(self, field: int, form: str) -> Iterator[Any]:
         at = self.place(field)
-        if at is not None:
-            at += self._number("<I", at)
-            for n in range(self._number("<I", at)):
-                start = self._number("<q", at + 4 + 24 * n)
-                yield start, start + self._number("<i", at + 12 + 24 * n)
+        if at is None:
+            return iter(())
+        at += self._number("<I", at)
+        size = self._number("<I", at) * struct.calcsize(form)
+        if size > len(self.data) - at - 4:
+            raise ValueError(size)
+        return struct.iter_unpack(form, self.data[at + 4 : at + 4 + size])
 
     def _number(self, form: str, at: int) -> int:
         if at < 0:

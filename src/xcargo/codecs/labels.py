@@ -16,7 +16,7 @@ _SAFE = ("builtins", "datetime", "decimal", "numpy", "pandas", "uuid")
 def columns(labels_and_types: Iterable[tuple[Any, Any]]) -> dict[str, str]:
     """Label -> type of the first columns, shortened to what a row may hold."""
     shown = islice(labels_and_types, _SHOWN_COLUMNS)
-    return {_short(label_text(label)): _short(str(kind)) for label, kind in shown}
+    return {_short(label_text(label)): _type(kind) for label, kind in shown}
 
 
 def label_text(label: Any) -> str:
@@ -29,6 +29,12 @@ def label_text(label: Any) -> str:
     except ValueError:  # an integer of more digits than Python writes out
         text = f"<{type(label).__name__}>"
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _type(kind: Any) -> str:
+    """Name of a column's type; of an enumeration without its categories, of which there may be many."""
+    name = type(kind).__name__
+    return name if name == "Enum" else _short(str(kind))
 
 
 def _short(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs.base import Buffer, Encoded, importable
@@ -145,10 +146,8 @@ def _describe(np: Any, dtype: Any) -> Any:
     if dtype.names is not None:
         candidates = [_fields(np, dtype)]
         if not dtype.isalignedstruct:
-            try:
+            with suppress(ValueError):  # its fields overlap, or lie in another order than their names
                 candidates.insert(0, _jsonable(dtype.descr))
-            except ValueError:  # its fields overlap, or lie in another order than their names
-                pass
     for described in candidates:
         try:
             back = _dtype(np, described)
@@ -238,7 +237,7 @@ def _unsupported(dtype: Any, what: str) -> UnsupportedTypeError:
 
 def _jsonable(descr: Any) -> Any:
     if isinstance(descr, Mapping):
-        raise ValueError(descr)  # metadata of a field
+        raise ValueError(descr)  # noqa: TRY004 - metadata of a field, told as numpy tells what a descr cannot say
     return [_jsonable(item) for item in descr] if isinstance(descr, (list, tuple)) else descr
 
 

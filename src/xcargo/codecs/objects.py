@@ -51,10 +51,10 @@ class ObjectCodec:
                 f"{cls.__qualname__} is defined inside a function, so no other task can find it",
                 hint="Define the class at the top of a module.",
             )
-        if kind in ("dataclass", "attrs", "pydantic") and any(map(_holds_more_than_attributes, cls.__mro__)):
+        builtin = next(filter(_holds_more_than_attributes, cls.__mro__), None)
+        if builtin is not None and kind in ("dataclass", "attrs", "pydantic"):
             raise UnsupportedTypeError(
-                f"{cls.__qualname__} is also a {', '.join(b.__name__ for b in cls.__mro__ if _holds_more_than_attributes(b))}, "
-                "whose content is no attribute of it",
+                f"{cls.__qualname__} is also a {builtin.__name__}, whose content is no attribute of it",
                 hint="Keep that content in a field instead.",
             )
         try:

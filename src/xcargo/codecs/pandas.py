@@ -312,9 +312,10 @@ class _Reader:
         )
 
     def _column(self, place: int | bytes, *kinds: str, forbidden: bool = False) -> Any:
-        """A column, if Arrow calls its type one of ``kinds``: a type not meant could take up far more than its bytes."""
+        """A column, if its type is of ``kinds``: one that is not meant could take up far more than its bytes."""
         table = self._table if isinstance(place, int) else ipc.read_stream(place)
-        column = table.column(place if isinstance(place, int) else 0).combine_chunks()
+        column = table.column(place if isinstance(place, int) else 0)
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies a single one too
         if kinds and any(getattr(self._pa.types, kind)(column.type) for kind in kinds) is forbidden:
             raise DecodeError(f"A column of Arrow's type {str(column.type)[:80]} does not belong there")
         return column

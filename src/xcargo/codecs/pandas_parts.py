@@ -62,8 +62,10 @@ def restore_sparse(pd: Any, state: list[Any]) -> Any:
     _, fill, kind, length, indices, values = state
     if kind not in ("integer", "block"):
         raise DecodeError("A sparse column is of an unknown kind")
-    index = pd.arrays.SparseArray([], kind=kind).sp_index  # its class is not public
-    index = type(index)(length, indices) if kind == "integer" else _block_index(type(index), length, indices)
+    if hasattr(pd.arrays.SparseArray, "from_indices"):  # pandas 3.1
+        return pd.arrays.SparseArray.from_indices(values, indices, length, fill, kind)
+    cls = type(pd.arrays.SparseArray([], kind=kind).sp_index)  # it is not public
+    index = cls(length, indices) if kind == "integer" else _block_index(cls, length, indices)
     dtype = pd.SparseDtype(values.dtype, fill)
     return pd.arrays.SparseArray(values, sparse_index=index, fill_value=fill, kind=kind, dtype=dtype)
 

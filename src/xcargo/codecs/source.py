@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import threading
 from collections.abc import Callable, Iterator
-from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from xcargo.codecs.base import Buffer
 from xcargo.errors import DecodeError
@@ -37,7 +37,6 @@ class Source(Protocol):
         """The payload from its start, in pieces; holds a bounded number of them, whatever its size."""
 
 
-@runtime_checkable
 class SourceInMemory(Protocol):
     """A source that has a better way to the whole payload than fresh memory."""
 
@@ -47,8 +46,9 @@ class SourceInMemory(Protocol):
 
 def whole(source: Source) -> Buffer:
     """The whole payload. A large one lies in fresh memory, writable, with nothing copied twice."""
-    if isinstance(source, SourceInMemory):
-        return source.whole()
+    in_memory = getattr(source, "whole", None)
+    if in_memory is not None:
+        return in_memory()  # type: ignore[no-any-return]
     view = memoryview(fresh(source.size_bytes))
     source.read_into(view)
     return view
@@ -97,14 +97,20 @@ class Late(Held):
     def __init__(self, size_bytes: int, load: Callable[[], Buffer]) -> None:
         self._size_bytes = size_bytes
         self._load = load
+        self._data: Buffer | None = None
+        # Not cached_property: until Python 3.12 that has one lock for all instances, and would load one at a time.
+        self._lock = threading.Lock()
 
     @property
     def size_bytes(self) -> int:
         return self._size_bytes
 
-    @cached_property
+    @property
     def data(self) -> Buffer:  # type: ignore[override]
-        return self._load()
+        with self._lock:
+            if self._data is None:
+                self._data = self._load()
+            return self._data
 
 
 class Part:

@@ -82,7 +82,6 @@ class Store(Protocol):
         """Objects whose key begins with ``prefix`` (whole segments), in no particular order, a page at a time."""
 
 
-@runtime_checkable
 class StoreIntoMemory(Protocol):
     """A store that can put what it reads where the caller wants it, without holding it as a whole first."""
 
@@ -92,8 +91,9 @@ class StoreIntoMemory(Protocol):
 
 def get_into(store: Store, key: str, view: memoryview, *, start: int) -> int:
     """The same from any store; one that cannot do it itself costs a copy and as much memory again."""
-    if isinstance(store, StoreIntoMemory):
-        return store.get_into(key, view, start=start)
+    directly = getattr(store, "get_into", None)
+    if directly is not None:
+        return directly(key, view, start=start)  # type: ignore[no-any-return]
     data = store.get(key, start=start, end=start + len(view))
     view[: len(data)] = data
     return len(data)

@@ -41,6 +41,14 @@ def this_task() -> Any:
     return get_current_context()["ti"]
 
 
+class Own(XCom):  # type: ignore[misc, valid-type]
+    """A backend that does something more with what it loads."""
+
+    @staticmethod
+    def deserialize_value(result: Any) -> Any:
+        return ("own", XCom.deserialize_value(result))
+
+
 @plain_dag
 def contract_types() -> None:
     """Every value, small and large, pushed by hand and pulled by another task."""
@@ -107,6 +115,7 @@ def contract_flow() -> None:
         if hasattr(XCom, "get_all"):
             where = {"dag_id": this_task().dag_id, "run_id": this_task().run_id, "task_id": "double"}
             assert XCom.get_all(key="return_value", **where) == everything
+            assert Own.get_all(key="return_value", **where) == [("own", value) for value in everything]
         some = list(this_task().xcom_pull(task_ids="double", map_indexes=[3, 1]))
         assert [value["number"] for value in some] == [6, 2]
         assert this_task().xcom_pull(task_ids="double", key="never_pushed", map_indexes=0, default="none") == "none"
@@ -126,6 +135,14 @@ def contract_flow() -> None:
 
     several = outputs()
     use_outputs(several["little"], several["much"])
+
+    @task
+    def outputs_by_hand() -> None:
+        this_task().xcom_push(key="little", value=1)
+        this_task().xcom_push(key="much", value=large(7))
+
+    by_hand = outputs_by_hand()
+    use_outputs(by_hand["little"], by_hand["much"])
 
     @task.branch
     def choose() -> str:

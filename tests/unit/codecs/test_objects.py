@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from collections import namedtuple
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import attrs
 import pydantic
@@ -177,6 +178,146 @@ def test_a_local_class_is_refused_when_it_is_pushed(registry: Registry) -> None:
 
     with pytest.raises(UnsupportedTypeError, match="inside a function"):
         registry.encode(Local(1))
+
+
+@dataclasses.dataclass
+class Growing:
+    size: int
+
+    def __post_init__(self) -> None:
+        self.history = [("made", self.size)]
+
+    @functools.cached_property
+    def double(self) -> int:
+        return 2 * self.size
+
+
+class Slotted:
+    __slots__ = ("__inner", "outer")
+
+    def fill(self) -> None:
+        self.__inner, self.outer = (1,), {2}
+
+    def content(self) -> Any:
+        return self.__inner, self.outer
+
+
+@dataclasses.dataclass
+class OnSlots(Slotted):
+    size: int = 0
+
+
+class Place(Point):
+    """A named tuple with a dictionary."""
+
+
+@attrs.define(cache_hash=True, frozen=True)
+class Hashed:
+    name: str
+
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Box(Generic[T]):
+    content: T
+
+
+class Computing(pydantic.BaseModel):
+    size: int
+
+    @functools.cached_property
+    def double(self) -> int:
+        return 2 * self.size
+
+
+class Function(enum.Enum):
+    LENGTH = functools.partial(len)
+
+
+@pytest.mark.usefixtures("allowed")
+def test_state_beyond_the_fields_comes_back(registry: Registry) -> None:
+    """What a method set, slots of a base class, the dictionary of a named tuple's subclass."""
+    growing = Growing(2)
+    growing.history.append(("grown", 3))
+    assert vars(round_trip(growing, registry)) == vars(growing)
+    slotted = OnSlots()
+    slotted.fill()
+    assert round_trip(slotted, registry).content() == slotted.content()
+    place = Place(1)
+    place.note = {"a": (1,)}
+    assert vars(round_trip(place, registry)) == {"note": {"a": (1,)}}
+
+
+@pytest.mark.usefixtures("allowed")
+def test_what_a_class_computes_is_computed_again(registry: Registry) -> None:
+    """Cached properties and hashes are no state, nor are type arguments."""
+    for value in (Growing(2), Computing(size=2)):
+        assert value.double == 4
+        back = round_trip(value, registry)
+        assert back == value
+        assert "double" not in vars(back)
+        assert back.double == 4
+    hashed = Hashed("x")
+    assert hash(round_trip(hashed, registry)) == hash(hashed)
+    assert round_trip(Box[int](1), registry) == Box(1)
+
+
+@pytest.mark.usefixtures("allowed")
+def test_a_member_is_found_by_its_name_when_its_value_is_no_data(registry: Registry) -> None:
+    """An enumeration of functions."""
+    assert round_trip({"f": Function.LENGTH}, registry) == {"f": Function.LENGTH}
+
+
+@dataclasses.dataclass
+class Both(dict):  # type: ignore[type-arg]
+    size: int = 1
+
+
+@dataclasses.dataclass
+class Failure(Exception):
+    size: int = 1
+
+
+@pytest.mark.parametrize("value", [Both(), Failure()], ids=["dict", "exception"])
+def test_a_class_whose_content_is_no_attribute_is_refused(registry: Registry, value: Any) -> None:
+    """Its fields alone would come back, and Airflow would do no better."""
+    with pytest.raises(UnsupportedTypeError, match="is also a"):
+        registry.encode([value])
+
+
+@pytest.mark.usefixtures("allowed")
+def test_a_model_that_has_got_a_field_since_is_told(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than left without it."""
+    encoded = registry.encode(Computing(size=1))
+
+    class More(pydantic.BaseModel):
+        size: int
+        weight: float = 0
+
+    monkeypatch.setitem(globals(), "Computing", More)
+    with pytest.raises(DecodeError, match="changed"):
+        registry.decode(encoded.codec, contiguous(encoded), encoded.params)
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["dataclass", "tests.unit.codecs.test_objects:Box", {"content": 1}, ["x"]],
+        ["enum", "tests.unit.codecs.test_objects:Color", ["RED", "r"], {"a": 1}],
+        ["enum", "tests.unit.codecs.test_objects:Color", 5],
+        ["pydantic", "tests.unit.codecs.test_objects:Computing", {}],
+        [["dataclass"], "tests.unit.codecs.test_objects:Box", {}],
+        ["nonsense", "tests.unit.codecs.test_objects:Box", {}],
+    ],
+)
+def test_a_forged_body_is_a_decode_error(registry: Registry, body: Any) -> None:
+    """Nothing else escapes."""
+    payload = registry.codec("msgpack").encode(body)
+    with pytest.raises(DecodeError):
+        registry.decode("object", contiguous(payload), {})
 
 
 class Sly(list):  # type: ignore[type-arg]

@@ -8,6 +8,7 @@ import zoneinfo
 from collections.abc import Sequence
 from typing import Any
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.pandas import column, data_frames, range_indexes
 
-from xcargo.codecs import Codec, Registry
+from xcargo.codecs import Codec, Registry, ipc
 from xcargo.codecs.base import contiguous
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.testing import CodecTests
@@ -74,6 +75,31 @@ def labelled(labels: Any) -> pd.DataFrame:
     value = pd.DataFrame(np.arange(2 * len(labels)).reshape(2, -1))
     value.columns = labels
     return value
+
+
+D_TZ = DAYS.as_unit("us").tz_localize(dateutil.tz.gettz("Europe/Paris"))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pd.Categorical(["a", None], ordered=True),
+        pd.array([1, None], dtype="Int8"),
+        pd.array(["a", None], dtype="string"),
+        DAYS.array,
+        DAYS.tz_localize("UTC").array,
+        pd.arrays.SparseArray([0, 1]),
+        pd.arrays.IntervalArray.from_breaks([0, 1, 2]),
+        pd.period_range("2026", periods=2, freq="Y").array,
+        pd.arrays.ArrowExtensionArray(pa.chunked_array([[1], [2]])),
+    ],
+    ids=lambda array: type(array).__name__,
+)
+def test_arrays_of_pandas_come_back_as_such(array: Any) -> None:
+    """An extension array is a value of its own."""
+    back = round_trip(array)
+    assert type(back) is type(array)
+    pd.testing.assert_extension_array_equal(back, array)
 
 
 class TestPandas(CodecTests):
@@ -144,6 +170,38 @@ class TestPandas(CodecTests):
         pd.Interval(0, 1.5, closed="both"),
         pd.NaT,
         pd.NA,
+        frame(s=pd.arrays.SparseArray([0, 0, 1, np.nan]), n=[1, 2, 3, 4]),
+        pd.Series(pd.arrays.SparseArray([1, 1, 2], fill_value=1)),
+        pd.Series(pd.arrays.SparseArray([True, False], fill_value=False)),
+        pd.Series(pd.arrays.SparseArray([1.0, np.nan, np.nan, 2.0, 3.0], kind="block")),
+        pd.Series(pd.arrays.SparseArray([np.nan, np.nan])),
+        frame(a=[1, 2, 3]).set_index(
+            pd.date_range("2026-01-01", periods=3, freq=pd.offsets.CustomBusinessDay(holidays=["2026-01-02"]))
+        ),
+        pd.date_range("2026-01-01", periods=3, freq=pd.DateOffset(months=1, day=3)),
+        pd.date_range("2026-01-01", periods=3, freq=pd.offsets.BusinessHour(start="08:00", end="12:00")),
+        pd.date_range("2026-03-28", periods=3, freq="D", tz="Europe/Berlin"),
+        pd.date_range("2026-01-03", periods=3, freq="-1D"),
+        pd.offsets.MonthEnd(2),
+        pd.offsets.CustomBusinessDay(holidays=["2026-01-02"]),
+        pd.Series(np.array([1, 2], ">i4")),
+        pd.Series(D_TZ),
+        pd.Series(pd.Categorical([(1, 2), (3, 4)])),
+        pd.cut(pd.Series([1, 2, 3]), 2),
+        pd.PeriodIndex(["2026-01", None], freq="M"),
+        pd.IntervalIndex.from_tuples([(0, 1), np.nan]),
+        pd.CategoricalIndex(["a", None], ordered=True, categories=["a", "z"]),
+        pd.Index([1, "a", None, (1, 2)], dtype=object),
+        pd.Index([1, None], dtype="Int64"),
+        pd.Index([(1, 2), (3,)], tupleize_cols=False),
+        pd.MultiIndex.from_product([[1, 2], ["a", "b"]])[:1],
+        pd.MultiIndex.from_arrays([[1.0, np.nan], [None, "x"]]),
+        pd.MultiIndex.from_arrays([[], []], names=["a", "b"]),
+        frame(s=pd.Series(["a", "b"], dtype=pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string())))),
+        frame(s=pd.Series([None], dtype=pd.ArrowDtype(pa.null()))),
+        pd.DataFrame([[1]], columns=pd.Index(["\ud800"], dtype=object)),
+        pd.DataFrame([[1, 2]], columns=["a\0", "b\n<script>"]),
+        frame(o=pd.Series([pd.NaT, pd.NA, None, np.nan, 1, "x", b"y", np.int64(3), {"a": (1,)}], dtype=object)),
     )
 
     @pytest.fixture
@@ -200,10 +258,49 @@ def test_an_object_that_nothing_can_store_is_named_with_its_column() -> None:
         REGISTRY.encode(frame(fine=[1, 2], strange=[object(), 1]))
 
 
-def test_sparse_columns_are_refused_by_name() -> None:
-    """With the way out."""
-    with pytest.raises(UnsupportedTypeError, match=r"'s'.*to_dense"):
-        REGISTRY.encode(frame(s=pd.arrays.SparseArray([0, 0, 1])))
+def test_a_column_that_arrow_cannot_hold_is_named() -> None:
+    """With its dtype and the way out."""
+
+    class Strange(pd.api.extensions.ExtensionDtype):  # type: ignore[misc]
+        name = "strange"
+        type = object
+
+    class StrangeArray(pd.api.extensions.ExtensionArray):  # type: ignore[misc]
+        dtype = Strange()
+
+        def __len__(self) -> int:
+            return 1
+
+        def copy(self) -> Any:
+            return self
+
+        def __arrow_array__(self, **_: Any) -> Any:
+            raise pa.ArrowNotImplementedError("no")
+
+    with pytest.raises(UnsupportedTypeError, match=r"column 'odd' of dtype strange"):
+        REGISTRY.encode(frame(fine=[1], odd=pd.Series(StrangeArray())))
+
+
+def test_codes_outside_their_level_are_refused() -> None:
+    """pandas would read memory that is not its own."""
+    codec = REGISTRY.codec("pandas")
+    encoded = codec.encode(pd.MultiIndex.from_tuples([(1, "a"), (2, "b")]))
+    table = pa.ipc.open_file(pa.py_buffer(contiguous(encoded))).read_all()
+    forged = table.set_column(0, table.schema.names[0], pa.array([0, 100], table.column(0).type))
+    with pytest.raises(DecodeError, match="outside its level"):
+        codec.decode(ipc.write(forged), encoded.params)
+
+
+@pytest.mark.parametrize("forge", [lambda n: pa.nulls(n), lambda n: pa.RunEndEncodedArray.from_arrays([n], [1])])
+def test_a_column_of_a_type_that_takes_up_more_than_its_bytes_is_refused(forge: Any) -> None:
+    """A terabyte of nothing in a few bytes of Arrow."""
+    codec = REGISTRY.codec("pandas")
+    for value in (frame(a=[1]), frame(s=pd.Series(["x"], dtype=object)), frame(n=pd.array([1], "Int64"))):
+        encoded = codec.encode(value)
+        table = pa.ipc.open_file(pa.py_buffer(contiguous(encoded))).read_all()
+        huge = pa.table({table.schema.names[0]: forge(2**31 - 1)}).replace_schema_metadata(table.schema.metadata)
+        with pytest.raises(DecodeError):
+            codec.decode(ipc.write(huge), encoded.params)
 
 
 def test_a_table_tells_its_columns_and_shape_in_the_envelope() -> None:

@@ -1,0 +1,20 @@
+"""The scenarios by name. Each module says what it measures (its docstring's first line) and has:
+
+* ``trials(plan)``: what to run; or ``samples(plan, store, rounds, tell)``, which runs it itself;
+* ``BASELINE``: the subjects xcargo is compared with; of several, the best;
+* ``SHOWN``: the metrics of the table;
+* ``ONLY_FULL = True`` if it takes too long for the quick form;
+* the functions that its trials name, which run in the measuring processes.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from benchmarks.scenarios import fanin, fanout, first, inline, limits, many, memory, scheduler, startup, warm, wire
+
+__all__ = ["SCENARIOS"]
+
+_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, wire, limits, scheduler)
+
+SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ALL}

@@ -1,0 +1,176 @@
+"""The connection: is it defined, does it give credentials, for how long, and does the endpoint answer."""
+
+from __future__ import annotations
+
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from xcargo.airflow.connections import access_of
+from xcargo.cli.checks.finding import Finding, Status, failure
+from xcargo.errors import XCargoError
+from xcargo.root import Root
+from xcargo.stores.base import Access
+
+__all__ = ["clock", "credentials", "endpoint_of", "is_loopback", "reach", "resolve"]
+
+_SKEW_REFUSED_SECONDS = 15 * 60
+"""What AWS, Google Cloud and Azure all still take."""
+_SKEW_SUSPECT_SECONDS = 60
+_SOON_SECONDS = 24 * 3600
+_EXTRAS = {"s3": "amazon", "gs": "google", "az": "azure"}
+
+
+def resolve(
+    root: Root, get_connection: Callable[[str], Any], environ: Mapping[str, str]
+) -> tuple[Finding, Access | None]:
+    """The access that the root's connection gives, or why it gives none."""
+    name = "connection.resolves"
+    try:
+        access = access_of(root, get_connection)
+    except XCargoError as error:
+        return failure(name, error), None
+    except Exception as error:  # a secrets backend or a provider of anyone's
+        what = f"Connection {root.connection_id!r} cannot be read: {type(error).__name__}: {error}"
+        return Finding(name, Status.FAILED, what[:500], "Correct the secrets backend or the provider."), None
+    if root.connection_id is None:
+        what = "The path names no connection; the environment's default credentials count"
+        return Finding(name, Status.OK, what if root.scheme in _EXTRAS else "No connection is needed"), access
+    variable = f"AIRFLOW_CONN_{root.connection_id.upper()}"
+    origin = f"variable {variable}" if variable in environ else "a secrets backend or the metadata database"
+    return Finding(name, Status.OK, f"Connection {root.connection_id!r} comes from {origin}"), access
+
+
+def credentials(access: Access, now: datetime | None = None) -> Finding:
+    """Whether credentials can be had, and when they expire. May ask the cloud's token service."""
+    name = "connection.credentials"
+    now = now or datetime.now(timezone.utc)
+    if access.config.get("skip_signature") in (True, "true"):
+        return Finding(name, Status.WARNING, "Requests carry no credentials", "Give the connection a key or a role.")
+    if access.credentials is None:
+        return Finding(name, Status.OK, "The client finds or holds its credentials itself; see the requests below")
+    started = time.perf_counter()
+    try:
+        found = access.credentials()
+    except XCargoError as error:
+        return failure(name, error)
+    took = (time.perf_counter() - started) * 1000
+    expires, renewed = _expiry(found)
+    if expires is None:
+        return Finding(name, Status.OK, "Credentials without an end", milliseconds=took)
+    left = (expires - now).total_seconds()
+    shown = f"{expires:%Y-%m-%d %H:%M} UTC ({_duration(left)})"
+    if left <= 0:
+        return Finding(name, Status.FAILED, f"The credentials expired at {shown}", "Put new ones into the connection.")
+    if not renewed and left < _SOON_SECONDS:
+        return Finding(name, Status.WARNING, f"The credentials expire at {shown}", "Put new ones into the connection.")
+    return Finding(
+        name, Status.OK, f"Credentials until {shown}{', renewed by then' if renewed else ''}", milliseconds=took
+    )
+
+
+def _expiry(found: Mapping[str, Any]) -> tuple[datetime | None, bool]:
+    """When credentials end, and whether they are renewed before."""
+    if found.get("sas_token"):  # a shared access signature says itself until when it holds, and nobody renews it
+        end = parse_qs(str(found["sas_token"])).get("se")
+        if end:
+            try:
+                expires = datetime.fromisoformat(end[0].replace("Z", "+00:00"))
+            except ValueError:
+                return None, False
+            return (expires if expires.tzinfo else expires.replace(tzinfo=timezone.utc)), False
+    until = found.get("expires_at")
+    return (until, True) if isinstance(until, datetime) else (None, False)
+
+
+def endpoint_of(root: Root, access: Access) -> str | None:
+    """The URL that requests go to; None for a store without one."""
+    config = access.config
+    if root.scheme == "s3":
+        return str(config.get("endpoint") or f"https://s3.{config.get('region', 'us-east-1')}.amazonaws.com")
+    if root.scheme == "gs":
+        return str(config.get("base_url") or "https://storage.googleapis.com")
+    if root.scheme == "az":
+        return str(config.get("endpoint") or f"https://{config.get('account_name')}.blob.core.windows.net")
+    return None
+
+
+def is_loopback(url: str | None) -> bool:
+    """Whether the endpoint is on this very machine, as a test server is."""
+    host = urlsplit(url or "").hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def reach(url: str, access: Access, timeout_seconds: float) -> tuple[Finding, float | None]:
+    """Whether the endpoint answers, and by how many seconds this machine's clock is ahead of its clock.
+
+    One request without credentials; any answer will do.
+    """
+    name = "connection.endpoint"
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "xcargo-doctor"})  # noqa: S310
+    opener = _opener(url, access)
+    started, clock = time.perf_counter(), time.time()
+    try:
+        with opener.open(request, timeout=timeout_seconds) as answer:
+            headers = answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            headers = error.headers
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        what = f"{url} does not answer: {getattr(reason, 'strerror', None) or reason}"
+        fix = "Check the endpoint's name and port, firewall, proxy (HTTPS_PROXY, NO_PROXY) and certificates."
+        return Finding(name, Status.FAILED, what, fix), None
+    took = time.perf_counter() - started
+    found = Finding(name, Status.OK, f"{url} answers", milliseconds=took * 1000)
+    try:
+        theirs = parsedate_to_datetime(headers["Date"]).timestamp()
+    except (TypeError, ValueError):
+        return found, None
+    return found, clock + took / 2 - theirs - 0.5  # their second is cut off: half of one on average
+
+
+def clock(skew_seconds: float | None) -> Finding:
+    """Whether this machine's clock agrees with the store's, which signatures and sweeps rest on."""
+    name = "connection.clock"
+    if skew_seconds is None:
+        return Finding(name, Status.SKIPPED, "The endpoint does not tell its time")
+    off = abs(skew_seconds)
+    what = f"This machine's clock is {_duration(off)} {'ahead of' if skew_seconds > 0 else 'behind'} the store's"
+    fix = "Synchronise this machine's clock (chrony, systemd-timesyncd, the host of the container)."
+    if off >= _SKEW_REFUSED_SECONDS:
+        return Finding(name, Status.FAILED, f"{what}: requests are refused", fix)
+    if off >= _SKEW_SUSPECT_SECONDS:
+        return Finding(name, Status.WARNING, what, fix)
+    return Finding(name, Status.OK, f"Clocks agree within {max(1, round(off))} s")
+
+
+def _opener(url: str, access: Access) -> urllib.request.OpenerDirector:
+    """An HTTP client with the proxy and the certificates that the store's client uses."""
+    handlers: list[Any] = []
+    if url.startswith("https:"):
+        context = ssl.create_default_context()
+        certificate = access.client.get("root_certificate")
+        if certificate:
+            context.load_verify_locations(cadata=str(certificate))
+        if access.client.get("allow_invalid_certificates"):
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    proxy = access.client.get("proxy_url")
+    if proxy:
+        handlers.append(urllib.request.ProxyHandler({"http": str(proxy), "https": str(proxy)}))
+    return urllib.request.build_opener(*handlers)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if abs(seconds) >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

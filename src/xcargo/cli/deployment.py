@@ -1,0 +1,59 @@
+"""What commands need of the deployment they run in: its settings and stores. Airflow is imported here, at first use."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import xcargo
+from xcargo.errors import ConfigurationError
+from xcargo.root import Root
+from xcargo.settings import Settings
+from xcargo.stores.base import Limits, Store
+
+__all__ = ["airflow", "get_connection", "open_root", "read_settings"]
+
+
+def airflow() -> tuple[Any, str]:
+    """Airflow's configuration and version. Raises ConfigurationError where there is no Airflow."""
+    try:
+        import airflow
+    except ModuleNotFoundError as error:
+        if error.name != "airflow":
+            raise
+        raise ConfigurationError(
+            "Airflow is not installed here",
+            hint="Run the command in the environment of a scheduler or worker.",
+        ) from None
+    from airflow.configuration import conf
+
+    return conf, airflow.__version__
+
+
+def read_settings() -> Settings:
+    """Settings as a task of this deployment has them. Raises ConfigurationError, also where Airflow is missing."""
+    from xcargo.airflow import config
+
+    return config.read_settings(airflow()[0])
+
+
+def get_connection(connection_id: str) -> Any:
+    """An Airflow connection, from wherever this process may have it. Raises ConfigurationError if it is not defined."""
+    xcargo.XComBackend  # noqa: B018 - on Airflow 2 the backend has to be loaded before anything else of the edge
+    from xcargo.airflow import compat
+
+    # Airflow 3 asks the metadata database only in processes that say so, as its own `airflow connections` does. One
+    # without a database goes on to the next place, and a task keeps asking its supervisor.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    return compat.get_connection(connection_id)
+
+
+def open_root(root: Root, limits: Limits | None = None) -> Store:
+    """The store of a root with the credentials of its Airflow connection. Makes no request to the store."""
+    from xcargo.airflow.connections import access_of
+    from xcargo.stores.open import open_store
+
+    if limits is None:
+        settings = read_settings()
+        limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.max_concurrency)
+    return open_store(root, access_of(root, get_connection), limits)

@@ -1,0 +1,413 @@
+"""The least rights that a deployment needs in each cloud, as the cloud's own documents and commands. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xcargo.cli.hcl import block
+from xcargo.root import Root
+
+__all__ = ["CLOUDS", "PUBLIC_BLOCK", "Cloud", "Needs", "aws_policy", "azure_sas_permissions", "s3_lifecycle"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the rights are for. Pushes and pulls always; deleting for purges and sweeps; listing for sweeps."""
+
+    bucket: str
+    prefix: str = ""
+    delete: bool = True
+    list: bool = True
+    kms_key: str | None = None
+    """ARN of the key that encrypts the bucket (AWS)."""
+    account: str = "ACCOUNT_NAME"
+    """Storage account (Azure)."""
+    expire_days: int | None = None
+    """After how many days the bucket itself deletes objects."""
+
+    @classmethod
+    def of(cls, root: Root, **more: Any) -> Needs:
+        """The needs of a root."""
+        if root.account:
+            more.setdefault("account", root.account)
+        return cls(root.bucket, root.prefix, **more)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """What there is to print for a cloud."""
+
+    schemes: tuple[str, ...]
+    document: Callable[[Needs], Mapping[str, Any]]
+    """The policy or role, as the cloud's JSON."""
+    commands: Callable[[Needs], str]
+    """A shell script with the cloud's own command that makes bucket, identity and grant."""
+    terraform: Callable[[Needs], str]
+
+
+# --- Amazon S3 and MinIO ---------------------------------------------------------------------------------------------
+
+
+def aws_policy(needs: Needs) -> dict[str, Any]:
+    """An IAM policy. MinIO reads the same language."""
+    below = f"{needs.prefix}/*" if needs.prefix else "*"
+    bucket = f"arn:aws:s3:::{needs.bucket}"
+    actions = [
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:AbortMultipartUpload",
+        *(["s3:DeleteObject"] if needs.delete else []),
+    ]
+    statements: list[dict[str, Any]] = [
+        {"Sid": "XCargoObjects", "Effect": "Allow", "Action": actions, "Resource": f"{bucket}/{below}"}
+    ]
+    if needs.list:
+        listing: dict[str, Any] = {
+            "Sid": "XCargoListing",
+            "Effect": "Allow",
+            "Action": ["s3:ListBucket"],
+            "Resource": bucket,
+        }
+        if needs.prefix:
+            listing["Condition"] = {"StringLike": {"s3:prefix": [needs.prefix, below]}}
+        statements.append(listing)
+    if needs.kms_key:
+        statements.append(
+            {
+                "Sid": "XCargoKey",
+                "Effect": "Allow",
+                "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+                "Resource": needs.kms_key,
+            }
+        )
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+PUBLIC_BLOCK = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+def _aws_commands(needs: Needs) -> str:
+    block_all = ",".join(f"{name}=true" for name in PUBLIC_BLOCK)
+    return f"""\
+# Outside us-east-1 add: --create-bucket-configuration LocationConstraint=REGION
+aws s3api create-bucket --bucket {needs.bucket}
+aws s3api put-public-access-block --bucket {needs.bucket} \\
+  --public-access-block-configuration {block_all}
+aws s3api put-bucket-lifecycle-configuration --bucket {needs.bucket} \\
+  --lifecycle-configuration {_quoted(s3_lifecycle(needs))}
+aws iam create-policy --policy-name xcargo-{needs.bucket} \\
+  --policy-document {_quoted(aws_policy(needs))}
+# Then, with the ARN that the last command printed, for a role (EKS, EC2, MWAA) ...
+aws iam attach-role-policy --role-name ROLE_NAME --policy-arn POLICY_ARN
+# ... or for a user with a key of its own:
+aws iam create-user --user-name xcargo
+aws iam attach-user-policy --user-name xcargo --policy-arn POLICY_ARN
+aws iam create-access-key --user-name xcargo
+"""
+
+
+def s3_lifecycle(needs: Needs) -> dict[str, Any]:
+    """What the bucket itself tidies: uploads that were broken off, and objects after ``expire_days``."""
+    prefix = f"{needs.prefix}/" if needs.prefix else ""
+    rules: list[dict[str, Any]] = [
+        {
+            "ID": "xcargo-broken-uploads",
+            "Status": "Enabled",
+            "Filter": {"Prefix": prefix},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+        }
+    ]
+    if needs.expire_days:
+        rules.append(
+            {
+                "ID": "xcargo-backstop",
+                "Status": "Enabled",
+                "Filter": {"Prefix": prefix},
+                "Expiration": {"Days": needs.expire_days},
+            }
+        )
+    return {"Rules": rules}
+
+
+def _aws_terraform(needs: Needs) -> str:
+    rule: dict[str, Any] = {
+        "id": "xcargo",
+        "status": "Enabled",
+        "filter {}": {"prefix": f"{needs.prefix}/" if needs.prefix else ""},
+        "abort_incomplete_multipart_upload {}": {"days_after_initiation": 7},
+    }
+    if needs.expire_days:
+        rule["expiration {}"] = {"days": needs.expire_days}
+    bucket = "${aws_s3_bucket.xcargo.id}"
+    return "\n".join(
+        (
+            block("resource", "aws_s3_bucket", "xcargo", body={"bucket": needs.bucket}),
+            block(
+                "resource",
+                "aws_s3_bucket_public_access_block",
+                "xcargo",
+                body={
+                    "bucket": bucket,
+                    "block_public_acls": True,
+                    "ignore_public_acls": True,
+                    "block_public_policy": True,
+                    "restrict_public_buckets": True,
+                },
+            ),
+            block(
+                "resource", "aws_s3_bucket_lifecycle_configuration", "xcargo", body={"bucket": bucket, "rule {}": rule}
+            ),
+            block(
+                "resource",
+                "aws_iam_policy",
+                "xcargo",
+                body={"name": f"xcargo-{needs.bucket}", "policy": json.dumps(aws_policy(needs))},
+            ),
+            "# Attach aws_iam_policy.xcargo.arn to the role or user of your workers.\n",
+        )
+    )
+
+
+def _minio_commands(needs: Needs) -> str:
+    expire = ""
+    if needs.expire_days:
+        below = f" --prefix {shlex.quote(needs.prefix + '/')}" if needs.prefix else ""
+        expire = f"mc ilm rule add ALIAS/{needs.bucket}{below} --expire-days {needs.expire_days}\n"
+    return f"""\
+mc mb --ignore-existing ALIAS/{needs.bucket}
+mc anonymous set none ALIAS/{needs.bucket}
+{expire}cat > xcargo-policy.json <<'EOF'
+{json.dumps(aws_policy(needs), indent=2)}
+EOF
+mc admin policy create ALIAS xcargo-{needs.bucket} xcargo-policy.json
+mc admin user add ALIAS xcargo SECRET_KEY
+mc admin policy attach ALIAS xcargo-{needs.bucket} --user xcargo
+"""
+
+
+def _minio_terraform(needs: Needs) -> str:
+    return "\n".join(
+        (
+            block("resource", "minio_s3_bucket", "xcargo", body={"bucket": needs.bucket, "acl": "private"}),
+            block(
+                "resource",
+                "minio_iam_policy",
+                "xcargo",
+                body={"name": f"xcargo-{needs.bucket}", "policy": json.dumps(aws_policy(needs))},
+            ),
+            block("resource", "minio_iam_user", "xcargo", body={"name": "xcargo"}),
+            block(
+                "resource",
+                "minio_iam_user_policy_attachment",
+                "xcargo",
+                body={
+                    "user_name": "${minio_iam_user.xcargo.id}",
+                    "policy_name": "${minio_iam_policy.xcargo.id}",
+                },
+            ),
+        )
+    )
+
+
+# --- Google Cloud Storage --------------------------------------------------------------------------------------------
+
+
+def gcs_role(needs: Needs) -> dict[str, Any]:
+    """A custom role, as ``gcloud iam roles create --file`` reads it."""
+    permissions = [
+        "storage.multipartUploads.abort",
+        "storage.multipartUploads.create",
+        "storage.objects.create",
+        "storage.objects.get",
+        *(["storage.objects.delete"] if needs.delete else []),
+        *(["storage.objects.list"] if needs.list else []),
+    ]
+    return {
+        "title": "xcargo",
+        "description": "What the Airflow XCom backend xcargo needs of its bucket",
+        "stage": "GA",
+        "includedPermissions": permissions,
+    }
+
+
+def _gcs_commands(needs: Needs) -> str:
+    permissions = ",".join(gcs_role(needs)["includedPermissions"])
+    account = "xcargo@PROJECT_ID.iam.gserviceaccount.com"
+    lifecycle = ""
+    if needs.expire_days:
+        lifecycle = f"""\
+echo {_quoted(gcs_lifecycle(needs))} > xcargo-lifecycle.json
+gcloud storage buckets update gs://{needs.bucket} --lifecycle-file=xcargo-lifecycle.json
+"""
+    return f"""\
+gcloud storage buckets create gs://{needs.bucket} --project=PROJECT_ID \\
+  --uniform-bucket-level-access --public-access-prevention
+{lifecycle}gcloud iam roles create xcargo --project=PROJECT_ID --title=xcargo --stage=GA \\
+  --permissions={permissions}
+gcloud iam service-accounts create xcargo --project=PROJECT_ID
+gcloud storage buckets add-iam-policy-binding gs://{needs.bucket} \\
+  --member=serviceAccount:{account} --role=projects/PROJECT_ID/roles/xcargo
+# For a connection that holds a key; better is workload identity, which needs none:
+gcloud iam service-accounts keys create xcargo-key.json --iam-account={account}
+"""
+
+
+def gcs_lifecycle(needs: Needs) -> dict[str, Any]:
+    """Objects older than ``expire_days`` go."""
+    condition: dict[str, Any] = {"age": needs.expire_days}
+    if needs.prefix:
+        condition["matchesPrefix"] = [f"{needs.prefix}/"]
+    return {"rule": [{"action": {"type": "Delete"}, "condition": condition}]}
+
+
+def _gcs_terraform(needs: Needs) -> str:
+    bucket: dict[str, Any] = {
+        "name": needs.bucket,
+        "location": "LOCATION",
+        "uniform_bucket_level_access": True,
+        "public_access_prevention": "enforced",
+    }
+    if needs.expire_days:
+        condition: dict[str, Any] = {"age": needs.expire_days}
+        if needs.prefix:
+            condition["matches_prefix"] = [f"{needs.prefix}/"]
+        bucket["lifecycle_rule {}"] = {"action {}": {"type": "Delete"}, "condition {}": condition}
+    return "\n".join(
+        (
+            block("resource", "google_storage_bucket", "xcargo", body=bucket),
+            block(
+                "resource",
+                "google_project_iam_custom_role",
+                "xcargo",
+                body={"role_id": "xcargo", "title": "xcargo", "permissions": gcs_role(needs)["includedPermissions"]},
+            ),
+            block(
+                "resource",
+                "google_service_account",
+                "xcargo",
+                body={"account_id": "xcargo", "display_name": "Airflow XComs"},
+            ),
+            block(
+                "resource",
+                "google_storage_bucket_iam_member",
+                "xcargo",
+                body={
+                    "bucket": "${google_storage_bucket.xcargo.name}",
+                    "role": "${google_project_iam_custom_role.xcargo.id}",
+                    "member": "serviceAccount:${google_service_account.xcargo.email}",
+                },
+            ),
+        )
+    )
+
+
+# --- Azure Blob Storage ----------------------------------------------------------------------------------------------
+
+_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+_GROUP = "/subscriptions/SUBSCRIPTION_ID/resourceGroups/RESOURCE_GROUP"
+"""Where a role may be assigned. It is assigned to the container alone."""
+
+
+def azure_role(needs: Needs) -> dict[str, Any]:
+    """A custom role, to be assigned for one container. Azure has no right to list apart from the one to read."""
+    actions = [f"{_BLOBS}/read", f"{_BLOBS}/write", *([f"{_BLOBS}/delete"] if needs.delete else [])]
+    return {
+        "Name": f"xcargo {needs.bucket}",
+        "IsCustom": True,
+        "Description": "What the Airflow XCom backend xcargo needs of its container",
+        "Actions": [],
+        "NotActions": [],
+        "DataActions": actions,
+        "NotDataActions": [],
+        "AssignableScopes": [_GROUP],
+    }
+
+
+def azure_sas_permissions(needs: Needs) -> str:
+    """The letters of a shared access signature for the container."""
+    return "rw" + ("d" if needs.delete else "") + ("l" if needs.list else "")
+
+
+def _azure_commands(needs: Needs) -> str:
+    container = f"storageAccounts/{needs.account}/blobServices/default/containers/{needs.bucket}"
+    return f"""\
+az storage account update --name {needs.account} --allow-blob-public-access false
+az storage container create --account-name {needs.account} --name {needs.bucket} \\
+  --public-access off --auth-mode login
+az role definition create --role-definition {_quoted(azure_role(needs))}
+az role assignment create --assignee PRINCIPAL_ID --role 'xcargo {needs.bucket}' \\
+  --scope {_GROUP}/providers/Microsoft.Storage/{container}
+# Or a signature instead of a role, for the connection's sas_token; nobody renews it:
+az storage container generate-sas --account-name {needs.account} --name {needs.bucket} \\
+  --permissions {azure_sas_permissions(needs)} --expiry EXPIRY --https-only --auth-mode login --as-user
+"""
+
+
+def _azure_terraform(needs: Needs) -> str:
+    role = azure_role(needs)
+    container = "${azurerm_storage_container.xcargo.id}"
+    parts = [
+        block(
+            "resource",
+            "azurerm_storage_container",
+            "xcargo",
+            body={
+                "name": needs.bucket,
+                "storage_account_id": "STORAGE_ACCOUNT_ID",
+                "container_access_type": "private",
+            },
+        ),
+        block(
+            "resource",
+            "azurerm_role_definition",
+            "xcargo",
+            body={
+                "name": role["Name"],
+                "scope": "RESOURCE_GROUP_ID",
+                "permissions {}": {"data_actions": role["DataActions"]},
+            },
+        ),
+        block(
+            "resource",
+            "azurerm_role_assignment",
+            "xcargo",
+            body={
+                "scope": container,
+                "role_definition_id": "${azurerm_role_definition.xcargo.role_definition_resource_id}",
+                "principal_id": "PRINCIPAL_ID",
+            },
+        ),
+    ]
+    if needs.expire_days:
+        below = f"{needs.bucket}/{needs.prefix}/" if needs.prefix else f"{needs.bucket}/"
+        rule = {
+            "name": "xcargo",
+            "enabled": True,
+            "filters {}": {"prefix_match": [below], "blob_types": ["blockBlob"]},
+            "actions {}": {"base_blob {}": {"delete_after_days_since_modification_greater_than": needs.expire_days}},
+        }
+        parts.append(
+            block(
+                "resource",
+                "azurerm_storage_management_policy",
+                "xcargo",
+                body={"storage_account_id": "STORAGE_ACCOUNT_ID", "rule {}": rule},
+            )
+        )
+    return "\n".join(parts)
+
+
+def _quoted(document: Mapping[str, Any]) -> str:
+    return shlex.quote(json.dumps(document))
+
+
+CLOUDS = {
+    "aws": Cloud(("s3",), aws_policy, _aws_commands, _aws_terraform),
+    "gcs": Cloud(("gs",), gcs_role, _gcs_commands, _gcs_terraform),
+    "azure": Cloud(("az",), azure_role, _azure_commands, _azure_terraform),
+    "minio": Cloud(("s3",), aws_policy, _minio_commands, _minio_terraform),
+}

@@ -1,0 +1,49 @@
+"""Our commands inside Airflow's own, where Airflow lets a provider add some."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from airflow import __version__ as airflow_version
+
+import xcargo
+from xcargo.cli.commands import all_commands
+
+from .conftest import run
+
+MOUNTS = tuple(map(int, re.findall(r"\d+", airflow_version)[:2])) >= (3, 2)
+
+
+@pytest.mark.skipif(not MOUNTS, reason="Airflow takes commands of providers from 3.2 on")
+def test_airflow_runs_the_commands_as_its_own() -> None:
+    """`airflow xcargo version --json` prints what `xcargo version --json` prints; its help lists the commands."""
+    done = run("-m", "airflow", "xcargo", "version", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["xcargo"] == xcargo.__version__
+    helped = run("-m", "airflow", "xcargo", "--help")
+    assert [c.name for c in all_commands() if c.name not in (*helped.stdout.split(), "completion")] == []
+
+
+def test_the_doctor_is_content_on_every_airflow() -> None:
+    """`python -m xcargo doctor` looks up settings and store on every Airflow, and finds nothing wrong."""
+    done = run("-m", "xcargo", "doctor", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "value.round-trip" in done.stdout
+
+
+def test_a_connection_is_found_on_every_airflow() -> None:
+    """The doctor asks Airflow for the connection that the path names; here nobody defined it."""
+    done = run("-m", "xcargo", "doctor", "--json", AIRFLOW__XCARGO__PATH="s3://nobody_conn@bucket/xcom")
+    assert done.returncode == 1, done.stderr
+    (failed,) = [f for f in json.loads(done.stdout)["findings"] if f["status"] == "failed"]
+    assert failed["name"] == "connection.resolves"
+    assert "'nobody_conn' is not defined" in failed["what"]
+
+
+def test_the_command_runs_beside_every_airflow() -> None:
+    """`python -m xcargo version` works on every Airflow, mounted there or not."""
+    done = run("-m", "xcargo", "version", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["apache-airflow"] == airflow_version

@@ -1,0 +1,197 @@
+"""What is fuzzed: each target takes any bytes, and may raise nothing but the errors that a decoder is allowed.
+
+An input is one byte that picks the params of a real value, and a payload. ``seeds`` gives real payloads to start from.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from xcargo.codecs import Registry
+from xcargo.codecs.base import contiguous
+from xcargo.codecs.objects import ObjectCodec
+from xcargo.compression import ALGORITHMS, compress, decompress
+from xcargo.envelope import Envelope, is_envelope
+from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, MissingDependencyError
+from xcargo.keyorder import marked, restored
+
+__all__ = ["TARGETS", "Target"]
+
+ALLOWED = (DecodeError, EnvelopeError, IntegrityError, MissingDependencyError)
+MAX_BYTES = 1 << 20
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclass
+class Order:
+    number: int
+    note: Any = None
+
+
+def _resolve(name: str) -> type:
+    found = {"Colour": Colour, "Order": Order}.get(name.rpartition(".")[2])
+    if found is None:
+        raise DecodeError("not allowed")
+    return found
+
+
+REGISTRY = Registry(fallbacks=[ObjectCodec(_resolve)], entry_points=False)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One decoder: ``run(data)`` and where to begin."""
+
+    run: Callable[[bytes], object]
+    seeds: Callable[[], Iterator[bytes]]
+
+
+def _codec(values: Callable[[], list[Any]]) -> Target:
+    """The codecs of the values, with the params of one of them and any payload."""
+    made: list[tuple[str, dict[str, Any], bytes]] = []
+
+    def encoded() -> list[tuple[str, dict[str, Any], bytes]]:
+        if not made:
+            for value in values():
+                one = REGISTRY.encode(value)
+                made.append((one.codec, json.loads(json.dumps(dict(one.params))), bytes(contiguous(one))))
+        return made
+
+    def run(data: bytes) -> None:
+        if data:
+            codec, params, _ = encoded()[data[0] % len(encoded())]
+            REGISTRY.decode(codec, data[1:], params)
+
+    return Target(run, lambda: (bytes([n]) + payload for n, (_, _, payload) in enumerate(encoded())))
+
+
+def _tree() -> list[Any]:
+    from tests.unit.test_golden import VALUES
+
+    return [
+        VALUES[name] for name in ("tuple", "numbers", "keys", "sets", "times", "containers", "names", "nested_bytes")
+    ]
+
+
+def _objects() -> list[Any]:
+    return [Colour.RED, Order(1, {"a": Order(2)}), [Order(3, Colour.RED)]]
+
+
+def _numpy() -> list[Any]:
+    import numpy as np
+
+    return [
+        np.arange(3),
+        np.float32(1),
+        np.array(["a", (1,)], object),
+        np.array(["a", "b"], np.dtypes.StringDType(na_object=None)),
+        np.ma.array([1, 2], mask=[1, 0], fill_value=3),
+        np.rec.array([(1, "a")], dtype=[("x", "i4"), ("y", "U2")]),
+    ]
+
+
+def _numpy_params(data: bytes) -> None:
+    """Any description, of eight bytes."""
+    params = json.loads(data)
+    if type(params) is dict:
+        REGISTRY.decode("numpy", b"12345678", params)
+
+
+def _numpy_params_seeds() -> Iterator[bytes]:
+    import numpy as np
+
+    fields = np.dtype([("a", "<i4"), ("b", "U1", (1,))], align=True)
+    for value in (
+        np.arange(1),
+        np.float64(1),
+        np.zeros((1, 2), "f4").T,
+        np.zeros(1, fields),
+        np.rec.array([(1, 2)], dtype="i4,i4"),
+    ):
+        yield json.dumps(dict(REGISTRY.encode(value).params)).encode()
+
+
+def _pandas() -> list[Any]:
+    import numpy as np
+    import pandas as pd
+
+    days = pd.date_range("2026-01-01", periods=2, freq="D", tz="Europe/Paris")
+    frame = pd.DataFrame({"i": [1, 2], "s": pd.Series(["a", None], dtype=object), "c": pd.Categorical(["x", None])})
+    return [
+        frame,
+        pd.DataFrame({"z": days, "n": pd.array([1, None], "Int8"), "p": pd.period_range("2026", periods=2, freq="Y")}),
+        pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([(1, "a"), (2, "b")])),
+        pd.Series(pd.arrays.SparseArray([0.0, np.nan, 1.0])),
+        pd.Series([1, "x", (2,)], dtype=object, name="o"),
+        pd.Index([1.5, 2]),
+        pd.Timestamp("2026-01-01", tz="UTC"),
+        pd.offsets.MonthEnd(2),
+        pd.interval_range(0, 2),
+    ]
+
+
+def _pyarrow() -> list[Any]:
+    import pyarrow as pa
+
+    return [
+        pa.table({"a": [1, None], "s": ["x", "y"], "l": [[1], [2, 3]], "d": pa.array(["q", "q"]).dictionary_encode()}),
+        pa.record_batch({"m": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int8())), "b": [True, None]}),
+        pa.array(["a", None], pa.string_view()),
+        pa.RunEndEncodedArray.from_arrays([1, 3], ["a", "b"]),
+        pa.scalar({"a": [1]}),
+        pa.schema([("a", pa.decimal128(5, 2))]),
+    ]
+
+
+def _polars() -> list[Any]:
+    import polars as pl
+
+    return [
+        pl.DataFrame({"a": [1, None], "s": ["x", "a text that is longer than twelve bytes"], "l": [["x"], []]}),
+        pl.DataFrame({"c": pl.Series(["a", "b"], dtype=pl.Categorical), "t": [{"k": 1}, {"k": 2}]}),
+        pl.Series("e", ["x", None], dtype=pl.Enum(["x", "y"])),
+    ]
+
+
+def _decompress(data: bytes) -> None:
+    names = sorted(ALGORITHMS)
+    if len(data) > 4:
+        name, size = names[data[0] % len(names)], int.from_bytes(data[1:4], "little")
+        assert len(decompress(name, data[4:], size)) == size
+
+
+def _decompress_seeds() -> Iterator[bytes]:
+    for n, name in enumerate(sorted(ALGORITHMS)):
+        yield bytes([n]) + (900).to_bytes(3, "little") + bytes(compress(name, b"the words" * 100))
+
+
+def _row(data: bytes) -> None:
+    row = json.loads(data)
+    if is_envelope(row):
+        Envelope.from_row(row)
+    restored(row)
+
+
+def _row_seeds() -> Iterator[bytes]:
+    yield json.dumps(Envelope("dict", "msgpack", 1, 1, data="AA==").to_row()).encode()
+    yield json.dumps(marked([{"b": 1, "a": {"d": 1, "c": 2}}])).encode()
+
+
+TARGETS = {
+    "tree": _codec(_tree),
+    "objects": _codec(_objects),
+    "numpy": _codec(_numpy),
+    "numpy-params": Target(_numpy_params, _numpy_params_seeds),
+    "pandas": _codec(_pandas),
+    "pyarrow": _codec(_pyarrow),
+    "polars": _codec(_polars),
+    "compression": Target(_decompress, _decompress_seeds),
+    "row": Target(_row, _row_seeds),
+}

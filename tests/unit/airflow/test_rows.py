@@ -1,0 +1,70 @@
+"""Which rows need a store, and what lists of rows give."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from xcargo.airflow import rows, runtime
+from xcargo.settings import LegacyRoot
+
+OFFLOADED = {"__id__": "xcargo/1", "uri": "s3://b/k", "size_bytes": 5_000}
+INLINE = {"__id__": "xcargo/1", "data": "", "size_bytes": 5_000}
+
+
+@pytest.fixture(params=[(), (LegacyRoot.parse("s3://b/old"),)], ids=["none", "legacy"])
+def legacy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether references of another backend are followed."""
+    monkeypatch.setattr(runtime, "settings", lambda: SimpleNamespace(legacy_roots=request.param, max_concurrency=4))
+    return bool(request.param)
+
+
+@pytest.mark.parametrize(
+    ("row", "size"),
+    [
+        (OFFLOADED, 5_000),
+        (OFFLOADED | {"size_bytes": "many"}, 0),
+        (OFFLOADED | {"size_bytes": True}, 0),
+        ({"__id__": "xcargo/1", "uri": "s3://b/k"}, 0),
+        (INLINE, None),
+        ({"uri": "s3://b/k", "size_bytes": 1}, None),
+        (None, None),
+        (17, None),
+        ("text", None),
+        (b'"text"', None),
+        ([OFFLOADED], None),
+    ],
+)
+def test_only_what_refers_to_an_object_is_loaded_ahead(legacy: bool, row: Any, size: int | None) -> None:
+    """By the size that its envelope tells, or as nothing if it tells none; the error comes when it is loaded."""
+    assert rows._size_bytes(row) == size
+
+
+@pytest.mark.parametrize("row", ["s3://b/old/x", b'"s3://b/old/x"'])
+def test_a_text_is_loaded_ahead_if_it_may_be_a_reference(legacy: bool, row: Any) -> None:
+    """Of another backend, whose sizes are not known; as JSON on Airflow 3, as bytes on Airflow 2."""
+    assert rows._size_bytes(row) == (rows._UNKNOWN_BYTES if legacy else None)
+
+
+def test_fetched_rows_are_handed_back_and_only_while_they_are_fetched() -> None:
+    """Within a fetch a hook gives the row, whatever it refers to; after it, and after one that failed, the value."""
+
+    def fail() -> None:
+        raise LookupError
+
+    found = rows.fetched(lambda row: [rows.handed_back_or_loaded(row)], OFFLOADED)
+    assert [row.value for row in found] == [OFFLOADED]
+    with pytest.raises(LookupError):
+        rows.fetched(fail)
+    assert rows.handed_back_or_loaded("plain") == "plain"
+
+
+def test_the_rows_of_airflow_2_are_parsed() -> None:
+    """An envelope in bytes is one; bytes of anyone else stay bytes."""
+    raw = json.dumps(OFFLOADED, separators=(",", ":")).encode()
+    assert rows.parsed(raw) == OFFLOADED
+    for other in (b"", b"{}", b'{"__id__":"xcargo/1"', b"\x80\x04N."):
+        assert rows.parsed(other) is other

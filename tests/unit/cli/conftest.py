@@ -1,0 +1,57 @@
+"""An environment that holds nothing of ours, and the doctor in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.kit import BARE_PREFIXES
+from xcargo.cli.checks import Finding, diagnose
+
+Examine = Callable[..., dict[str, Finding]]
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """Nothing of Airflow or of a cloud is set, but for the backend."""
+    for name in list(os.environ):
+        if name.startswith(BARE_PREFIXES):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    for name, value in {
+        "HOME": str(home),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_GCE_CHECK": "true",
+        "AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.fixture
+def examine(bare: pytest.MonkeyPatch) -> Examine:
+    """Runs the doctor with variables set, ``xcargo__path`` standing for ``AIRFLOW__XCARGO__PATH``."""
+    import airflow
+    from airflow.configuration import conf
+
+    from xcargo.cli.deployment import get_connection
+
+    def run(*, server: Any = None, large: bool = False, env: dict[str, str] | None = None, **options: str) -> Any:
+        if server is not None:
+            options.setdefault("xcargo__path", server.root)
+        for name, value in {**(server.env() if server is not None else {}), **(env or {})}.items():
+            bare.setenv(name, value)
+        for name, value in options.items():
+            bare.setenv(f"AIRFLOW__{name.upper()}", value)
+        found = diagnose(
+            conf, os.environ, get_connection, airflow_version=airflow.__version__, timeout_seconds=3, large=large
+        )
+        return {finding.name: finding for finding in found}
+
+    return run

@@ -1,0 +1,304 @@
+"""The doctor: green where all is well, and each of the usual mistakes told by name, with what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import Fault, FaultProxy, Server
+from tests.servers.relay import Exchange, Relay
+from tests.unit.cli.conftest import Examine
+from xcargo.cli.checks import Finding, Status, worst
+from xcargo.cli.checks.connection import clock, credentials
+from xcargo.cli.checks.variables import misspelt
+from xcargo.stores.base import Access
+
+
+def problems(found: dict[str, Finding]) -> dict[str, Finding]:
+    """What is not fine."""
+    return {name: f for name, f in found.items() if f.status in (Status.WARNING, Status.FAILED)}
+
+
+def only(found: dict[str, Finding], name: str, status: Status = Status.FAILED) -> Finding:
+    """The one problem, which has this name and status, and a fix."""
+    assert list(problems(found)) == [name], problems(found)
+    assert found[name].status is status
+    assert found[name].fix
+    return found[name]
+
+
+# --- all is well -----------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_green_on_each_cloud(any_server: Server, examine: Examine) -> None:
+    """A right set-up has no problem, every verb was tried, and nothing is left behind."""
+    before = any_server.list_keys()
+    found = examine(server=any_server, large=True)
+    assert problems(found) == {}
+    verbs = ("put", "get", "range", "head", "list", "create", "public", "parts", "parallel", "delete")
+    assert {f"store.{verb}" for verb in verbs} <= found.keys()
+    assert "value.round-trip" in found
+    assert any_server.list_keys() == before
+
+
+def test_everything_is_green_in_a_folder(examine: Examine, tmp_path: Path) -> None:
+    """A local folder, which is made by the first put; nothing is left in it."""
+    found = examine(xcargo__path=(tmp_path / "xcom").as_uri())
+    assert problems(found) == {}
+    assert "folder.space" in found
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+# --- broken on purpose -----------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_key_is_named(s3_server: Server, examine: Examine) -> None:
+    """Refused credentials: the connection is named, its secret is not shown."""
+    wrong = {**s3_server.connection, "password": "not-the-right-secret"}
+    found = examine(server=s3_server, env={"AIRFLOW_CONN_XCARGO_S3": json.dumps(wrong)})
+    told = only(found, "store.put")
+    assert "'xcargo_s3'" in told.what
+    assert "SignatureDoesNotMatch" in told.what
+    assert "not-the-right-secret" not in str(found)
+
+
+@pytest.mark.parametrize("kind", ["gcs", "azure"])  # the S3 server makes a bucket for an administrator who puts there
+def test_a_wrong_bucket_is_named(kind: str, examine: Examine, request: pytest.FixtureRequest) -> None:
+    """A bucket or container that is not there is told by its name."""
+    server: Server = request.getfixturevalue(f"{kind}_server")
+    found = examine(server=server, xcargo__path=server.root.replace("@xcom", "@no-such-bucket"))
+    assert "'no-such-bucket'" in only(found, "store.put").what
+
+
+def test_a_missing_package_is_named_with_the_command(s3_server: Server, examine: Examine, bare: Any) -> None:
+    """A package that the set-up needs and that is not installed: the fix is the command to install it."""
+    bare.setitem(sys.modules, "lz4", None)
+    bare.setitem(sys.modules, "lz4.frame", None)
+    told = only(examine(server=s3_server, xcargo__compression="lz4"), "settings.compression")
+    assert "pip install 'airflow-provider-xcargo[lz4]'" in told.fix
+
+
+def test_a_missing_provider_is_named_with_the_command(s3_server: Server, examine: Examine, bare: Any) -> None:
+    """A role needs the Amazon provider: without it the fix is the command to install it."""
+    bare.setitem(sys.modules, "airflow.providers.amazon.aws.hooks.base_aws", None)
+    role = {"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::123456789012:role/x"}}
+    found = examine(server=s3_server, env={"AIRFLOW_CONN_XCARGO_S3": json.dumps(role)})
+    assert "airflow-provider-xcargo[amazon]" in only(found, "connection.resolves").fix
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("AIRFLOW__COMMON.IO__XCOM_OBJECTSTORAGE_PATH", "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH"),
+        ("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_TRESHOLD", "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD"),
+        ("AIRFLOW__CORE__XCOM_BACKENDS", "AIRFLOW__CORE__XCOM_BACKEND"),
+        ("AIRFLOW_CORE_XCOM_BACKEND", "AIRFLOW__CORE__XCOM_BACKEND"),
+        ("AIRFLOW_XCARGO__PATH", "AIRFLOW__XCARGO__PATH"),
+        ("AIRFLOW__XCARGO_PATH", "AIRFLOW__XCARGO__PATH"),
+        ("XCARGO_THRESHOLD_BYTES", "AIRFLOW__XCARGO__THRESHOLD_BYTES"),
+        ("airflow__xcargo__path", "AIRFLOW__XCARGO__PATH"),
+    ],
+)
+def test_a_variable_without_effect_is_named_with_the_right_one(examine: Examine, wrong: str, right: str) -> None:
+    """A misspelt name is told, and the name that was meant."""
+    told = only(examine(env={wrong: "file:///tmp/x"}), "settings.variables")
+    assert wrong in told.what
+    assert right in told.fix
+
+
+def test_names_of_others_are_left_alone() -> None:
+    """What is right, Airflow's own, or another application's is no typo."""
+    fine = (
+        "AIRFLOW__XCARGO__PATH",
+        "AIRFLOW_CONN_XCARGO_S3",
+        "AIRFLOW__CORE__XCOM_BACKEND",
+        "AIRFLOW__CORE__EXECUTOR",
+        "AIRFLOW__COMMON_IO__STATE_STORE_OBJECTSTORAGE_PATH",
+        "AIRFLOW__CORE__XCOM_BACKEND_CMD",
+        "MY_XCOM_BACKEND_BUCKET",
+        "PATH",
+    )
+    assert misspelt(fine) == {}
+
+
+def test_an_unknown_option_is_named(examine: Examine) -> None:
+    """An option of ours that does not exist is refused, with the one that was meant."""
+    told = only(examine(xcargo__treshold_bytes="5"), "settings.valid")
+    assert "AIRFLOW__XCARGO__TRESHOLD_BYTES" in told.what
+    assert "threshold_bytes" in told.fix
+
+
+class _Skewed(Relay):
+    """A real server whose clock seems to be off."""
+
+    def __init__(self, upstream: str, ahead: timedelta) -> None:
+        self._ahead = ahead
+        super().__init__(upstream)
+
+    def handle(self, exchange: Exchange) -> None:
+        reply, server = exchange.ask_server()
+        now = format_datetime(datetime.now(timezone.utc) + self._ahead, usegmt=True)
+        exchange.client.send_head(reply.with_field("Date", now))
+        exchange.client.send_body(reply, server.read_body(reply, to=exchange.method))
+
+
+def test_a_wrong_clock_is_named(s3_server: Server, examine: Examine) -> None:
+    """A clock an hour behind the store's is told, by how much and in which direction."""
+    with _Skewed(s3_server.endpoint, timedelta(hours=3)) as relay:
+        found = examine(server=s3_server.via(relay.url))
+    assert "3 h behind" in only(found, "connection.clock").what
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status"),
+    [(0, Status.OK), (-59, Status.OK), (60, Status.WARNING), (899, Status.WARNING), (900, Status.FAILED)],
+)
+def test_bounds_of_the_clock(seconds: float, status: Status) -> None:
+    """A minute is suspicious, a quarter of an hour is refused."""
+    assert clock(seconds).status is status
+    assert clock(-seconds).status is status
+
+
+def test_no_right_to_delete_is_named(s3_server: Server, examine: Examine) -> None:
+    """Without the right to delete all else works; what stays behind is told."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        proxy.add(Fault("status", method="DELETE", status=403, times=None))
+        found = examine(server=s3_server.via(proxy.url))
+    left = [key for key in s3_server.list_keys() if ".xcargo-doctor" in key]
+    for key in left:
+        s3_server.raw_delete(key)
+    told = only(found, "store.delete", Status.WARNING)
+    assert "s3:DeleteObject" in told.fix
+    assert any(key.removeprefix("demo/") in told.what for key in left)
+
+
+def test_no_right_to_list_is_named(s3_server: Server, examine: Examine) -> None:
+    """Without the right to list, pushes and pulls work and sweeps do not."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        proxy.add(Fault("status", method="GET", match="list-type=2", status=403, times=None))
+        told = only(examine(server=s3_server.via(proxy.url)), "store.list", Status.WARNING)
+    assert "s3:ListBucket" in told.fix
+
+
+@contextmanager
+def _powerless() -> Iterator[None]:
+    """Whoever runs the tests, inside it is somebody for whom permissions count."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_written_is_named(examine: Examine, tmp_path: Path) -> None:
+    """A read-only folder: who may not write where."""
+    folder = tmp_path / "readonly"
+    folder.mkdir(mode=0o555)
+    for parent in (*tmp_path.parents, tmp_path):
+        if parent.stat().st_uid == os.geteuid() and str(parent).startswith("/tmp/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    with _powerless():
+        found = examine(xcargo__path=folder.as_uri())
+    told = only(found, "store.put")
+    assert "refused access" in told.what
+    assert str(folder) in told.fix
+
+
+def test_an_endpoint_that_does_not_answer_is_named(s3_server: Server, examine: Examine) -> None:
+    """Nobody listens: the endpoint is told, and the store is not asked in vain."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        proxy.add(Fault("refuse"))
+        found = examine(server=s3_server.via(proxy.url))
+        assert proxy.url in only(found, "connection.endpoint").what
+    assert found["store"].status is Status.SKIPPED
+
+
+def test_a_threshold_of_minus_one_is_named(s3_server: Server, examine: Examine) -> None:
+    """-1 means that nothing goes to object storage."""
+    told = only(examine(server=s3_server, xcargo__threshold_bytes="-1"), "settings.threshold")
+    assert "nothing is offloaded" in told.what
+
+
+def test_a_scheme_that_nobody_knows_is_named(examine: Examine) -> None:
+    """A scheme without a store."""
+    found = examine(xcargo__path="s4://bucket/xcom")
+    assert "'s4'" in only(found, "store.put").what
+
+
+# --- further mistakes ------------------------------------------------------------------------------------------------
+
+
+def test_another_backend_is_named(examine: Examine) -> None:
+    """xcargo is installed but not chosen."""
+    told = only(examine(core__xcom_backend="airflow.sdk.bases.xcom.BaseXCom"), "environment.backend")
+    assert "AIRFLOW__CORE__XCOM_BACKEND=xcargo.XComBackend" in told.fix
+
+
+def test_a_connection_that_is_not_defined_is_named(examine: Examine) -> None:
+    """The path names a connection that nobody defined."""
+    found = examine(xcargo__path="s3://nobody_conn@bucket/xcom")
+    assert "nobody_conn" in only(found, "connection.resolves").what
+    assert found["store"].status is Status.SKIPPED
+
+
+def test_a_local_folder_under_a_distributed_executor_is_named(examine: Examine, tmp_path: Path) -> None:
+    """Workers on several machines would each have a folder of their own."""
+    found = examine(xcargo__path=tmp_path.as_uri(), core__executor="CeleryExecutor")
+    assert "several machines" in only(found, "folder.shared").what
+
+
+def test_no_place_for_objects_is_named(examine: Examine) -> None:
+    """A distributed executor and no path."""
+    assert "AIRFLOW__XCARGO__PATH" in only(examine(core__executor="CeleryExecutor"), "settings.path").fix
+
+
+def test_objects_that_anyone_can_read_are_named(gcs_server: Server, examine: Examine, bare: Any) -> None:
+    """A store that asks for no credentials, somewhere else than on this machine."""
+    bare.setattr("xcargo.cli.checks.store.is_loopback", lambda _: False)
+    told = only(examine(server=gcs_server), "store.public")
+    assert "xcargo policy" in told.fix
+
+
+def test_roots_that_are_only_read_are_asked_too(s3_server: Server, examine: Examine) -> None:
+    """A former root whose bucket is gone is told."""
+    found = examine(server=s3_server, xcargo__read_paths="s3://xcargo_s3@gone-bucket/old")
+    assert "gone-bucket" in problems(found)["read.s3"].what
+
+
+@pytest.mark.parametrize(
+    ("hours", "status"), [(-1, Status.FAILED), (1, Status.WARNING), (23.9, Status.WARNING), (25, Status.OK)]
+)
+def test_a_signature_that_ends_is_told(hours: float, status: Status) -> None:
+    """A shared access signature is renewed by nobody: its last day is a warning, its end a failure."""
+    end = datetime.now(timezone.utc) + timedelta(hours=hours)
+    sas = {"sas_token": f"sv=2024-08-04&se={end:%Y-%m-%dT%H%%3A%M%%3A%SZ}&sig=abc", "expires_at": None}
+    assert credentials(Access(credentials=lambda: sas)).status is status
+
+
+def test_credentials_that_are_renewed_may_end_soon() -> None:
+    """A token for an hour is what a role gives."""
+    end = datetime.now(timezone.utc) + timedelta(minutes=50)
+    found = credentials(Access(credentials=lambda: {"token": "secret", "expires_at": end}))
+    assert found.status is Status.OK
+    assert "50 min" in found.what.replace("49 min", "50 min")
+    assert "secret" not in str(found)
+
+
+def test_the_worst_finding_decides() -> None:
+    """Skipped counts as nothing, a warning less than a failure."""
+    found = [Finding("x", status, "") for status in Status]
+    assert worst(found) is Status.FAILED
+    assert worst(found[:3]) is Status.WARNING
+    assert worst(found[:2]) is Status.OK

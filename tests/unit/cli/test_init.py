@@ -1,0 +1,283 @@
+"""`xcargo init` in projects of every kind: what it writes, what it leaves alone, and that the result works."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.servers import Server
+from tests.unit.cli.conftest import Examine
+from tests.unit.cli.kit import environment, on_terminal, xcargo
+from xcargo.cli.checks import Status
+from xcargo.cli.setup.edits import Conflict, with_options, with_requirement, with_variables
+from xcargo.cli.setup.place import Place
+from xcargo.cli.setup.project import KINDS, detect, plan
+
+SECRET = "wJalr$XUtnFEMI/K7'MD#ENG"
+PLACE = Place("aws", "my-bucket", login="AKIAEXAMPLE", secret=SECRET)
+
+PROJECTS: dict[str, dict[str, str]] = {
+    "astro": {
+        ".astro/config.yaml": "project:\n  name: shop\n",
+        "Dockerfile": "FROM astrocrpublic.azurecr.io/runtime:3.1-1\n",
+        "requirements.txt": "# what the Dags need\npandas>=2\n",
+        ".env": "",
+        ".gitignore": "airflow.db\n",
+        "dags/shop.py": "",
+    },
+    "compose": {
+        "docker-compose.yaml": "x-airflow-common:\n  &airflow-common\n  image: apache/airflow:3.0.6\n"
+        "services:\n  postgres:\n    image: postgres\n  airflow-scheduler:\n    <<: *airflow-common\n"
+        "  airflow-worker:\n    <<: *airflow-common\n",
+    },
+    "helm": {"values.yaml": "executor: CeleryExecutor\nairflowVersion: 3.0.6\ndags:\n  gitSync: {}\n"},
+    "plain": {
+        "airflow.cfg": "[core]\n# The class to use\n#\nxcom_backend = airflow.sdk.bases.xcom.BaseXCom\n"
+        "parallelism = 32\n\n[database]\nsql_alchemy_conn = sqlite:///x\n"
+    },
+}
+
+
+def project(kind: str, folder: Path) -> Path:
+    """A project as one finds it."""
+    for name, text in PROJECTS[kind].items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def apply(kind: str, folder: Path, place: Place = PLACE, *, replace: bool = False) -> int:
+    changes = plan(kind, folder, place, replace=replace).changes
+    for change in changes:
+        change.write()
+    return len(changes)
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """What docker compose reads from the .env file."""
+    found = {}
+    for line in (folder / ".env").read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            found[name] = value[1:-1] if value.startswith("'") else value
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_project_is_told_by_its_files(kind: str, tmp_path: Path) -> None:
+    """Files alone say what a folder is; an empty one is nothing."""
+    assert detect(tmp_path) is None
+    assert detect(project(kind, tmp_path)) == kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_time_changes_nothing(kind: str, tmp_path: Path) -> None:
+    """Everything is written at the first time."""
+    project(kind, tmp_path)
+    assert apply(kind, tmp_path) > 0
+    assert apply(kind, tmp_path) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_secret_is_only_where_the_project_keeps_secrets(kind: str, tmp_path: Path) -> None:
+    """In .env, which is ignored by git and nobody else's to read, or nowhere; a diff never shows it."""
+    project(kind, tmp_path)
+    for change in plan(kind, tmp_path, PLACE).changes:
+        assert "wJalr" not in change.diff(tmp_path)
+    apply(kind, tmp_path)
+    holding = [p.name for p in tmp_path.rglob("*") if p.is_file() and "wJalr" in p.read_text()]
+    assert holding == ([".env"] if kind in ("astro", "compose") else [])
+
+
+def test_an_astro_project_gets_what_it_lacks(tmp_path: Path) -> None:
+    """Requirement with the right extra, variables, connection, a Dag; what was there stays to the letter."""
+    project("astro", tmp_path)
+    apply("astro", tmp_path)
+    assert (tmp_path / "requirements.txt").read_text() == (
+        "# what the Dags need\npandas>=2\nairflow-provider-xcargo[pandas]\n"
+    )
+    assert (tmp_path / ".gitignore").read_text() == "airflow.db\n.env\n"
+    found = variables(tmp_path)
+    assert found["AIRFLOW__CORE__XCOM_BACKEND"] == "xcargo.XComBackend"
+    assert found["AIRFLOW__XCARGO__PATH"] == "s3://xcargo@my-bucket/xcom"
+    connection = json.loads(found["AIRFLOW_CONN_XCARGO"])
+    assert (connection["login"], connection["password"]) == ("AKIAEXAMPLE", SECRET)
+    compile((tmp_path / "dags" / "xcargo_test.py").read_text(), "xcargo_test.py", "exec")
+
+
+def test_a_secret_survives_the_shell(tmp_path: Path) -> None:
+    """A shell that reads .env sees the connection as it was meant, with dollar, quote and hash."""
+    project("astro", tmp_path)
+    apply("astro", tmp_path)
+    script = 'set -a; . ./.env; printf %s "$AIRFLOW_CONN_XCARGO"'
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["password"] == SECRET
+
+
+def test_airflow_cfg_keeps_its_comments(tmp_path: Path) -> None:
+    """Two options are set, everything else is as it was; Airflow's parser reads it."""
+    before = PROJECTS["plain"]["airflow.cfg"]
+    project("plain", tmp_path)
+    apply("plain", tmp_path)
+    after = (tmp_path / "airflow.cfg").read_text()
+    assert after.replace("xcargo.XComBackend", "airflow.sdk.bases.xcom.BaseXCom").startswith(before)
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(after)
+    assert parser["core"]["xcom_backend"] == "xcargo.XComBackend"
+    assert parser["core"]["parallelism"] == "32"
+    assert parser["xcargo"]["path"] == "s3://xcargo@my-bucket/xcom"
+
+
+def test_helm_values_are_a_file_of_their_own(tmp_path: Path) -> None:
+    """values.yaml is not touched; the new file is YAML that sets section and secret."""
+    yaml = pytest.importorskip("yaml")
+    project("helm", tmp_path)
+    apply("helm", tmp_path)
+    assert (tmp_path / "values.yaml").read_text() == PROJECTS["helm"]["values.yaml"]
+    values = yaml.safe_load((tmp_path / "xcargo-values.yaml").read_text())
+    assert values["config"]["core"] == {"xcom_backend": "xcargo.XComBackend"}
+    assert values["config"]["xcargo"] == {"path": "s3://xcargo@my-bucket/xcom"}
+    assert yaml.safe_load(values["extraEnvFrom"]) == [{"secretRef": {"name": "xcargo-connection"}}]
+
+
+def test_compose_services_read_the_env_file(tmp_path: Path) -> None:
+    """Every Airflow service, and no other, gets .env by an override file."""
+    yaml = pytest.importorskip("yaml")
+    project("compose", tmp_path)
+    apply("compose", tmp_path)
+    override = yaml.safe_load((tmp_path / "docker-compose.override.yml").read_text())
+    assert override == {"services": {s: {"env_file": [".env"]} for s in ("airflow-scheduler", "airflow-worker")}}
+    assert variables(tmp_path)["_PIP_ADDITIONAL_REQUIREMENTS"] == "airflow-provider-xcargo"
+
+
+def test_compose_keeps_the_packages_that_were_asked_for(tmp_path: Path) -> None:
+    """Ours is added to what pip installs at the start; a second time changes nothing."""
+    project("compose", tmp_path)
+    (tmp_path / ".env").write_text("AIRFLOW_UID=50000\n_PIP_ADDITIONAL_REQUIREMENTS=pandas==2.2 lxml\n")
+    apply("compose", tmp_path)
+    assert variables(tmp_path)["_PIP_ADDITIONAL_REQUIREMENTS"] == "pandas==2.2 lxml airflow-provider-xcargo"
+    assert apply("compose", tmp_path) == 0
+
+
+def test_a_setting_with_another_value_is_not_overwritten_silently(tmp_path: Path) -> None:
+    """It is refused by name, and changed when that is asked for."""
+    project("astro", tmp_path)
+    (tmp_path / ".env").write_text("AIRFLOW__XCARGO__PATH=s3://other/xcom\n")
+    with pytest.raises(Conflict, match="AIRFLOW__XCARGO__PATH"):
+        apply("astro", tmp_path)
+    apply("astro", tmp_path, replace=True)
+    assert variables(tmp_path)["AIRFLOW__XCARGO__PATH"] == "s3://xcargo@my-bucket/xcom"
+    with pytest.raises(Conflict):
+        with_options("[core]\nxcom_backend = my.Backend\n", "core", {"xcom_backend": "xcargo.XComBackend"})
+
+
+@pytest.mark.parametrize(
+    ("before", "extras", "after"),
+    [
+        ("", {"amazon"}, "airflow-provider-xcargo[amazon]\n"),
+        ("airflow-provider-xcargo==0.1.0\n", {"amazon"}, "airflow-provider-xcargo[amazon]==0.1.0\n"),
+        (
+            "Airflow-Provider-XCargo[pandas]>=0.1 # ok\n",
+            {"amazon"},
+            "airflow-provider-xcargo[amazon,pandas]>=0.1 # ok\n",
+        ),
+        ("airflow-provider-xcargo[amazon,pandas]\n", {"amazon"}, "airflow-provider-xcargo[amazon,pandas]\n"),
+    ],
+)
+def test_a_requirement_keeps_its_version_and_extras(before: str, extras: set[str], after: str) -> None:
+    """Extras are added to what is asked for already."""
+    assert with_requirement(before, extras) == after
+
+
+@given(
+    lines=st.lists(st.sampled_from(["A=1", "# note", "", "export B='x y'", "C=", "AIRFLOW__XCARGO__PATHS=no"])),
+    value=st.text("az09:/@ $#-", min_size=1, max_size=20),
+)
+def test_variables_are_added_once_and_others_stay(lines: list[str], value: str) -> None:
+    """Whatever else stands in the file stays, in order; a second time changes nothing."""
+    before = "\n".join(lines) + "\n" if lines else ""
+    once = with_variables(before, {"AIRFLOW__XCARGO__PATH": value})
+    assert once.startswith(before)
+    assert with_variables(once, {"AIRFLOW__XCARGO__PATH": value}) == once
+
+
+# --- the result works ------------------------------------------------------------------------------------------------
+
+
+def place_of(server: Server) -> Place:
+    """The answers of a user of this server."""
+    fields: dict[str, Any] = server.connection
+    if server.kind == "s3":
+        return Place("minio", server.bucket, login=fields["login"], secret=fields["password"], endpoint=server.endpoint)
+    if server.kind == "gcs":
+        key = json.dumps(fields["extra"]["keyfile_dict"])
+        return Place("gcs", server.bucket, secret=key, endpoint=server.endpoint)
+    return Place(
+        "azure", server.bucket, secret=fields["password"], account="devstoreaccount1", endpoint=server.endpoint
+    )
+
+
+def test_what_was_written_makes_the_doctor_happy(any_server: Server, tmp_path: Path, examine: Examine) -> None:
+    """An Astro project on each kind of server: its .env, and nothing else, is all that Airflow needs."""
+    project("astro", tmp_path)
+    apply("astro", tmp_path, place_of(any_server))
+    found = examine(env=variables(tmp_path))
+    assert [f for f in found.values() if f.status is not Status.OK] == []
+    assert "value.round-trip" in found
+
+
+def test_a_local_folder_makes_the_doctor_happy(tmp_path: Path, examine: Examine) -> None:
+    """The same without any cloud."""
+    project("astro", tmp_path)
+    apply("astro", tmp_path, Place("local", str(tmp_path / "objects")))
+    assert [f for f in examine(env=variables(tmp_path)).values() if f.status is not Status.OK] == []
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_shows_a_diff_and_writes_when_told(tmp_path: Path) -> None:
+    """A dry run writes nothing; --yes writes; without either, in a pipe, it is refused."""
+    project("astro", tmp_path)
+    env = environment(tmp_path)
+    line = ("init", str(tmp_path), "--cloud", "local", "--bucket", "/srv/xcom")
+    shown = xcargo(*line, "--dry-run", env=env)
+    assert shown.code == 0, shown.err
+    assert "+AIRFLOW__XCARGO__PATH=file:///srv/xcom" in shown.out
+    assert xcargo(*line, env=env).code == 3
+    assert (tmp_path / ".env").read_text() == ""
+    assert xcargo(*line, "--yes", env=env).code == 0
+    assert variables(tmp_path)["AIRFLOW__XCARGO__PATH"] == "file:///srv/xcom"
+    assert "Nothing is missing" in xcargo(*line, "--yes", env=env).out
+
+
+def test_the_command_asks_on_a_terminal(tmp_path: Path) -> None:
+    """Questions are answered by typing; the secret is not echoed."""
+    project("astro", tmp_path)
+    answers = {
+        "Where are objects": "minio",
+        "Bucket?": "xcom",
+        "Endpoint": "http://127.0.0.1:9000",
+        "Access key id?": "me",
+        "Secret key?": "secret-of-mine",
+        "[y/N]": "y",
+    }
+    done = on_terminal("init", str(tmp_path), env=environment(tmp_path, NO_COLOR="1"), answers=answers)
+    assert done.code == 0, done.out
+    assert json.loads(variables(tmp_path)["AIRFLOW_CONN_XCARGO"])["password"] == "secret-of-mine"
+    assert "secret-of-mine" not in done.out
+
+
+def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
+    """It says so, and which kinds there are."""
+    done = xcargo("init", str(tmp_path), "--cloud", "local", "--bucket", "/x", env=environment(tmp_path))
+    assert done.code == 4
+    assert "--kind astro" in done.err

@@ -1,0 +1,286 @@
+"""What `xcargo policy` prints suffices, and nothing in it is too much: shown on servers that enforce it.
+
+For AWS moto, which checks each request's signature and judges it by the user's policies; for Azure azurite, which
+judges a request by its signature's permissions. No server at hand enforces Google's roles.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.conftest import Connection
+from tests.servers import Fault, FaultProxy, Server
+from tests.unit.cli.kit import environment, xcargo
+from xcargo.airflow.connections import access_of
+from xcargo.cli.checks import Finding, Status
+from xcargo.cli.checks.store import exercise
+from xcargo.cli.provision import steps
+from xcargo.cli.rights import CLOUDS, Needs, aws_policy, azure_sas_permissions
+from xcargo.errors import AccessDeniedError, StoreError
+from xcargo.root import Root
+from xcargo.stores.base import Access, Limits
+from xcargo.stores.open import open_store
+
+ROOT = Root.parse("s3://conn@guarded/team/xcom")
+LIMITS = Limits(timeout_seconds=3, part_bytes=5 * 1024 * 1024)
+
+
+@dataclass
+class Moto:
+    """moto as a server, which lets nobody but its administrator do what no policy allows."""
+
+    url: str
+    users: int = field(default=0)
+
+    def enforce(self, *, on: bool) -> None:
+        body = b"0" if on else b"1000000000"
+        request = Request(f"{self.url}/moto-api/reset-auth", body, {"Content-Type": "text/plain"}, method="POST")
+        urlopen(request).close()
+
+    def client(self, service: str) -> Any:
+        import boto3
+
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id="admin",
+            aws_secret_access_key="admin",
+        )
+
+    def access(self, policy: dict[str, Any], endpoint: str | None = None, root: Root = ROOT) -> Access:
+        """The access of a fresh user who has this policy."""
+        self.enforce(on=False)
+        iam = self.client("iam")
+        self.users += 1
+        name = f"user{self.users}"
+        iam.create_user(UserName=name)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=json.dumps(policy))
+        self.enforce(on=True)
+        connection = {
+            "conn_type": "aws",
+            "login": key["AccessKeyId"],
+            "password": key["SecretAccessKey"],
+            "extra": {"endpoint_url": endpoint or self.url, "region_name": "us-east-1"},
+        }
+        return access_of(root, lambda _: Connection(connection))
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Moto]:
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    found = Moto(f"http://{host}:{port}")
+    found.client("s3").create_bucket(Bucket=ROOT.bucket)
+    yield found
+    found.enforce(on=False)
+    server.stop()
+
+
+def without(policy: dict[str, Any], action: str) -> dict[str, Any]:
+    """The policy less one action."""
+    less = copy.deepcopy(policy)
+    for statement in less["Statement"]:
+        statement["Action"] = [a for a in statement["Action"] if a != action]
+    less["Statement"] = [s for s in less["Statement"] if s["Action"]]
+    assert less != policy
+    return less
+
+
+def problems(findings: Iterator[Finding]) -> list[str]:
+    return [f.name for f in findings if f.status in (Status.WARNING, Status.FAILED)]
+
+
+def test_the_aws_policy_suffices(moto: Moto) -> None:
+    """With nothing but the printed policy every verb works, parts included."""
+    assert problems(exercise(ROOT, moto.access(aws_policy(Needs.of(ROOT))), LIMITS, large=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "missed_by"),
+    [
+        ("s3:PutObject", "store.put"),
+        ("s3:GetObject", "store.get"),
+        ("s3:DeleteObject", "store.delete"),
+        ("s3:ListBucket", "store.list"),
+    ],
+)
+def test_each_right_of_the_aws_policy_is_needed(moto: Moto, action: str, missed_by: str) -> None:
+    """Without any one of them something is refused, and the doctor says what."""
+    access = moto.access(without(aws_policy(Needs.of(ROOT)), action))
+    assert problems(exercise(ROOT, access, LIMITS, large=False)) == [missed_by]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_right_to_abort_is_needed_to_leave_no_parts(moto: Moto, allowed: bool) -> None:
+    """When a part fails, what was sent is taken back; without the right it stays in the bucket, and costs."""
+    policy = aws_policy(Needs.of(ROOT))
+    with FaultProxy(moto.url) as proxy:
+        proxy.add(Fault("status", method="PUT", match="partNumber=3", status=400, times=None))
+        access = moto.access(policy if allowed else without(policy, "s3:AbortMultipartUpload"), proxy.url)
+        with pytest.raises(StoreError):
+            open_store(ROOT, access, LIMITS).put(f"k{allowed}", [bytes(30 * 1024 * 1024)])
+    moto.enforce(on=False)
+    left = moto.client("s3").list_multipart_uploads(Bucket=ROOT.bucket).get("Uploads", [])
+    assert [upload["Key"] for upload in left if upload["Key"].endswith(f"k{allowed}")] == (
+        [] if allowed else ["team/xcom/kFalse"]
+    )
+
+
+def test_the_aws_policy_ends_at_the_path(moto: Moto) -> None:
+    """Beside the path nothing can be read, written or deleted. (moto does not judge the condition on listing.)"""
+    beside = Root.parse("s3://conn@guarded/team/other")
+    moto.client("s3").put_object(Bucket="guarded", Key="team/other/k", Body=b"x")
+    store = open_store(beside, moto.access(aws_policy(Needs.of(ROOT)), root=beside), LIMITS)
+    for call in (lambda: store.get("k"), lambda: store.put("k", [b"y"]), lambda: store.delete(["k"])):
+        with pytest.raises(AccessDeniedError):
+            call()
+
+
+def test_flags_leave_rights_out() -> None:
+    """--no-gc prints no right to list, --no-delete none to delete."""
+    text = json.dumps(aws_policy(Needs("b", "p", delete=False, list=False)))
+    assert "ListBucket" not in text
+    assert "DeleteObject" not in text
+    assert azure_sas_permissions(Needs("b", delete=False, list=False)) == "rw"
+
+
+def test_a_bucket_that_is_not_there_is_named(moto: Moto) -> None:
+    """S3 says so at the first put."""
+    root = Root.parse("s3://conn@no-such-bucket/xcom")
+    (told,) = exercise(root, moto.access(aws_policy(Needs.of(root)), root=root), LIMITS, large=False)
+    assert (told.name, told.status) == ("store.put", Status.FAILED)
+    assert "'no-such-bucket'" in told.what
+
+
+# --- Azure -----------------------------------------------------------------------------------------------------------
+
+
+def signed(server: Server, permissions: str) -> Access:
+    """The access that a signature with these permissions gives."""
+    from azure.storage.blob import generate_container_sas
+
+    fields = server.connection
+    sas = generate_container_sas(
+        account_name="devstoreaccount1",
+        container_name=server.bucket,
+        account_key=fields["password"],
+        permission=permissions,
+        expiry=datetime.now(timezone.utc) + timedelta(hours=1),
+    )
+    given = {**fields, "password": None, "extra": {**fields.get("extra", {}), "sas_token": sas}}
+    return access_of(Root.parse(server.root), lambda _: Connection(given))
+
+
+def test_the_azure_signature_suffices_and_each_letter_is_needed(azure_server: Server) -> None:
+    """With the printed permissions every verb works; without any one of them something is refused."""
+    root = Root.parse(azure_server.root)
+    letters = azure_sas_permissions(Needs.of(root))
+    assert problems(exercise(root, signed(azure_server, letters), LIMITS, large=True)) == []
+    missed = {"w": "store.put", "r": "store.get", "d": "store.delete", "l": "store.list"}
+    assert set(missed) == set(letters)
+    for letter, name in missed.items():
+        fewer = letters.replace(letter, "")
+        assert name in problems(exercise(root, signed(azure_server, fewer), LIMITS, large=False)), letter
+    for key in azure_server.list_keys():
+        azure_server.raw_delete(key)
+
+
+# --- making the bucket -----------------------------------------------------------------------------------------------
+
+
+def test_apply_makes_a_closed_bucket_and_is_idempotent(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run finds everything done; rules of others stay."""
+    moto.enforce(on=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "admin")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "admin")
+    needs = Needs("fresh-bucket", "xcom", expire_days=90)
+
+    def run() -> list[bool]:
+        return [step.run() for step in steps("aws", needs, region="eu-central-1", endpoint=moto.url)]
+
+    first = run()
+    assert first[0], "the bucket was not there"
+    client = moto.client("s3")
+    assert all(client.get_public_access_block(Bucket="fresh-bucket")["PublicAccessBlockConfiguration"].values())
+    assert client.get_bucket_location(Bucket="fresh-bucket")["LocationConstraint"] == "eu-central-1"
+    assert not any(run())
+    rule = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "other/"}, "Expiration": {"Days": 3}}
+    client.put_bucket_lifecycle_configuration(Bucket="fresh-bucket", LifecycleConfiguration={"Rules": [rule]})
+    assert any(run())
+    rules = {r["ID"] for r in client.get_bucket_lifecycle_configuration(Bucket="fresh-bucket")["Rules"]}
+    assert rules == {"theirs", "xcargo-broken-uploads", "xcargo-backstop"}
+
+
+def test_apply_makes_a_google_bucket_and_an_azure_container(
+    gcs_server: Server, azure_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the official SDKs; a second run changes nothing."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.endpoint)
+    needs = Needs("fresh-bucket", "xcom")
+    made, again = (
+        [step.run() for step in steps("gcs", needs, project="p", endpoint=gcs_server.endpoint)] for _ in range(2)
+    )
+    assert made[0]
+    assert not again[0]
+    key = azure_server.connection["password"]
+    text = f"AccountName=devstoreaccount1;AccountKey={key};BlobEndpoint={azure_server.endpoint};"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    assert [step.run() for step in steps("azure", needs)] == [True, False]
+    assert [step.run() for step in steps("azure", needs)] == [False, False]
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_each_cloud_prints_its_document(cloud: str, tmp_path: Any) -> None:
+    """JSON that names the bucket or role, without Airflow being asked; scripts that a shell can read."""
+    url = f"{CLOUDS[cloud].schemes[0]}://my-bucket/it's"
+    env = environment(tmp_path)
+    assert isinstance(xcargo("policy", cloud, "--path", url, env=env).json, dict)
+    script = xcargo("policy", cloud, "--path", url, "--format", "commands", "--expire-days", "9", env=env).out
+    assert "my-bucket" in script
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_a_path_in_another_cloud_is_refused(tmp_path: Any) -> None:
+    """A policy of one cloud for a path in another helps nobody."""
+    done = xcargo("policy", "gcs", "--path", "s3://my-bucket/xcom", env=environment(tmp_path))
+    assert done.code == 4
+    assert "gs://" in done.err
+
+
+def test_apply_says_what_could_not_be_done(tmp_path: Any) -> None:
+    """A server that does not answer: the step and the reason, no traceback."""
+    env = environment(tmp_path, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", AWS_MAX_ATTEMPTS="1")
+    path = ("--path", "s3://my-bucket/xcom", "--region", "us-east-1")
+    done = xcargo("policy", "aws", *path, "--apply", "--yes", "--endpoint-url", "http://127.0.0.1:9", env=env)
+    assert done.code == 4, done.err
+    assert "bucket my-bucket is there" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_apply_asks_and_nobody_answers(tmp_path: Any) -> None:
+    """Without a terminal and without --yes nothing is done."""
+    env = environment(tmp_path, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", PATH=os.environ["PATH"])
+    path = ("--path", "s3://my-bucket/xcom")
+    done = xcargo("policy", "aws", *path, "--apply", "--endpoint-url", "http://127.0.0.1:9", env=env)
+    assert done.code == 3, done.err
+    assert "--yes" in done.err

@@ -1,0 +1,199 @@
+"""Built-in and standard types at their edges."""
+
+from __future__ import annotations
+
+import array
+import datetime as dt
+import ipaddress
+import json
+import pathlib
+import re
+import struct
+import types
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, TypedDict
+
+import dateutil.tz
+import numpy as np
+import pendulum
+import pytest
+
+from xcargo.codecs import Registry
+from xcargo.codecs.base import contiguous
+from xcargo.errors import UnsupportedTypeError, XCargoError
+from xcargo.preview import preview
+
+REGISTRY = Registry(entry_points=False)
+HUGE = 10**100_000
+"""More digits than Python writes out."""
+
+
+def round_trip(value: Any) -> Any:
+    encoded = REGISTRY.encode(value)
+    assert preview(value, 160) is not None
+    return REGISTRY.decode(encoded.codec, bytes(contiguous(encoded)), json.loads(json.dumps(dict(encoded.params))))
+
+
+def bits(number: float) -> bytes:
+    return struct.pack("<d", number)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [HUGE, -HUGE, [HUGE], {HUGE: 1}, Fraction(HUGE, 3), range(-(2**100), 2**100, 2**90), slice(HUGE, None, (1, 2))],
+    ids=["int", "negative", "list", "key", "fraction", "range", "slice"],
+)
+def test_numbers_of_any_size(value: Any) -> None:
+    """Also those that Python refuses to write out in decimal."""
+    back = round_trip(value)
+    assert type(back) is type(value)
+    assert back == value
+
+
+def test_an_error_beside_a_huge_key_is_still_told() -> None:
+    """The path to the culprit leaves out what cannot be shown, and runs no code of a key's class."""
+
+    class Evil:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+        def __hash__(self) -> int:
+            return 1
+
+    with pytest.raises(UnsupportedTypeError, match=r"value\[…\]\['a'\]"):
+        round_trip({HUGE: {"a": Evil()}})
+    with pytest.raises(UnsupportedTypeError, match="Evil"):
+        round_trip({Evil(): 1})
+
+
+@pytest.mark.parametrize(
+    "text", ["sNaN123", "-NaN", "-0", "0E-10", "1E+999999999999", "-Infinity", "1E-999999999999", "1." + "3" * 5000]
+)
+def test_decimals_keep_every_digit_sign_and_payload(text: str) -> None:
+    """What ``==`` does not see too."""
+    assert round_trip(Decimal(text)).as_tuple() == Decimal(text).as_tuple()
+
+
+@pytest.mark.parametrize("pattern", [0x7FF8DEAD0000BEEF, 0xFFF8000000000000, 0xFFF0000000000001])
+def test_nan_keeps_its_bits(pattern: int) -> None:
+    """Payload, sign and signalling, alone and in a complex number."""
+    (nan,) = struct.unpack("<d", struct.pack("<Q", pattern))
+    assert bits(round_trip(nan)) == bits(nan)
+    assert bits(round_trip({"a": [nan]})["a"][0]) == bits(nan)
+    back = round_trip(complex(nan, -0.0))
+    assert (bits(back.real), bits(back.imag)) == (bits(nan), bits(-0.0))
+
+
+def test_keys_that_are_equal_across_types_keep_their_type() -> None:
+    """True is not 1, and 1.0 is neither."""
+    for key in (True, 1, 1.0, False, 0, -0.0, (1, True), frozenset({1})):
+        (back,) = round_trip({key: "x"})
+        assert repr(back) == repr(key)
+
+
+class Row(TypedDict):
+    b: int
+    a: tuple[int, ...]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Row(b=1, a=(1,)),
+        OrderedDict([("b", 1), ("a", {2: 3})]),
+        deque(maxlen=0),
+        defaultdict(None, a=1),
+        defaultdict(defaultdict, a=defaultdict(frozenset)),
+        re.compile(r"(?i)a"),
+        re.compile(rb"a", re.LOCALE),
+        re.compile("ü", re.ASCII | re.VERBOSE | re.DOTALL | re.MULTILINE),
+        dt.timezone(dt.timedelta(0), "UTC"),
+        dt.timezone(dt.timedelta(microseconds=-1)),
+        dt.datetime(2026, 1, 1, fold=1),
+        pathlib.PurePosixPath("//a/../b"),
+        pathlib.PurePosixPath("a\udcff"),
+        pathlib.PureWindowsPath("C:a"),
+        ipaddress.ip_address("fe80::1%eth0"),
+        ipaddress.ip_network("::/0"),
+        ipaddress.ip_interface("1.2.3.4/8"),
+        array.array("d", [1.5, float("inf")]),
+        types.SimpleNamespace(a=1, b=(2,)),
+        dateutil.tz.tzutc(),
+        dt.datetime(2026, 1, 1, tzinfo=dateutil.tz.tzoffset("X", 3600)),
+        dt.datetime(2026, 7, 1, tzinfo=dateutil.tz.gettz("Europe/Paris")),
+        pendulum.date(2026, 1, 1),
+        pendulum.time(1, 2, 3, 4),
+        pendulum.duration(years=1, months=2, days=3, hours=-1, microseconds=7),
+        pendulum.datetime(2026, 1, 1) - pendulum.datetime(2027, 1, 1),
+        pendulum.naive(2026, 1, 1),
+        pendulum.datetime(2026, 1, 1, tz=2),
+    ],
+    ids=lambda value: f"{type(value).__name__}",
+)
+def test_standard_values_come_back_to_the_letter(value: Any) -> None:
+    """Equal, of the same type, and written alike."""
+    back = round_trip(value)
+    assert type(back) is type(value)
+    assert back == value
+    assert repr(back) == repr(value)
+    if isinstance(value, dt.datetime):
+        assert (back.fold, back.utcoffset()) == (value.fold, value.utcoffset())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: memoryview(np.arange(4, dtype="i4").reshape(2, 2)),
+        lambda: memoryview(np.array(5)),
+        lambda: memoryview(np.zeros(0, "i4")),
+        lambda: memoryview(b"abcd")[::2],
+        lambda: memoryview(bytearray(b"ab")),
+        lambda: memoryview(np.zeros(2, "?")),
+    ],
+)
+def test_memoryviews_keep_format_and_shape(make: Callable[[], memoryview]) -> None:
+    """Of every format that bytes can be cast to."""
+    view = make()
+    back = round_trip(view)
+    assert back == view
+    assert (back.format, back.shape, back.readonly) == (view.format, view.shape, view.readonly)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        memoryview(np.arange(3, dtype=">i4")),
+        memoryview(np.zeros((0, 3))),
+        {"a": [defaultdict(lambda: 1)]},
+        type("Text", (str,), {})("a"),
+        {type("Text", (str,), {})("a"): 1},
+        [type("Number", (int,), {})(1)],
+        type("Rows", (list,), {})(),
+        {"x": type("Table", (dict,), {})()},
+        type("MyPath", (pathlib.PurePosixPath,), {})("a"),
+        NotImplemented,
+    ],
+    ids=["endian", "empty", "factory", "str", "key", "int", "list", "dict", "path", "singleton"],
+)
+def test_what_would_come_back_otherwise_is_refused_at_the_push(value: Any) -> None:
+    """Never at the pull, when the value is gone."""
+    with pytest.raises(UnsupportedTypeError):
+        round_trip(value)
+
+
+def test_a_zone_that_only_a_file_knows_is_refused() -> None:
+    """There is nothing to write that finds it again."""
+    with pytest.raises(UnsupportedTypeError, match="time zone"):
+        round_trip(dt.datetime(2026, 1, 1, tzinfo=dateutil.tz.tzlocal()))
+
+
+def test_a_forged_zone_opens_no_file() -> None:
+    """dateutil would read any path that it is given."""
+    from xcargo.codecs.times import restore_timezone
+
+    for name in ("/etc/passwd", "../../etc/passwd", "Europe/../../x"):
+        with pytest.raises(XCargoError):
+            restore_timezone(["dateutil", name])

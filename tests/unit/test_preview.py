@@ -1,0 +1,104 @@
+"""What a row tells of the value that it stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from tests.unit.conftest import HERE, make_pipeline
+from xcargo.codecs.labels import columns
+from xcargo.preview import preview
+
+
+class Evil:
+    """Counts on being shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("ran")
+
+    __str__ = __repr__
+
+    def __hash__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (
+            pd.DataFrame({"a": [1, 2], "f": [1.5, 2]}),
+            "<pandas.DataFrame of shape (2, 2), columns a int64, f float64; rows (1, 1.5), (2, 2.0)>",
+        ),
+        (
+            pl.DataFrame({"a": [1], "s": ["x"]}),
+            "<polars.DataFrame of shape (1, 2), columns a Int64, s String; rows (1, 'x')>",
+        ),
+        (
+            pa.table({"a": [1], "l": [[1]]}),
+            "<pyarrow.Table of shape (1, 2), columns a int64, l list<item: int64>; rows (1, …)>",
+        ),
+        (pd.Series([1, 2]), "<pandas.Series of shape (2,), int64: 1, 2>"),
+        (pl.Series("s", [1.5]), "<polars.Series of shape (1,), Float64: 1.5>"),
+        (pa.array([1, None]), "<pyarrow.Int64Array, int64: 1, None>"),
+        (np.arange(12).reshape(3, 4), "<numpy.ndarray of shape (3, 4), int64: 0, 1, 2, 3, 4>"),
+        (np.float32(1.5), "<numpy.float32 of shape (), float32: 1.5>"),
+        (pd.Timestamp("2026-01-01"), "<pandas.Timestamp 2026-01-01 00:00:00>"),
+        (10**5000, "<int of 16610 bits>"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_tables_and_arrays_show_their_schema_and_first_values(value: Any, text: str) -> None:
+    """Columns with types, then the first rows or items."""
+    assert preview(value, 200) == text
+
+
+@pytest.mark.parametrize("chars", [1, 10, 160])
+def test_no_preview_is_longer_than_allowed(chars: int) -> None:
+    """Whatever is in the value."""
+    for value in (
+        pd.DataFrame({f"column {n}": ["x" * 1000] for n in range(500)}),
+        pa.array(["x" * 10**6]),
+        "x" * 10**6,
+    ):
+        assert len(preview(value, chars) or "") <= chars
+
+
+def test_no_code_of_a_users_class_runs() -> None:
+    """Neither for a label, nor for a cell, nor for an item."""
+    for value in (
+        pd.DataFrame([[1]], columns=[Evil()]),
+        pd.DataFrame({"o": pd.Series([Evil()], dtype=object)}),
+        np.array([Evil()], dtype=object),
+        pd.Series([1], name=Evil()),
+    ):
+        assert "ran" not in (preview(value, 500) or "")
+    assert columns([(Evil(), "int64"), ("\ud800\0", "int64"), ("x" * 1000, "y" * 1000)]) == {
+        "<Evil>": "int64",
+        "\\ud800\\x00": "int64",
+        "x" * 63 + "…": "y" * 63 + "…",
+    }
+
+
+def test_a_value_without_end_costs_no_more_than_a_small_one() -> None:
+    """Only the beginning is looked at: these could not be walked through."""
+    assert "of shape (1000000, 1000000), int8: 1, 1" in (
+        preview(np.broadcast_to(np.int8(1), (10**6, 10**6)), 160) or ""
+    )
+    assert "int64: 0, 1" in (preview(pd.RangeIndex(10**15), 160) or "")
+    assert "shape (1000000000000, 0)" in (preview(pd.DataFrame(index=pd.RangeIndex(10**12)), 160) or "")
+
+
+def test_names_of_columns_are_masked_and_left_out_with_the_preview() -> None:
+    """A pivoted table has data for labels."""
+    frame = pl.DataFrame({"me@example.org": [1]})
+    pipeline = make_pipeline()
+    pipeline._describe = lambda text: text.replace("me@example.org", "***")
+    masked = pipeline.push(frame, HERE)
+    assert "example.org" not in str(masked)
+    assert "***" in str(masked["params"])  # type: ignore[index,call-overload]
+    assert "example.org" not in str(make_pipeline(preview_chars=0).push(frame, HERE))
