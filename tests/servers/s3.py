@@ -120,6 +120,11 @@ class S3Bucket:
                 return sorted(keys)
             query["continuation-token"] = token
 
+    def list_uploads(self) -> list[str]:
+        """Keys of the uploads in parts that were begun, and neither completed nor aborted."""
+        page = ElementTree.fromstring(expect(self._call("GET", "", {"uploads": ""}), 200).body)
+        return [node.text or "" for node in page.iterfind(f"{_NAMESPACE}Upload/{_NAMESPACE}Key")]
+
     def get(self, key: str) -> bytes:
         return expect(self._call("GET", key), 200).body
 
