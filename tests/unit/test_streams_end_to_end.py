@@ -53,7 +53,7 @@ def test_the_server_tells_of_uploads_that_were_begun(s3_server: Server) -> None:
 
 @pytest.mark.parametrize("how", ["generator", "part", "complete", "part for a while", "denied"])
 def test_an_upload_that_fails_leaves_nothing_behind(s3_server: Server, proxy: FaultProxy, how: str) -> None:
-    """No object and no begun upload: the generator raises; parts, or the completion, are refused for good or too long."""
+    """No object, no begun upload: the generator raises; parts or the completion are refused, for good or too long."""
     server = s3_server.via(proxy.url)
     pipeline = make_pipeline(
         server.root + "/streams", connection=server.connection, timeout_seconds=2, compression="none"

@@ -1,0 +1,63 @@
+"""Files, folders, streams and handles between real tasks, and what a scheduler reads of Dags with them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from .conftest import HERE, Run
+
+
+@pytest.mark.parametrize("dag_id", ["contract_streams", "contract_handles"])
+def test_dag_succeeds(dag_runs: dict[str, Run], dag_id: str) -> None:
+    """All tasks got what was pushed: the asserts within the Dag held."""
+    assert dag_runs[dag_id].state == "success", dag_runs[dag_id].log_tail
+
+
+def test_a_file_is_an_object_and_a_reference(dag_runs: dict[str, Run]) -> None:
+    """The row tells what it is; what lies in the store is the file, in chunks."""
+    row = dag_runs["contract_streams"].row("file")
+    assert row["type"] == "xcargo.File"
+    assert row["params"]["name"] == "data.csv"
+    assert "chunks" in row
+
+
+def test_each_mapped_task_got_its_own_handle(dag_runs: dict[str, Run]) -> None:
+    """expand() over xcargo.lazy of a mapped task."""
+    assert [dag_runs["contract_handles"].row("use_each", map_index=n) for n in range(3)] == [0, 1, 2]
+
+
+def test_expanding_over_a_handle_of_a_list_is_refused(dag_runs: dict[str, Run]) -> None:
+    """The task fails, and says what to write instead."""
+    assert dag_runs["contract_refused"].state == "failed"
+    assert "This is a handle of a list, not the value" in dag_runs["contract_refused"].log_tail
+
+
+@pytest.mark.parametrize("dag_id", ["contract_streams", "contract_handles", "contract_refused"])
+def test_a_serialized_dag_knows_nothing_of_handles(dag_id: str) -> None:
+    """It is made, read back as the scheduler does, and holds the same references: no name of ours is in it."""
+    sys.path.insert(0, str(HERE / "dags"))
+    try:
+        import contract_stream_dags
+    finally:
+        sys.path.pop(0)
+    serialized = _serialization()
+    data = json.loads(json.dumps(serialized.to_dict(getattr(contract_stream_dags, dag_id))))
+    text = json.dumps(data)
+    assert "xcargo.airflow" not in text
+    back: Any = serialized.from_dict(data)
+    assert set(back.task_dict) == set(getattr(contract_stream_dags, dag_id).task_dict)
+    if dag_id == "contract_handles":
+        assert back.task_dict["use_each"].upstream_task_ids == {"tiny", "part"}
+        assert back.task_dict["use"].upstream_task_ids == {"table", "tiny", "several"}
+
+
+def _serialization() -> Any:
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization
+    except ImportError:
+        from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
+    return DagSerialization
