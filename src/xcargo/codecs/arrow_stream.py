@@ -153,7 +153,12 @@ def scan(file: TableFile) -> Any:
             frame = pl.from_arrow(batch)
             yield frame if predicate is None else frame.filter(predicate)
 
-    return register_io_source(batches, schema=pl.from_arrow(file.schema.empty_table()).schema)
+    schema = pl.from_arrow(file.schema.empty_table()).schema
+    frame = register_io_source(batches, schema=schema)
+    # Airflow 3.3 calls serialize() of every argument of a task, to show it. That of a scan by Python pickles what it
+    # reads from; it needs cloudpickle, and could not take the store along.
+    frame.serialize = lambda *_, **__: f"<polars.LazyFrame of columns {', '.join(list(schema)[:20])}>"
+    return frame
 
 
 def _written(pa: Any, reader: Any) -> Iterator[bytes]:

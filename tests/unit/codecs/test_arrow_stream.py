@@ -164,6 +164,15 @@ def test_a_lazy_frame_s_query_fetches_the_columns_it_needs() -> None:
     assert kit.cost(lambda: back.head(5).collect())[1] <= 12
 
 
+def test_airflow_can_show_a_lazy_frame_among_a_task_s_arguments() -> None:
+    """Airflow 3.3 calls serialize() of an argument: it gives a text, fetches nothing and needs no pickle."""
+    kit = Kit()
+    back = kit.pipeline.pull(kit.pipeline.push(frame().lazy(), HERE))
+    text, cost = kit.cost(lambda: (back.serialize(), repr(back), str(back)))
+    assert text[0] == "<polars.LazyFrame of columns n, x, y, s>"
+    assert cost == 0
+
+
 @pytest.mark.parametrize("make", [lambda: frame(), lambda: frame().to_arrow(), lambda: batches(frame().to_arrow())])
 def test_a_handle_of_a_table_takes_columns_and_rows(make: Callable[[], Any]) -> None:
     """to_arrow and scan give what the whole would; one column costs less than all."""
