@@ -19,7 +19,10 @@ from tests.servers.relay import Exchange, Relay
 from tests.unit.cli.conftest import Examine
 from xcargo.cli.checks import Finding, Status, worst
 from xcargo.cli.checks.connection import clock, credentials
+from xcargo.cli.checks.refusals import told
 from xcargo.cli.checks.variables import misspelt
+from xcargo.errors import AccessDeniedError
+from xcargo.root import Root
 from xcargo.stores.base import Access
 
 
@@ -235,6 +238,25 @@ def test_a_scheme_that_nobody_knows_is_named(examine: Examine) -> None:
     """A scheme without a store."""
     found = examine(xcargo__path="s4://bucket/xcom")
     assert "'s4'" in only(found, "store.put").what
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("InvalidAccessKeyId", "does not know the access key id"),
+        ("ExpiredToken", "session token"),
+        ("RequestTimeTooSkewed", "clock"),
+        ("AuthenticationFailed", "account key or signature"),
+        ("AuthorizationPermissionMismatch", "not among their rights"),
+        ("SomethingNew", "SomethingNew"),
+    ],
+)
+def test_what_a_refusal_means_is_told(code: str, words: str) -> None:
+    """A known code in plain words with its fix; an unknown one as the store said it."""
+    error = AccessDeniedError(f"403 Forbidden: <Code>{code}</Code>", where="s3://b/k", hint="Check.")
+    found = told("store.put", error, Root.parse("s3://my_conn@b"))
+    assert words in found.what
+    assert found.fix
 
 
 # --- further mistakes ------------------------------------------------------------------------------------------------
