@@ -20,10 +20,10 @@ from typing import Any, Union
 
 from blake3 import blake3
 
-from xcargo.compression import compress, decompress_into, pays_off
+from xcargo.compression import decompress_into, squeezed
 from xcargo.errors import EnvelopeError, IntegrityError
 
-__all__ = ["CHUNK_BYTES", "WORKERS", "Chunks", "Sealing", "SpentError", "cut", "unseal_into"]
+__all__ = ["CHUNK_BYTES", "WORKERS", "Chunks", "Sealing", "SpentError", "altered", "cut", "unseal_into"]
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -167,11 +167,8 @@ class Sealing:
                 yield self._taken(ahead.popleft())
 
     def _seal(self, chunk: Buffer) -> tuple[int, Buffer, bytes]:
-        stored = chunk
-        if pays_off(self._compression, chunk):
-            squeezed = compress(self._compression, chunk)
-            if len(squeezed) < len(chunk):
-                stored = squeezed
+        shorter = squeezed(self._compression, chunk)
+        stored = chunk if shorter is None else shorter
         return len(chunk), stored, blake3(stored).digest(_DIGEST_BYTES)
 
     def _taken(self, sealed: Future[tuple[int, Buffer, bytes]]) -> Buffer:
@@ -185,12 +182,17 @@ class Sealing:
 def unseal_into(view: memoryview, stored: Buffer, digest: bytes, compression: str) -> None:
     """Fill ``view`` with the payload of a chunk. Raises IntegrityError if its bytes are not those that were stored."""
     if blake3(stored).digest(_DIGEST_BYTES) != digest:
-        raise IntegrityError(
-            "The object's bytes are not those that were stored (checksum mismatch)",
-            hint="It was altered or damaged; run the task that pushed it again.",
-        )
+        raise altered()
     if len(stored) == len(view):
         if stored is not view:
             view[:] = stored
     else:
         decompress_into(compression, stored, view)
+
+
+def altered() -> IntegrityError:
+    """The error for stored bytes that do not have their checksum."""
+    return IntegrityError(
+        "The object's bytes are not those that were stored (checksum mismatch)",
+        hint="It was altered or damaged; run the task that pushed it again.",
+    )

@@ -15,7 +15,17 @@ from typing import Any, Union
 
 from xcargo.errors import ConfigurationError, IntegrityError, MissingDependencyError, XCargoError
 
-__all__ = ["ALGORITHMS", "SUFFIXES", "canonical", "compress", "decompress", "decompress_into", "pays_off", "require"]
+__all__ = [
+    "ALGORITHMS",
+    "SUFFIXES",
+    "canonical",
+    "compress",
+    "decompress",
+    "decompress_into",
+    "pays_off",
+    "require",
+    "squeezed",
+]
 
 _Bytes = Union[bytes, bytearray, memoryview]
 
@@ -65,6 +75,14 @@ def require(name: str) -> None:
 def compress(name: str, data: _Bytes) -> _Bytes:
     """Compress with a canonical algorithm. One copy of the compressed size."""
     return ALGORITHMS[name].compress(data)
+
+
+def squeezed(name: str, data: _Bytes) -> _Bytes | None:
+    """The data compressed, if a sample says that it pays and it does get shorter; else None."""
+    if not pays_off(name, data):
+        return None
+    shorter = compress(name, data)
+    return shorter if len(shorter) < len(data) else None
 
 
 def pays_off(name: str, data: _Bytes) -> bool:

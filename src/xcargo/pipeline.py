@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 from blake3 import blake3
 
 from xcargo.cache import MIN_BYTES, Cached, NodeCache
-from xcargo.chunks import Chunks, Sealing, SpentError, cut
+from xcargo.chunks import Chunks, Sealing, SpentError, altered, cut
 from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.codecs.registry import Registry
 from xcargo.codecs.source import Held, Late, Source
-from xcargo.compression import SUFFIXES, canonical, compress, decompress, pays_off, require
+from xcargo.compression import SUFFIXES, canonical, decompress, pays_off, require, squeezed
 from xcargo.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
 from xcargo.envelope import Envelope, Json, is_envelope, plain_bytes
 from xcargo.errors import (
@@ -33,7 +33,6 @@ from xcargo.errors import (
     ConfigurationError,
     DecodeError,
     EnvelopeError,
-    IntegrityError,
     XCargoError,
 )
 from xcargo.handle import Lazy
@@ -92,9 +91,11 @@ class Pipeline:
             return value  # type: ignore[no-any-return]
         try:
             encoded = self._codecs.encode(value)
-            if encoded.size_bytes is None:
+            payload_bytes = encoded.size_bytes
+            if payload_bytes is None:
                 encoded = _begun(encoded, limit)
-            if limit == 0 or size is not None or encoded.size_bytes is None or encoded.size_bytes > limit:
+                payload_bytes = encoded.size_bytes
+            if limit == 0 or size is not None or payload_bytes is None or payload_bytes > limit:
                 return self._offload(value, encoded, coordinate)
             return self._inlined(value, encoded)
         except XCargoError as error:
@@ -265,11 +266,8 @@ class Pipeline:
 
     def _compressed(self, payload: Buffer) -> tuple[str, Buffer]:
         """Name of the compression that was worth it, and what to store."""
-        if pays_off(self._compression, payload):
-            squeezed = compress(self._compression, payload)
-            if len(squeezed) < len(payload):
-                return self._compression, squeezed
-        return "none", payload
+        shorter = squeezed(self._compression, payload)
+        return ("none", payload) if shorter is None else (self._compression, shorter)
 
     def _envelope(
         self, value: Any, encoded: Encoded, compression: str, size_bytes: int, stored_bytes: int, **place: Any
@@ -352,10 +350,7 @@ def _verify(stored: Buffer, envelope: Envelope) -> None:
     if algorithm != "blake3":
         raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")
     if blake3(stored).hexdigest() != expected:
-        raise IntegrityError(
-            "The object's bytes are not those that were stored (checksum mismatch)",
-            hint="It was altered or damaged; run the task that pushed it again.",
-        )
+        raise altered()
 
 
 def _begun(encoded: Encoded, limit: float) -> Encoded:

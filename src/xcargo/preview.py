@@ -10,7 +10,13 @@ from typing import Any
 __all__ = ["preview", "shown_params", "type_name"]
 
 _SCALARS = frozenset((float, bool, complex, type(None)))
-_BRACKETS: dict[type, str] = {dict: "{|}", list: "[|]", tuple: "(|)", set: "set({|})", frozenset: "frozenset({|})"}
+_BRACKETS: dict[type, tuple[str, str]] = {
+    dict: ("{", "}"),
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    set: ("set({", "})"),
+    frozenset: ("frozenset({", "})"),
+}
 _LEVELS = 3
 _STANDARD = ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo")
 _LIBRARIES = ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum")
@@ -129,8 +135,8 @@ class _Short:
             return str(cell)
         return "…" if cell is _UNSEEN else self.of(cell, level - 1)
 
-    def _container(self, x: Any, level: int, brackets: str) -> str:
-        start, end = brackets.split("|")
+    def _container(self, x: Any, level: int, brackets: tuple[str, str]) -> str:
+        start, end = brackets
         if level <= 0 and x:
             return f"{start}…{end}"
         if type(x) is dict:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.docs.test_docs import DOCS, ROOT, blocks, codes, rows, section, text_of
+from tests.docs.test_docs import DOCS, ROOT, assert_fresh, blocks, codes, rows, section
 from xcargo.cli.command import ExitCode
 from xcargo.cli.commands import all_commands
 from xcargo.cli.main import build_parser
@@ -19,13 +18,7 @@ CHECKS = ROOT / "src" / "xcargo" / "cli" / "checks"
 
 def test_the_reference_is_fresh() -> None:
     """docs/cli.md holds what docs/generate_cli.py writes."""
-    spec = importlib.util.spec_from_file_location("generate_cli", DOCS / "generate_cli.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    current = text_of(module.PAGE)
-    assert module.page(current) == current, "run: .venv/bin/python docs/generate_cli.py"
+    assert_fresh("generate_cli")
 
 
 def test_exit_codes_are_those_of_the_code() -> None:

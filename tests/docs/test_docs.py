@@ -182,13 +182,7 @@ def test_extras_exist() -> None:
 
 def test_the_settings_page_is_fresh() -> None:
     """docs/settings.md holds what docs/generate_settings.py writes."""
-    spec = importlib.util.spec_from_file_location("generate_settings", DOCS / "generate_settings.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    current = text_of(module.PAGE)
-    assert module.page(current) == current, "run: .venv/bin/python docs/generate_settings.py"
+    assert_fresh("generate_settings")
 
 
 def test_every_variable_is_an_option() -> None:
@@ -234,6 +228,17 @@ def test_url_schemes_are_known() -> None:
 
 
 # --- connections -----------------------------------------------------------------------------------------------------
+
+
+def assert_fresh(generator: str) -> None:
+    """A page is what the script beside it, which generates it, would write today."""
+    spec = importlib.util.spec_from_file_location(generator, DOCS / f"{generator}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    current = text_of(module.PAGE)
+    assert module.page(current) == current, f"run: .venv/bin/python docs/{generator}.py"
 
 
 def examples() -> list[Block]:

@@ -7,6 +7,7 @@ in ``tests/contract``, for every Airflow.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import subprocess
@@ -188,8 +189,12 @@ def _calls(work: Callable[[], Any]) -> int:
     return count
 
 
-def test_calls_of_small_values() -> None:
-    """The work in Python around a small value: where a check or a copy of a setting creeps in, it shows here."""
+def test_calls_of_small_values(caplog: pytest.LogCaptureFixture) -> None:
+    """The work in Python around a small value: where a check or a copy of a setting creeps in, it shows here.
+
+    Without the line in the log, whose cost is that of the handlers that are set up.
+    """
+    caplog.set_level(logging.WARNING, logger="xcargo")
     inline, pipeline = make_pipeline(), make_pipeline(threshold_bytes=0)
     row = pipeline.push(SMALL, HERE)
     pipeline.pull(row)
@@ -201,4 +206,4 @@ def test_calls_of_small_values() -> None:
     assert {name: count for name, count in counts.items() if count > MOST_CALLS[name]} == {}
 
 
-MOST_CALLS = {"inline push": 25, "push": 560, "pull": 290}
+MOST_CALLS = {"inline push": 25, "push": 280, "pull": 130}

@@ -15,7 +15,8 @@ __all__ = ["COMMAND"]
 
 
 def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
-    from xcargo.cli.rights import CLOUDS, Needs
+    from xcargo.cli.clouds import CLOUDS
+    from xcargo.cli.rights import Needs
 
     cloud = CLOUDS[args.cloud]
     root = _root(args, cloud.schemes)

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xcargo.cli.hcl import block
 from xcargo.root import Root
 
-__all__ = ["CLOUDS", "PUBLIC_BLOCK", "Cloud", "Needs", "aws_policy", "azure_sas_permissions", "s3_lifecycle"]
+__all__ = [
+    "PUBLIC_BLOCK",
+    "Needs",
+    "aws_commands",
+    "aws_policy",
+    "azure_commands",
+    "azure_role",
+    "azure_sas_permissions",
+    "gcs_commands",
+    "gcs_lifecycle",
+    "gcs_role",
+    "minio_commands",
+    "s3_lifecycle",
+]
 
 
 @dataclass(frozen=True)
@@ -35,18 +47,6 @@ class Needs:
         if root.account:
             more.setdefault("account", root.account)
         return cls(root.bucket, root.prefix, **more)
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """What there is to print for a cloud."""
-
-    schemes: tuple[str, ...]
-    document: Callable[[Needs], Mapping[str, Any]]
-    """The policy or role, as the cloud's JSON."""
-    commands: Callable[[Needs], str]
-    """A shell script with the cloud's own command that makes bucket, identity and grant."""
-    terraform: Callable[[Needs], str]
 
 
 # --- Amazon S3 and MinIO ---------------------------------------------------------------------------------------------
@@ -90,7 +90,8 @@ def aws_policy(needs: Needs) -> dict[str, Any]:
 PUBLIC_BLOCK = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 
-def _aws_commands(needs: Needs) -> str:
+def aws_commands(needs: Needs) -> str:
+    """Bucket, policy, and a role or user for it, by the ``aws`` command."""
     block_all = ",".join(f"{name}=true" for name in PUBLIC_BLOCK)
     return f"""\
 # Outside us-east-1 add: --create-bucket-configuration LocationConstraint=REGION
@@ -133,46 +134,8 @@ def s3_lifecycle(needs: Needs) -> dict[str, Any]:
     return {"Rules": rules}
 
 
-def _aws_terraform(needs: Needs) -> str:
-    rule: dict[str, Any] = {
-        "id": "xcargo",
-        "status": "Enabled",
-        "filter {}": {"prefix": f"{needs.prefix}/" if needs.prefix else ""},
-        "abort_incomplete_multipart_upload {}": {"days_after_initiation": 7},
-    }
-    if needs.expire_days:
-        rule["expiration {}"] = {"days": needs.expire_days}
-    bucket = "${aws_s3_bucket.xcargo.id}"
-    return "\n".join(
-        (
-            block("resource", "aws_s3_bucket", "xcargo", body={"bucket": needs.bucket}),
-            block(
-                "resource",
-                "aws_s3_bucket_public_access_block",
-                "xcargo",
-                body={
-                    "bucket": bucket,
-                    "block_public_acls": True,
-                    "ignore_public_acls": True,
-                    "block_public_policy": True,
-                    "restrict_public_buckets": True,
-                },
-            ),
-            block(
-                "resource", "aws_s3_bucket_lifecycle_configuration", "xcargo", body={"bucket": bucket, "rule {}": rule}
-            ),
-            block(
-                "resource",
-                "aws_iam_policy",
-                "xcargo",
-                body={"name": f"xcargo-{needs.bucket}", "policy": json.dumps(aws_policy(needs))},
-            ),
-            "# Attach aws_iam_policy.xcargo.arn to the role or user of your workers.\n",
-        )
-    )
-
-
-def _minio_commands(needs: Needs) -> str:
+def minio_commands(needs: Needs) -> str:
+    """The same by MinIO's ``mc``."""
     expire = ""
     if needs.expire_days:
         below = f" --prefix {shlex.quote(needs.prefix + '/')}" if needs.prefix else ""
@@ -187,30 +150,6 @@ mc admin policy create ALIAS xcargo-{needs.bucket} xcargo-policy.json
 mc admin user add ALIAS xcargo SECRET_KEY
 mc admin policy attach ALIAS xcargo-{needs.bucket} --user xcargo
 """
-
-
-def _minio_terraform(needs: Needs) -> str:
-    return "\n".join(
-        (
-            block("resource", "minio_s3_bucket", "xcargo", body={"bucket": needs.bucket, "acl": "private"}),
-            block(
-                "resource",
-                "minio_iam_policy",
-                "xcargo",
-                body={"name": f"xcargo-{needs.bucket}", "policy": json.dumps(aws_policy(needs))},
-            ),
-            block("resource", "minio_iam_user", "xcargo", body={"name": "xcargo"}),
-            block(
-                "resource",
-                "minio_iam_user_policy_attachment",
-                "xcargo",
-                body={
-                    "user_name": "${minio_iam_user.xcargo.id}",
-                    "policy_name": "${minio_iam_policy.xcargo.id}",
-                },
-            ),
-        )
-    )
 
 
 # --- Google Cloud Storage --------------------------------------------------------------------------------------------
@@ -234,7 +173,8 @@ def gcs_role(needs: Needs) -> dict[str, Any]:
     }
 
 
-def _gcs_commands(needs: Needs) -> str:
+def gcs_commands(needs: Needs) -> str:
+    """Bucket, role and service account, by ``gcloud``."""
     permissions = ",".join(gcs_role(needs)["includedPermissions"])
     account = "xcargo@PROJECT_ID.iam.gserviceaccount.com"
     lifecycle = ""
@@ -264,47 +204,6 @@ def gcs_lifecycle(needs: Needs) -> dict[str, Any]:
     return {"rule": [{"action": {"type": "Delete"}, "condition": condition}]}
 
 
-def _gcs_terraform(needs: Needs) -> str:
-    bucket: dict[str, Any] = {
-        "name": needs.bucket,
-        "location": "LOCATION",
-        "uniform_bucket_level_access": True,
-        "public_access_prevention": "enforced",
-    }
-    if needs.expire_days:
-        condition: dict[str, Any] = {"age": needs.expire_days}
-        if needs.prefix:
-            condition["matches_prefix"] = [f"{needs.prefix}/"]
-        bucket["lifecycle_rule {}"] = {"action {}": {"type": "Delete"}, "condition {}": condition}
-    return "\n".join(
-        (
-            block("resource", "google_storage_bucket", "xcargo", body=bucket),
-            block(
-                "resource",
-                "google_project_iam_custom_role",
-                "xcargo",
-                body={"role_id": "xcargo", "title": "xcargo", "permissions": gcs_role(needs)["includedPermissions"]},
-            ),
-            block(
-                "resource",
-                "google_service_account",
-                "xcargo",
-                body={"account_id": "xcargo", "display_name": "Airflow XComs"},
-            ),
-            block(
-                "resource",
-                "google_storage_bucket_iam_member",
-                "xcargo",
-                body={
-                    "bucket": "${google_storage_bucket.xcargo.name}",
-                    "role": "${google_project_iam_custom_role.xcargo.id}",
-                    "member": "serviceAccount:${google_service_account.xcargo.email}",
-                },
-            ),
-        )
-    )
-
-
 # --- Azure Blob Storage ----------------------------------------------------------------------------------------------
 
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
@@ -332,7 +231,8 @@ def azure_sas_permissions(needs: Needs) -> str:
     return "rw" + ("d" if needs.delete else "") + ("l" if needs.list else "")
 
 
-def _azure_commands(needs: Needs) -> str:
+def azure_commands(needs: Needs) -> str:
+    """Container, role and signature, by ``az``."""
     container = f"storageAccounts/{needs.account}/blobServices/default/containers/{needs.bucket}"
     return f"""\
 az storage account update --name {needs.account} --allow-blob-public-access false
@@ -347,67 +247,5 @@ az storage container generate-sas --account-name {needs.account} --name {needs.b
 """
 
 
-def _azure_terraform(needs: Needs) -> str:
-    role = azure_role(needs)
-    container = "${azurerm_storage_container.xcargo.id}"
-    parts = [
-        block(
-            "resource",
-            "azurerm_storage_container",
-            "xcargo",
-            body={
-                "name": needs.bucket,
-                "storage_account_id": "STORAGE_ACCOUNT_ID",
-                "container_access_type": "private",
-            },
-        ),
-        block(
-            "resource",
-            "azurerm_role_definition",
-            "xcargo",
-            body={
-                "name": role["Name"],
-                "scope": "RESOURCE_GROUP_ID",
-                "permissions {}": {"data_actions": role["DataActions"]},
-            },
-        ),
-        block(
-            "resource",
-            "azurerm_role_assignment",
-            "xcargo",
-            body={
-                "scope": container,
-                "role_definition_id": "${azurerm_role_definition.xcargo.role_definition_resource_id}",
-                "principal_id": "PRINCIPAL_ID",
-            },
-        ),
-    ]
-    if needs.expire_days:
-        below = f"{needs.bucket}/{needs.prefix}/" if needs.prefix else f"{needs.bucket}/"
-        rule = {
-            "name": "xcargo",
-            "enabled": True,
-            "filters {}": {"prefix_match": [below], "blob_types": ["blockBlob"]},
-            "actions {}": {"base_blob {}": {"delete_after_days_since_modification_greater_than": needs.expire_days}},
-        }
-        parts.append(
-            block(
-                "resource",
-                "azurerm_storage_management_policy",
-                "xcargo",
-                body={"storage_account_id": "STORAGE_ACCOUNT_ID", "rule {}": rule},
-            )
-        )
-    return "\n".join(parts)
-
-
 def _quoted(document: Mapping[str, Any]) -> str:
     return shlex.quote(json.dumps(document))
-
-
-CLOUDS = {
-    "aws": Cloud(("s3",), aws_policy, _aws_commands, _aws_terraform),
-    "gcs": Cloud(("gs",), gcs_role, _gcs_commands, _gcs_terraform),
-    "azure": Cloud(("az",), azure_role, _azure_commands, _azure_terraform),
-    "minio": Cloud(("s3",), aws_policy, _minio_commands, _minio_terraform),
-}

@@ -25,8 +25,9 @@ from tests.unit.cli.kit import environment, xcargo
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Finding, Status
 from xcargo.cli.checks.store import exercise
+from xcargo.cli.clouds import CLOUDS
 from xcargo.cli.provision import steps
-from xcargo.cli.rights import CLOUDS, Needs, aws_policy, azure_sas_permissions
+from xcargo.cli.rights import Needs, aws_policy, azure_sas_permissions
 from xcargo.errors import AccessDeniedError, StoreError
 from xcargo.root import Root
 from xcargo.stores.base import Access, Limits
