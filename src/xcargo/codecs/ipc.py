@@ -163,10 +163,16 @@ def _check_batch(batch: _Table, body_bytes: int) -> None:
 
 
 def _written(pa: Any, table: Any) -> memoryview:
-    sink = pa.BufferOutputStream()
+    size = pa.MockOutputStream()  # measures without copying, so that no buffer has to grow
+    _write(pa, size, table)
+    buffer = pa.allocate_buffer(size.size())
+    _write(pa, pa.FixedSizeBufferWriter(buffer), table)
+    return memoryview(buffer).cast("B")
+
+
+def _write(pa: Any, sink: Any, table: Any) -> None:
     with pa.ipc.new_file(sink, table.schema) as file:
         file.write(table)
-    return memoryview(sink.getvalue()).cast("B")
 
 
 def _filed(file: memoryview) -> Iterator[tuple[_Table, int]]:
