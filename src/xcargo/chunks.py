@@ -31,7 +31,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 """Payload of a chunk: enough to compress well and to be worth a request, little enough to hold many."""
 
 _MAX_CHUNK_BYTES = 32 * 1024 * 1024
-_GROWS_AFTER = 256
+_GROWS_AFTER = 1024
 """Chunks after which those that follow are twice as large, so that the table of a huge payload stays small."""
 
 _DIGEST_BYTES = 16
