@@ -72,6 +72,16 @@ format: setup ## Mend style
 docs: setup ## Check the documentation against the code
 	@$(RUN) -m pytest tests/docs
 
+# The site's builder has an environment of its own, and needs nothing else of this project.
+.venv-site/.ready: pyproject.toml uv.lock | $(if $(findstring $(TOOLS),$(UV)),$(TOOLS)/bin/uv)
+	@UV_PROJECT_ENVIRONMENT=.venv-site $(UV) sync --frozen --quiet --python $(PYTHON) \
+	  --no-default-groups --group site --no-install-project
+	@touch $@
+
+.PHONY: site
+site: .venv-site/.ready ## Build the documentation site into site/; a dead link fails
+	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --quiet --strict
+
 # Fuzzing has an environment of its own: atheris is large and needed for nothing else.
 .venv-fuzz/.ready: pyproject.toml uv.lock | $(if $(findstring $(TOOLS),$(UV)),$(TOOLS)/bin/uv)
 	@UV_PROJECT_ENVIRONMENT=.venv-fuzz $(UV) sync --frozen --quiet --python $(PYTHON) --no-default-groups --group fuzz
@@ -102,4 +112,4 @@ build: setup ## Wheel and source distribution
 
 .PHONY: clean
 clean: ## Remove environments, caches and the demo's state
-	rm -rf .venv .venv-demo .venv-fuzz .venv-examples .fuzz .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-fuzz .venv-examples .venv-site site .fuzz .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -148,6 +148,14 @@ def test_every_page_is_reachable_from_the_index() -> None:
     assert {page for page in PAGES if page.is_relative_to(DOCS)} - index == {DOCS / "index.md"}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_lists_are_read_alike_everywhere(page: Path) -> None:
+    """What belongs to a list item is indented by four columns: GitHub takes less, the site's builder does not."""
+    outside = _FENCE.sub(lambda block: f"{block['indent']}-\n", text_of(page))
+    short = [line for line in outside.splitlines() if re.match(r" {1,3}\S| {5,7}\S", line)]
+    assert short == [], name_of(page)
+
+
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_python_compiles(block: Block) -> None:
     """Each Python example is Python."""
