@@ -12,6 +12,7 @@ from tests.conftest import Connection
 from xcargo.airflow.connections import access_of
 from xcargo.codecs import Registry
 from xcargo.coordinate import Coordinate
+from xcargo.observer import Observer
 from xcargo.pipeline import Pipeline
 from xcargo.root import Root
 from xcargo.settings import Settings
@@ -46,6 +47,8 @@ def make_pipeline(
     connection: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
     wrap: Callable[[Store], Any] = lambda store: store,
     read_paths: tuple[str, ...] = (),
+    describe: Callable[[str], str] = str,
+    observe: Observer | None = None,
     **settings: Any,
 ) -> Pipeline:
     """A pipeline over ``url``; ``connection`` is (or looks up) its Airflow connection, as a dictionary."""
@@ -58,7 +61,13 @@ def make_pipeline(
         return access_of(root, lambda conn_id: Connection(found, conn_id))
 
     defaults = Settings(Root.parse(url), read_roots=tuple(map(Root.parse, read_paths)))
-    return Pipeline(dataclasses.replace(defaults, **settings), Registry(entry_points=False), WrappingPool(access, wrap))
+    return Pipeline(
+        dataclasses.replace(defaults, **settings),
+        Registry(entry_points=False),
+        WrappingPool(access, wrap),
+        describe=describe,
+        observe=observe,
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -133,8 +133,7 @@ def test_the_envelope_tells_what_the_object_is() -> None:
 def test_previews_can_be_turned_off_and_are_passed_through_a_mask() -> None:
     """No preview with 0 characters; else what Airflow's masking leaves of it."""
     assert "preview" not in make_pipeline(preview_chars=0).push(BIG, HERE)  # type: ignore[operator]
-    pipeline = make_pipeline()
-    pipeline._describe = lambda text: text.replace("xxx", "***")
+    pipeline = make_pipeline(describe=lambda text: text.replace("xxx", "***"))
     assert "xxx" not in pipeline.push(BIG, HERE)["preview"]  # type: ignore[index,call-overload]
 
 

@@ -1,0 +1,82 @@
+"""An envelope -> the source of its payload, verified as it is read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from blake3 import blake3
+
+from xcargo.cache import MIN_BYTES, Cached, NodeCache
+from xcargo.chunks import Chunks, altered
+from xcargo.codecs.base import Buffer
+from xcargo.codecs.source import Held, Late, Source
+from xcargo.compression import decompress
+from xcargo.envelope import Envelope
+from xcargo.errors import DecodeError, EnvelopeError, XCargoError
+from xcargo.places import Places
+from xcargo.reader import ObjectSource, short
+from xcargo.stores.base import Limits, get_into
+
+__all__ = ["Fetch"]
+
+
+class Fetch:
+    """Reads payloads."""
+
+    def __init__(self, places: Places, limits: Limits, cache: NodeCache | None) -> None:
+        self._places = places
+        self._limits = limits
+        self._cache = cache
+
+    def source(self, envelope: Envelope) -> Source:
+        """Where the payload is read from: the row, the node's cache, or the object. No request until it is read."""
+        found = self._source(envelope)
+        if self._cache is None or not envelope.uri or not MIN_BYTES <= found.size_bytes <= self._cache.size_bytes:
+            return found
+        # The name tells all that the payload follows from, so that no row can claim another one's place.
+        told = f"{envelope.checksum} {envelope.compression} {envelope.size_bytes}"
+        return Cached(found, self._cache, f"payload:{blake3(told.encode()).hexdigest()}")
+
+    def _source(self, envelope: Envelope) -> Source:
+        if envelope.uri is None:
+            try:
+                stored: Buffer = base64.b64decode(envelope.data or "", validate=True)
+            except binascii.Error as error:
+                raise DecodeError(f"The row's data is not base64: {error}") from error
+            return Held(decompress(envelope.compression, stored, envelope.size_bytes))
+        root, key = self._places.of(envelope.uri)
+        if envelope.chunks:
+            chunks = Chunks.from_json(
+                envelope.chunks, envelope.checksum or "", envelope.size_bytes, envelope.stored_bytes
+            )
+
+            def fetch(start: int, end: int) -> Buffer:
+                return self._places.work(root, self._limits, lambda store: store.get(key, start=start, end=end))
+
+            def fetch_into(start: int, view: memoryview) -> int:
+                return self._places.work(root, self._limits, lambda store: get_into(store, key, view, start=start))
+
+            return ObjectSource(fetch, fetch_into, chunks, envelope.compression, self._limits, envelope.uri)
+
+        def load() -> Buffer:
+            try:
+                stored = self._places.work(root, self._limits, lambda store: store.get(key))
+                _verify(stored, envelope)
+                return decompress(envelope.compression, stored, envelope.size_bytes)
+            except XCargoError as error:
+                error.at(envelope.uri)
+                raise
+
+        return Late(envelope.size_bytes, load)
+
+
+def _verify(stored: Buffer, envelope: Envelope) -> None:
+    """Raise IntegrityError unless the bytes are those that were put."""
+    if len(stored) != envelope.stored_bytes:
+        raise short(len(stored), envelope.stored_bytes)
+    algorithm, _, expected = (envelope.checksum or "").partition(":")
+    if algorithm != "blake3":
+        raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")
+    if blake3(stored).hexdigest() != expected:
+        raise altered()

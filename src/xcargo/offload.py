@@ -1,0 +1,146 @@
+"""An encoded value -> what is stored of it, in the row or as an object -> its envelope."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
+from itertools import chain, islice
+from typing import Any
+
+from blake3 import blake3
+
+from xcargo.chunks import Sealing, cut
+from xcargo.codecs.base import Buffer, Encoded, contiguous
+from xcargo.compression import SUFFIXES, canonical, pays_off, require, squeezed
+from xcargo.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
+from xcargo.envelope import Envelope
+from xcargo.errors import ConfigurationError
+from xcargo.places import Places
+from xcargo.preview import preview, shown_params, type_name
+from xcargo.progress import Progress
+from xcargo.root import Root
+from xcargo.settings import Settings
+from xcargo.stores.base import Limits
+
+__all__ = ["Offload"]
+
+log = logging.getLogger(__name__)
+
+
+class Offload:
+    """Stores payloads. ``describe`` may change a preview before it is written."""
+
+    def __init__(self, settings: Settings, places: Places, limits: Limits, describe: Callable[[str], str]) -> None:
+        self._settings = settings
+        self._places = places
+        self._limits = limits
+        self._describe = describe
+        self._compression = canonical(settings.compression)
+        require(self._compression)
+
+    def inline(self, value: Any, encoded: Encoded) -> Envelope:
+        """The envelope that holds the payload itself. No request."""
+        payload = contiguous(encoded)
+        compression, stored = self._compressed(payload)
+        data = base64.b64encode(stored).decode()
+        return self._envelope(value, encoded, compression, len(payload), len(stored), data=data)
+
+    def store(self, value: Any, encoded: Encoded, coordinate: Coordinate) -> Envelope:
+        """The envelope of a payload that was put as an object, under a fresh key. One request, or parallel parts."""
+        root = self._settings.root
+        if root is None:
+            raise ConfigurationError(
+                f"{encoded.size_bytes or 'Many'} bytes belong into object storage, but {self._settings.no_root_reason}",
+                hint="Set AIRFLOW__XCARGO__PATH (or path in section [xcargo]) on every component, for example to "
+                "s3://my_aws_conn@my-bucket/xcom.",
+            )
+        started = time.perf_counter()
+        chunks: Iterable[Buffer] = cut(encoded.parts)
+        if isinstance(encoded.parts, Sequence):
+            chunks = ahead = list(chunks)
+        else:
+            ahead = list(islice(chunks, 2))
+            chunks = chain(ahead, chunks)
+        if len(ahead) < 2:
+            payload = ahead[0] if ahead else b""
+            compression, stored = self._compressed(payload)
+            uri = self._put(root, coordinate, encoded, compression, [stored], len(stored))
+            envelope = self._envelope(
+                value,
+                encoded,
+                compression,
+                len(payload),
+                len(stored),
+                uri=uri,
+                checksum=f"blake3:{blake3(stored).hexdigest()}",
+            )
+        else:
+            worth = any(pays_off(self._compression, chunk) for chunk in ahead)
+            compression = self._compression if worth else "none"
+            expected = encoded.size_bytes or encoded.expected_bytes
+            progress = Progress(f"stores XCom {coordinate.key!r}", expected)
+            sealing = Sealing(chunks, compression, progress.advance)
+            uri = self._put(root, coordinate, encoded, compression, sealing, expected)
+            table = sealing.table
+            envelope = self._envelope(
+                value,
+                encoded,
+                compression if table.compressed else "none",
+                table.starts[-1],
+                table.offsets[-1],
+                uri=uri,
+                checksum=table.checksum(),
+                chunks=table.to_json(),
+            )
+        log.info(
+            "xcargo stored XCom %r (%s, %d bytes) as %d bytes in %s, %.3f s",
+            coordinate.key,
+            envelope.type,
+            envelope.size_bytes,
+            envelope.stored_bytes,
+            envelope.uri,
+            time.perf_counter() - started,
+        )
+        return envelope
+
+    def _put(
+        self,
+        root: Root,
+        coordinate: Coordinate,
+        encoded: Encoded,
+        compression: str,
+        parts: Iterable[Buffer],
+        expected_bytes: int | None,
+    ) -> str:
+        """Store the parts under a fresh key. Returns the object's URI."""
+        key = coordinate.object_key(suffix=encoded.suffix + SUFFIXES[compression])
+        if len(root.prefix) + 1 + len(key) > MAX_OBJECT_KEY_BYTES:
+            raise ConfigurationError(
+                f"The object key would be longer than {MAX_OBJECT_KEY_BYTES} bytes", hint="Shorten [xcargo] path."
+            )
+        self._places.work(root, self._limits, lambda store: store.put(key, parts, expected_bytes=expected_bytes))
+        return root.uri(key)
+
+    def _compressed(self, payload: Buffer) -> tuple[str, Buffer]:
+        """Name of the compression that was worth it, and what to store."""
+        shorter = squeezed(self._compression, payload)
+        return ("none", payload) if shorter is None else (self._compression, shorter)
+
+    def _envelope(
+        self, value: Any, encoded: Encoded, compression: str, size_bytes: int, stored_bytes: int, **place: Any
+    ) -> Envelope:
+        shown = preview(value, self._settings.preview_chars)
+        return Envelope(
+            type=type_name(value),
+            codec=encoded.codec,
+            size_bytes=size_bytes,
+            stored_bytes=stored_bytes,
+            compression=compression,
+            params=shown_params(encoded.codec, encoded.params, self._settings.preview_chars, self._describe),
+            preview=None if shown is None else self._describe(shown),
+            created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            **place,
+        )
