@@ -36,7 +36,7 @@ class Client:
 
     def get(self, url: str, size: int, connections: int) -> memoryview:
         """The object, in equal ranges over so many connections."""
-        whole = memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+        whole = _memory(size)
         if connections == 1:
             self._read(0, url, whole, None)
             return whole
@@ -72,6 +72,14 @@ class Client:
             link.connect()
             self._links.append(link)
         return self._links[number]
+
+
+def _memory(size: int) -> memoryview:
+    """Memory as the best of such clients takes it: private, in huge pages."""
+    memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)[:size]
 
 
 def best(work: Callable[[int], Any], choices: Sequence[int]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xcargo.codecs.base import Buffer, Encoded
-from xcargo.codecs.source import Held, Source
+from xcargo.codecs.source import Held, Source, in_huge_pages
 from xcargo.errors import DecodeError
 
 __all__ = ["BytesCodec"]
@@ -31,14 +31,14 @@ class BytesCodec:
         try:
             if params.get("mutable"):
                 data = bytearray(source.size_bytes)
-                source.read_into(memoryview(data))
+                source.read_into(in_huge_pages(memoryview(data)))
                 return data
             # A BytesIO lends the memory of the very object that getvalue then gives: nothing is copied.
             buffer = io.BytesIO(bytes(source.size_bytes))
         except (MemoryError, OverflowError) as error:
             raise DecodeError(f"There is no memory for the {source.size_bytes} bytes of the value") from error
         with buffer.getbuffer() as view:
-            source.read_into(view)
+            source.read_into(in_huge_pages(view))
         return buffer.getvalue()
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> bytes | bytearray:

@@ -11,10 +11,12 @@ from typing import Protocol
 from xcargo.codecs.base import Buffer
 from xcargo.errors import DecodeError
 
-__all__ = ["Held", "Late", "Part", "Source", "fresh", "whole"]
+__all__ = ["Held", "Late", "Part", "Source", "fresh", "in_huge_pages", "whole"]
 
 _OWN_MAPPING_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
+
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
 
 
 class Source(Protocol):
@@ -55,17 +57,35 @@ def whole(source: Source) -> Buffer:
 
 
 def fresh(size_bytes: int) -> mmap.mmap | bytearray:
-    """Zeroed memory. A large piece is its own mapping, in huge pages where there are some: they fault far less."""
+    """Zeroed memory. A large piece is its own mapping, in huge pages where there are some: they fault far less.
+
+    The mapping is private: as with any memory, a forked child that writes to it writes to a copy. (One that is shared,
+    which is what mmap makes unless told otherwise, also has no huge pages on most systems.)
+    """
     try:
         if size_bytes < _OWN_MAPPING_BYTES:
             return bytearray(size_bytes)
-        memory = mmap.mmap(-1, size_bytes)
+        memory = mmap.mmap(-1, size_bytes, **_PRIVATE)
     except (MemoryError, OSError, ValueError, OverflowError) as error:
         raise DecodeError(f"There is no memory for the {size_bytes} bytes that the envelope tells") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
+
+
+def in_huge_pages(view: memoryview) -> memoryview:
+    """The same memory, to which nothing was written yet, in huge pages if it is large and there are some."""
+    if len(view) >= _OWN_MAPPING_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+        import ctypes
+
+        address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        start = address + -address % mmap.PAGESIZE
+        # Advice only: where it is not taken, nothing is lost.
+        ctypes.CDLL(None).madvise(
+            ctypes.c_void_p(start), ctypes.c_size_t(address + len(view) - start), mmap.MADV_HUGEPAGE
+        )
+    return view
 
 
 class Held:
