@@ -10,7 +10,7 @@ from typing import Any
 from xcargo.airflow import compat
 from xcargo.errors import DecodeError
 
-__all__ = ["resolve"]
+__all__ = ["how_to_allow", "resolve"]
 
 
 def resolve(name: str) -> type:
@@ -21,8 +21,7 @@ def resolve(name: str) -> type:
     if not _allowed(name):
         raise DecodeError(
             f"The class {name} may not be rebuilt from an XCom",
-            hint="Where this task runs, set AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES="
-            f"'{' '.join([*_patterns(), name])}'.",
+            hint=how_to_allow(name),
         )
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
@@ -38,6 +37,12 @@ def resolve(name: str) -> type:
         f"There is no class {name} where this task runs",
         hint="Install the package that defines it, or run the task that pushed the value again.",
     )
+
+
+def how_to_allow(name: str) -> str:
+    """The setting that admits the class, with the exact value."""
+    value = " ".join([*_patterns(), name])
+    return f"Where this task runs, set AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES='{value}'."
 
 
 def _allowed(name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xcargo.airflow import compat
+from xcargo.airflow.classes import how_to_allow
 from xcargo.codecs.base import Buffer, Encoded
 from xcargo.errors import DecodeError, UnsupportedTypeError
 
@@ -47,7 +48,7 @@ class SerdeCodec:
             name = str(error).partition(" ")[0]
             raise DecodeError(
                 f"Airflow does not allow (or find) the class {name}: {error}",
-                hint=f"Set AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES='airflow.* {name}' where this task runs.",
+                hint=how_to_allow(name),
             ) from error
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise DecodeError(f"Airflow could not rebuild the value: {error}") from error

@@ -20,11 +20,12 @@ _SHOWN_FIELDS = 64
 
 
 class NumpyCodec:
-    """``numpy.ndarray``, masked arrays, ``recarray``, ``matrix``, and numpy scalars; no other subclass.
+    """``numpy.ndarray``, masked arrays, ``recarray``, ``matrix``, numpy scalars and dtypes; no other subclass.
 
     Every dtype: numbers, text, times, structured ones with their offsets and titles, ``StringDType``, and Python
-    objects, each of which keeps its type. A contiguous array, C or Fortran order, is not copied to encode it, but for
-    text of variable length and objects. Not kept: whether it was read-only, other strides, metadata of a dtype.
+    objects, each of which keeps its type, also in fields and below a mask. A contiguous array, C or Fortran order, is
+    not copied to encode it, but for text of variable length and objects. Not kept: whether it was read-only, other
+    strides, metadata of a dtype.
     """
 
     id = "numpy"
@@ -38,11 +39,13 @@ class NumpyCodec:
             return False
         if isinstance(value, np.generic):
             return type(value) is value.dtype.type
-        return isinstance(value, np.ndarray) and _class_of(np, value) is not None
+        return isinstance(value, np.dtype) or (isinstance(value, np.ndarray) and _class_of(np, value) is not None)
 
     def encode(self, value: Any) -> Encoded:
         import numpy as np
 
+        if isinstance(value, np.dtype):
+            return Encoded(self.id, (b"",), {"class": "dtype", "dtype": _describe(np, value)})
         kind = "ndarray" if isinstance(value, np.generic) else _class_of(np, value)
         if kind == "masked":
             return Encoded(self.id, (b"",), {"class": kind})
@@ -58,10 +61,10 @@ class NumpyCodec:
             params["order"] = "F"
         if array.dtype.names is not None:
             params["columns"] = {name: str(array.dtype[name]) for name in array.dtype.names[:_SHOWN_FIELDS]}
-        if array.dtype.kind in "OT":
-            if kind != "ndarray":
-                raise _unsupported(array.dtype, f"A {kind}")
-            return Encoded(self.id, (self._items(array),), params, ".msgpack")
+        if array.dtype.hasobject or array.dtype.kind == "T":
+            whole = kind != "MaskedArray" and array.dtype.names is None
+            payload = self._items(array) if whole else self._pieces(np, value, array, params)
+            return Encoded(self.id, (payload,), params, ".msgpack")
         parts = [_bytes_of(np, array, params.get("order"))]
         if kind == "MaskedArray":
             parts += _mask_parts(np, value, params)
@@ -80,6 +83,10 @@ class NumpyCodec:
         kind = params.get("class", "ndarray")
         if kind == "masked":
             return np.ma.masked
+        if kind == "dtype":
+            return _dtype(np, params["dtype"])
+        if params.get("packed"):
+            return self._from_pieces(np, payload, params)
         if params["dtype"] in ("|O", "T"):
             return self._from_items(np, payload, params)
         dtype, shape = _dtype(np, params["dtype"]), tuple(int(n) for n in params["shape"])
@@ -97,9 +104,7 @@ class NumpyCodec:
             pieces.append(_writable(np, memoryview(payload)[at : at + length]))
             at += length
         array = _shaped(pieces[0].view(dtype), shape, params.get("order"))
-        if kind == "MaskedArray":
-            return _masked(np, array, pieces[1:], params)
-        return array if kind == "ndarray" else array.view({"recarray": np.recarray, "matrix": np.matrix}[kind])
+        return _masked(np, array, pieces[1:], params) if kind == "MaskedArray" else _viewed(np, array, kind)
 
     def _items(self, array: Any) -> Buffer:
         """An array of objects, or of text of variable length, as a packed list."""
@@ -123,7 +128,52 @@ class NumpyCodec:
         for n, item in enumerate(items):  # in one go, a list would be taken for a second dimension
             array[n] = item
         array = array.reshape(tuple(params["shape"]))
-        return np.asfortranarray(array) if params.get("order") == "F" else array
+        array = np.asfortranarray(array) if params.get("order") == "F" else array
+        return _viewed(np, array, params.get("class", "ndarray"))
+
+    def _pieces(self, np: Any, value: Any, array: Any, params: dict[str, Any]) -> Buffer:
+        """What holds objects in fields, or below a mask, as a packed list of arrays that do not."""
+        if self._registry is None:
+            raise _unsupported(array.dtype, "An array")
+        params["packed"] = True
+        if params.get("class") == "MaskedArray":
+            mask, fill = value.mask, value._fill_value
+            state = [array, None if mask is np.ma.nomask else mask, fill, bool(value.hardmask)]
+        else:
+            state = [array[name] for name in array.dtype.names]
+        payload = self._registry.pack(state)
+        if array.nbytes > _most_bytes(payload):
+            raise _unsupported(array.dtype, "A sparse array")
+        return payload
+
+    def _from_pieces(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        assert self._registry is not None
+        state, shape = self._registry.unpack(payload), tuple(params["shape"])
+        if params.get("class") == "MaskedArray":
+            array, mask, fill, hard = state
+            mask = np.ma.nomask if mask is None else mask
+            found = np.ma.MaskedArray(array, mask=mask, hard_mask=hard)
+            if fill is not None:
+                found._fill_value = np.asarray(fill, dtype=array.dtype)
+            return found
+        dtype = _dtype(np, params["dtype"])
+        if params.get("record"):
+            dtype = np.dtype((np.record, dtype))
+        if math.prod(shape) * dtype.itemsize > _most_bytes(payload):
+            raise DecodeError(f"{len(payload)} bytes are not an array of dtype {dtype} and shape {shape}")
+        array = np.empty(shape, dtype=dtype, order=params.get("order", "C"))
+        for name, piece in zip(dtype.names, state, strict=True):
+            array[name][...] = piece
+        return array[()] if params.get("scalar") else _viewed(np, array, params.get("class", "ndarray"))
+
+
+def _most_bytes(payload: Buffer) -> int:
+    """What an array with objects may take up: a pointer to an object of one byte, and the gap before it."""
+    return 16 * len(payload) + 1024
+
+
+def _viewed(np: Any, array: Any, kind: str) -> Any:
+    return array if kind == "ndarray" else array.view({"recarray": np.recarray, "matrix": np.matrix}[kind])
 
 
 def _class_of(np: Any, array: Any) -> str | None:
@@ -154,7 +204,7 @@ def _describe(np: Any, dtype: Any) -> Any:
         except (TypeError, ValueError):
             continue
         same_type = back.type is dtype.type or dtype.type is np.record
-        if back == dtype and same_type and not back.hasobject and (back.itemsize or dtype.kind in "SU"):
+        if back == dtype and same_type and (back.itemsize or dtype.kind in "SU"):
             return described
     raise _unsupported(dtype, "An array")
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property, reduce
+from operator import or_
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
+from uuid import UUID
 
 from xcargo.codecs.base import Buffer, Encoded
 from xcargo.codecs.source import Held, Source
@@ -46,11 +51,7 @@ class ObjectCodec:
         assert self.registry is not None
         cls = type(value)
         kind = _kind(cls)
-        if "<locals>" in cls.__qualname__:
-            raise UnsupportedTypeError(
-                f"{cls.__qualname__} is defined inside a function, so no other task can find it",
-                hint="Define the class at the top of a module.",
-            )
+        name = _name(_taken_apart(cls)[0])
         builtin = next(filter(_holds_more_than_attributes, cls.__mro__), None)
         if builtin is not None and kind in ("dataclass", "attrs", "pydantic"):
             raise UnsupportedTypeError(
@@ -58,10 +59,10 @@ class ObjectCodec:
                 hint="Keep that content in a field instead.",
             )
         try:
-            body = [kind, f"{cls.__module__}:{cls.__qualname__}", _STATE[kind](value)]
+            body = [kind, name, _STATE[kind](value)]
         except AttributeError as error:
             raise UnsupportedTypeError(f"An instance of {cls.__qualname__} lacks a field: {error}") from error
-        more = _beyond_fields(value) if kind in _FIELDS else {}
+        more = _beyond_fields(value) if kind in _FIELDS else _arguments(cls)
         if more:  # a fourth part, which readers before it refuse
             body.append(more)
         encoded = self.registry.codec("msgpack").encode(body)
@@ -80,6 +81,8 @@ class ObjectCodec:
             raise DecodeError("The object does not hold an instance of a class")
         kind, name, state, *more = body
         cls = self._resolve(name.replace(":", "."))
+        if kind == "pydantic" and more:
+            cls, more = self._generic(cls, more.pop()), []
         if not isinstance(cls, type) or _kind(cls) != kind:
             raise DecodeError(
                 f"The class {name.replace(':', '.')} is no {kind} any more",
@@ -97,6 +100,67 @@ class ObjectCodec:
                 f"The class {name.replace(':', '.')} has changed since the value was stored: {error}",
                 hint="Run the task that pushed the value again, with the code of today.",
             ) from error
+
+    def _generic(self, origin: Any, arguments: Any) -> Any:
+        """The generic model, with arguments as :func:`_arguments` gives them."""
+
+        def found(described: Any) -> Any:
+            if isinstance(described, str):
+                return _PLAIN.get(described) or self._resolve(described.replace(":", "."))
+            name, parts = described
+            if name == "types:UnionType":
+                return reduce(or_, map(found, parts))
+            return found(name)[tuple(map(found, parts))]
+
+        try:
+            return origin[tuple(map(found, arguments))]
+        except XCargoError:
+            raise
+        except (RecursionError, TypeError, ValueError) as error:
+            raise DecodeError(f"The class {origin.__qualname__} does not take the arguments it had: {error}") from error
+
+
+_PLAIN: dict[str, Any] = {
+    f"{cls.__module__}:{cls.__name__}": cls
+    for cls in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple, type(None), Decimal, UUID)
+}
+_PLAIN |= {f"datetime:{cls.__name__}": cls for cls in (date, datetime, time, timedelta)}
+_PLAIN |= {"typing:Any": Any, "typing:Union": Union}
+"""Classes that a generic model may take without leave: those of which the tree's values are."""
+
+
+def _name(cls: type) -> str:
+    if "<locals>" in cls.__qualname__:
+        raise UnsupportedTypeError(
+            f"{cls.__qualname__} is defined inside a function, so no other task can find it",
+            hint="Define the class at the top of a module.",
+        )
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _arguments(cls: Any) -> list[Any]:
+    """Of ``Page[Order]`` the argument ``Order``, by name. Raises UnsupportedTypeError for what has none."""
+
+    def described(argument: Any) -> Any:
+        origin, parts = _taken_apart(argument)
+        if origin is Any:
+            return "typing:Any"
+        if origin in (Union, UnionType):  # to pydantic, int | None and Optional[int] are two
+            return ["typing:Union" if origin is Union else "types:UnionType", [described(part) for part in parts]]
+        if not isinstance(origin, type):
+            raise UnsupportedTypeError(
+                f"{cls.__qualname__} is a generic model of something that is no class",
+                hint="Define a class of its own: class Answers(Page[Literal['yes', 'no']]): pass",
+            )
+        return [_name(origin), [described(part) for part in parts]] if parts else _name(origin)
+
+    return [described(argument) for argument in _taken_apart(cls)[1]]
+
+
+def _taken_apart(cls: Any) -> tuple[Any, Sequence[Any]]:
+    """Origin and arguments of a generic class; of any other itself and none."""
+    model = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+    return model.get("origin") or get_origin(cls) or cls, model.get("args") or get_args(cls)
 
 
 def _kind(cls: type) -> str | None:
@@ -124,7 +188,8 @@ def _holds_more_than_attributes(base: type) -> bool:
 def _is_body(body: Any) -> bool:
     if type(body) is not list or len(body) not in (3, 4) or type(body[0]) is not str or type(body[1]) is not str:
         return False
-    return body[0] in _RESTORE and (len(body) == 3 or (body[0] in _FIELDS and type(body[3]) is dict))
+    more = dict if body[0] in _FIELDS else list if body[0] == "pydantic" else None
+    return body[0] in _RESTORE and (len(body) == 3 or type(body[3]) is more)
 
 
 def _beyond_fields(value: Any) -> dict[str, Any]:

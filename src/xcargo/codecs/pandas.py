@@ -33,6 +33,7 @@ __all__ = ["PandasCodec"]
 
 _NUMPY_ARRAYS = ("NumpyExtensionArray", "PandasArray")
 """pandas' view of a numpy array, which a Series would take for the array itself."""
+_NUMPY_DTYPES = ("NumpyEADtype", "PandasDtype")
 _SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
 _KEY = b"xcargo"
 
@@ -41,7 +42,7 @@ class PandasCodec:
     """``pandas`` DataFrame, Series, every Index, Timestamp, Timedelta, Period, Interval, NaT and NA; pandas 2 and 3.
 
     Exact: dtypes (nullable, Arrow, categorical, time zones, period, interval), object columns, duplicate and non-string
-    labels, MultiIndex, names, frequencies, sparse columns, ``attrs``. Arrays and offsets of pandas too.
+    labels, MultiIndex, names, frequencies, sparse columns, ``attrs``. Arrays, dtypes and offsets of pandas too.
     """
 
     id = "pandas"
@@ -62,6 +63,11 @@ class PandasCodec:
             return Encoded(
                 self.id, (self._registry.pack(offset_state(value)),), {"type": "pandas.DateOffset"}, ".msgpack"
             )
+        if kind == "dtype":
+            import pandas as pd
+
+            empty = self._registry.pack(pd.array([], dtype=value))
+            return Encoded(self.id, (empty,), {"type": "pandas.ExtensionDtype"}, ".msgpack")
         pa = arrow()
         writer = _Writer(pa)
         state: Any = getattr(writer, str(kind))(value)
@@ -106,6 +112,8 @@ class PandasCodec:
                 return _restore_scalar(pd, name, state)
             if params.get("type") == "pandas.DateOffset":
                 return restore_offset(pd, self._registry.unpack(payload))
+            if params.get("type") == "pandas.ExtensionDtype":
+                return self._registry.unpack(payload).dtype
             table = ipc.read(payload)
             kind, state = self._registry.unpack(table.schema.metadata[_KEY])
             reader = _Reader(pd, arrow(), table)
@@ -134,6 +142,8 @@ def _kind(value: object) -> str | None:
         return "array"
     if isinstance(value, pd.offsets.BaseOffset):
         return "offset"
+    if isinstance(value, pd.api.extensions.ExtensionDtype) and cls.__name__ not in _NUMPY_DTYPES:
+        return "dtype"
     return "scalar" if cls.__name__ in _SCALARS else None
 
 

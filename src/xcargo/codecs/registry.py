@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from xcargo.codecs.arrow import ArrowCodec
@@ -21,6 +23,11 @@ from xcargo.errors import MissingDependencyError, UnsupportedTypeError, XCargoEr
 __all__ = ["ENTRY_POINT_GROUP", "Registry"]
 
 ENTRY_POINT_GROUP = "xcargo.codecs"
+
+_PACKAGE = "xcargo:package"
+"""Param that names the package of a codec that is not ours. No codec sees it."""
+
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 _ALWAYS_TREE = frozenset((dict, list, str, int, float, bool, type(None), tuple))
 
@@ -52,7 +59,7 @@ class Registry:
         for codec in self._fallbacks:
             if isinstance(codec, ObjectCodec):
                 codec.registry = self
-        self._plugins: tuple[Codec, ...] | None = None if entry_points else ()
+        self._plugins: dict[str, tuple[Codec, str]] | None = None if entry_points else {}
 
     def encode(self, value: object) -> Encoded:
         """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does."""
@@ -67,7 +74,10 @@ class Registry:
 
     def open(self, codec_id: str, source: Source, params: Mapping[str, Any]) -> Any:
         """The value whose payload the source reads, by the codec that an envelope names."""
-        codec: Any = self.codec(codec_id)
+        package = params.get(_PACKAGE)
+        codec: Any = self.codec(codec_id, package=package)
+        if package is not None:
+            params = {name: value for name, value in params.items() if name != _PACKAGE}
         # Not isinstance of a protocol: that alone takes as long as a tenth of a request.
         if hasattr(codec, "open"):
             return codec.open(source, params)
@@ -97,32 +107,69 @@ class Registry:
                 return codec
         if self._tree.accepts(value):
             return None
-        for codec in (*self._load_plugins(), *self._fallbacks):
+        for codec, package in self._load_plugins().values():
+            if codec.accepts(value):
+                return _Named(codec, package)
+        for codec in self._fallbacks:
             if codec.accepts(value):
                 return codec
         return None
 
-    def codec(self, codec_id: str) -> Codec:
-        """The codec of an id. Raises MissingDependencyError when it is not installed here."""
+    def codec(self, codec_id: str, *, package: object = None) -> Codec:
+        """The codec of an id. Raises MissingDependencyError, naming the package that wrote it, if it is not here."""
         last: tuple[Codec, ...] = () if self._last_resort is None else (self._last_resort,)
         for codec in (self._tree, *self._own, *self._fallbacks, *last):
             if codec.id == codec_id:
                 return codec
-        for codec in self._load_plugins():
-            if codec.id == codec_id:
-                return codec
+        plugin = self._load_plugins().get(codec_id)
+        if plugin is not None:
+            return plugin[0]
+        if isinstance(package, str) and _PACKAGE_NAME.fullmatch(package):
+            raise MissingDependencyError(
+                f"The value was written by codec {codec_id!r} of the package {package}, which is not installed here",
+                hint=f"Run: pip install {package} (where this task runs)",
+            )
         raise MissingDependencyError(
             f"The value was written by codec {codec_id!r}, which is not installed here",
             hint=f"Install the package that registers it under the entry point group {ENTRY_POINT_GROUP!r} "
             "(or a newer airflow-provider-xcargo) where this task runs.",
         )
 
-    def _load_plugins(self) -> tuple[Codec, ...]:
+    def _load_plugins(self) -> dict[str, tuple[Codec, str]]:
+        """Codec id -> codec and the name of its package."""
         if self._plugins is None:
             from importlib.metadata import entry_points
 
-            self._plugins = tuple(_instance(point) for point in entry_points(group=ENTRY_POINT_GROUP))
+            found: dict[str, tuple[Codec, str]] = {}
+            for point in entry_points(group=ENTRY_POINT_GROUP):
+                codec = _instance(point)
+                found.setdefault(codec.id, (codec, point.dist.name if point.dist is not None else ""))
+            self._plugins = found
         return self._plugins
+
+
+class _Named:
+    """A codec of another package, which what it encodes is to name."""
+
+    def __init__(self, codec: Codec, package: str) -> None:
+        self.id = codec.id
+        self._codec = codec
+        self._package = package
+
+    def accepts(self, value: object) -> bool:
+        return self._codec.accepts(value)
+
+    def encode(self, value: Any) -> Encoded:
+        encoded = self._codec.encode(value)
+        params = encoded.params
+        if encoded.size_bytes is not None or not isinstance(params, dict):  # else it may be filled in as it is stored
+            params = dict(params)
+        if self._package:
+            params[_PACKAGE] = self._package
+        return replace(encoded, params=params)
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        return self._codec.decode(payload, params)
 
 
 class _OrElse:

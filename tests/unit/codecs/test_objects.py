@@ -7,7 +7,7 @@ import enum
 import functools
 from collections import namedtuple
 from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Optional, TypeVar
 
 import attrs
 import pydantic
@@ -232,6 +232,15 @@ class Computing(pydantic.BaseModel):
         return 2 * self.size
 
 
+class Page(pydantic.BaseModel, Generic[T]):
+    items: list[T]
+    total: int = 0
+
+
+class Orders(Page[Point]):
+    pass
+
+
 class Function(enum.Enum):
     LENGTH = functools.partial(len)
 
@@ -262,6 +271,46 @@ def test_what_a_class_computes_is_computed_again(registry: Registry) -> None:
     hashed = Hashed("x")
     assert hash(round_trip(hashed, registry)) == hash(hashed)
     assert round_trip(Box[int](1), registry) == Box(1)
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(
+    "model",
+    [
+        Page[int](items=[1]),
+        Page[Point](items=[Point(1)]),
+        Page[Page[list[Point]]](items=[Page[list[Point]](items=[[Point(1)]], total=1)]),
+        Page[dict[str, Color]](items=[{"a": Color.RED}]),
+        Page[int | None](items=[None]),
+        Page[Optional[Point]](items=[None, Point(1)]),  # noqa: UP045 - another class than that of Point | None
+        Page[Any](items=[1, Point(1)]),
+        Page(items=[1, "a"]),
+        Orders(items=[Point(2)]),
+    ],
+    ids=str,
+)
+def test_a_generic_model_is_of_the_same_class_again(registry: Registry, model: Any) -> None:
+    """Page[Point], whose name no module knows, and its like."""
+    encoded = registry.encode(model)
+    back = registry.decode(encoded.codec, bytes(contiguous(encoded)), dict(encoded.params))
+    assert back == model
+    assert type(back) is type(model)
+
+
+def test_a_generic_model_of_what_is_no_class_is_refused(registry: Registry) -> None:
+    """When it is pushed, with a way out: no pull could make it again."""
+    with pytest.raises(UnsupportedTypeError, match="no class") as caught:
+        registry.encode(Page[Literal["yes"]](items=["yes"]))
+    assert "class Answers(" in str(caught.value)
+
+
+@pytest.mark.usefixtures("allowed")
+def test_the_arguments_of_a_generic_model_have_to_be_allowed_too(registry: Registry) -> None:
+    """Each is a class that is imported."""
+    body = ["pydantic", f"{__name__}:Page", {}, ["os:PathLike"]]
+    payload = registry.pack(body)
+    with pytest.raises(DecodeError, match=r"os\.PathLike may not be rebuilt"):
+        registry.decode("object", payload, {})
 
 
 @pytest.mark.usefixtures("allowed")
@@ -309,6 +358,11 @@ def test_a_model_that_has_got_a_field_since_is_told(registry: Registry, monkeypa
         ["enum", "tests.unit.codecs.test_objects:Color", ["RED", "r"], {"a": 1}],
         ["enum", "tests.unit.codecs.test_objects:Color", 5],
         ["pydantic", "tests.unit.codecs.test_objects:Computing", {}],
+        ["pydantic", "tests.unit.codecs.test_objects:Computing", {}, ["builtins:int"]],
+        ["pydantic", "tests.unit.codecs.test_objects:Page", {}, ["builtins:int", "builtins:int"]],
+        ["pydantic", "tests.unit.codecs.test_objects:Page", {}, [["builtins:int", [7]]]],
+        ["pydantic", "tests.unit.codecs.test_objects:Page", {}, [7]],
+        ["enum", "tests.unit.codecs.test_objects:Color", ["RED", None], []],
         [["dataclass"], "tests.unit.codecs.test_objects:Box", {}],
         ["nonsense", "tests.unit.codecs.test_objects:Box", {}],
     ],
