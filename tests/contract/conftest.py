@@ -63,8 +63,8 @@ class Run:
     dag_id: str
     run_id: str
     state: str
-    log_tail: str
-    """The end of what all Dags' runs logged."""
+    log: str
+    """What all Dags' runs logged, to stdout or stderr as the Airflow has it."""
     rows: tuple[Row, ...]
     objects: frozenset[Path]
 
@@ -94,13 +94,11 @@ def dag_runs(place: Place, database: Path) -> dict[str, Run]:
     """Every contract Dag, run once by ``dag.test()`` in a process of its own."""
     report = place.home / "runs.json"
     done = run(str(HERE / "run_dags.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS)
-    log_tail = (done.stdout + done.stderr)[-20_000:]
-    assert done.returncode == 0, log_tail
+    log = done.stdout + done.stderr
+    assert done.returncode == 0, log[-20_000:]
     runs = json.loads(report.read_text())
     return {
-        dag_id: Run(
-            dag_id, **found, log_tail=log_tail, rows=rows_of(database, dag_id), objects=objects_of(place, dag_id)
-        )
+        dag_id: Run(dag_id, **found, log=log, rows=rows_of(database, dag_id), objects=objects_of(place, dag_id))
         for dag_id, found in runs.items()
     }
 
