@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         StorageFullError,
         StoreError,
         StoreUnavailableError,
+        SweepRefusedError,
         UnsupportedTypeError,
         XCargoError,
     )
@@ -56,6 +57,7 @@ __all__ = [
     "StorageFullError",
     "StoreError",
     "StoreUnavailableError",
+    "SweepRefusedError",
     "UnsupportedTypeError",
     "XCargoError",
     "XComBackend",

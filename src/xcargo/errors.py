@@ -26,6 +26,7 @@ __all__ = [
     "StorageFullError",
     "StoreError",
     "StoreUnavailableError",
+    "SweepRefusedError",
     "UnsupportedTypeError",
     "XCargoError",
 ]
@@ -47,6 +48,7 @@ class ErrorKind(str, Enum):
     STORE_UNAVAILABLE = "store_unavailable"
     STORAGE_FULL = "storage_full"
     INTEGRITY = "integrity"
+    SWEEP_REFUSED = "sweep_refused"
 
     def __str__(self) -> str:
         return self.value
@@ -168,3 +170,9 @@ class IntegrityError(XCargoError, ValueError):
     """The bytes of an object are not the bytes that were put there."""
 
     kind = ErrorKind.INTEGRITY
+
+
+class SweepRefusedError(XCargoError):
+    """It is not known for sure what may be deleted or moved, so nothing is."""
+
+    kind = ErrorKind.SWEEP_REFUSED

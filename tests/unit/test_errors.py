@@ -22,6 +22,7 @@ TREE = {
     "StoreUnavailableError": (errors.StoreError, ConnectionError),
     "StorageFullError": (errors.StoreError,),
     "IntegrityError": (errors.XCargoError, ValueError),
+    "SweepRefusedError": (errors.XCargoError,),
 }
 
 

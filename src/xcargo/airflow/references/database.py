@@ -1,0 +1,230 @@
+"""Live references, and rows themselves, out of the metadata database."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from xcargo.coordinate import Coordinate
+from xcargo.errors import ConfigurationError, SweepRefusedError
+from xcargo.lifecycle.references import Reference, Run, Where, parsed_time, reference_in
+
+if TYPE_CHECKING:
+    from xcargo.airflow.references.tables import XComTable
+
+__all__ = ["DatabaseReferences", "Row"]
+
+_PAGE_ROWS = 1000
+EVERYTHING = Where()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the XCom table: its value as JSON, or as bytes where it is none (pickled, on Airflow 2)."""
+
+    coordinate: Coordinate
+    value: Any
+    table: str
+    run: Run | None = None
+    raw: Any = field(default=None, repr=False)
+    """The value as the database holds it."""
+    identity: tuple[Any, ...] = ()
+    """The row's primary key, in a table that Airflow reads."""
+
+    @property
+    def archived(self) -> bool:
+        """Whether it lies in a table where ``airflow db clean`` keeps what it deleted: such a row is only read."""
+        return self.table.startswith("_")
+
+
+class DatabaseReferences:
+    """Live references from the tables that Airflow reads, then from the archives of ``airflow db clean``.
+
+    Live tables are read page by page along their primary key: no transaction stays open meanwhile, and memory holds a
+    page. A row that moves from a live table into an archive during that is met in either. One query for 1,000
+    rows that fit. Raises SweepRefusedError if there is no database, no table of XComs, or a query fails.
+    """
+
+    hides_attempts = False
+    hides_dags = False
+
+    def __init__(self, engine: Any = None, *, schema: str | None = None, page_rows: int = _PAGE_ROWS) -> None:
+        if engine is None:
+            engine, schema = _metadata_engine()
+        self.engine = engine
+        self._schema = schema
+        self._page_rows = page_rows
+
+    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
+        """Every reference of the rows that are meant, those of archives last."""
+        for row in self.rows(where, lambda table: table.is_envelope(), archived=True):
+            found = reference_in(row.value, row.coordinate, row.table, row.run)
+            if found is not None:
+                yield found
+
+    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
+        """Every Dag run."""
+        import sqlalchemy as sa
+
+        from xcargo.airflow.references.tables import run_table
+
+        with _refusing():
+            table, columns = run_table(sa.inspect(self.engine), self._schema)
+        query = sa.select(*(column.label(name) for name, column in columns.items())).select_from(table)
+        meant = Where(where.dag_id, where.run_id)
+        for found in self._pages(query, (columns["id"],), ("id",)):
+            run = _run(found)
+            if run is not None and meant.takes(Coordinate(run.dag_id, run.run_id, "", "")):
+                yield run
+
+    def rows(
+        self, where: Where, holding: Callable[[XComTable], Any] | None = None, *, archived: bool = False
+    ) -> Iterator[Row]:
+        """The rows that are meant and whose value fulfils the condition, with their values."""
+        import sqlalchemy as sa
+
+        from xcargo.airflow.references import tables
+
+        with _refusing():
+            live = list(tables.live_tables(sa.inspect(self.engine), self._schema))
+        if not live:
+            raise SweepRefusedError(
+                "The metadata database has no table of XComs",
+                where=self.engine.url.render_as_string(hide_password=True),
+                hint="Run this where Airflow's own commands run, or check [database] sql_alchemy_conn.",
+            )
+        for table in live:
+            yield from self._rows_of(table, where, holding)
+        if archived:  # looked for only now: a row that has left the tables above is in one of these
+            with _refusing():
+                kept = list(tables.archives(sa.inspect(self.engine), self._schema))
+            for table in kept:
+                yield from self._rows_of(table, where, holding)
+
+    def _rows_of(self, table: XComTable, where: Where, holding: Callable[[XComTable], Any] | None) -> Iterator[Row]:
+        import sqlalchemy as sa
+
+        conditions = table.conditions(where)
+        if holding is not None:
+            conditions.append(holding(table))
+        identity = [f"id{n}" for n in range(len(table.primary_key))]
+        query = (
+            sa.select(
+                table.raw.label("value"),
+                *(column.label(name) for name, column in table.columns.items()),
+                *(column.label(name) for name, column in zip(identity, table.primary_key, strict=True)),
+            )
+            .select_from(table.source)
+            .where(*conditions)
+        )
+        pages = self._pages(query, table.primary_key, identity) if identity else self._streamed(query)
+        for found in pages:
+            attempt = found["attempt"]
+            coordinate = Coordinate(
+                found["dag_id"] or "",
+                found["run_id"] or "",
+                found["task_id"] or "",
+                found["key"],
+                -1 if found["map_index"] is None else int(found["map_index"]),
+                None if attempt is None else str(attempt if isinstance(attempt, uuid.UUID) else uuid.UUID(attempt)),
+            )
+            if where.takes(coordinate):
+                raw = found["value"]
+                yield Row(
+                    coordinate,
+                    _parsed(raw, table.kind),
+                    table.name,
+                    _run(found),
+                    raw,
+                    tuple(found[name] for name in identity),
+                )
+
+    def _pages(self, query: Any, key: tuple[Any, ...], names: Any) -> Iterator[Mapping[str, Any]]:
+        """The rows of a query along a key, a page at a time."""
+        query = query.order_by(*key).limit(self._page_rows)
+        last: tuple[Any, ...] | None = None
+        while True:
+            page = query
+            if last is not None:
+                # The first part again by itself, since not every database uses an index for rows of values.
+                page = query.where(key[0] >= last[0], _after(key, last))
+            with _refusing(), self.engine.connect() as connection:
+                found = [dict(row) for row in connection.execute(page).mappings()]
+            yield from found
+            if len(found) < self._page_rows:
+                return
+            last = tuple(found[-1][name] for name in names)
+
+    def _streamed(self, query: Any) -> Iterator[Mapping[str, Any]]:
+        """The rows of a query in one go, through a cursor of the server's."""
+        with _refusing(), self.engine.connect() as connection:
+            streaming = connection.execution_options(stream_results=True, max_row_buffer=self._page_rows)
+            for row in streaming.execute(query).mappings():
+                yield dict(row)
+
+
+def _after(key: tuple[Any, ...], last: tuple[Any, ...]) -> Any:
+    import sqlalchemy as sa
+
+    if len(key) == 1:
+        return key[0] > last[0]
+    return sa.tuple_(*key) > sa.tuple_(
+        *(sa.bindparam(None, value, type_=c.type) for c, value in zip(key, last, strict=True))
+    )
+
+
+def _run(found: Mapping[str, Any]) -> Run | None:
+    if found["dag_id"] is None or found["run_id"] is None:
+        return None
+    return Run(
+        found["dag_id"], found["run_id"], found["state"], parsed_time(found["ended"]), parsed_time(found["date"])
+    )
+
+
+def _parsed(raw: Any, kind: str) -> Any:
+    """A value as JSON; of Airflow 2's bytes what is no JSON stays bytes."""
+    if kind in ("json", "jsonb"):
+        return raw
+    if isinstance(raw, memoryview):
+        raw = bytes(raw)
+    if isinstance(raw, (str, bytes)):
+        try:
+            return json.loads(raw)
+        except ValueError:
+            return raw
+    return raw
+
+
+def _metadata_engine() -> tuple[Any, str | None]:
+    import xcargo
+
+    xcargo.XComBackend  # noqa: B018 - on Airflow 2 the backend has to be loaded before anything else of the edge
+    from airflow import settings
+    from airflow.configuration import conf
+
+    engine = settings.engine
+    if engine is None or engine.dialect.name not in ("sqlite", "postgresql", "mysql"):
+        raise ConfigurationError(
+            "This process has no access to the metadata database",
+            hint="Run it where Airflow's own commands run, or read through the REST API: --api-url URL.",
+        )
+    return engine, conf.get("database", "sql_alchemy_schema", fallback=None) or None
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the database raises, as a refusal."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        raise SweepRefusedError(
+            f"The metadata database could not be read: {cause}",
+            hint="What it holds is not known, so nothing was deleted or moved. Run the command again when it answers.",
+        ) from error

@@ -1,0 +1,186 @@
+"""Live references through Airflow's REST API (v2 on Airflow 3, v1 on 2), for where there is no database."""
+
+from __future__ import annotations
+
+import ast
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+from xcargo.airflow.references.api import Api
+from xcargo.coordinate import Coordinate
+from xcargo.envelope import MARKER
+from xcargo.errors import SweepRefusedError
+from xcargo.lifecycle.references import Reference, Run, Where, parsed_time, reference_in
+
+__all__ = ["RestReferences"]
+
+_LISTINGS = 5
+"""How often a listing is begun anew because it changed while it was read."""
+
+EVERYTHING = Where()
+
+
+class RestReferences:
+    """Live references through the REST API of ``url``, with a token, or a user's name and password.
+
+    What the API promises is counted: a listing that is cut short, or an entry that is listed and cannot be read, is a
+    SweepRefusedError. What it does not tell of: rows in archives of ``airflow db clean``; Dags that the user may not
+    read (``hides_dags``); rows of earlier attempts on Airflow 3.4 (``hides_attempts``). One request for 100 runs, one
+    at least for a run, one for an XCom; up to ``concurrency`` at once.
+    """
+
+    hides_dags = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        page_rows: int = 100,
+        concurrency: int = 8,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        self._api = Api(url, token=token, username=username, password=password, timeout_seconds=timeout_seconds)
+        self._page_rows = page_rows
+        self._concurrency = concurrency
+
+    @property
+    def hides_attempts(self) -> bool:
+        """Airflow 3.4 keeps rows of earlier attempts, and its API shows those of the current one only."""
+        return self._api.airflow_version >= (3, 4)
+
+    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
+        """Every reference of the XComs that are meant."""
+        waiting: deque[Future[Reference | None]] = deque()
+        with ThreadPoolExecutor(self._concurrency, "xcargo-rest") as pool:
+            try:
+                for run in self.runs(where):
+                    for entry in self._entries(run):
+                        coordinate = _coordinate(run, entry)
+                        if not where.takes(coordinate):
+                            continue
+                        waiting.append(pool.submit(self._reference, run, entry, coordinate))
+                        if len(waiting) >= 4 * self._concurrency:
+                            yield from _known(waiting.popleft())
+                while waiting:
+                    yield from _known(waiting.popleft())
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
+        """Every Dag run that the user may see."""
+        dag = "~" if where.dag_id is None or "*" in where.dag_id else quote(where.dag_id, safe="")
+        meant = Where(where.dag_id, where.run_id)
+        found = self._listed(f"dags/{dag}/dagRuns", "dag_runs", lambda run: (run["dag_id"], run["dag_run_id"]), "id")
+        for entry in found:
+            run = Run(
+                entry["dag_id"],
+                entry["dag_run_id"],
+                entry.get("state"),
+                parsed_time(entry.get("end_date")),
+                parsed_time(entry.get("logical_date") or entry.get("execution_date") or entry.get("run_after")),
+            )
+            if meant.takes(Coordinate(run.dag_id, run.run_id, "", "")):
+                yield run
+
+    def _entries(self, run: Run) -> Iterator[dict[str, Any]]:
+        return self._listed(
+            f"{_of_run(run)}/taskInstances/~/xcomEntries",
+            "xcom_entries",
+            lambda e: (e["task_id"], e.get("region_id"), e.get("region_index"), e["map_index"], e["key"]),
+        )
+
+    def _listed(
+        self, path: str, name: str, identity: Callable[[dict[str, Any]], Any], order_by: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """All entries of a listing, each once.
+
+        Pages go by number, so a row that goes meanwhile would move another one past the page that it was to be on. So
+        each page begins with the last entry of the one before; if it does not, the listing is begun anew.
+        """
+        told: set[Any] = set()
+        for _ in range(_LISTINGS):
+            offset, last, total = 0, None, None
+            while True:
+                query = {"limit": self._page_rows, "offset": max(0, offset - 1)} | (
+                    {"order_by": order_by} if order_by else {}
+                )
+                answer = self._api.get(path, query)
+                if answer is None:  # the run was deleted since it was listed
+                    return
+                entries, total = answer[name], answer["total_entries"]
+                if last is not None:
+                    if not entries or identity(entries[0]) != last:
+                        break
+                    entries = entries[1:]
+                for entry in entries:
+                    if (found := identity(entry)) not in told:
+                        told.add(found)
+                        yield entry
+                offset += len(entries)
+                if offset >= total:
+                    return
+                if not entries:
+                    raise SweepRefusedError(
+                        f"The REST API promises {total} entries and gives {offset}",
+                        where=self._api.url_of(path),
+                        hint="The listing was cut short, so what is referred to is not known. Run the command again.",
+                    )
+                last = identity(entries[-1])
+        raise SweepRefusedError(
+            f"The listing changed faster than it could be read, {_LISTINGS} times",
+            where=self._api.url_of(path),
+            hint="Run the command at a quieter time, or where the metadata database can be read.",
+        )
+
+    def _reference(self, run: Run, entry: dict[str, Any], coordinate: Coordinate) -> Reference | None:
+        entries = f"{_of_run(run)}/taskInstances/{quote(entry['task_id'], safe='')}/xcomEntries"
+        query: dict[str, Any] = {"map_index": entry["map_index"], "stringify": "false"}
+        if entry.get("region_id") is not None:
+            query = {"region_id": entry["region_id"], "region_index": entry["region_index"], "stringify": "false"}
+        found = self._api.get(f"{entries}/{quote(entry['key'], safe='')}", query)
+        if found is None:
+            del query["stringify"]
+            listed = self._api.get(entries, query | {"xcom_key": entry["key"], "limit": 1})
+            if listed is not None and listed["total_entries"]:
+                raise SweepRefusedError(
+                    "An XCom that the REST API lists cannot be read through it",
+                    where=coordinate,
+                    hint="Its object might be in use, so nothing was deleted. Run this where the metadata database "
+                    "can be read.",
+                )
+            return None
+        return reference_in(_native(found.get("value")), coordinate, "rest", run)
+
+
+def _coordinate(run: Run, entry: dict[str, Any]) -> Coordinate:
+    mapped = entry.get("region_index")
+    return Coordinate(
+        run.dag_id, run.run_id, entry["task_id"], entry["key"], entry["map_index"] if mapped is None else mapped
+    )
+
+
+def _of_run(run: Run) -> str:
+    return f"dags/{quote(run.dag_id, safe='')}/dagRuns/{quote(run.run_id, safe='')}"
+
+
+def _native(value: Any) -> Any:
+    """A value as JSON. Airflow 2 may give a dictionary as Python writes it."""
+    if isinstance(value, str) and value.startswith("{") and MARKER in value[:40]:
+        try:
+            return ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            return value
+    return value
+
+
+def _known(future: Future[Reference | None]) -> Iterator[Reference]:
+    found = future.result()
+    if found is not None:
+        yield found

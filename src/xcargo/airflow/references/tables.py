@@ -1,0 +1,201 @@
+"""Where each generation of Airflow keeps rows of XComs, and what a database can be asked about a row's value.
+
+Built from what the database says of itself, not from Airflow's models: archives of ``airflow db clean`` have none, and
+may hold rows of an earlier Airflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from xcargo.lifecycle.references import Where
+
+__all__ = ["XComTable", "archives", "live_tables", "run_table"]
+
+_LIVE = ("xcom", "xcom_v1", "xcom_v2")
+_ARCHIVES = ("_airflow_deleted__xcom", "_xcom_archive")
+_BEGINNING = b'{"__id__":"xcargo/'
+"""How an envelope of ours begins in the bytes of Airflow 2."""
+
+
+@dataclass(frozen=True)
+class XComTable:
+    """A table with rows of XComs, and the expressions that read it."""
+
+    name: str
+    value: Any
+    """The value's column, as it is compared and written."""
+    raw: Any
+    """The same as it is read: JSON as text where the database does not parse it."""
+    columns: dict[str, Any]
+    """Expressions for ``dag_id``, ``run_id``, ``task_id``, ``map_index``, ``key``, ``attempt``, ``timestamp``,
+    ``state``, ``ended`` and ``date``."""
+    source: Any
+    """The table, joined with those that tell the rest."""
+    table: Any
+    primary_key: tuple[Any, ...]
+    """Columns by which the rows are read page by page; empty where an archive has none."""
+    dialect: str
+    kind: str
+    """``jsonb``, ``json`` or ``bytes``; ``text`` for SQLite, which has no type of its own for either."""
+
+    def conditions(self, where: Where) -> list[Any]:
+        """The rows that are meant."""
+        found = []
+        for name in ("dag_id", "run_id", "task_id", "key"):
+            pattern = getattr(where, name)
+            if pattern is None:
+                continue
+            column = self.columns[name]
+            if "*" in pattern:
+                found.append(column.like("%".join(map(_escaped, pattern.split("*"))), escape="\\"))
+            else:
+                found.append(column == pattern)
+        if where.map_index is not None:
+            found.append(self.columns["map_index"] == where.map_index)
+        return found
+
+    def is_envelope(self) -> Any:
+        """Whether a value may be an envelope. Never false for one."""
+        if self.kind == "jsonb":
+            return self.value.op("?")("__id__")
+        if self.kind == "json":
+            return sa.func.json_contains_path(self.value, "one", "$.__id__") == 1
+        if self.kind == "bytes":
+            return sa.func.substring(self.value, 1, len(_BEGINNING)) == _BEGINNING
+        return sa.cast(self.value, sa.Text).like('{%"\\_\\_id\\_\\_"%', escape="\\")
+
+    def begins_with(self, prefix: str) -> Any:
+        """Whether a value is a text that begins with ``prefix``."""
+        if self.kind == "jsonb":
+            return sa.and_(
+                sa.func.jsonb_typeof(self.value) == "string",
+                self.value.op("#>>")(sa.literal_column("'{}'")).like(_escaped(prefix) + "%", escape="\\"),
+            )
+        if self.kind == "json":
+            return sa.func.json_unquote(self.value).like(_escaped(prefix) + "%", escape="\\")
+        text = json.dumps(prefix)[:-1]
+        if self.kind == "bytes":
+            return sa.func.substring(self.value, 1, len(text)) == text.encode()
+        return sa.func.substr(sa.cast(self.value, sa.Text), 1, len(text)) == text
+
+    def is_larger(self, size_bytes: int) -> Any:
+        """Whether a value may take more bytes than that as JSON. Never false for one that does."""
+        if self.kind == "jsonb":
+            return sa.func.octet_length(sa.cast(self.value, sa.Text)) > size_bytes
+        if self.kind == "text":
+            return sa.func.length(sa.cast(self.value, sa.LargeBinary)) > size_bytes
+        return sa.func.octet_length(self.value) > size_bytes
+
+
+def live_tables(inspector: Any, schema: str | None) -> Iterator[XComTable]:
+    """The tables that Airflow itself reads XComs from."""
+    names = set(inspector.get_table_names(schema=schema))
+    for name in _LIVE:
+        if name in names:
+            yield _described(inspector, schema, name)
+
+
+def archives(inspector: Any, schema: str | None) -> Iterator[XComTable]:
+    """The tables into which ``airflow db clean`` and the upgrade to Airflow 3 moved rows."""
+    for name in sorted(inspector.get_table_names(schema=schema)):
+        if name.startswith(_ARCHIVES):
+            yield _described(inspector, schema, name)
+
+
+def run_table(inspector: Any, schema: str | None) -> tuple[Any, dict[str, Any]]:
+    """The table of Dag runs, and expressions for what a Run holds and ``id``."""
+    table, _ = _table(inspector, schema, "dag_run")
+    c = table.c
+    if "run_after" in c:
+        date: Any = sa.func.coalesce(c.logical_date, c.run_after)
+    else:
+        date = c.logical_date if "logical_date" in c else c.execution_date
+    return table, {
+        "id": c.id,
+        "dag_id": c.dag_id,
+        "run_id": c.run_id,
+        "state": c.state,
+        "ended": c.end_date,
+        "date": date,
+    }
+
+
+def _described(inspector: Any, schema: str | None, name: str) -> XComTable:
+    table, types = _table(inspector, schema, name)
+    c = table.c
+    runs, run = run_table(inspector, schema)
+    kind = _kind(inspector.bind.dialect.name, types["value"])
+    per_attempt = "task_instance_id" in c
+    if per_attempt:
+        tasks, _ = _table(inspector, schema, "task_instance")
+        source = table.outerjoin(tasks, tasks.c.id == c.task_instance_id).outerjoin(
+            runs, sa.and_(runs.c.dag_id == tasks.c.dag_id, runs.c.run_id == tasks.c.run_id)
+        )
+        owner, attempt = tasks.c, c.task_instance_id
+        map_index = tasks.c.region_index if "region_index" in tasks.c else tasks.c.map_index
+        key: tuple[Any, ...] = (c.id,)
+    else:
+        source = table.outerjoin(runs, runs.c.id == c.dag_run_id)
+        owner, attempt, map_index = c, sa.null(), c.map_index
+        key = (c.dag_run_id, c.task_id, c.map_index, c.key)
+    return XComTable(
+        name,
+        value=c.value,
+        raw=sa.type_coerce(c.value, sa.Text) if kind == "text" else c.value,
+        columns={
+            "dag_id": owner.dag_id,
+            "run_id": owner.run_id,
+            "task_id": owner.task_id,
+            "map_index": map_index,
+            "key": c.key,
+            "attempt": attempt,
+            "timestamp": c.timestamp,
+            "state": run["state"],
+            "ended": run["ended"],
+            "date": run["date"],
+        },
+        source=source,
+        table=table,
+        primary_key=_row_number(inspector, name) if name.startswith("_") else key,
+        dialect=inspector.bind.dialect.name,
+        kind=kind,
+    )
+
+
+def _row_number(inspector: Any, name: str) -> tuple[Any, ...]:
+    """An archive has no key. SQLite, where an open cursor keeps others from writing, numbers its rows itself."""
+    return (sa.literal_column(f'"{name}".rowid', sa.Integer()),) if inspector.bind.dialect.name == "sqlite" else ()
+
+
+def _table(inspector: Any, schema: str | None, name: str) -> tuple[Any, dict[str, Any]]:
+    types = {column["name"]: column["type"] for column in inspector.get_columns(name, schema=schema)}
+    sqlite = inspector.bind.dialect.name == "sqlite"
+    # SQLite's types say nothing of the value; times are read as they are written there, which is text.
+    columns = [
+        sa.column(
+            column,
+            sa.Text() if sqlite and isinstance(kind, (sa.DateTime, sa.JSON, sa.LargeBinary, sa.Numeric)) else kind,
+        )
+        for column, kind in types.items()
+    ]
+    return sa.table(name, *columns, schema=schema), types
+
+
+def _kind(dialect: str, column: Any) -> str:
+    if dialect == "sqlite":
+        return "text"
+    if isinstance(column, sa.LargeBinary):
+        return "bytes"
+    return "jsonb" if isinstance(column, postgresql.JSONB) else "json"
+
+
+def _escaped(text: str) -> str:
+    """Text in a LIKE pattern, standing for itself."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

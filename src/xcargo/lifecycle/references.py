@@ -1,0 +1,146 @@
+"""Facts about what refers to stored objects: rows of XComs, the runs that they belong to. Pure: looks nothing up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from xcargo.coordinate import Coordinate
+from xcargo.envelope import MARKER, is_envelope
+from xcargo.errors import SweepRefusedError
+
+__all__ = ["Reference", "ReferenceSource", "Run", "Where", "reference_in"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Dag run. ``date`` is its logical date, or the date after which it runs if it has none (Airflow 3).
+
+    A pull with ``include_prior_dates`` reads the row of any run of the Dag whose ``date`` is not later than its own.
+    """
+
+    dag_id: str
+    run_id: str
+    state: str | None = None
+    """Airflow's word: ``queued``, ``running``, ``success`` or ``failed``."""
+    ended: datetime | None = None
+    date: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One XCom row that refers to an object. All times are in UTC."""
+
+    coordinate: Coordinate
+    """Of a row in an archive whose task is deleted too, only what the row itself tells: other parts are empty."""
+    uri: str
+    stored_bytes: int
+    size_bytes: int
+    created_at: datetime | None
+    """When the value was pushed, by the clock of the worker."""
+    source: str
+    """Table of the row, or ``rest``."""
+    run_state: str | None = None
+    run_ended: datetime | None = None
+    run_date: datetime | None = None
+
+    @property
+    def archived(self) -> bool:
+        """Whether the row lies in a table where ``airflow db clean`` keeps what it deleted."""
+        return self.source.startswith("_")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which XComs are meant: all that match each part that is given; ``*`` stands for any characters."""
+
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    key: str | None = None
+    map_index: int | None = None
+
+    def takes(self, coordinate: Coordinate) -> bool:
+        """Whether a coordinate matches."""
+        parts = ("dag_id", "run_id", "task_id", "key")
+        return all(_matches(getattr(self, name), getattr(coordinate, name)) for name in parts) and (
+            self.map_index is None or self.map_index == coordinate.map_index
+        )
+
+
+class ReferenceSource(Protocol):
+    """Where live references are read from: the metadata database, or Airflow's REST API.
+
+    Both methods stream in bounded memory, and raise SweepRefusedError as soon as they cannot tell everything.
+    """
+
+    hides_attempts: bool
+    """Whether rows of earlier attempts cannot be read (REST, Airflow 3.4): an object whose key has an ``@`` may be in
+    use as long as its run exists."""
+    hides_dags: bool
+    """Whether Dags may be there that cannot be seen (REST: those the user has no right to): an object of a Dag that
+    :meth:`runs` does not tell of may be in use."""
+
+    def iterate(self, where: Where = Where()) -> Iterator[Reference]:
+        """Every reference that was there from the beginning to the end of the iteration; archives come last."""
+
+    def runs(self, where: Where = Where()) -> Iterator[Run]:
+        """Every Dag run, whether it has XComs or not; ``where`` counts with Dag and run."""
+
+
+def reference_in(row: Any, coordinate: Coordinate, source: str, run: Run | None) -> Reference | None:
+    """What a row refers to, or None if its value is in the row itself.
+
+    Takes every envelope for a reference that names a place, whether it may be followed or not. Raises
+    SweepRefusedError for one of a newer xcargo in which no place can be found.
+    """
+    if not is_envelope(row):
+        return None
+    uri = row.get("uri")
+    if type(uri) is not str:
+        if type(row.get("data")) is str:
+            return None
+        raise SweepRefusedError(
+            f"A row holds an envelope ({row[MARKER]}) whose object cannot be told",
+            where=coordinate,
+            hint="Upgrade xcargo here to the version that the workers run.",
+        )
+    return Reference(
+        coordinate,
+        uri,
+        _count(row.get("stored_bytes")),
+        _count(row.get("size_bytes")),
+        parsed_time(row.get("created_at")),
+        source,
+        run.state if run else None,
+        run.ended if run else None,
+        run.date if run else None,
+    )
+
+
+def parsed_time(value: Any) -> datetime | None:
+    """A time in UTC, from a database's or JSON's way to write it; one without a zone is in UTC already."""
+    if isinstance(value, str):
+        try:
+            # Python 3.10 reads neither a Z nor fractions of other than 3 or 6 digits.
+            value = datetime.fromisoformat(
+                re.sub(r"\.(\d+)", lambda m: f".{m[1][:6]:0<6}", value.strip().replace("Z", "+00:00"))
+            )
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value >= 0 else 0
+
+
+def _matches(pattern: str | None, text: str) -> bool:
+    if pattern is None:
+        return True
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
