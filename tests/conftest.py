@@ -7,12 +7,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers import Kind, Server, start
+from tests.servers.postgres import Postgres
+from tests.servers.postgres import run as run_postgres
+from tests.servers.processes import StartError
 
 # Importing airflow writes into its home: never into the user's.
 _HOME = tempfile.mkdtemp(prefix="xcargo-tests-")
@@ -66,3 +70,46 @@ def any_server(request: pytest.FixtureRequest) -> Server:
     """Each kind of server in turn."""
     server: Server = request.getfixturevalue(f"{request.param}_server")
     return server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL."""
+    try:
+        with run_postgres() as server:
+            yield server
+    except StartError as error:
+        if error.may_retry:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def _templates(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from tests.metadata import Templates
+
+    return Templates(tmp_path_factory.mktemp("metadata"))
+
+
+@pytest.fixture
+def sqlite_metadata(_templates: Any, tmp_path: Path) -> Iterator[Any]:
+    """A metadata database on SQLite."""
+    from tests.metadata import disposed
+
+    with disposed(_templates.sqlite(tmp_path)) as metadata:
+        yield metadata
+
+
+@pytest.fixture
+def postgres_metadata(_templates: Any, postgres: Postgres, tmp_path: Path) -> Iterator[Any]:
+    """A metadata database on PostgreSQL."""
+    from tests.metadata import disposed
+
+    with disposed(_templates.postgres(postgres, tmp_path)) as metadata:
+        yield metadata
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def metadata(request: pytest.FixtureRequest) -> Any:
+    """A metadata database of each kind in turn."""
+    return request.getfixturevalue(f"{request.param}_metadata")

@@ -1,0 +1,229 @@
+"""A real metadata database: Airflow's own ``db migrate`` made its tables, on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from tests.servers.postgres import Postgres
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+def airflow(home: Path, url: str, *arguments: str, env: Mapping[str, str] = {}, timeout: float = 300) -> str:
+    """Airflow's own command on a database. Gives what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments],
+        env=environment(home, url) | env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def environment(home: Path, url: str) -> dict[str, str]:
+    """The variables of a process whose Airflow uses a database."""
+    bare = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "AWS_", "AZURE_", "GOOGLE_"))}
+    return bare | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend",
+        "AIRFLOW__CORE__FERNET_KEY": "",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_GCE_CHECK": "true",
+        "PYTHONWARNINGS": "ignore",
+        "SCARF_ANALYTICS": "false",
+    }
+
+
+@dataclass
+class Metadata:
+    """One database, and rows to put into it."""
+
+    url: str
+    home: Path
+    engine: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = sa.create_engine(self.url)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return environment(self.home, self.url)
+
+    def airflow(self, *arguments: str, **options: Any) -> str:
+        """Airflow's own command on this database."""
+        return airflow(self.home, self.url, *arguments, **options)
+
+    @cached_property
+    def _tables(self) -> dict[str, sa.Table]:
+        known = sa.MetaData()
+        known.reflect(self.engine, only=["dag", "dag_bundle", "dag_run", "task_instance", "xcom"])
+        return dict(known.tables)
+
+    def dag(self, dag_id: str) -> None:
+        """A Dag, as the Dag processor would know it."""
+        with self.engine.begin() as connection:
+            bundle = self._tables["dag_bundle"]
+            if not connection.execute(sa.select(bundle.c.name).where(bundle.c.name == "test")).first():
+                self._insert(connection, "dag_bundle", name="test")
+            self._insert(connection, "dag", dag_id=dag_id, bundle_name="test", is_paused=False, is_stale=False)
+
+    def run(self, dag_id: str, run_id: str, *, state: str = "success", date: datetime | None = None) -> int:
+        """A Dag run. Gives its number."""
+        with self.engine.begin() as connection:
+            return self._run(connection, dag_id, run_id, state, date)
+
+    def push(
+        self,
+        value: Any,
+        *,
+        dag_id: str = "a_dag",
+        run_id: str = "a_run",
+        task_id: str = "a_task",
+        key: str = "return_value",
+        map_index: int = -1,
+        at: datetime = NOON,
+        **run: Any,
+    ) -> None:
+        """A row of an XCom, replacing one of the same coordinate."""
+        with self.engine.begin() as connection:
+            self._push(connection, value, dag_id, run_id, task_id, key, map_index, at, run)
+
+    def push_many(self, rows: Iterator[tuple[Any, dict[str, Any]]]) -> None:
+        """Many rows in one transaction."""
+        with self.engine.begin() as connection:
+            for value, where in rows:
+                self._push(
+                    connection,
+                    value,
+                    where.get("dag_id", "a_dag"),
+                    where.get("run_id", "a_run"),
+                    where.get("task_id", "a_task"),
+                    where.get("key", "return_value"),
+                    where.get("map_index", -1),
+                    NOON,
+                    {},
+                )
+
+    def values(self) -> dict[tuple[str, str, str, int, str], Any]:
+        """Every row of the XCom table, as the database gives it."""
+        x = self._tables["xcom"].c
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(x.dag_id, x.run_id, x.task_id, x.map_index, x.key, x.value))
+            return {tuple(row[:5]): row[5] for row in rows}
+
+    def _push(
+        self,
+        connection: Any,
+        value: Any,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        key: str,
+        map_index: int,
+        at: datetime,
+        run: dict[str, Any],
+    ) -> None:
+        number = self._run(connection, dag_id, run_id, **({"state": "success", "date": None} | run))
+        tasks, xcoms = self._tables["task_instance"], self._tables["xcom"]
+        where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        if not connection.execute(sa.select(tasks.c.id).filter_by(**where)).first():
+            self._insert(connection, "task_instance", id=_uuid(tasks.c.id), try_number=1, state="success", **where)
+        connection.execute(xcoms.delete().filter_by(key=key, **where))
+        self._insert(connection, "xcom", dag_run_id=number, key=key, value=value, timestamp=at, **where)
+
+    def _run(self, connection: Any, dag_id: str, run_id: str, state: str, date: datetime | None) -> int:
+        runs = self._tables["dag_run"]
+        found = connection.execute(sa.select(runs.c.id).filter_by(dag_id=dag_id, run_id=run_id)).scalar()
+        if found is None:
+            found = self._insert(
+                connection,
+                "dag_run",
+                dag_id=dag_id,
+                run_id=run_id,
+                run_type="manual",
+                state=state,
+                logical_date=date,
+                run_after=date or NOON,
+                start_date=date or NOON,
+                end_date=(date or NOON) if state in ("success", "failed") else None,
+            ).inserted_primary_key[0]
+        return int(found)
+
+    def _insert(self, connection: Any, name: str, **values: Any) -> Any:
+        """Insert, with a value of each column's type where it must have one."""
+        table = self._tables[name]
+        for column in table.c:
+            needed = not column.nullable and column.server_default is None and column.name not in values
+            if needed and not (column.primary_key and isinstance(column.type, sa.Integer)):
+                values[column.name] = _something(column.type)
+        return connection.execute(table.insert().values(**values))
+
+
+def _something(kind: Any) -> Any:
+    if isinstance(kind, sa.Boolean):
+        return False
+    if isinstance(kind, (sa.Integer, sa.Float)):
+        return 1
+    if isinstance(kind, sa.DateTime):
+        return NOON
+    if isinstance(kind, sa.JSON):
+        return {}
+    return "x"
+
+
+def _uuid(column: Any) -> Any:
+    return uuid.uuid4() if isinstance(column.type, sa.Uuid) else uuid.uuid4().hex
+
+
+class Templates:
+    """Migrated databases, made once and copied."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._count = 0
+
+    @cached_property
+    def _sqlite(self) -> Path:
+        home = self._home / "sqlite"
+        home.mkdir()
+        airflow(home, f"sqlite:///{home}/airflow.db", "db", "migrate")
+        return home / "airflow.db"
+
+    def sqlite(self, home: Path) -> Metadata:
+        """A fresh SQLite database in ``home``."""
+        shutil.copy(self._sqlite, home / "airflow.db")
+        return Metadata(f"sqlite:///{home}/airflow.db", home)
+
+    def postgres(self, server: Postgres, home: Path) -> Metadata:
+        """A fresh PostgreSQL database."""
+        if not self._count:
+            airflow(home, server.create("template_airflow"), "db", "migrate")
+        self._count += 1
+        return Metadata(server.create(f"airflow_{self._count}", "template_airflow"), home)
+
+
+@contextmanager
+def disposed(metadata: Metadata) -> Iterator[Metadata]:
+    """The database, its connections closed at the end."""
+    try:
+        yield metadata
+    finally:
+        metadata.engine.dispose()

@@ -1,0 +1,119 @@
+"""postgres: a PostgreSQL of its own on loopback, never run by root.
+
+Debian's package brings the programs. Where it is missing, root installs it; anybody else is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .processes import StartError, free_ports, running, scratch_directory
+
+_USER = "airflow"
+_NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server; ``bin`` holds its programs."""
+
+    bin: Path
+    port: int
+    password: str
+
+    def url(self, database: str = "postgres") -> str:
+        """SQLAlchemy's URL of a database."""
+        return f"postgresql+psycopg2://{_USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def sql(self, *statements: str, database: str = "postgres") -> str:
+        """Run statements with psql; gives what they print."""
+        command = [str(self.bin / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", _USER, "-d", database]
+        done = subprocess.run(
+            [*command, "-XAtq", "-v", "ON_ERROR_STOP=1", *(part for s in statements for part in ("-c", s))],
+            env={**os.environ, "PGPASSWORD": self.password},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.stdout
+
+    def create(self, name: str, template: str = "template1") -> str:
+        """A new database. Gives its URL."""
+        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return self.url(name)
+
+
+@contextmanager
+def run() -> Iterator[Postgres]:
+    """A PostgreSQL with its data in a scratch directory. Raises StartError where there is none and none may come."""
+    programs = find_programs()
+    data, password, (port,) = scratch_directory("postgres"), secrets.token_hex(16), free_ports(1)
+    secret = data / "password"
+    secret.write_text(password)
+    cluster = data / "cluster"
+    # PostgreSQL does not run as root.
+    other = os.geteuid() == 0
+    if other:
+        os.chown(data, _NOBODY, _NOBODY)
+        os.chown(secret, _NOBODY, _NOBODY)
+    become = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"] if other else []
+    try:
+        subprocess.run(
+            [
+                *(*become, programs / "initdb", "-D", cluster, "-U", _USER),
+                *("-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8", "--locale=C", "--no-sync"),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+    except subprocess.CalledProcessError as error:
+        shutil.rmtree(data, ignore_errors=True)
+        raise StartError(f"initdb: {error.stderr.decode()}", may_retry=False) from error
+    command = [*become, str(programs / "postgres"), "-D", str(cluster), "-p", str(port), "-k", str(data)]
+    command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=50"]
+    server = Postgres(programs, port, password)
+    with running(command, is_ready=lambda: _ready(server), remove=[str(data)]):
+        yield server
+
+
+def find_programs() -> Path:
+    """Folder of PostgreSQL's programs, the newest version there is."""
+    found = _programs()
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        with contextlib.suppress(subprocess.SubprocessError, OSError):
+            quietly = {"DEBIAN_FRONTEND": "noninteractive", "PATH": os.environ.get("PATH", "")}
+            for command in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
+                subprocess.run(["apt-get", "-q", *command], env=quietly, check=True, capture_output=True, timeout=300)
+        found = _programs()
+    if found is None:
+        raise StartError("PostgreSQL is not installed: apt-get install postgresql", may_retry=False)
+    return found
+
+
+def _programs() -> Path | None:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3].split(".")[0]))
+    if debian:
+        return debian[-1].parent
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+def _ready(server: Postgres) -> bool:
+    with socket.create_connection(("127.0.0.1", server.port), 1):
+        pass
+    with contextlib.suppress(RuntimeError):
+        return server.sql("SELECT 1") == "1\n"
+    return False
