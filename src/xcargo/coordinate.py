@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-__all__ = ["MAX_OBJECT_KEY_BYTES", "Coordinate"]
+__all__ = ["MAX_OBJECT_KEY_BYTES", "Coordinate", "segment"]
 
 MAX_OBJECT_KEY_BYTES = 1024
 """Longest key, with the root's prefix, that S3, GCS and Azure all take."""
@@ -44,16 +44,17 @@ class Coordinate:
         segments = [self.dag_id, self.run_id, self.task_id]
         if self.map_index >= 0:
             segments.append(str(self.map_index))
-        return "/".join(_segment(s) for s in segments)
+        return "/".join(segment(s) for s in segments)
 
     def object_key(self, *, suffix: str = "", unique: str | None = None) -> str:
         """A fresh object key: two calls never give the same one (64 random bits beside the coordinate itself)."""
-        attempt = f"@{_segment(self.attempt)}" if self.attempt else ""
-        return f"{self.prefix()}/{_segment(self.key)}{attempt}~{unique or secrets.token_hex(8)}{suffix}"
+        attempt = f"@{segment(self.attempt)}" if self.attempt else ""
+        return f"{self.prefix()}/{segment(self.key)}{attempt}~{unique or secrets.token_hex(8)}{suffix}"
 
 
 @lru_cache(maxsize=1024)
-def _segment(text: str) -> str:
+def segment(text: str) -> str:
+    """An id as a segment of an object key."""
     quoted = quote(text.encode("utf-8", "surrogatepass"), safe="").replace("~", "%7E")
     if quoted in ("", ".", ".."):  # these mean something else to a path
         quoted = quoted.replace(".", "%2E") or "~"

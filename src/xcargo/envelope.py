@@ -58,6 +58,12 @@ class Envelope:
     preview: str | None = None
     created_at: str | None = None
     """ISO 8601, UTC."""
+    encryption: Mapping[str, Any] = field(default_factory=dict)
+    """How the stored bytes are encrypted (:mod:`xcargo.encryption`), if they are."""
+    dag: str | None = None
+    """The Dag whose value it is, in a signed envelope without a ``uri``."""
+    signature: str | None = None
+    """``hmac-sha256:key name:hex`` over all other fields (:mod:`xcargo.signing`)."""
 
     def to_row(self) -> dict[str, Json]:
         """JSON for the row; fields without content are left out."""
@@ -101,13 +107,17 @@ _ORDER = (
     "compression",
     "checksum",
     "created_at",
+    "encryption",
     "chunks",
+    "dag",
+    "signature",
 )
 _TYPES: dict[str, type] = dict.fromkeys(_ORDER, str) | {
     "size_bytes": int,
     "stored_bytes": int,
     "params": dict,
     "chunks": dict,
+    "encryption": dict,
 }
 _REQUIRED = {"type", "codec", "size_bytes", "stored_bytes"}
 assert set(_ORDER) == {f.name for f in fields(Envelope)}

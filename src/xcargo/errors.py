@@ -23,6 +23,8 @@ __all__ = [
     "ObjectExistsError",
     "ObjectNotFoundError",
     "RootNotFoundError",
+    "SignatureError",
+    "SizeLimitError",
     "StorageFullError",
     "StoreError",
     "StoreUnavailableError",
@@ -49,6 +51,8 @@ class ErrorKind(str, Enum):
     STORAGE_FULL = "storage_full"
     INTEGRITY = "integrity"
     SWEEP_REFUSED = "sweep_refused"
+    SIGNATURE = "signature"
+    SIZE_LIMIT = "size_limit"
 
     def __str__(self) -> str:
         return self.value
@@ -124,6 +128,18 @@ class EnvelopeError(XCargoError, ValueError):
     """A row claims to be an envelope of xcargo but is not one that may be followed."""
 
     kind = ErrorKind.ENVELOPE
+
+
+class SignatureError(EnvelopeError):
+    """A row claims to be an envelope of xcargo, and was not written by one that has the signing key."""
+
+    kind = ErrorKind.SIGNATURE
+
+
+class SizeLimitError(XCargoError, ValueError):
+    """A value is larger than ``max_size_bytes``. The message names its biggest parts. Not worth a retry."""
+
+    kind = ErrorKind.SIZE_LIMIT
 
 
 class StoreError(XCargoError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
@@ -23,6 +24,7 @@ from xcargo.preview import preview, shown_params, type_name
 from xcargo.progress import Progress
 from xcargo.root import Root
 from xcargo.settings import Settings
+from xcargo.sizes import too_large
 from xcargo.stores.base import Limits
 
 __all__ = ["Offload"]
@@ -34,26 +36,28 @@ class Offload:
     """Stores payloads. ``describe`` may change a preview before it is written."""
 
     def __init__(self, settings: Settings, places: Places, limits: Limits, describe: Callable[[str], str]) -> None:
-        self._settings = settings
         self._places = places
         self._limits = limits
         self._describe = describe
-        self._compression = canonical(settings.compression)
-        require(self._compression)
+        self._compressions = {way.compression: canonical(way.compression) for way in settings.ways}
+        if any(way.encryption_key for way in settings.ways):
+            raise ConfigurationError("Encryption is not there yet", hint="Remove [xcargo] encryption_keys.")
+        for compression in self._compressions.values():
+            require(compression)
 
-    def inline(self, value: Any, encoded: Encoded) -> Envelope:
+    def inline(self, value: Any, encoded: Encoded, settings: Settings) -> Envelope:
         """The envelope that holds the payload itself. No request."""
         payload = contiguous(encoded)
-        compression, stored = self._compressed(payload)
+        compression, stored = self._compressed(payload, settings)
         data = base64.b64encode(stored).decode()
-        return self._envelope(value, encoded, compression, len(payload), len(stored), data=data)
+        return self._envelope(value, encoded, settings, compression, len(payload), len(stored), data=data)
 
-    def store(self, value: Any, encoded: Encoded, coordinate: Coordinate) -> Envelope:
+    def store(self, value: Any, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> Envelope:
         """The envelope of a payload that was put as an object, under a fresh key. One request, or parallel parts."""
-        root = self._settings.root
+        root = settings.root
         if root is None:
             raise ConfigurationError(
-                f"{encoded.size_bytes or 'Many'} bytes belong into object storage, but {self._settings.no_root_reason}",
+                f"{encoded.size_bytes or 'Many'} bytes belong into object storage, but {settings.no_root_reason}",
                 hint="Set AIRFLOW__XCARGO__PATH (or path in section [xcargo]) on every component, for example to "
                 "s3://my_aws_conn@my-bucket/xcom.",
             )
@@ -66,11 +70,12 @@ class Offload:
             chunks = chain(ahead, chunks)
         if len(ahead) < 2:
             payload = ahead[0] if ahead else b""
-            compression, stored = self._compressed(payload)
+            compression, stored = self._compressed(payload, settings)
             uri = self._put(root, coordinate, encoded, compression, [stored], len(stored))
             envelope = self._envelope(
                 value,
                 encoded,
+                settings,
                 compression,
                 len(payload),
                 len(stored),
@@ -78,16 +83,18 @@ class Offload:
                 checksum=f"blake3:{blake3(stored).hexdigest()}",
             )
         else:
-            worth = any(pays_off(self._compression, chunk) for chunk in ahead)
-            compression = self._compression if worth else "none"
+            wanted = self._compressions[settings.compression]
+            compression = wanted if any(pays_off(wanted, chunk) for chunk in ahead) else "none"
             expected = encoded.size_bytes or encoded.expected_bytes
             progress = Progress(f"stores XCom {coordinate.key!r}", expected)
+            chunks = chunks if encoded.size_bytes is not None else _limited(chunks, settings)
             sealing = Sealing(chunks, compression, progress.advance)
             uri = self._put(root, coordinate, encoded, compression, sealing, expected)
             table = sealing.table
             envelope = self._envelope(
                 value,
                 encoded,
+                settings,
                 compression if table.compressed else "none",
                 table.starts[-1],
                 table.offsets[-1],
@@ -124,23 +131,44 @@ class Offload:
         self._places.work(root, self._limits, lambda store: store.put(key, parts, expected_bytes=expected_bytes))
         return root.uri(key)
 
-    def _compressed(self, payload: Buffer) -> tuple[str, Buffer]:
+    def _compressed(self, payload: Buffer, settings: Settings) -> tuple[str, Buffer]:
         """Name of the compression that was worth it, and what to store."""
-        shorter = squeezed(self._compression, payload)
-        return ("none", payload) if shorter is None else (self._compression, shorter)
+        compression = self._compressions[settings.compression]
+        shorter = squeezed(compression, payload)
+        return ("none", payload) if shorter is None else (compression, shorter)
 
     def _envelope(
-        self, value: Any, encoded: Encoded, compression: str, size_bytes: int, stored_bytes: int, **place: Any
+        self,
+        value: Any,
+        encoded: Encoded,
+        settings: Settings,
+        compression: str,
+        size_bytes: int,
+        stored_bytes: int,
+        **place: Any,
     ) -> Envelope:
-        shown = preview(value, self._settings.preview_chars)
+        shown = preview(value, settings.preview_chars)
         return Envelope(
             type=type_name(value),
             codec=encoded.codec,
             size_bytes=size_bytes,
             stored_bytes=stored_bytes,
             compression=compression,
-            params=shown_params(encoded.codec, encoded.params, self._settings.preview_chars, self._describe),
+            params=shown_params(encoded.codec, encoded.params, settings.preview_chars, self._describe),
             preview=None if shown is None else self._describe(shown),
             created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             **place,
         )
+
+
+def _limited(chunks: Iterable[Buffer], settings: Settings) -> Iterable[Buffer]:
+    """The chunks of a payload whose size only its end tells, or SizeLimitError as soon as there are too many."""
+    size_bytes, warned = 0, not settings.warn_size_bytes
+    for chunk in chunks:
+        size_bytes += len(chunk)
+        if size_bytes > (settings.max_size_bytes or math.inf):
+            raise too_large(size_bytes, settings)
+        if not warned and size_bytes > settings.warn_size_bytes:
+            warned = True
+            log.warning("xcargo stores a value of more bytes than warn_size_bytes (%d)", settings.warn_size_bytes)
+        yield chunk

@@ -18,9 +18,9 @@ from typing import Any
 from xcargo.cache import NodeCache
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.registry import Registry
-from xcargo.coordinate import Coordinate
+from xcargo.coordinate import Coordinate, segment
 from xcargo.envelope import Envelope, Json, is_envelope, plain_bytes
-from xcargo.errors import DecodeError, XCargoError
+from xcargo.errors import DecodeError, EnvelopeError, XCargoError
 from xcargo.fetch import Fetch
 from xcargo.handle import Lazy
 from xcargo.legacy import expand, resolve
@@ -28,6 +28,8 @@ from xcargo.observer import Kind, Observer, event_of
 from xcargo.offload import Offload
 from xcargo.places import Places
 from xcargo.settings import Settings
+from xcargo.signing import Signer
+from xcargo.sizes import check_size
 from xcargo.stores.base import Limits
 from xcargo.stores.open import StorePool
 
@@ -40,7 +42,8 @@ class Pipeline:
     """Push, pull and purge of values, by settings.
 
     Raises an :class:`~xcargo.errors.XCargoError` that names the XCom or the object. ``describe`` may change a preview
-    before it is written (Airflow masks its secrets there). ``observe`` is told what was done.
+    before it is written (Airflow masks its secrets there). ``observe`` is told what was done. ``team`` gives the team
+    of the task that runs here, empty if it has none; None outside of tasks, where teams are not told apart.
     """
 
     def __init__(
@@ -51,11 +54,15 @@ class Pipeline:
         *,
         describe: Callable[[str], str] = str,
         observe: Observer | None = None,
+        team: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.settings = settings
         self._codecs = codecs
         self._observe = observe
-        self._places = Places(settings, stores)
+        self._describe = describe
+        self._team = team
+        self._signer = Signer(settings.signing_keys, settings.unsigned_until)
+        self._places = Places(settings, stores, team)
         self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.part_concurrency)
         self._purge_limits = Limits(settings.purge_timeout_seconds, settings.part_bytes, 1)
         self._offload = Offload(settings, self._places, self._limits, describe)
@@ -79,41 +86,57 @@ class Pipeline:
         return row
 
     def _push(self, value: Any, coordinate: Coordinate, inline_only: bool) -> Json:
-        threshold = self.settings.threshold_bytes if not inline_only else -1
+        settings = self.settings
+        if settings.routes:
+            settings = settings.routed(coordinate, self._team())
+        threshold = settings.threshold_bytes if not inline_only else -1
         limit = math.inf if threshold < 0 else threshold
         size = None if limit == 0 else plain_bytes(value, limit)
-        if size is not None and size <= limit:
-            return value  # type: ignore[no-any-return]
         try:
+            if size is not None and size <= limit:
+                if settings.max_size_bytes or settings.warn_size_bytes:
+                    check_size(value, size, settings, coordinate, self._describe)
+                return value  # type: ignore[no-any-return]
             encoded = self._codecs.encode(value)
             payload_bytes = encoded.size_bytes
             if payload_bytes is None:
                 encoded = _begun(encoded, limit)
                 payload_bytes = encoded.size_bytes
+            if payload_bytes is not None and (settings.max_size_bytes or settings.warn_size_bytes):
+                check_size(value, payload_bytes, settings, coordinate, self._describe)
             if limit == 0 or size is not None or payload_bytes is None or payload_bytes > limit:
-                return self._offload.store(value, encoded, coordinate).to_row()
-            return self._offload.inline(value, encoded).to_row()
+                return self._signer.signed(self._offload.store(value, encoded, coordinate, settings).to_row())
+            return self._inline(value, encoded, settings, coordinate)
         except XCargoError as error:
             error.at(coordinate)
             raise
 
-    def enveloped(self, value: Any) -> Json:
+    def enveloped(self, value: Any, coordinate: Coordinate) -> Json:
         """The row that holds a value in an envelope although it could stand there as it is. No request."""
-        return self._offload.inline(value, self._codecs.encode(value)).to_row()
+        return self._inline(value, self._codecs.encode(value), self.settings, coordinate)
 
-    def pull(self, row: Any) -> Any:
-        """The value of a row that is an envelope. One request if it refers to an object."""
+    def _inline(self, value: Any, encoded: Encoded, settings: Settings, coordinate: Coordinate) -> Json:
+        envelope = self._offload.inline(value, encoded, settings)
+        if self._signer.signs:
+            envelope = replace(envelope, dag=coordinate.dag_id)
+        return self._signer.signed(envelope.to_row())
+
+    def pull(self, row: Any, dag_id: str | None = None) -> Any:
+        """The value of a row that is an envelope. One request if it refers to an object.
+
+        ``dag_id``, if known, is the Dag whose row it is: an envelope of another Dag's value is refused.
+        """
         started = time.perf_counter()
         try:
-            value = self._pull(row)
+            value = self._pull(row, dag_id)
         except Exception as error:
             self._tell("pull", started, row, error)
             raise
         self._tell("pull", started, row)
         return value
 
-    def _pull(self, row: Any) -> Any:
-        envelope = Envelope.from_row(row)
+    def _pull(self, row: Any, dag_id: str | None) -> Any:
+        envelope = self._believed(row, dag_id)
         try:
             return self._lazy(envelope).load()
         except XCargoError as error:
@@ -121,10 +144,28 @@ class Pipeline:
                 error.at(envelope.uri)
             raise
 
-    def handle(self, row: Any) -> Lazy:
+    def handle(self, row: Any, dag_id: str | None = None) -> Lazy:
         """A handle of the value of a row, envelope or plain. No request."""
-        envelope: Any = row if is_envelope(row) else self.enveloped(row)
-        return self._lazy(Envelope.from_row(envelope))
+        if is_envelope(row):
+            return self._lazy(self._believed(row, dag_id))
+        return self._lazy(self._offload.inline(row, self._codecs.encode(row), self.settings))
+
+    def _believed(self, row: Any, dag_id: str | None) -> Envelope:
+        """The envelope of a row, if it may be followed: signed, where there is a key, and of the row's own Dag."""
+        envelope = Envelope.from_row(row)
+        self._signer.verify(row)
+        if dag_id:
+            if envelope.uri is not None:
+                found, wanted = self._places.of(envelope.uri)[1].partition("/")[0], segment(dag_id)
+            else:
+                found, wanted = envelope.dag or dag_id, dag_id
+            if found != wanted:
+                raise EnvelopeError(
+                    f"A row of Dag {dag_id!r} refers to a value of Dag {found!r}",
+                    where=envelope.uri,
+                    hint="It was copied or made up; look at who wrote the XCom.",
+                )
+        return envelope
 
     def _lazy(self, envelope: Envelope) -> Lazy:
         return Lazy(self._codecs, envelope, lambda: self._fetch.source(envelope))
@@ -144,7 +185,7 @@ class Pipeline:
         except ValueError as error:
             raise DecodeError(f"The old object is not JSON: {error}", where=where) from error
 
-    def purge(self, row: Any) -> bool:
+    def purge(self, row: Any, dag_id: str | None = None) -> bool:
         """Delete the object of a row, if the row is one of our envelopes; one that is gone counts as deleted.
 
         Never raises, never takes longer than ``purge_timeout_seconds``: a purge that fails leaves an orphan and a line
@@ -154,7 +195,7 @@ class Pipeline:
         try:
             if not is_envelope(row):
                 return False
-            envelope = Envelope.from_row(row)
+            envelope = self._believed(row, dag_id)
             if envelope.uri is None:
                 return False
             root, key = self._places.of(envelope.uri)

@@ -20,12 +20,13 @@ _T = TypeVar("_T")
 class Places:
     """The configured roots and their stores. No object elsewhere is ever read, written or deleted."""
 
-    def __init__(self, settings: Settings, stores: StorePool) -> None:
+    def __init__(self, settings: Settings, stores: StorePool, team: Callable[[], str | None]) -> None:
         self._settings = settings
         self._stores = stores
+        self._team = team
 
     def of(self, uri: str) -> tuple[Root, str]:
-        """Root and object key of a URI. Raises EnvelopeError unless it lies below a configured root."""
+        """Root and object key of a URI. Raises EnvelopeError unless it lies below a root that is open to this task."""
         root = self._settings.root_of(uri)
         if root is None:
             configured = ", ".join(map(str, self._settings.roots)) or "none"
@@ -33,6 +34,15 @@ class Places:
                 "The row refers to a place below none of the configured roots",
                 where=uri[:300],
                 hint=f"Configured: {configured}. If [xcargo] path was changed, add the former one to read_paths.",
+            )
+        teams = self._settings.teams_of(root)
+        team = self._team() if teams else None
+        if team is not None and team not in teams:
+            raise EnvelopeError(
+                f"The row refers to a place of team {' or '.join(sorted(teams))}, and this task is of "
+                f"{f'team {team}' if team else 'no team'}",
+                where=uri[:300],
+                hint="Another team's values cannot be pulled; look at who wrote the XCom.",
             )
         return root, root.object_key(uri)
 

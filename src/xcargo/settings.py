@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
 
+from xcargo.coordinate import Coordinate
 from xcargo.errors import ConfigurationError
+from xcargo.keys import Key
 from xcargo.root import Root
+from xcargo.routes import NO_KEY, Route
 
 __all__ = ["DEFAULT_THRESHOLD_BYTES", "LegacyRoot", "Settings"]
 
@@ -67,6 +72,22 @@ class Settings:
     """Folder of the node's cache, absolute; None for none."""
     cache_size_bytes: int = 10 * 1024**3
     """What the files of the cache take together at most."""
+    max_size_bytes: int = 0
+    """A value **larger** than this is refused; 0 refuses none. Counted as for ``threshold_bytes``."""
+    warn_size_bytes: int = 0
+    """The same for a line in the log."""
+    signing_keys: tuple[Key, ...] = ()
+    """The first signs envelopes, all verify; without any, envelopes are not signed."""
+    unsigned_until: datetime | None = None
+    """Until when unsigned envelopes are accepted although there are signing keys; None accepts none."""
+    encryption_keys: tuple[Key, ...] = ()
+    """Those that decrypt."""
+    encryption_key: Key | None = None
+    """The one that encrypts; None stores objects as they are."""
+    retention: str | None = None
+    """Name of the rule by which a sweep judges what is stored this way."""
+    routes: tuple[Route, ...] = ()
+    """The first that matches a value holds for it."""
     no_root_reason: str = field(default="no path is set", repr=False)
 
     def __post_init__(self) -> None:
@@ -77,11 +98,15 @@ class Settings:
         _at_least("timeout_seconds", self.timeout_seconds, 1)
         _at_least("purge_timeout_seconds", self.purge_timeout_seconds, 1)
         _at_least("cache_size_bytes", self.cache_size_bytes, 0)
+        _at_least("max_size_bytes", self.max_size_bytes, 0)
+        _at_least("warn_size_bytes", self.warn_size_bytes, 0)
         if self.cache_path is not None and not self.cache_path.startswith("/"):
             raise ConfigurationError(
                 f"[xcargo] cache_path is {self.cache_path!r}",
                 hint="It must be an absolute path on a local disk of the machine, for example /var/cache/xcargo.",
             )
+
+        assert self.ways  # an unusable route is told now
 
     @property
     def part_concurrency(self) -> int:
@@ -90,13 +115,55 @@ class Settings:
 
     @property
     def roots(self) -> tuple[Root, ...]:
-        """All roots whose objects may be read, the one written to first."""
-        return ((self.root,) if self.root else ()) + self.read_roots
+        """All roots whose objects may be read, those written to first."""
+        routed = (route.root for route in self.routes if route.root is not None)
+        return tuple(dict.fromkeys(((self.root,) if self.root else ()) + (*routed,) + self.read_roots))
 
     def root_of(self, uri: str) -> Root | None:
         """The root that holds ``uri`` (the longest, where roots are nested), or None."""
         holding = [root for root in self.roots if root.contains(uri)]
         return max(holding, key=lambda root: len(root.prefix), default=None)
+
+    def teams_of(self, root: Root) -> frozenset[str]:
+        """The teams to whose tasks alone a root is open; none if it is open to all."""
+        if root == self.root or root in self.read_roots:
+            return frozenset()
+        teams = {route.team for route in self.routes if route.root == root}
+        return frozenset(() if None in teams else (team for team in teams if team))
+
+    @property
+    def ways(self) -> tuple[Settings, ...]:
+        """All settings that may hold for a value: these, and each route's."""
+        return (self, *(settings for _, settings in self._routed))
+
+    def routed(self, coordinate: Coordinate, team: str | None) -> Settings:
+        """The settings that hold for one XCom of a task of this team: those of the first route that matches it."""
+        for route, settings in self._routed:
+            if route.matches(coordinate, team):
+                return settings
+        return self
+
+    @cached_property
+    def _routed(self) -> tuple[tuple[Route, Settings], ...]:
+        return tuple((route, self._by(route)) for route in self.routes)
+
+    def _by(self, route: Route) -> Settings:
+        keys = {key.name: key for key in self.encryption_keys}
+        names = ("root", "threshold_bytes", "compression", "preview_chars", "retention")
+        own = {n: v for n in (*names, "max_size_bytes", "warn_size_bytes") if (v := getattr(route, n)) is not None}
+        if route.encryption_key == NO_KEY:
+            own["encryption_key"] = None
+        elif route.encryption_key is not None:
+            if route.encryption_key not in keys:
+                raise ConfigurationError(
+                    f"Route {route.name!r} names the encryption key {route.encryption_key!r}, and there is none",
+                    hint="Add it to [xcargo] encryption_keys as name=key.",
+                )
+            own["encryption_key"] = keys[route.encryption_key]
+        try:
+            return replace(self, **own, routes=())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"Route {route.name!r}: {error.what}", hint=error.hint) from error
 
 
 def _at_least(name: str, value: float, least: float) -> None:

@@ -49,6 +49,7 @@ def make_pipeline(
     read_paths: tuple[str, ...] = (),
     describe: Callable[[str], str] = str,
     observe: Observer | None = None,
+    team: str | None = None,
     **settings: Any,
 ) -> Pipeline:
     """A pipeline over ``url``; ``connection`` is (or looks up) its Airflow connection, as a dictionary."""
@@ -67,6 +68,7 @@ def make_pipeline(
         WrappingPool(access, wrap),
         describe=describe,
         observe=observe,
+        team=lambda: team,
     )
 
 

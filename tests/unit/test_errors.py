@@ -21,6 +21,8 @@ TREE = {
     "AccessDeniedError": (errors.StoreError, PermissionError),
     "StoreUnavailableError": (errors.StoreError, ConnectionError),
     "StorageFullError": (errors.StoreError,),
+    "SignatureError": (errors.EnvelopeError, ValueError),
+    "SizeLimitError": (errors.XCargoError, ValueError),
     "IntegrityError": (errors.XCargoError, ValueError),
     "SweepRefusedError": (errors.XCargoError,),
 }

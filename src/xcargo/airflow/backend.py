@@ -11,7 +11,17 @@ from typing import Any
 
 from xcargo.airflow import compat, runtime, sequences
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
-from xcargo.airflow.rows import Row, fetched, fetched_async, handed_back_or_loaded, load, load_all, parsed
+from xcargo.airflow.rows import (
+    Row,
+    asked_of,
+    dag_asked_of,
+    fetched,
+    fetched_async,
+    handed_back_or_loaded,
+    load,
+    load_all,
+    parsed,
+)
 from xcargo.coordinate import Coordinate
 from xcargo.envelope import is_envelope, is_plain
 from xcargo.keyorder import marked
@@ -51,7 +61,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Airflow 2.9 to 3.3: the value of a row. Of ``result`` only ``.value`` is there on every path."""
-        return handed_back_or_loaded(result.value)
+        return handed_back_or_loaded(result.value, getattr(result, "dag_id", None))
 
     @classmethod
     def load_value(cls, stored: Any) -> Any:
@@ -64,7 +74,8 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         row: Any = getattr(xcom, "value", None)  # on 2.x what orm_deserialize_value gave; a text is a user's text
         if is_envelope(row) and "uri" in row:
             try:
-                runtime.run(lambda pipeline: pipeline.purge(row))
+                dag_id = getattr(xcom, "dag_id", None) or dag_asked_of()
+                runtime.run(lambda pipeline: pipeline.purge(row, dag_id))
             except Exception as error:  # an unusable setting must not fail a task before it has begun
                 import logging
 
@@ -80,11 +91,23 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
     else:
 
         @classmethod
+        def get_one(cls, **query: Any) -> Any:
+            """A value; one that its row claims to be another Dag's is refused."""
+            with asked_of(query.get("dag_id")):
+                return super().get_one(**query)
+
+        @classmethod
         def get_all(cls, **query: Any) -> Any:
             """Values of all map indexes, in order; objects are fetched concurrently."""
             if not _loads_as_ours(cls):
                 return super().get_all(**query)
-            return load_all(fetched(super().get_all, **query))
+            return load_all(fetched(super().get_all, **query), query.get("dag_id"))
+
+        @classmethod
+        def delete(cls, *names: Any, **query: Any) -> Any:
+            """Delete a row and its object, if that is of the row's own Dag."""
+            with asked_of(query.get("dag_id")):
+                return super().delete(*names, **query)
 
     if BLOCKING_ASYNC_HOOKS:
 
@@ -105,7 +128,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
             if not _loads_as_ours(cls):
                 return await super().aget_one(**query)
             found = await fetched_async(super().aget_one, **query)
-            return await asyncio.to_thread(load, found.value) if isinstance(found, Row) else found
+            return await asyncio.to_thread(load, found.value, query.get("dag_id")) if isinstance(found, Row) else found
 
     if hasattr(BaseXCom, "aget_all"):
 
@@ -116,12 +139,13 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
 
             if not _loads_as_ours(cls):
                 return await super().aget_all(**query)
-            return await asyncio.to_thread(load_all, await fetched_async(super().aget_all, **query))
+            rows = await fetched_async(super().aget_all, **query)
+            return await asyncio.to_thread(load_all, rows, query.get("dag_id"))
 
 
 def _push(value: Any, coordinate: Coordinate) -> Any:
     if value is None and compat.REFUSES_NONE:
-        return runtime.run(lambda pipeline: pipeline.enveloped(value))
+        return runtime.run(lambda pipeline: pipeline.enveloped(value, coordinate))
     control = coordinate.key == "skipmixin_key" or coordinate.key.startswith(_CONTROL_KEYS)
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are

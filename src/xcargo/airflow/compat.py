@@ -40,8 +40,10 @@ __all__ = [
     "lazy_sequence",
     "load_json",
     "mask",
+    "mask_from_now_on",
     "plain_xcom_arg",
     "serde",
+    "team",
 ]
 
 BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value")
@@ -137,6 +139,37 @@ def mask(text: str) -> str:
         except ImportError:
             from airflow.utils.log.secrets_masker import redact
     return str(redact(text))
+
+
+def mask_from_now_on(secret: str) -> None:
+    """Have Airflow replace a secret by asterisks in every log and preview of this process."""
+    try:
+        from airflow.sdk.log import mask_secret
+    except ImportError:
+        try:
+            from airflow.sdk.execution_time.secrets_masker import mask_secret
+        except ImportError:
+            from airflow.utils.log.secrets_masker import mask_secret
+    mask_secret(secret)
+
+
+def team() -> str | None:
+    """The team of the task that runs in this process, empty if it has none; None outside of tasks.
+
+    Airflow tells a task from 3.3 on; before, every task counts as having none. By the context while its code runs, by
+    the environment after it, when its result is pushed.
+    """
+    if AIRFLOW_2:
+        return None
+    from airflow.sdk import get_current_context
+
+    try:
+        run = get_current_context()["dag_run"]
+    except (RuntimeError, KeyError):
+        import os
+
+        return os.environ.get("AIRFLOW_CTX_TEAM_NAME") or ("" if "AIRFLOW_CTX_DAG_ID" in os.environ else None)
+    return getattr(run, "team_name", None) or ""
 
 
 def plain_xcom_arg() -> Any:

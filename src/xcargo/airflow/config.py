@@ -7,13 +7,17 @@ deployment changes its backend by changing one variable.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from xcargo.airflow.provider_info import OPTIONS, SECTION
 from xcargo.errors import ConfigurationError
+from xcargo.keys import Key, parse_keys
 from xcargo.root import Root
+from xcargo.routes import parse_routes
 from xcargo.settings import DEFAULT_THRESHOLD_BYTES, LegacyRoot, Settings
 
 __all__ = ["read_settings", "runs_on_one_machine"]
@@ -23,6 +27,9 @@ _SINGLE_MACHINE = ("SequentialExecutor", "LocalExecutor", "DebugExecutor")
 
 _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 """What Airflow takes for a boolean."""
+
+_elsewhere = re.compile("_(cmd|secret)$")
+"""How Airflow marks an option whose value a command or a secrets backend gives."""
 
 _T = TypeVar("_T")
 
@@ -42,15 +49,17 @@ def read_settings(conf: Any) -> Settings:
     else:
         root = None
         reason = f"no path is set and executor {conf.get('core', 'executor')!r} may run tasks on several machines"
+    encryption_keys = _keys(conf, "encryption_keys")
+    threshold = _threshold(conf, from_common_io=bool(common_path and not path))
     return Settings(
         root=root,
-        threshold_bytes=_threshold(conf, from_common_io=bool(common_path and not path)),
+        threshold_bytes=threshold if not encryption_keys or _text(conf, SECTION, "threshold_bytes") else 0,
         compression=_text(conf, SECTION, "compression")
         or _text(conf, _COMMON_IO, "xcom_objectstorage_compression")
         or Settings.compression,
         read_roots=tuple(_parsed("read_paths", Root.parse, url) for url in _list(conf, "read_paths")),
         legacy_roots=tuple(_parsed("legacy_references", LegacyRoot.parse, t) for t in _list(conf, "legacy_references")),
-        preview_chars=_number(conf, "preview_chars", int, Settings.preview_chars),
+        preview_chars=_number(conf, "preview_chars", int, 0 if encryption_keys else Settings.preview_chars),
         keep_key_order=_flag(conf, "keep_key_order", default=Settings.keep_key_order),
         allow_pickle=_flag(conf, "allow_pickle", default=Settings.allow_pickle),
         timeout_seconds=_number(conf, "timeout_seconds", float, Settings.timeout_seconds),
@@ -59,6 +68,13 @@ def read_settings(conf: Any) -> Settings:
         max_concurrency=_number(conf, "max_concurrency", int, Settings.max_concurrency),
         cache_path=_text(conf, SECTION, "cache_path"),
         cache_size_bytes=_number(conf, "cache_size_bytes", int, Settings.cache_size_bytes),
+        max_size_bytes=_number(conf, "max_size_bytes", int, 0),
+        warn_size_bytes=_number(conf, "warn_size_bytes", int, 0),
+        signing_keys=_keys(conf, "signing_key"),
+        unsigned_until=_number(conf, "unsigned_until", _moment, None),
+        encryption_keys=encryption_keys,
+        encryption_key=encryption_keys[0] if encryption_keys else None,
+        routes=_parsed("routes", parse_routes, _text(conf, SECTION, "routes") or "[]"),
         no_root_reason=reason,
     )
 
@@ -79,6 +95,27 @@ def _threshold(conf: Any, *, from_common_io: bool) -> int:
 def _number(conf: Any, option: str, kind: Callable[[str], _T], default: _T) -> _T:
     text = _text(conf, SECTION, option)
     return _parsed(option, kind, text) if text else default
+
+
+def _keys(conf: Any, option: str) -> tuple[Key, ...]:
+    text = _text(conf, SECTION, option)
+    if not text:
+        for name, source in _given(conf).items():
+            if name != option and _elsewhere.sub("", name) == option:  # else nothing would be signed, or encrypted
+                raise ConfigurationError(f"[{SECTION}] {option}: there is none where {source} says")
+    return _parsed(option, parse_keys, text or "")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        moment = datetime.min  # noqa: DTZ901
+    if moment.tzinfo is None:
+        raise ConfigurationError(
+            f"{text!r} is not a time with its offset", hint="Write it like 2027-01-31T00:00:00+00:00."
+        )
+    return moment
 
 
 def _flag(conf: Any, option: str, *, default: bool) -> bool:
@@ -112,12 +149,8 @@ def _parsed(option: str, parse: Callable[[str], _T], text: str, *, section: str 
 
 def _refuse_unknown(conf: Any) -> None:
     """A misspelt option must not be silently without effect."""
-    start = f"AIRFLOW__{SECTION.upper()}__"
-    given = {name[len(start) :].lower(): f"the variable {name}" for name in os.environ if name.startswith(start)}
-    for name in getattr(conf, "_sections", {}).get(SECTION, {}):
-        given.setdefault(name, f"{name} in section [{SECTION}]")
-    for name, source in given.items():
-        if name not in OPTIONS:
+    for name, source in _given(conf).items():
+        if name not in OPTIONS and not OPTIONS.get(_elsewhere.sub("", name), {}).get("sensitive"):
             import difflib
 
             close = difflib.get_close_matches(name, OPTIONS, n=1)
@@ -125,6 +158,15 @@ def _refuse_unknown(conf: Any) -> None:
                 f"There is no option for {source}",
                 hint=f"Did you mean {close[0]!r}?" if close else f"Known options: {', '.join(OPTIONS)}.",
             )
+
+
+def _given(conf: Any) -> dict[str, str]:
+    """The options that are set, and where."""
+    start = f"AIRFLOW__{SECTION.upper()}__"
+    given = {name[len(start) :].lower(): f"the variable {name}" for name in os.environ if name.startswith(start)}
+    for name in getattr(conf, "_sections", {}).get(SECTION, {}):
+        given.setdefault(name, f"{name} in section [{SECTION}]")
+    return given
 
 
 def runs_on_one_machine(conf: Any) -> bool:

@@ -20,7 +20,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "threshold_bytes": {
         "description": "Values larger than this go to object storage, equal or smaller ones stay in the metadata "
         "database. 0 sends all values to object storage, -1 none. Defaults to [common.io] "
-        "xcom_objectstorage_threshold if that is set, else to 1024 (to -1 if only [common.io] sets a path, as there).",
+        "xcom_objectstorage_threshold if that is set, else to 1024 (to -1 if only [common.io] sets a path, as there). "
+        "With encryption_keys it defaults to 0, so that no value stands in the database unencrypted.",
         "type": "integer",
         "example": "1024",
     },
@@ -47,10 +48,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "",
     },
     "preview_chars": {
-        "description": "How many characters of a value its row shows, for the XCom tab. 0 turns previews off.",
+        "description": "How many characters of a value its row shows, for the XCom tab. 0 turns previews off. "
+        "Defaults to 160, with encryption_keys to 0.",
         "type": "integer",
         "example": "0",
-        "default": "160",
     },
     "keep_key_order": {
         "description": "Whether dictionaries that stay in the database as plain JSON keep the order of their keys on "
@@ -69,6 +70,55 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": "boolean",
         "example": "True",
         "default": "False",
+    },
+    "max_size_bytes": {
+        "description": "The task that returns a value larger than this fails, with an error that names the value's "
+        "biggest parts. 0 admits every size.",
+        "type": "integer",
+        "example": "1000000000",
+        "default": "0",
+    },
+    "warn_size_bytes": {
+        "description": "A value larger than this is a warning in the task's log, which names its biggest parts. 0 "
+        "warns of none.",
+        "type": "integer",
+        "example": "100000000",
+        "default": "0",
+    },
+    "routes": {
+        "description": "Rules for the values of some Dags, tasks, XCom keys or teams, as a JSON list; the first that "
+        "matches a value holds for it. A rule has a name, any of team, dag, task and key (patterns such as sales_*) to "
+        "match, and any of path, threshold_bytes, compression, encryption_key, preview_chars, retention, "
+        "max_size_bytes and warn_size_bytes in place of the option of the same name.",
+        "type": "string",
+        "example": '[{"name": "sales", "dag": "sales_*", "path": "s3://sales_conn@sales-bucket/xcom"}]',
+        "default": "",
+    },
+    "signing_key": {
+        "description": "Signs the envelopes that this deployment writes; others are refused then. 32 random bytes in "
+        "base64 (openssl rand -base64 32), the same on every component. Several, separated by commas, to change the "
+        "key: the first signs, all verify. Also as signing_key_cmd and signing_key_secret.",
+        "type": "string",
+        "example": "BASE64_OF_32_RANDOM_BYTES",
+        "default": "",
+        "sensitive": True,
+    },
+    "unsigned_until": {
+        "description": "Until when envelopes without a signature are still accepted although signing_key is set, as an "
+        "ISO 8601 time with its offset: for what was stored before. Empty: not at all.",
+        "type": "string",
+        "example": "2027-01-31T00:00:00+00:00",
+        "default": "",
+    },
+    "encryption_keys": {
+        "description": "Encrypts objects before they leave the worker, with AES-256-GCM (extra encryption). Keys of 32 "
+        "random bytes in base64 (openssl rand -base64 32), separated by commas, the same on every component: the first "
+        "encrypts, all decrypt. name=key names one for routes. With it threshold_bytes and preview_chars default to 0. "
+        "Also as encryption_keys_cmd and encryption_keys_secret.",
+        "type": "string",
+        "example": "BASE64_OF_32_RANDOM_BYTES",
+        "default": "",
+        "sensitive": True,
     },
     "timeout_seconds": {
         "description": "How long a request to the store may take, and for how long failed requests of one push or pull "

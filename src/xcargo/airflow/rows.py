@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from xcargo.airflow import compat, lazily, runtime
@@ -16,6 +18,8 @@ from xcargo.lookahead import in_order
 __all__ = [
     "WINDOW_BYTES",
     "Row",
+    "asked_of",
+    "dag_asked_of",
     "fetched",
     "fetched_async",
     "handed_back_or_loaded",
@@ -38,6 +42,10 @@ _handed_back: ContextVar[bool] = ContextVar("xcargo_handed_back", default=False)
 """Set while Airflow's own code fetches rows for us: the hooks then hand rows back as they are, wrapped in Row."""
 
 
+_asked_of: ContextVar[str | None] = ContextVar("xcargo_asked_of", default=None)
+"""The Dag whose rows are being asked for, as far as Airflow's hooks tell it."""
+
+
 class Row:
     """A row on its way through Airflow's code: ready to store, or not loaded yet."""
 
@@ -47,9 +55,24 @@ class Row:
         self.value = value
 
 
-def handed_back_or_loaded(row: Any) -> Any:
+@contextmanager
+def asked_of(dag_id: str | None) -> Iterator[None]:
+    """Remember whose rows are asked for while Airflow's own code fetches and loads them."""
+    token = _asked_of.set(dag_id)
+    try:
+        yield
+    finally:
+        _asked_of.reset(token)
+
+
+def dag_asked_of() -> str | None:
+    """The Dag whose rows are being asked for, if that is known."""
+    return _asked_of.get()
+
+
+def handed_back_or_loaded(row: Any, dag_id: str | None = None) -> Any:
     """What the hooks give for a row."""
-    return Row(row) if _handed_back.get() else load(row)
+    return Row(row) if _handed_back.get() else load(row, dag_id or _asked_of.get())
 
 
 def fetched(fetch: Any, *arguments: Any, **query: Any) -> Any:
@@ -70,34 +93,34 @@ async def fetched_async(fetch: Any, **query: Any) -> Any:
         _handed_back.reset(token)
 
 
-def load(row: Any) -> Any:
-    """The value of a row, whoever wrote it."""
+def load(row: Any, dag_id: str | None = None) -> Any:
+    """The value of a row, whoever wrote it. ``dag_id`` is the Dag whose row it is, if that is known."""
     raw = row
     if AIRFLOW_2:
         row = parsed(row)
     if lazily.wanted():
         plain = row if is_envelope(row) else restored(BaseXCom.deserialize_value(Row(raw)))
-        return runtime.run(lambda pipeline: pipeline.handle(plain))
+        return runtime.run(lambda pipeline: pipeline.handle(plain, dag_id))
     if is_envelope(row):
-        return runtime.run(lambda pipeline: pipeline.pull(row))
+        return runtime.run(lambda pipeline: pipeline.pull(row, dag_id))
     value = BaseXCom.deserialize_value(Row(raw))
     if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
         return runtime.run(lambda pipeline: pipeline.pull_legacy(value, compat.load_json))
     return restored(value)
 
 
-def load_all(rows: Any) -> Any:
+def load_all(rows: Any, dag_id: str | None = None) -> Any:
     """The values of a list of fetched rows, in order, loaded concurrently. Anything else is given back."""
     if not isinstance(rows, list):
         return rows
-    return list(load_ahead(rows, _LIST_WINDOW_BYTES))
+    return list(load_ahead(rows, _LIST_WINDOW_BYTES, dag_id))
 
 
-def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES) -> Iterator[Any]:
+def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: str | None = None) -> Iterator[Any]:
     """The values of fetched rows, in order, loaded ahead of whoever consumes them within the window."""
     return in_order(
         (parsed(row.value) for row in rows),
-        load,
+        partial(load, dag_id=dag_id),
         size_bytes=_size_bytes,
         workers=runtime.settings().max_concurrency,
         window_bytes=window_bytes,

@@ -6,6 +6,7 @@ is a fork of a process that has imported its backend, so what is loaded here is 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
@@ -32,7 +33,10 @@ _T = TypeVar("_T")
 @cache
 def settings() -> Settings:
     """The settings of this process."""
-    return read_settings(compat.conf())
+    found = read_settings(compat.conf())
+    for key in (*found.signing_keys, *found.encryption_keys):
+        compat.mask_from_now_on(base64.b64encode(key.secret).decode())
+    return found
 
 
 def run(work: Callable[[Pipeline], _T]) -> _T:
@@ -47,7 +51,7 @@ def run(work: Callable[[Pipeline], _T]) -> _T:
 def _pipeline() -> Pipeline:
     pickle = PickleCodec(allowed=settings().allow_pickle)
     codecs = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()], last_resort=pickle)
-    return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask)
+    return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask, team=compat.team)
 
 
 def _access(root: Root) -> Access:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.configuration import conf
+from airflow.secrets import BaseSecretsBackend
 
 from xcargo.airflow.config import read_settings
 from xcargo.airflow.provider_info import OPTIONS, get_provider_info
 from xcargo.errors import ConfigurationError
+from xcargo.keys import Key
 from xcargo.root import Root
+from xcargo.routes import Route
 from xcargo.settings import Settings
+
+B64 = "kTtQGSAbZ3CA/hzxlPpNvN1g+AX0Jf8ZqUoBxbNH7ck="
 
 
 @pytest.fixture
@@ -58,6 +65,12 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         "max_concurrency": "4",
         "cache_path": "/var/cache/xcargo",
         "cache_size_bytes": "1000",
+        "max_size_bytes": "2000",
+        "warn_size_bytes": "1500",
+        "routes": '[{"name": "sales", "dag": "sales_*", "path": "s3://sales"}]',
+        "signing_key": f"new={B64}, {B64.replace('A', 'B')}",
+        "unsigned_until": "2027-01-31T00:00:00+00:00",
+        "encryption_keys": f"first={B64}",
     }
     assert set(given) == set(OPTIONS)
     found = settings(env, **{f"xcargo__{name}": value for name, value in given.items()})
@@ -76,8 +89,53 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         max_concurrency=4,
         cache_path="/var/cache/xcargo",
         cache_size_bytes=1000,
+        max_size_bytes=2000,
+        warn_size_bytes=1500,
+        routes=(Route("sales", dag="sales_*", root=Root.parse("s3://sales")),),
+        signing_keys=found.signing_keys,
+        unsigned_until=datetime(2027, 1, 31, tzinfo=timezone.utc),
+        encryption_keys=(Key("first", base64.b64decode(B64)),),
+        encryption_key=Key("first", base64.b64decode(B64)),
     )
+    assert [key.name for key in found.signing_keys] == ["new", found.signing_keys[1].name]
     assert [legacy.prefix for legacy in found.legacy_roots] == ["s3://c@b/x/", "xcom_s3://"]
+
+
+def test_with_encryption_nothing_stands_in_the_database_unless_asked(env: pytest.MonkeyPatch) -> None:
+    """Threshold and preview default to 0 then; who sets them has asked."""
+    found = settings(env, xcargo__path="s3://b", xcargo__encryption_keys=B64)
+    assert (found.threshold_bytes, found.preview_chars) == (0, 0)
+    found = settings(env, xcargo__threshold_bytes="10", xcargo__preview_chars="20")
+    assert (found.threshold_bytes, found.preview_chars) == (10, 20)
+    assert found.encryption_key == found.encryption_keys[0]
+
+
+def test_keys_come_from_commands_and_secrets_backends(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As Airflow's own secrets do: signing_key_cmd, encryption_keys_secret."""
+    found = settings(
+        env,
+        xcargo__path="s3://b",
+        xcargo__signing_key_cmd=f"echo signer={B64}",
+        xcargo__encryption_keys_secret="xcargo-keys",
+        secrets__backend="tests.unit.airflow.test_config.Vault",
+        core__executor="CeleryExecutor",
+    )
+    assert found.signing_keys == (Key("signer", base64.b64decode(B64)),)
+    assert found.encryption_keys == (Key("vault", base64.b64decode(B64)),)
+
+
+class Vault(BaseSecretsBackend):
+    """A secrets backend with one entry."""
+
+    def get_config(self, key: str) -> str | None:
+        return {"xcargo-keys": f"vault={B64}"}.get(key)
+
+
+@pytest.mark.parametrize("option", ["signing_key", "encryption_keys"])
+def test_a_secret_that_is_not_there_is_loud(env: pytest.MonkeyPatch, option: str) -> None:
+    """Else everything would be stored unsigned and unencrypted."""
+    with pytest.raises(ConfigurationError, match=f"{option}.*there is none where the variable"):
+        settings(env, **{f"xcargo__{option}_secret": "gone"}, secrets__backend="tests.unit.airflow.test_config.Vault")
 
 
 @pytest.mark.parametrize(("threshold", "meant"), [("-1", -1), ("0", 0), ("1000", 1000), (None, -1)])
@@ -157,6 +215,22 @@ def test_without_a_path_several_machines_get_no_folder(env: pytest.MonkeyPatch, 
         ({"xcargo__threshold_bytes": "-5"}, ["threshold_bytes", "-5"]),
         ({"xcargo__read_paths": "s3://ok,nonsense"}, ["read_paths", "nonsense"]),
         ({"xcargo__legacy_references": "a b=s3://c"}, ["legacy_references"]),
+        ({"xcargo__signing_key": "c2hvcnQ="}, ["signing_key", "openssl rand -base64 32"]),
+        ({"xcargo__signing_key": "hunter2-hunter2-hunter2"}, ["signing_key", "Key 1"]),
+        ({"xcargo__encryption_keys": f"a={B64},a={B64}"}, ["encryption_keys", "same name"]),
+        ({"xcargo__encryption_keys": f"a b={B64}"}, ["encryption_keys", "characters"]),
+        ({"xcargo__encryption_keys": "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA="}, ["no random one"]),
+        ({"xcargo__unsigned_until": "2027-01-31"}, ["unsigned_until", "+00:00"]),
+        ({"xcargo__unsigned_until": "soon"}, ["unsigned_until", "soon"]),
+        ({"xcargo__path_cmd": "echo s3://b"}, ["PATH_CMD"]),
+        ({"xcargo__routes": "[{"}, ["routes", "JSON"]),
+        ({"xcargo__routes": '{"name": "a"}'}, ["routes", "list"]),
+        ({"xcargo__routes": '[{"name": "a", "dags": "b"}]'}, ["'a'", "'dags'", "Did you mean 'dag'"]),
+        ({"xcargo__routes": '[{"dag": "b", "threshold_bytes": "5"}]'}, ["route 1", "threshold_bytes", "number"]),
+        ({"xcargo__routes": '[{"name": "a", "threshold_bytes": -2}]'}, ["'a'", "threshold_bytes"]),
+        ({"xcargo__routes": '[{"name": "a", "encryption_key": "b"}]'}, ["'a'", "'b'", "encryption_keys"]),
+        ({"xcargo__routes": '[{"name": "a"}, {"name": "a"}]'}, ["same name"]),
+        ({"xcargo__routes": '[{"name": "a", "path": "bucket"}]'}, ["routes", "bucket"]),
         ({"common_io__xcom_objectstorage_path": "relative/dir"}, ["[common.io]", "xcom_objectstorage_path"]),
     ],
 )
@@ -165,6 +239,7 @@ def test_a_wrong_setting_is_loud_and_named(env: pytest.MonkeyPatch, options: dic
     with pytest.raises(ConfigurationError) as caught:
         settings(env, **options)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_misspelt_option_in_the_file_is_loud_too(env: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,9 @@ def effective(conf: Any, settings: Settings, environ: Mapping[str, str]) -> Iter
         "read_paths": ", ".join(map(str, settings.read_roots)) or "none",
         "legacy_references": ", ".join(f"{legacy.prefix} = {legacy.root}" for legacy in settings.legacy_roots)
         or "none",
+        "routes": ", ".join(route.name for route in settings.routes) or "none",
+        "signing_key": ", ".join(key.name for key in settings.signing_keys) or "none",
+        "encryption_keys": ", ".join(key.name for key in settings.encryption_keys) or "none",
     }
     for option in OPTIONS:
         value = shown.get(option) or str(getattr(settings, option))

@@ -1,0 +1,169 @@
+"""Signatures: nobody without a key writes or changes an envelope, and no envelope serves another Dag."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.conftest import HERE, make_pipeline
+from xcargo.envelope import is_envelope
+from xcargo.errors import EnvelopeError, SignatureError, XCargoError
+from xcargo.keys import Key
+from xcargo.stores.memory import _buckets
+
+NEW, OLD, STRANGER = (Key(name, os.urandom(32)) for name in ("new", "old", "stranger"))
+BIG = {f"key{i}": "x" * 100 for i in range(100)}
+VALUES = {"object": BIG, "inline": (1, 2), "chunks": os.urandom(9_000_000), "array": np.arange(1000)}
+
+
+def signed(key: Key = NEW, **settings: Any) -> Any:
+    return make_pipeline(signing_keys=(key,), **settings)
+
+
+def through_database(row: Any) -> Any:
+    """As a database gives it back: keys in another order."""
+    return json.loads(json.dumps(row, sort_keys=True))
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_signed_value_comes_back(kind: str) -> None:
+    """Pulled whole and by a handle, and purged, by whoever has the key; whatever order the database keeps keys in."""
+    row = through_database(signed().push(VALUES[kind], HERE))
+    assert row["signature"].startswith("hmac-sha256:new:")
+    assert np.all(signed().pull(row, HERE.dag_id) == VALUES[kind])
+    assert signed().handle(row, HERE.dag_id).size_bytes == row["size_bytes"]
+    assert signed().purge(row, HERE.dag_id) is ("uri" in row)
+
+
+def refused(pipeline: Any, row: Any, error: type[XCargoError] = SignatureError, dag_id: str | None = None) -> None:
+    """The row is neither pulled, nor handed out, nor purged."""
+    before = {name: dict(bucket) for name, bucket in _buckets.items()}
+    for use in (pipeline.pull, pipeline.handle):
+        with pytest.raises(error) as caught:
+            use(row, dag_id)
+        assert not any(key.secret.hex() in str(caught.value) for key in (NEW, OLD, STRANGER))
+    assert pipeline.purge(row, dag_id) is False
+    assert before == _buckets
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_unsigned_and_strangers_envelopes_are_refused(kind: str) -> None:
+    """With a key set, what has no signature or one by another key is not followed, and nothing is deleted for it."""
+    refused(signed(), make_pipeline().push(VALUES[kind], HERE))
+    refused(signed(), signed(STRANGER).push(VALUES[kind], HERE))
+    disguised = signed(dataclasses.replace(STRANGER, name="new")).push(VALUES[kind], HERE)
+    refused(signed(), disguised)
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_no_field_can_be_changed_removed_or_added(kind: str) -> None:
+    """Each field of each kind of envelope is under the signature, and so are fields that only a later version knows."""
+    row = signed().push(VALUES[kind], HERE)
+    other = signed().push(VALUES[kind], HERE)
+    for name in row:
+        if name == "__id__":
+            continue
+        without = {field: value for field, value in row.items() if field != name}
+        refused(signed(), without, EnvelopeError)
+        refused(signed(), {**row, name: _changed(row[name])}, EnvelopeError)
+        if name in ("uri", "checksum", "chunks", "signature", "created_at") and row[name] != other[name]:
+            refused(signed(), {**row, name: other[name]})
+    for name, value in {"params": {"a": 1}, "preview": "mine", "dag": "other", "later": 1, "encryption": {}}.items():
+        refused(signed(), {**row, name: value if row.get(name) != value else "x"}, EnvelopeError)
+
+
+def _changed(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:-1] + ("a" if value[-1] != "a" else "b")
+    return value + 1 if isinstance(value, int) else {**value, "more": 1}
+
+
+@given(st.text() | st.integers() | st.none() | st.dictionaries(st.text(), st.integers()) | st.binary().map(repr))
+def test_any_made_up_signature_is_refused(signature: Any) -> None:
+    """Whatever stands there is an error of ours, and never a value."""
+    row = make_pipeline(threshold_bytes=-1).push((1,), HERE)
+    with pytest.raises(EnvelopeError):
+        signed().pull({**row, "signature": signature})  # type: ignore[dict-item]
+
+
+def test_a_row_of_absurd_depth_is_refused() -> None:
+    """Its signature cannot even be computed."""
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    row = {**signed().push(BIG, HERE), "later": deep}
+    with pytest.raises(SignatureError):
+        signed().pull(row)
+
+
+def test_keys_can_be_changed() -> None:
+    """The first signs, all verify; a key that is no longer listed does not."""
+    both = make_pipeline(signing_keys=(NEW, OLD))
+    before = signed(OLD).push(BIG, HERE)
+    assert both.pull(before) == BIG
+    after = both.push(BIG, HERE)
+    assert signed(NEW).pull(after) == BIG
+    refused(signed(NEW), before)
+    refused(signed(OLD), after)
+
+
+def test_without_a_key_signed_envelopes_are_read() -> None:
+    """A component that was not told the key yet can read; it verifies nothing."""
+    assert make_pipeline().pull(signed().push(BIG, HERE)) == BIG
+
+
+def test_unsigned_ones_are_accepted_until_a_moment_and_wrongly_signed_ones_never() -> None:
+    """The way from unsigned to signed: it closes by itself."""
+    row, now = make_pipeline().push(BIG, HERE), datetime.now(timezone.utc)
+    open_still = signed(unsigned_until=now + timedelta(hours=1))
+    assert open_still.pull(row) == BIG
+    refused(open_still, signed(STRANGER).push(BIG, HERE))
+    refused(signed(unsigned_until=now), row)
+
+
+@pytest.mark.parametrize("kind", ["object", "chunks"])
+def test_a_row_of_one_dag_never_serves_another(kind: str) -> None:
+    """A copied row is refused where it is asked for as another Dag's, signed or not."""
+    for pipeline in (make_pipeline(), signed()):
+        row = pipeline.push(VALUES[kind], HERE)
+        refused(pipeline, row, EnvelopeError, dag_id="another_dag")
+        assert np.all(pipeline.pull(row, HERE.dag_id) == VALUES[kind])
+
+
+def test_a_small_value_in_the_row_is_of_its_dag_too_once_signed() -> None:
+    """An inline envelope names its Dag under the signature; an unsigned one holds nothing that its writer lacked."""
+    row = signed().push((1, 2), HERE)
+    refused(signed(), row, EnvelopeError, dag_id="another_dag")
+    refused(signed(), {**row, "dag": "another_dag"}, SignatureError, dag_id="another_dag")
+
+
+@pytest.mark.parametrize("dag_id", ["a/b", "..", "d" * 240, "ü~%", "a.b-c"])
+def test_any_dag_id_is_recognized_as_its_own(dag_id: str) -> None:
+    """Quoted and shortened ids are compared as they stand in object keys."""
+    pipeline = make_pipeline()
+    row = pipeline.push(BIG, dataclasses.replace(HERE, dag_id=dag_id))
+    assert pipeline.pull(row, dag_id) == BIG
+    refused(pipeline, row, EnvelopeError, dag_id=dag_id + "x")
+
+
+def test_what_is_signed_survives_every_database() -> None:
+    """Envelopes hold no number that a database might write another way: whole numbers of 64 bits, no floats."""
+
+    def numbers(value: Any) -> list[Any]:
+        if isinstance(value, dict):
+            value = list(value.values())
+        return [n for part in value for n in numbers(part)] if isinstance(value, list) else [value]
+
+    rows = [json.loads(path.read_text()) for path in (Path(__file__).parents[1] / "golden/0.1.0").glob("*.json")]
+    assert len(rows) > 40
+    found = [n for row in rows if is_envelope(row) for n in numbers(row)]
+    assert not any(isinstance(n, float) or (isinstance(n, int) and abs(n) >= 2**63) for n in found)

@@ -1,0 +1,110 @@
+"""Size policy: what is refused, what is warned of, and what the message says of the value."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from tests.unit.conftest import HERE, make_pipeline
+from xcargo.envelope import is_envelope
+from xcargo.errors import SizeLimitError
+from xcargo.sizes import biggest_parts
+from xcargo.stores.memory import _buckets
+
+
+@pytest.mark.parametrize("threshold", [-1, 0, 10_000])
+@pytest.mark.parametrize("value", [b"x" * 100, "x" * 98, {"a": "b" * 91 + "c"}])
+def test_the_limit_is_the_last_size_that_is_admitted(value: Any, threshold: int) -> None:
+    """At exactly max_size_bytes a value passes, one byte above it does not, in the row or not; nothing is stored."""
+    size = make_pipeline(threshold_bytes=threshold).push(value, HERE)
+    size = size["size_bytes"] if is_envelope(size) else 100  # type: ignore[index,call-overload,assignment]
+    _buckets.clear()
+    assert make_pipeline(threshold_bytes=threshold, max_size_bytes=size).push(value, HERE) is not None
+    _buckets.clear()
+    with pytest.raises(SizeLimitError, match=f"max_size_bytes admits .{size - 1}."):  # type: ignore[operator]
+        make_pipeline(threshold_bytes=threshold, max_size_bytes=size - 1).push(value, HERE)  # type: ignore[operator]
+    assert not any(_buckets.values())
+
+
+def test_a_stream_is_cut_off_where_it_becomes_too_large() -> None:
+    """What has no size yet is refused as soon as it passes the limit, and leaves no object."""
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield b"x" * 1_000_000
+
+    with pytest.raises(SizeLimitError):
+        make_pipeline(max_size_bytes=20_000_000).push(endless(), HERE)
+    assert taken < 100
+    assert not any(_buckets.values())
+
+
+def test_a_large_value_is_warned_of_with_its_parts(caplog: pytest.LogCaptureFixture) -> None:
+    """Above warn_size_bytes, not at it; the push goes on."""
+    caplog.set_level(logging.WARNING, logger="xcargo")
+    assert is_envelope(make_pipeline(warn_size_bytes=2000).push(b"x" * 2000, HERE))
+    assert caplog.text == ""
+    assert is_envelope(make_pipeline(warn_size_bytes=2000).push({"a": b"x" * 2000, "b": 1}, HERE))
+    assert "value['a'] (bytes, about 2 kB)" in caplog.text
+    assert "dag 'my_dag'" in caplog.text
+
+
+@dataclass
+class Job:
+    frame: Any
+    note: str
+
+
+FRAME = pd.DataFrame({"wide": ["secret" * 100] * 1000, "narrow": range(1000)})
+
+
+@pytest.mark.parametrize(
+    ("value", "first"),
+    [
+        ({"model": {"weights": np.zeros(100_000), "name": "n"}, "b": "x" * 10}, "value['model']['weights'] (numpy"),
+        ([b"a", b"b" * 5000, b"c" * 100], "value[1] (bytes, about 5 kB), value[2] (bytes, about 100 bytes)"),
+        ({"frame": FRAME, "x": 1}, "value['frame']['wide'] (pandas.Series"),
+        (pl.DataFrame({"a": [1] * 10, "b": ["text" * 100] * 10}), "value['b'] (polars.Series"),
+        (pa.table({"a": [1] * 10, "b": ["text" * 100] * 10}), "value['b'] (pyarrow.ChunkedArray"),
+        (Job(FRAME, "note"), "value.frame['wide']"),
+        (b"x" * 1_500_000, "value (bytes, about 1.5 MB)"),
+        ({("a", 1): "x" * 1000, 7: "y" * 500}, "value[<tuple>] (str, about 1 kB), value[7] (str, about 500 bytes)"),
+        ([{"id": n, "text": "t" * 50} for n in range(50_000)], "value[0] (dict"),
+        ([], "value (list, about 0 bytes)"),
+        (None, "value (NoneType"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_the_biggest_parts_come_first_by_name_type_and_size(value: Any, first: str) -> None:
+    """It descends where one part makes nearly all of it, and names at most three; never what they hold."""
+    told = biggest_parts(value)
+    assert told.startswith(first), told
+    assert told.count("about") <= 3
+    assert "secret" not in told
+
+
+def test_telling_looks_at_a_bounded_part_of_a_nested_value() -> None:
+    """A million lists of lists do not make the error late: items are sampled."""
+    row = [["x" * 10] * 100] * 1000
+    assert biggest_parts([row] * 50_000).startswith("value[0] (list, about 1 MB)")
+
+
+def test_parts_pass_through_the_mask() -> None:
+    """A key of a dictionary may be a secret that Airflow knows."""
+    with pytest.raises(SizeLimitError) as caught:
+        make_pipeline(max_size_bytes=1000, describe=lambda text: text.replace("hunter2", "***")).push(
+            {"hunter2": "x" * 5000}, HERE
+        )
+    assert "value['***']" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
