@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from xcargo.codecs.arrow_stream import TableFile, scan
 from xcargo.codecs.base import arrow, importable
+from xcargo.codecs.dataset import dataset
 from xcargo.codecs.source import Source
 from xcargo.codecs.stream import opened
 from xcargo.envelope import Envelope
@@ -85,15 +86,16 @@ class Lazy:
         return self._table().table(columns, rows)
 
     def scan(self, engine: Literal["polars", "pyarrow", "duckdb"] = "polars") -> Any:
-        """A table to query: a polars LazyFrame, a pyarrow RecordBatchReader or a DuckDB relation.
+        """A table to query: a polars LazyFrame, a pyarrow Dataset or a DuckDB relation.
 
-        polars fetches only the columns that a query needs; the others read the table once, in bounded memory.
+        Each query fetches only the columns that it needs, batch by batch, and may be run again.
         """
         if engine == "pyarrow":
-            file = self._table()
-            return arrow().RecordBatchReader.from_batches(file.schema, file.batches())
+            return dataset(self._table())
         if engine == "duckdb":
             return importable("duckdb", "to be queried with DuckDB").from_arrow(self.scan("pyarrow"))
+        if engine != "polars":
+            raise ValueError(f"scan() takes 'polars', 'pyarrow' or 'duckdb', not {engine!r}")
         return scan(self._table())
 
     def _table(self) -> TableFile:

@@ -30,10 +30,10 @@ class TableFile:
 
     def __init__(self, source: Source) -> None:
         self._pa = arrow()
-        self._source = source
-        dictionaries, self._batches = ipc.blocks(source.read, source.size_bytes)
+        self.source = source
+        dictionaries, self.places = ipc.blocks(source.read, source.size_bytes)
         for place in dictionaries:
-            self._rows(place)
+            self.rows(place)
         with self._opened() as file:
             self.schema = file.schema
 
@@ -47,10 +47,10 @@ class TableFile:
         start, stop = (0, None) if rows is None else (rows.start or 0, rows.stop)
         position = 0
         with self._opened(fields) as file:
-            for number, place in enumerate(self._batches):
+            for number, place in enumerate(self.places):
                 if stop is not None and position >= stop:
                     return
-                length = self._rows(place)
+                length = self.rows(place)
                 if position + length > start:
                     batch = file.get_batch(number)
                     batch.validate(full=True)
@@ -71,14 +71,15 @@ class TableFile:
         field = self.schema.field(number)
         with self._opened([number]) as file:
             chunks = []
-            for n, place in enumerate(self._batches):
-                self._rows(place)
+            for n, place in enumerate(self.places):
+                self.rows(place)
                 chunks.append(file.get_batch(n).column(0))
                 chunks[-1].validate(full=True)
             return self._pa.chunked_array(chunks, field.type)
 
-    def _rows(self, place: tuple[int, int]) -> int:
-        return ipc.rows(self._source.read, self._source.size_bytes, place)
+    def rows(self, place: tuple[int, int]) -> int:
+        """How many rows the batch at one of the ``places`` has. Raises DecodeError if it claims more than it has."""
+        return ipc.rows(self.source.read, self.source.size_bytes, place)
 
     def _field(self, name: str) -> int:
         number = self.schema.get_field_index(name)
@@ -90,7 +91,7 @@ class TableFile:
     def _opened(self, fields: Sequence[int] | None = None) -> Iterator[Any]:
         pa = self._pa
         options = pa.ipc.IpcReadOptions(included_fields=fields or [])
-        source = self._source
+        source = self.source
         place = pa.py_buffer(source.data) if isinstance(source, Held) else pa.PythonFile(opened(source), mode="r")
         try:
             with pa.ipc.open_file(place, options=options) as file:

@@ -12,12 +12,14 @@ import pandas as pd
 import polars as pl
 import polars.testing
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 
 import xcargo
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs.arrow_stream import ArrowStreamCodec, TableFile
 from xcargo.codecs.base import contiguous
+from xcargo.codecs.dataset import dataset as make_dataset
 from xcargo.codecs.registry import Registry
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.pipeline import Pipeline
@@ -189,7 +191,7 @@ def test_a_handle_of_a_table_takes_columns_and_rows(make: Callable[[], Any]) -> 
     for rows in (slice(0, 3), slice(ROWS - 2, None), slice(49_999, 50_001), slice(5, 5), slice(ROWS, ROWS + 1)):
         assert handle.to_arrow(["n"], rows).column("n").to_pylist() == list(range(ROWS))[rows]
     assert handle.scan().filter(pl.col("n") == 7).select("s").collect().item() == "text 7"
-    assert handle.scan("pyarrow").read_all().num_rows == ROWS
+    assert handle.scan("pyarrow").count_rows() == ROWS
     for wrong in (slice(0, 10, 2), slice(-5, None)):
         with pytest.raises(ValueError, match="slice"):
             handle.to_arrow(rows=wrong)
@@ -197,12 +199,65 @@ def test_a_handle_of_a_table_takes_columns_and_rows(make: Callable[[], Any]) -> 
         handle.to_arrow(["z"])
 
 
-def test_duckdb_queries_a_handle() -> None:
-    """scan('duckdb') is a relation."""
-    pytest.importorskip("duckdb")
+@pytest.mark.parametrize("make", [lambda: frame(), lambda: batches(frame().to_arrow())])
+def test_pyarrow_and_duckdb_query_a_handle(make: Callable[[], Any]) -> None:
+    """A Dataset and a relation: each query fetches what it needs, as often as it is run."""
     kit = Kit()
-    handle = kit.pipeline.handle(kit.pipeline.push(frame(), HERE))
-    assert handle.scan("duckdb").filter("n < 3").project("n, s").fetchall() == [(n, f"text {n}") for n in range(3)]
+    handle = kit.pipeline.handle(kit.pipeline.push(make(), HERE))
+    _, full = kit.cost(handle.to_arrow)
+    field = pa.dataset.field
+    dataset, opening = kit.cost(lambda: handle.scan("pyarrow"))
+    assert isinstance(dataset, pa.dataset.Dataset)
+    assert opening <= 4
+    for _ in range(2):
+        found, cost = kit.cost(lambda: dataset.to_table(columns=["n"], filter=field("n") >= ROWS - 3))
+        assert found.column("n").to_pylist() == list(range(ROWS))[-3:]
+        assert cost <= full
+    assert pl.from_arrow(dataset.to_table()).equals(frame())
+    relation = handle.scan("duckdb")
+    for _ in range(2):
+        assert relation.filter("n < 3").project("n, s").fetchall() == [(n, f"text {n}") for n in range(3)]
+        assert relation.aggregate("sum(n)").fetchall() == [(sum(range(ROWS)),)]
+    with pytest.raises(ValueError, match="'sqlite'"):
+        handle.scan("sqlite")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["pyarrow", "duckdb"])
+def test_a_query_by_another_engine_fetches_only_its_columns(engine: Any) -> None:
+    """Of 24 columns of 2 MiB, one costs its own bytes and the chunks that it shares with others."""
+    random = np.random.default_rng(1)
+    table = pa.table({f"c{n}": random.random(250_000) for n in range(24)})
+    kit = Kit()
+    handle = kit.pipeline.handle(kit.pipeline.push(table, HERE))
+    relation = handle.scan(engine)
+    query = {
+        "pyarrow": lambda: relation.to_table(columns=["c17"]).column("c17").to_numpy().sum(),
+        "duckdb": lambda: relation.aggregate("sum(c17)").fetchall()[0][0],
+    }[engine]
+    total, cost = kit.cost(query)
+    assert total == pytest.approx(table.column("c17").to_numpy().sum())
+    assert cost <= 24
+
+
+def test_a_dataset_checks_each_batch_before_it_is_read() -> None:
+    """A batch that claims more than it has is refused when a scan comes to it, and the file cannot be written."""
+    sink = pa.BufferOutputStream()
+    table = pa.table({"a": np.arange(1000)})
+    with pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table, max_chunksize=100)
+    sound = sink.getvalue().to_pybytes()
+    source = chunked(sound)
+    dataset = make_dataset(TableFile(source))
+    assert dataset.to_table().equals(table)
+    places = TableFile(source).places
+    start, end = places[7]
+    forged = bytearray(sound)
+    at = forged.index((800).to_bytes(8, "little"), start, end)  # length of a buffer
+    forged[at : at + 8] = (1 << 60).to_bytes(8, "little")
+    with pytest.raises(DecodeError, match="Arrow data"):
+        make_dataset(TableFile(chunked(bytes(forged)))).to_table()
+    with pytest.raises(OSError, match="cannot be changed"):
+        dataset.filesystem.delete_file("table.arrow")
 
 
 def test_a_pandas_frame_gives_single_columns_exactly() -> None:
@@ -274,7 +329,7 @@ def test_a_missing_or_altered_object_is_told_by_each_way_to_read_it() -> None:
     kit = Kit()
     handle = kit.pipeline.handle(kit.pipeline.push(frame(), HERE))
     lazy = kit.pipeline.pull(kit.pipeline.push(frame().lazy(), HERE))
-    ways = (handle.load, handle.to_arrow, lambda: handle.to_arrow(["y"]), lambda: handle.scan("pyarrow").read_all())
+    ways = (handle.load, handle.to_arrow, lambda: handle.to_arrow(["y"]), lambda: handle.scan("pyarrow").to_table())
     for key, (data, when) in list(_buckets["test/xcom"].items()):
         middle = len(data) // 2
         _buckets["test/xcom"][key] = (data[:middle] + os.urandom(4_000_000) + data[middle + 4_000_000 :], when)
