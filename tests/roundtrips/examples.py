@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import enum
 import importlib
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from types import GeneratorType, ModuleType
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+
+import attrs
+import pydantic
+
+import xcargo
 
 __all__ = ["HEADINGS", "PAGE", "examples", "names", "same"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "types.md"
-HEADINGS = ("Built-in and standard types", "numpy", "Tables", "Classes of your own")
+HEADINGS = ("Built-in and standard types", "numpy", "Tables", "Classes of your own", "Files, folders and streams")
 
 
 class Colour(enum.Enum):
@@ -36,6 +46,31 @@ class Order:
     colours: set[Colour]
 
 
+@attrs.define
+class Parcel:
+    place: Point
+    orders: list[Order]
+
+
+class Invoice(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    order: Order | None
+    total: Decimal
+    _sent: bool = pydantic.PrivateAttr(default=False)
+
+
+Item = TypeVar("Item")
+
+
+class Page(pydantic.BaseModel, Generic[Item]):
+    items: list[Item]
+
+
+class Label(TypedDict):
+    text: str
+    count: int
+
+
 def examples() -> dict[str, str]:
     """Type, as the page names it -> example, as Python."""
     found = {}
@@ -50,7 +85,10 @@ def examples() -> dict[str, str]:
 
 def names() -> dict[str, Any]:
     """Modules and classes for the examples."""
-    found: dict[str, Any] = {"re": re, "Colour": Colour, "Level": Level, "Point": Point, "Order": Order}
+    classes = (Colour, Level, Point, Order, Parcel, Invoice, Page, Label)
+    found: dict[str, Any] = {"re": re, "xcargo": xcargo} | {cls.__name__: cls for cls in classes}
+    found["folder"] = _folder()
+    found["path"] = found["folder"] / "a.csv"
     for short, module in (("np", "numpy"), ("pd", "pandas"), ("pl", "polars"), ("pa", "pyarrow")):
         found[short] = importlib.import_module(module)
     for module in ("pendulum", "pytz"):
@@ -62,21 +100,38 @@ def names() -> dict[str, Any]:
     return found
 
 
+@cache
+def _folder() -> Path:
+    """A folder with a file and a folder in it."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "deep").mkdir()
+    for path in (folder / "a.csv", folder / "deep" / "b.bin"):
+        path.write_bytes(b"1,2\n" * 1000)
+    return folder
+
+
 def same(left: Any, right: Any) -> bool:
-    """Equality in type too, of arrays and tables as of other values."""
+    """Equality in type too, of arrays and tables as of other values. Uses up what can be used once."""
+    if type(right) is GeneratorType:
+        return type(left) is xcargo.ByteStream and left.read() == b"".join(right)
     if type(left) is not type(right):
         return False
     if type(left) in (list, tuple):
         return len(left) == len(right) and all(map(same, left, right))
     if type(left) is dict:
         return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
-    if type(left).__module__.startswith("numpy"):
-        same_bytes = left.dtype.kind == "O" or left.tobytes() == right.tobytes()
+    if hasattr(left, "tobytes") and hasattr(left, "dtype"):
+        same_bytes = left.dtype.hasobject or left.tobytes() == right.tobytes()
         return bool(
             left.dtype == right.dtype and left.shape == right.shape and same_bytes and repr(left) == repr(right)
         )
+    if type(left).__name__ == "LazyFrame":
+        return same(left.collect(), right.collect())
+    if type(left).__name__ == "RecordBatchReader":
+        return same(left.read_all(), right.read_all())
     if hasattr(left, "equals"):  # pandas, polars, pyarrow
         return bool(left.equals(right)) and str(left) == str(right)
     if type(left) is memoryview:
         return bool(left == right)
-    return bool(left == right) and repr(left) == repr(right)
+    return bool(left == right) and (isinstance(left, xcargo.File) or repr(left) == repr(right))

@@ -30,10 +30,13 @@ def main(backend: str, place: str) -> None:
         known = names()
         found = {}
         for kind, example in examples().items():
-            value = eval(example, known)
+
+            def make(example: str = example) -> Any:  # anew each time: some can be used once
+                return eval(example, known)
+
             found[kind] = {
-                place: _outcome(push, pull, value, lambda back: back),
-                f"nested {place}": _outcome(push, pull, [{"inside": value}], lambda back: back[0]["inside"]),
+                place: _outcome(push, pull, make, lambda back: back),
+                f"nested {place}": _outcome(push, pull, lambda: [{"inside": make()}], lambda back: back[0]["inside"]),
             }
         print(json.dumps(found))
 
@@ -78,11 +81,11 @@ def _hooks() -> tuple[Any, Any]:
     return push, lambda row: XCom.deserialize_value(SimpleNamespace(value=row))
 
 
-def _outcome(push: Any, pull: Any, value: Any, part: Any) -> str:
+def _outcome(push: Any, pull: Any, make: Any, part: Any) -> str:
     from tests.roundtrips.examples import same
 
     try:
-        row = push(value)
+        row = push(make())
     except Exception as error:
         return f"push fails: {type(error).__name__}"
     try:
@@ -90,9 +93,9 @@ def _outcome(push: Any, pull: Any, value: Any, part: Any) -> str:
     except Exception as error:
         return f"pull fails: {type(error).__name__}"
     try:
-        if same(back, value):
+        if same(back, make()):
             return "exact"
-        left, right = part(back), part(value)
+        left, right = part(back), part(make())
     except Exception:
         return "changed"
     return _change(left, right) or "changed"
