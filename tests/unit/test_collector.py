@@ -1,0 +1,68 @@
+"""The garbage collector, held back while large values are built."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+
+from xcargo.collector import paused
+
+
+@pytest.fixture
+def collections() -> Any:
+    """The collections that have begun since."""
+    begun: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            begun.append(info["generation"])
+
+    gc.collect()
+    gc.callbacks.append(note)
+    yield begun
+    gc.callbacks.remove(note)
+
+
+def test_many_objects_that_were_built_are_not_looked_through(collections: list[int]) -> None:
+    """No collection runs while they are built, and none because of them afterwards."""
+    with paused():
+        built = [[n] for n in range(100_000)]
+    few = [[n] for n in range(100)]
+    assert not collections
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+    assert len(built) + len(few) == 100_100
+
+
+def test_what_the_process_froze_stays_frozen(collections: list[int]) -> None:
+    """A parent that freezes its heap before it forks does so for its children's sake."""
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with paused():
+            built = [[n] for n in range(100_000)]
+        assert gc.get_freeze_count() == frozen > 0
+        assert len(built) == 100_000
+    finally:
+        gc.unfreeze()
+
+
+def test_garbage_that_was_built_is_collected_in_the_end() -> None:
+    """Objects that were counted among the old ones are no exception to the collector."""
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.self = self
+            gone.append(1)
+
+        def __del__(self) -> None:
+            gone.pop()
+
+    gone: list[int] = []
+    with paused():
+        built = [Cycle() for _ in range(30_000)]
+    del built
+    gc.collect()
+    assert not gone
