@@ -174,6 +174,14 @@ class StoreUnavailableError(StoreError, ConnectionError):
     """The store did not answer in time, or answered that it is busy. A later retry may succeed."""
 
     kind = ErrorKind.STORE_UNAVAILABLE
+    busy = False
+    """Whether the store said that it has too much to do."""
+    retry_after_seconds: float | None = None
+    """For how long the store asked to be left alone, where that is known."""
+    lost = False
+    """Whether the request may have been carried out: no answer came."""
+    final = False
+    """Whether trying again is of no use here."""
 
 
 class StorageFullError(StoreError):

@@ -27,7 +27,7 @@ from xcargo.envelope import Envelope
 from xcargo.root import ALIASES, Root
 from xcargo.settings import LegacyRoot
 from xcargo.stores.base import Limits
-from xcargo.stores.objectstore import ObjectStore
+from xcargo.stores.client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -320,7 +320,7 @@ def test_connections_open_a_store(block: Block, filled: Callable[[str], str], mo
     assert used == set(described), "a connection and the URL that names it stand side by side"
     for root in roots:
         access = access_of(root, sdk.Connection.get)
-        assert ObjectStore(root, access, Limits())._open() is not None
+        assert Client(root, access, Limits()).open("request") is not None
 
 
 def test_every_path_is_a_root() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -42,11 +43,19 @@ class Access:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a store's work: seconds for a request and for retries, bytes of a part, requests at once."""
+    """Bounds of a store's work.
+
+    ``timeout_seconds`` for a request together with its repetitions, the first of which follows after about
+    ``retry_wait_seconds`` and each next one after twice as long, up to ``retry_max_wait_seconds``; bytes of a part;
+    requests at once; ``hedge_after_seconds`` without an answer a small object is asked for a second time (0: never).
+    """
 
     timeout_seconds: float = 60.0
     part_bytes: int = 8 * 1024 * 1024
     max_concurrency: int = 16
+    retry_wait_seconds: float = 0.1
+    retry_max_wait_seconds: float = 5.0
+    hedge_after_seconds: float = 0.0
 
 
 @runtime_checkable
@@ -100,20 +109,30 @@ def get_into(store: Store, key: str, view: memoryview, *, start: int) -> int:
 
 
 class Watched:
-    """The parts of a put, once. Keeps the error that they raise themselves, which is not the store's to translate."""
+    """The parts of a put, once: how far they were taken, and when last.
+
+    Keeps the error that they raise themselves, which is not the store's to translate.
+    """
 
     def __init__(self, parts: Iterable[Buffer]) -> None:
         self._parts = iter(parts)
         self.error: BaseException | None = None
+        self.size_bytes = 0
+        self.ended = False
+        self.taken_at = time.monotonic()
 
     def __iter__(self) -> Iterator[Buffer]:
         return self
 
     def __next__(self) -> Buffer:
         try:
-            return next(self._parts)
+            part = next(self._parts)
         except StopIteration:
+            self.ended = True
             raise
         except BaseException as error:
             self.error = error
             raise
+        self.taken_at = time.monotonic()
+        self.size_bytes += len(part)
+        return part

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -25,16 +27,18 @@ from xcargo.errors import StoreError, StoreUnavailableError, XCargoError
 from xcargo.root import Root
 from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode, Watched
 
-__all__ = ["RelayStore"]
+__all__ = ["Relay"]
 
 _LENGTH = struct.Struct("!Q")
 _END = 0
 _BROKEN = 2**64 - 1
 """Instead of a length: what gave the bodies failed, the message has no end."""
+_PATIENCE_SECONDS = 5.0
+"""How much longer than a request may take its answer may: a new helper has to load its libraries first."""
 
 
-class RelayStore:
-    """Store that does its work in a helper process. Calls from several threads take turns."""
+class Relay:
+    """Requests by a helper process. Calls from several threads take turns."""
 
     def __init__(self, root: Root, access: Access, limits: Limits) -> None:
         self._root = root
@@ -43,53 +47,81 @@ class RelayStore:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def put(
-        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
-    ) -> None:
-        self._call({"op": "put", "key": key, "mode": mode, "expected_bytes": expected_bytes}, parts)
+    def put(self, key: str, parts: Sequence[Buffer], mode: PutMode, seconds: float) -> None:
+        self._call({"op": "put", "key": key, "mode": mode}, seconds, parts)
 
-    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
-        return self._call({"op": "get", "key": key, "start": start, "end": end})[1]
+    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int) -> None:
+        self._call({"op": "put_in_parts", "key": key, "part_bytes": part_bytes, "at_once": at_once}, None, parts)
 
-    def head(self, key: str) -> ObjectInfo:
-        return _info(self._call({"op": "head", "key": key})[0]["info"])
+    def get(self, key: str, start: int, end: int | None, seconds: float) -> Buffer:
+        return self._call({"op": "get", "key": key, "start": start, "end": end}, seconds)[1]
 
-    def delete(self, keys: Iterable[str]) -> None:
-        self._call({"op": "delete", "keys": list(keys)})
+    def get_into(self, key: str, view: memoryview, start: int, seconds: float) -> int:
+        data = self.get(key, start, start + len(view), seconds)
+        view[: len(data)] = data
+        return len(data)
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        yield from map(_info, self._call({"op": "list", "prefix": prefix})[0]["infos"])
+    def head(self, key: str, seconds: float) -> ObjectInfo:
+        return _info(self._call({"op": "head", "key": key}, seconds)[0]["info"])
 
-    def _call(self, header: dict[str, Any], parts: Iterable[Buffer] = ()) -> tuple[dict[str, Any], Buffer]:
+    def delete(self, key: str, seconds: float) -> None:
+        self._call({"op": "delete", "key": key}, seconds)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        yield from map(_info, self._call({"op": "list", "prefix": prefix}, None)[0]["infos"])
+
+    def _call(
+        self, header: dict[str, Any], seconds: float | None, parts: Iterable[Buffer] = ()
+    ) -> tuple[dict[str, Any], Buffer]:
+        """Ask the helper. ``seconds`` bounds the wait for its turn too; None leaves the bound to obstore's own."""
         watched = Watched(parts)
+        until = time.monotonic() + (seconds or 0)
         if self._access.credentials is not None:
             header["credentials"] = _with_iso_dates(self._access.credentials())
-        with self._lock:
-            try:
-                process = self._started()
-                assert process.stdin is not None
-                assert process.stdout is not None
-                try:
-                    _write(process.stdin, header, watched)
-                except BaseException as error:
-                    if error is not watched.error:  # the message has no end: this helper is of no more use
-                        self._process = None
-                        process.kill()
-                        process.wait()
-                        raise
-                answer, bodies = _read(process.stdout)
-                body = next(bodies, b"")
-                next(bodies, None)
-            except (OSError, EOFError) as error:
-                self._process = None
-                raise StoreUnavailableError(
-                    f"The helper process of a forked child ended: {error}", where=self._root
-                ) from error
+        if not self._lock.acquire(timeout=-1 if seconds is None else max(seconds, 0)):
+            raise StoreUnavailableError(
+                f"The helper process of a forked child was busy for {seconds:.1f} s", where=self._root
+            )
+        try:
+            header["seconds"] = None if seconds is None else max(until - time.monotonic(), 0.05)
+            answer, body = self._exchange(header, watched)
+        except (OSError, EOFError) as error:
+            self._end()
+            ended = StoreUnavailableError(f"The helper process of a forked child ended: {error}", where=self._root)
+            ended.lost = True
+            raise ended from error
+        finally:
+            self._lock.release()
         if watched.error is not None:
             raise watched.error
         if "error" in answer:
             raise _rebuilt(answer["error"])
         return answer, body
+
+    def _exchange(self, header: dict[str, Any], watched: Watched) -> tuple[dict[str, Any], Buffer]:
+        process = self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            _write(process.stdin, header, watched)
+        except BaseException as error:
+            if error is not watched.error:  # the message has no end: this helper is of no more use
+                self._end()
+                raise
+        if header["seconds"] is not None:
+            patience = header["seconds"] + _PATIENCE_SECONDS
+            if not select.select([process.stdout], [], [], patience)[0]:
+                raise EOFError(f"it did not answer in {patience:.1f} s")
+        answer, bodies = _read(process.stdout)
+        body = next(bodies, b"")
+        next(bodies, None)
+        return answer, body
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -165,11 +197,13 @@ def _info(fields: dict[str, Any]) -> ObjectInfo:
 def _rebuilt(fields: dict[str, Any]) -> XCargoError:
     cls = getattr(errors, fields["class"], StoreError)
     error: XCargoError = cls(fields["what"], where=fields["where"], hint=fields["hint"])
+    if isinstance(error, StoreUnavailableError):
+        error.busy, error.lost = fields["busy"], fields["lost"]
     return error
 
 
 def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
-    from xcargo.stores.objectstore import ObjectStore
+    from xcargo.stores.client import Client
 
     opening, nothing = _read(source)
     credentials: dict[str, Any] = {}
@@ -178,7 +212,7 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
         expires = credentials.get("expires_at")
         return {**credentials, "expires_at": datetime.fromisoformat(expires) if expires else None}
 
-    store: ObjectStore | None = None
+    client: Client | None = None
     bodies = nothing
     while True:
         try:
@@ -188,32 +222,41 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
         except EOFError:
             return
         credentials = request.get("credentials") or credentials
-        if store is None:
+        if client is None:
             access = Access(opening["config"], opening["client"], current if credentials else None)
-            store = ObjectStore(Root(**opening["root"]), access, Limits(**opening["limits"]))
+            client = Client(Root(**opening["root"]), access, Limits(**opening["limits"]))
         try:
-            answer, parts = _do(store, request, bodies)
+            answer, parts = _do(client, request, bodies)
         except XCargoError as error:
             if isinstance(error, _BrokenError):
                 bodies = iter(())
             where = None if error.where is None else str(error.where)
-            described = {"class": type(error).__name__, "what": error.what, "where": where, "hint": error.hint}
+            described: dict[str, Any] = {
+                "class": type(error).__name__,
+                "what": error.what,
+                "where": where,
+                "hint": error.hint,
+            }
+            if isinstance(error, StoreUnavailableError):
+                described = {**described, "busy": error.busy, "lost": error.lost}
             answer, parts = {"error": described}, []
         _write(sink, answer, parts)
 
 
-def _do(store: Any, request: Mapping[str, Any], bodies: Iterator[Buffer]) -> tuple[dict[str, Any], list[Buffer]]:
-    op = request["op"]
+def _do(client: Any, request: Mapping[str, Any], bodies: Iterator[Buffer]) -> tuple[dict[str, Any], list[Buffer]]:
+    op, seconds = request["op"], request["seconds"]
     if op == "put":
-        store.put(request["key"], bodies, mode=request["mode"], expected_bytes=request["expected_bytes"])
+        client.put(request["key"], list(bodies), request["mode"], seconds)
+    elif op == "put_in_parts":
+        client.put_in_parts(request["key"], bodies, request["part_bytes"], request["at_once"])
     elif op == "get":
-        return {}, [store.get(request["key"], start=request["start"], end=request["end"])]
+        return {}, [client.get(request["key"], request["start"], request["end"], seconds)]
     elif op == "head":
-        return {"info": _with_iso_dates(asdict(store.head(request["key"])))}, []
+        return {"info": _with_iso_dates(asdict(client.head(request["key"], seconds)))}, []
     elif op == "delete":
-        store.delete(request["keys"])
+        client.delete(request["key"], seconds)
     elif op == "list":
-        return {"infos": [_with_iso_dates(asdict(info)) for info in store.list(request["prefix"])]}, []
+        return {"infos": [_with_iso_dates(asdict(info)) for info in client.list(request["prefix"])]}, []
     return {}, []
 
 

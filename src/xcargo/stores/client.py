@@ -1,0 +1,233 @@
+"""Single requests to Amazon S3, Google Cloud Storage and Azure Blob Storage, through obstore.
+
+Repeating them is the business of ``objectstore.py``, with two exceptions that lie inside obstore: the parts of a large
+upload, and the pages of a listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal, Protocol
+
+from xcargo.errors import ConfigurationError, XCargoError
+from xcargo.root import Root
+from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode
+from xcargo.stores.refusals import first_line, translated
+
+__all__ = ["Client", "Requests"]
+
+_STREAM_BYTES = 256 * 1024
+"""Pieces in which a body is copied to its place: so small, they stay in the processor's cache."""
+
+_QUICK_UPLOAD_BYTES = 8 * 1024 * 1024
+"""Up to this size an upload has to be answered as soon as anything else has."""
+
+Work = Literal["request", "upload", "several"]
+
+
+class Requests(Protocol):
+    """Requests that are made once, each within ``seconds``. Errors are those of a store."""
+
+    def put(self, key: str, parts: Sequence[Buffer], mode: PutMode, seconds: float) -> None: ...
+
+    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int) -> None:
+        """Parts travel as they come; each is repeated within the limits."""
+
+    def get(self, key: str, start: int, end: int | None, seconds: float) -> Buffer: ...
+
+    def get_into(self, key: str, view: memoryview, start: int, seconds: float) -> int: ...
+
+    def head(self, key: str, seconds: float) -> ObjectInfo: ...
+
+    def delete(self, key: str, seconds: float) -> None: ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Each page is repeated within the limits."""
+
+
+class Client:
+    """Requests by this process."""
+
+    def __init__(self, root: Root, access: Access, limits: Limits) -> None:
+        self._root = root
+        self._access = access
+        self._limits = limits
+        self._credentials = _Asked(access.credentials) if access.credentials else None
+        self._clients: dict[Work, Any] = {}
+
+    def put(self, key: str, parts: Sequence[Buffer], mode: PutMode, seconds: float) -> None:
+        size = sum(map(len, parts))
+        with _Translated(self, key, writing=True):
+            client = self.open("request" if size <= _QUICK_UPLOAD_BYTES else "upload", seconds)
+            import obstore
+
+            data = parts[0] if len(parts) == 1 else iter(parts)
+            obstore.put(client, key, data, mode=mode, use_multipart=False)
+
+    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int) -> None:
+        with _Translated(self, key, writing=True):
+            client = self.open("several")
+            import obstore
+
+            obstore.put(client, key, parts, use_multipart=True, chunk_size=part_bytes, max_concurrency=at_once)
+
+    def get(self, key: str, start: int, end: int | None, seconds: float) -> Buffer:
+        with _Translated(self, key):
+            client = self.open("request", seconds)
+            import obstore
+
+            if end is None and not start:
+                return memoryview(obstore.get(client, key).bytes())
+            wanted: Any = {"offset": start} if end is None else (start, end)
+            return memoryview(obstore.get(client, key, options={"range": wanted}).bytes())
+
+    def get_into(self, key: str, view: memoryview, start: int, seconds: float) -> int:
+        with _Translated(self, key):
+            client = self.open("request", seconds)
+            import obstore
+
+            filled = 0
+            stream = obstore.get(client, key, options={"range": (start, start + len(view))})
+            for piece in stream.stream(min_chunk_size=_STREAM_BYTES):
+                data = memoryview(piece)
+                view[filled : filled + len(data)] = data
+                filled += len(data)
+            return filled
+
+    def head(self, key: str, seconds: float) -> ObjectInfo:
+        with _Translated(self, key):
+            client = self.open("request", seconds)
+            import obstore
+
+            return _info(obstore.head(client, key), key)
+
+    def delete(self, key: str, seconds: float) -> None:
+        with _Translated(self, key):
+            client = self.open("request", seconds)
+            import obstore
+
+            obstore.delete(client, key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        with _Translated(self, prefix):
+            client = self.open("several")
+            import obstore
+
+            for page in obstore.list(client, prefix=prefix or None, chunk_size=1000):
+                for meta in page:
+                    yield _info(meta, meta["path"])
+
+    def open(self, work: Work, seconds: float | None = None) -> Any:
+        """obstore's client for a kind of work. One with less time than usual is made for this once."""
+        usual = self._limits.timeout_seconds / 2
+        if seconds is not None and seconds < usual:
+            return self._build(work, max(seconds, 0.05))
+        found = self._clients.get(work)
+        if found is None:
+            found = self._clients.setdefault(work, self._build(work, usual))
+        return found
+
+    def _build(self, work: Work, seconds: float) -> Any:
+        from obstore.store import AzureStore, GCSStore, S3Store
+
+        root, config = self._root, dict(self._access.config)
+        endpoint = str(config.get("endpoint") or config.get("base_url") or "")
+        quiet = self._limits.timeout_seconds / 4
+        client = {
+            "timeout": _duration(seconds),
+            "connect_timeout": _duration(min(10.0, quiet, seconds)),
+            "user_agent": "xcargo",
+            # For how long nothing may come. An upload has no other sign of life than its answer.
+            **({"read_timeout": _duration(min(quiet, seconds))} if work == "request" else {}),
+            **({"allow_http": True} if endpoint.startswith("http://") else {}),
+            **self._access.client,
+        }
+        options: dict[str, Any] = {
+            "prefix": root.prefix or None,
+            "config": config,
+            "client_options": client,
+            "retry_config": self._inner_retries() if work == "several" else {"max_retries": 0},
+            "credential_provider": self._credentials,
+        }
+        try:
+            if root.scheme == "s3":
+                # A single DELETE works everywhere; DeleteObjects is missing on some S3-compatible servers.
+                config.setdefault("disable_bulk_delete", True)
+                # Over TLS the channel protects the body; hashing it for the signature would halve the speed.
+                config.setdefault("unsigned_payload", not endpoint.startswith("http://"))
+                return S3Store(root.bucket, **options)
+            if root.scheme == "gs":
+                return GCSStore(root.bucket, **options)
+            return AzureStore(root.bucket, **options)
+        except Exception as error:
+            if isinstance(error, XCargoError):
+                raise
+            raise ConfigurationError(
+                f"The connection does not give what a client needs: {first_line(error)}",
+                where=root,
+                hint="Check the fields of the Airflow connection named in the path.",
+            ) from None
+
+    def _inner_retries(self) -> dict[str, Any]:
+        """The last repetition begins in the first half of the time and takes half of it at most."""
+        wait, longest = self._limits.retry_wait_seconds, self._limits.retry_max_wait_seconds
+        return {
+            "max_retries": 100,
+            "retry_timeout": timedelta(seconds=self._limits.timeout_seconds / 2),
+            "backoff": {
+                "init_backoff": timedelta(seconds=wait),
+                "max_backoff": timedelta(seconds=min(longest, self._limits.timeout_seconds / 10)),
+                "base": 2,
+            },
+        }
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+class _Asked:
+    """Asks for credentials on behalf of the client, and keeps the error that the client would only paraphrase."""
+
+    def __init__(self, ask: Callable[[], Mapping[str, Any]]) -> None:
+        self._ask = ask
+        self.error: XCargoError | None = None
+
+    def __call__(self) -> Mapping[str, Any]:
+        try:
+            found = self._ask()
+        except XCargoError as error:
+            self.error = error
+            raise
+        self.error = None
+        return found
+
+
+def _info(meta: Mapping[str, Any], key: str) -> ObjectInfo:
+    return ObjectInfo(key, meta["size"], meta["last_modified"], meta.get("e_tag"))
+
+
+class _Translated:
+    """Turns obstore's errors into ours, naming the object."""
+
+    def __init__(self, client: Client, key: str, *, writing: bool = False) -> None:
+        self._root = client._root
+        self._asked = client._credentials
+        self._key = key
+        self._writing = writing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        where = self._root.uri(self._key)
+        if isinstance(error, XCargoError):
+            error.at(where)
+            return
+        if self._asked is not None and self._asked.error is not None:
+            self._asked.error.at(where)
+            raise self._asked.error from error
+        raise translated(error, self._root, where, self._writing) from error
