@@ -26,11 +26,10 @@ from xcargo.handle import Lazy
 from xcargo.legacy import expand, resolve
 from xcargo.observer import Kind, Observer, event_of
 from xcargo.offload import Offload
-from xcargo.places import Places
+from xcargo.places import Places, limits_of
 from xcargo.settings import Settings
 from xcargo.signing import Signer
 from xcargo.sizes import check_size
-from xcargo.stores.base import Limits
 from xcargo.stores.open import StorePool
 
 __all__ = ["Pipeline"]
@@ -63,8 +62,8 @@ class Pipeline:
         self._team = team
         self._signer = Signer(settings.signing_keys, settings.unsigned_until)
         self._places = Places(settings, stores, team)
-        self._limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.part_concurrency)
-        self._purge_limits = Limits(settings.purge_timeout_seconds, settings.part_bytes, 1)
+        self._limits = limits_of(settings)
+        self._purge_limits = limits_of(settings, settings.purge_timeout_seconds, 1)
         self._offload = Offload(settings, self._places, self._limits, describe)
         cache = NodeCache(settings.cache_path, settings.cache_size_bytes) if settings.cache_path else None
         self._fetch = Fetch(self._places, self._limits, cache)

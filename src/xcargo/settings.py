@@ -62,7 +62,12 @@ class Settings:
     allow_pickle: bool = False
     """Whether values that nothing else takes are pickled, and pickled ones read. Reading one runs its code."""
     timeout_seconds: float = 60.0
-    """How long a request may take, and how long failed ones are retried."""
+    """How long a request may take together with its repetitions."""
+    retry_wait_seconds: float = 0.1
+    """Before the first repetition of a failed request; each next one waits twice as long."""
+    retry_max_wait_seconds: float = 5.0
+    hedge_after_seconds: float = 0.0
+    """After how long without an answer a small object is asked for a second time; 0 for never."""
     purge_timeout_seconds: float = 10.0
     part_bytes: int = 8 * 1024 * 1024
     """Size of a part, above four of which a transfer is split and runs in parallel."""
@@ -97,6 +102,9 @@ class Settings:
         _at_least("part_bytes", self.part_bytes, 5 * 1024 * 1024)  # S3 takes no smaller part
         _at_least("timeout_seconds", self.timeout_seconds, 1)
         _at_least("purge_timeout_seconds", self.purge_timeout_seconds, 1)
+        _at_least("retry_wait_seconds", self.retry_wait_seconds, 0.001)
+        _at_least("retry_max_wait_seconds", self.retry_max_wait_seconds, self.retry_wait_seconds)
+        _at_least("hedge_after_seconds", self.hedge_after_seconds, 0)
         _at_least("cache_size_bytes", self.cache_size_bytes, 0)
         _at_least("max_size_bytes", self.max_size_bytes, 0)
         _at_least("warn_size_bytes", self.warn_size_bytes, 0)

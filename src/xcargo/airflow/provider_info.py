@@ -121,11 +121,33 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "sensitive": True,
     },
     "timeout_seconds": {
-        "description": "How long a request to the store may take, and for how long failed requests of one push or pull "
-        "are retried, in seconds.",
+        "description": "How long a request to the store may take together with its repetitions, in seconds. A single "
+        "attempt may take half of it, and is given up when nothing comes for a quarter. Raise it on a slow line: the "
+        "parts of a large upload (128 MiB under way at once) must get through in half of it.",
         "type": "float",
         "example": "30",
         "default": "60",
+    },
+    "retry_wait_seconds": {
+        "description": "About how long to wait before a failed request is repeated for the first time, in seconds. "
+        "Each further wait is twice as long, up to `retry_max_wait_seconds`. Ten times as long if the store answers "
+        "that it is busy.",
+        "type": "float",
+        "example": "0.5",
+        "default": "0.1",
+    },
+    "retry_max_wait_seconds": {
+        "description": "The longest wait between two attempts, in seconds.",
+        "type": "float",
+        "example": "20",
+        "default": "5",
+    },
+    "hedge_after_seconds": {
+        "description": "After how many seconds without an answer the object of a small value is asked for a second "
+        "time, beside the first request; the first answer counts. 0 never does.",
+        "type": "float",
+        "example": "2",
+        "default": "0",
     },
     "purge_timeout_seconds": {
         "description": "After how many seconds deleting the object of a cleared XCom is given up. A purge never fails "

@@ -7,6 +7,7 @@ from typing import Any
 
 import xcargo
 from xcargo.errors import ConfigurationError
+from xcargo.places import limits_of
 from xcargo.root import Root
 from xcargo.settings import Settings
 from xcargo.stores.base import Limits, Store
@@ -55,5 +56,5 @@ def open_root(root: Root, limits: Limits | None = None) -> Store:
 
     if limits is None:
         settings = read_settings()
-        limits = Limits(settings.timeout_seconds, settings.part_bytes, settings.max_concurrency)
+        limits = limits_of(settings, max_concurrency=settings.max_concurrency)
     return open_store(root, access_of(root, get_connection), limits)

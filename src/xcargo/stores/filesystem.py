@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
 
 from xcargo.errors import (
     AccessDeniedError,
@@ -15,16 +18,20 @@ from xcargo.errors import (
     MissingDependencyError,
     ObjectExistsError,
     ObjectNotFoundError,
+    StorageFullError,
     StoreError,
     StoreUnavailableError,
     XCargoError,
 )
 from xcargo.root import Root
-from xcargo.stores.base import Access, Buffer, ObjectInfo, PutMode, Watched
+from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode, Watched
+from xcargo.stores.retries import bounded, retried
 
 __all__ = ["FilesystemStore"]
 
 _TEMPORARY = ".xcargo-part-"
+
+_T = TypeVar("_T")
 
 
 class FilesystemStore:
@@ -32,69 +39,96 @@ class FilesystemStore:
 
     A put writes a temporary file and moves it into place, so that a reader sees the whole object or none where the
     file system's move is atomic. Costs more requests than an object store of ours: folders are made, files moved.
+    What fails for a passing reason is done again on a connection of its own, within ``timeout_seconds``; for a put
+    these bound the time between two of its parts.
     """
 
-    def __init__(self, root: Root, access: Access) -> None:
+    def __init__(self, root: Root, access: Access, limits: Limits) -> None:
         self._root = root
         self._access = access
+        self._limits = limits
         self._opened: Any = None
 
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
     ) -> None:
-        path, folder = self._path(key), self._path(key).rpartition("/")[0]
-        temporary = f"{folder}/{_TEMPORARY}{secrets.token_hex(8)}"
-        watched = Watched(parts)
-        try:
-            fs = self._fs()
-            if mode == "create" and fs.exists(path):
-                raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
-            fs.makedirs(folder, exist_ok=True)
+        def attempt(seconds: float) -> None:
+            watched = Watched(parts)
             try:
-                with fs.open(temporary, "wb") as file:
-                    for part in watched:
-                        file.write(part)
-                fs.mv(temporary, path)
-            except BaseException:
-                if fs.exists(temporary):
-                    fs.rm_file(temporary)
-                raise
-        except Exception as error:
-            if error is watched.error:
-                raise
-            raise self._translate(error, key) from error
+                bounded(lambda: self._put(key, watched, mode), seconds, lambda: watched.taken_at)
+            except Exception as error:
+                if error is watched.error:
+                    raise
+                ours = self._translated(error, key)
+                # What is still at work may still be taking parts, and an iterator gives them only once.
+                if isinstance(ours, StoreUnavailableError):
+                    ours.final = isinstance(error, TimeoutError) or not isinstance(parts, Sequence)
+                raise ours from error
+
+        retried(attempt, "put", self._root.uri(key), self._limits)
+
+    def _put(self, key: str, parts: Iterable[Buffer], mode: PutMode) -> None:
+        fs, path = self._fs(), self._path(key)
+        folder = path.rpartition("/")[0]
+        temporary = f"{folder}/{_TEMPORARY}{secrets.token_hex(8)}"
+        if mode == "create" and fs.exists(path):
+            raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
+        fs.makedirs(folder, exist_ok=True)
+        try:
+            with fs.open(temporary, "wb") as file:
+                for part in parts:
+                    file.write(part)
+            fs.mv(temporary, path)
+        except BaseException:
+            if fs.exists(temporary):
+                fs.rm_file(temporary)
+            raise
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
-        try:
+        def read() -> Buffer:
             return self._fs().cat_file(self._path(key), start=start or None, end=end)  # type: ignore[no-any-return]
-        except Exception as error:
-            raise self._translate(error, key) from error
+
+        return self._retried("get", key, read)
 
     def head(self, key: str) -> ObjectInfo:
-        try:
-            return self._info(self._fs().info(self._path(key)))
-        except Exception as error:
-            raise self._translate(error, key) from error
+        return self._retried("head", key, lambda: self._info(self._fs().info(self._path(key))))
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
-            try:
-                self._fs().rm_file(self._path(key))
-            except FileNotFoundError:
-                continue
-            except Exception as error:
-                raise self._translate(error, key) from error
+            with suppress(ObjectNotFoundError):
+                self._delete(key)
+
+    def _delete(self, key: str) -> None:
+        self._retried("delete", key, lambda: self._fs().rm_file(self._path(key)))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        def find() -> Any:
+            return self._fs().find(self._path(prefix), withdirs=False, detail=True)
+
         try:
-            found = self._fs().find(self._path(prefix), withdirs=False, detail=True)
-        except FileNotFoundError:
+            found = self._retried("list", prefix, find)
+        except ObjectNotFoundError:
             return
-        except Exception as error:
-            raise self._translate(error, prefix) from error
         for info in found.values():
             if not info["name"].rpartition("/")[2].startswith(_TEMPORARY):
                 yield self._info(info)
+
+    def _retried(self, verb: str, key: str, work: Callable[[], _T]) -> _T:
+        def attempt(seconds: float) -> _T:
+            try:
+                return bounded(work, seconds / 2)
+            except Exception as error:
+                raise self._translated(error, key) from error
+
+        return retried(attempt, verb, self._root.uri(key), self._limits)
+
+    def _translated(self, error: Exception, key: str) -> XCargoError:
+        ours = self._translate(error, key)
+        if isinstance(ours, StoreUnavailableError) and self._opened is not None:
+            # The connection may be what is broken, and fsspec would give the same one again.
+            type(self._opened).clear_instance_cache()
+            self._opened = None
+        return ours
 
     def _fs(self) -> Any:
         if self._opened is None:
@@ -128,9 +162,39 @@ class FilesystemStore:
         )
         if isinstance(error, PermissionError) or refused:
             return AccessDeniedError(f"The file system refused access: {text}", where=where)
-        if isinstance(error, (ConnectionError, TimeoutError, EOFError, socket.gaierror)) or "SSHException" in text:
-            return StoreUnavailableError(f"The file system cannot be reached: {text}", where=where)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return StorageFullError(f"No space is left for this object: {text}", where=where)
+        status = _answer(error, "status", "status_code")
+        passing = isinstance(error, (ConnectionError, TimeoutError, EOFError, socket.gaierror))
+        if passing or _PASSING.search(text) or (isinstance(status, int) and (status in (408, 429) or status >= 500)):
+            unavailable = StoreUnavailableError(f"The file system cannot be reached: {text}", where=where)
+            unavailable.busy = status in (429, 503)
+            unavailable.retry_after_seconds = _retry_after(_answer(error, "headers"))
+            return unavailable
         return StoreError(f"The file system failed: {text}", where=where)
+
+
+_PASSING = re.compile(r"SSHException|Timeout|ConnectionError|ConnectError|[Ss]ocket is closed")
+
+
+def _answer(error: Exception, *names: str) -> Any:
+    """What an HTTP library's error, or the answer that it holds, says under one of these names."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in names:
+            if getattr(holder, name, None) is not None:
+                return getattr(holder, name)
+    return None
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds, of either form that ``Retry-After`` may have."""
+    text = str(headers.get("Retry-After") or "") if hasattr(headers, "get") else ""
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds())
+    except (TypeError, ValueError):
+        return None
 
 
 def _plain_fsspec(root: Root) -> Any:

@@ -22,7 +22,7 @@ def open_store(root: Root, access: Access, limits: Limits) -> Store:
         return LocalStore(root)
     if root.scheme == "memory":
         return MemoryStore(root)
-    return FilesystemStore(root, access)
+    return FilesystemStore(root, access, limits)
 
 
 class StorePool:

@@ -35,6 +35,8 @@ _TIMED_OUT = re.compile(r"<Code>(RequestTimeout|OperationTimedOut)</Code>")
 _BUSY = re.compile(r"status code: (429|503) |<Code>(SlowDown|ServerBusy|TooManyRequests)</Code>|body: .*SlowDown")
 _ANSWERED = re.compile(r"status code: (4\d\d|503) ")
 """Answers of a store that has not done what it was asked; after any other 5xx it may have."""
+_PERFORMING = re.compile(r"(?:Generic \w+ error: )?Error performing (\w+) (https?://[^\s/]+)\S* in .*? - ")
+_CAUSE = re.compile(r'(dns error|TimedOut|IncompleteBody)|message: "([^"]{1,80})"')
 
 
 def translated(error: Exception, root: Root, where: str, writing: bool) -> XCargoError:
@@ -95,6 +97,12 @@ def translated(error: Exception, root: Root, where: str, writing: bool) -> XCarg
 
 
 def first_line(error: Exception) -> str:
-    """obstore's message without its debug dump, and without the query of a URL (it may hold a signature)."""
-    text = str(error).split("\n\nDebug source", 1)[0].replace("\n", " ")
-    return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?…", text)[:500]
+    """obstore's message without its debug dump and without the path and query of a URL (it may hold a signature).
+
+    The cause of a broken connection stands in that dump alone, and is told.
+    """
+    text, _, dump = str(error).partition("\n\nDebug source")
+    text = _PERFORMING.sub(r"\1 at \2: ", text.replace("\n", " "))
+    text = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?…", text)[:500]
+    cause = _CAUSE.search(dump) if text.endswith(("error", "request")) else None
+    return f"{text} ({next(filter(None, cause.groups()))})" if cause else text

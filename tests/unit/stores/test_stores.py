@@ -62,7 +62,9 @@ class TestFilesystemStore(StoreTests):
     def store(self, tmp_path: Path) -> Store:
         import fsspec
 
-        return FilesystemStore(Root.parse(tmp_path.as_uri()), Access(filesystem=lambda: fsspec.filesystem("file")))
+        return FilesystemStore(
+            Root.parse(tmp_path.as_uri()), Access(filesystem=lambda: fsspec.filesystem("file")), LIMITS
+        )
 
     @pytest.fixture
     def behind(self, tmp_path: Path) -> Folder:

@@ -1,0 +1,298 @@
+"""Repeated requests: waits, bounds, lines in the log, over real servers and file systems that fail."""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import Connection
+from tests.servers import Fault, FaultProxy, Server
+from xcargo.airflow.connections import access_of
+from xcargo.errors import ObjectExistsError, StoreError, StoreUnavailableError
+from xcargo.root import Root
+from xcargo.stores.base import Access, Limits
+from xcargo.stores.filesystem import FilesystemStore
+from xcargo.stores.objectstore import ObjectStore
+from xcargo.stores.retries import pause_seconds
+
+DATA = os.urandom(50_000)
+
+
+@given(
+    attempt=st.integers(1, 200),
+    left=st.floats(0, 60),
+    busy=st.booleans(),
+    asked=st.none() | st.floats(0, 1000),
+    first=st.floats(0.001, 5),
+)
+def test_a_wait_leaves_time_for_what_follows_it(
+    attempt: int, left: float, busy: bool, asked: float | None, first: float
+) -> None:
+    """A tenth of the bound is always left for the last attempt; what the store asks for is waited, as far as that."""
+    limits = Limits(60, retry_wait_seconds=first)
+    error = StoreUnavailableError("x")
+    error.busy, error.retry_after_seconds = busy, asked
+    wait = pause_seconds(attempt, error, limits, left)
+    if left <= 6:
+        assert wait is None
+    else:
+        assert wait is not None
+        assert 0 <= wait <= left - 6
+        assert wait >= min(asked or 0, left - 6)
+        assert wait <= max(5, asked or 0)
+
+
+def test_waits_double_up_to_the_longest() -> None:
+    """Each lies between half of its size and all of it."""
+    limits = Limits(1e6, retry_wait_seconds=1, retry_max_wait_seconds=8)
+    for attempt, longest in enumerate([1, 2, 4, 8, 8, 8], 1):
+        waits = [pause_seconds(attempt, StoreUnavailableError("x"), limits, 1e6) for _ in range(50)]
+        assert all(wait is not None and longest / 2 <= wait <= longest for wait in waits)
+        assert len(set(waits)) > 1
+
+
+@pytest.fixture
+def proxy(s3_server: Server) -> Iterator[FaultProxy]:
+    with FaultProxy(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def opened(s3_server: Server, proxy: FaultProxy) -> Callable[..., ObjectStore]:
+    """A store behind the proxy."""
+    root = Root.parse(s3_server.root + "/retries")
+    access = access_of(root, lambda _: Connection(s3_server.via(proxy.url).connection))
+    return lambda **limits: ObjectStore(root, access, Limits(**{"timeout_seconds": 4, **limits}))
+
+
+def methods(proxy: FaultProxy) -> list[str]:
+    return [seen.method for seen in proxy.requests]
+
+
+def test_each_repetition_is_one_line_that_says_what_where_and_when_next(
+    opened: Callable[..., ObjectStore], proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And no signature of a URL."""
+    proxy.add(Fault("status", method="PUT", status=500, times=2))
+    with caplog.at_level(logging.WARNING, "xcargo"):
+        opened().put("a/b~1", [DATA])
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    for number, line in enumerate(lines, 1):
+        assert re.search(
+            rf"attempt {number} to put s3://xcom/demo/retries/a/b~1 failed, \d\.\d s after the first: "
+            r".*PUT at http://127\.0\.0\.1:\d+: .*500.*\. Next in \d\.\d s, for 4 s in all",
+            line,
+        )
+        assert "Signature" not in line
+
+
+def test_a_put_whose_answer_was_lost_is_recognised_and_not_repeated(
+    opened: Callable[..., ObjectStore], proxy: FaultProxy, s3_server: Server
+) -> None:
+    """One put, one look: the object lies there."""
+    proxy.add(Fault("reset_after", method="PUT", times=None))
+    opened().put("lost~1", [DATA])
+    assert methods(proxy) == ["PUT", "HEAD"]
+    assert s3_server.raw_get("demo/retries/lost~1") == DATA
+
+
+def test_a_lost_answer_of_a_create_is_told_from_another_ones_object(
+    opened: Callable[..., ObjectStore], proxy: FaultProxy, s3_server: Server
+) -> None:
+    """Ours by its bytes; the same size alone does not do."""
+    proxy.add(Fault("reset_after", method="PUT", times=1))
+    opened().put("create~1", [DATA], mode="create")
+    assert s3_server.raw_get("demo/retries/create~1") == DATA
+    s3_server.raw_put("demo/retries/create~2", DATA[::-1])
+    proxy.add(Fault("reset_after", method="PUT", times=1))
+    with pytest.raises(ObjectExistsError):
+        opened().put("create~2", [DATA], mode="create")
+    assert s3_server.raw_get("demo/retries/create~2") == DATA[::-1]
+
+
+def test_a_busy_store_is_left_alone_ten_times_longer(
+    opened: Callable[..., ObjectStore], proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """503 and 429 say that there is too much to do; 500 does not."""
+    store = opened(retry_wait_seconds=0.02)
+    waits = {}
+    for status in (500, 503, 429):
+        caplog.clear()
+        proxy.add(Fault("status", method="PUT", status=status))
+        store.put("busy~1", [DATA])
+        found = re.search(r"Next in (\d\.\d) s", caplog.text)
+        assert found
+        waits[status] = float(found.group(1))
+    assert waits[500] == 0.0
+    assert min(waits[503], waits[429]) >= 0.1
+
+
+@pytest.mark.parametrize("verb", ["get", "head", "put", "delete"])
+def test_a_store_that_never_answers_takes_no_more_than_the_bound(
+    opened: Callable[..., ObjectStore], proxy: FaultProxy, verb: str
+) -> None:
+    """More than one attempt fits into it, and the error says how many there were."""
+    store = opened(timeout_seconds=2)
+    store.put("stuck~1", [DATA])
+    proxy.reset_requests()
+    proxy.add(Fault("stall", times=None))
+    work = {
+        "get": lambda: store.get("stuck~1"),
+        "head": lambda: store.head("stuck~1"),
+        "put": lambda: store.put("stuck~1", [DATA]),
+        "delete": lambda: store.delete(["stuck~1"]),
+    }[verb]
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match=r"\(tried \d times in \d\.\d s of 2\)"):
+        work()
+    assert time.monotonic() - begun < 2.5  # the bound itself, and what a busy machine takes to notice
+    assert len(proxy.requests) >= 2
+
+
+def test_a_slow_small_get_is_asked_for_a_second_time_beside_the_first(
+    opened: Callable[..., ObjectStore], proxy: FaultProxy
+) -> None:
+    """The second answer counts, though the first never comes; without hedging the stuck request has to end first."""
+    store = opened(timeout_seconds=40, hedge_after_seconds=0.3)
+    store.put("slow~1", [DATA])
+    proxy.reset_requests()
+    proxy.add(Fault("stall", method="GET", times=1))
+    assert bytes(store.get("slow~1")) == DATA
+    assert methods(proxy) == ["GET", "GET"]
+    proxy.add(Fault("status", method="GET", status=404, times=None))
+    with pytest.raises(FileNotFoundError):
+        store.get("slow~1")
+
+
+def test_an_upload_in_parts_whose_completion_was_lost_is_recognised(any_server: Server) -> None:
+    """On every store: the object is whole, and no second upload is made."""
+    data = os.urandom(21 * 1024 * 1024)
+    root = Root.parse(any_server.root + "/retries")
+    with FaultProxy(any_server.endpoint) as proxy:
+        server = any_server.via(proxy.url)
+        access = access_of(root, lambda _: Connection(server.connection))
+        store = ObjectStore(root, access, Limits(5, 5 * 1024 * 1024))
+        last = {"s3": ("POST", "uploadId"), "gcs": ("POST", "uploadId"), "azure": ("PUT", "comp=blocklist")}
+        method, match = last[any_server.kind]
+        proxy.add(Fault("reset_after", method=method, match=match, times=1))
+        store.put("parts~1", [data])
+    key = any_server.root.split("/", 3)[3] + "/retries/parts~1"
+    assert any_server.raw_get(key) == data
+    any_server.raw_delete(key)
+
+
+class Hadoop(http.server.BaseHTTPRequestHandler):
+    """Answers as a WebHDFS name node that is busy once, and then has one file."""
+
+    times: list[float]
+    retry_after: str
+
+    def do_GET(self) -> None:
+        self.times.append(time.monotonic())
+        busy = len(self.times) == 1
+        body = b"{}" if busy else b'{"FileStatus": {"length": 5, "type": "FILE", "pathSuffix": "", "owner": ""}}'
+        self.send_response(503 if busy else 200)
+        if busy:
+            self.send_header("Retry-After", self.retry_after)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_what_a_store_asks_for_in_retry_after_is_obeyed_where_it_is_known() -> None:
+    """A file system over HTTP hands the header on: the next request comes no sooner."""
+    import fsspec
+
+    handler = type("Handler", (Hadoop,), {"times": [], "retry_after": "1"})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        port = server.server_address[1]
+        fs = fsspec.filesystem("webhdfs", host="127.0.0.1", port=port, skip_instance_cache=True)
+        root = Root.parse(f"webhdfs://127.0.0.1:{port}/x")
+        store = FilesystemStore(root, Access(filesystem=lambda: fs), Limits(30, retry_wait_seconds=0.001))
+        assert store.head("k~1").size_bytes == 5
+        first, second = handler.times  # type: ignore[attr-defined]
+        assert second - first >= 1
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        fs.session.close()
+
+
+class Stuck:
+    """A file system whose reads never end, and whose connection breaks once on the way there."""
+
+    def __init__(self, release: threading.Event) -> None:
+        self.release = release
+
+    @classmethod
+    def clear_instance_cache(cls) -> None:
+        pass
+
+    def _strip_protocol(self, path: str) -> str:
+        return path
+
+    def cat_file(self, path: str, **part: Any) -> bytes:
+        self.release.wait()
+        return b""
+
+
+def test_a_file_system_that_hangs_is_left_within_the_bound() -> None:
+    """Libraries behind fsspec bound nothing; a call that does not come back is given up."""
+    release = threading.Event()
+    store = FilesystemStore(Root.parse("sftp://h/x"), Access(filesystem=lambda: Stuck(release)), Limits(1))
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="of 1"):
+        store.get("k~1")
+    assert time.monotonic() - begun < 3
+    release.set()
+
+
+def test_parts_that_arrive_slowly_are_no_hang(tmp_path: Path) -> None:
+    """A put through a file system may take longer than the bound, as long as its parts go on."""
+    import fsspec
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(6):
+            time.sleep(0.3)
+            yield b"x"
+
+    access = Access(filesystem=lambda: fsspec.filesystem("file"))
+    store = FilesystemStore(Root.parse(tmp_path.as_uri()), access, Limits(1))
+    store.put("k~1", parts())
+    assert (tmp_path / "k~1").read_bytes() == b"xxxxxx"
+
+
+def test_a_full_file_system_is_told_as_one(tmp_path: Path) -> None:
+    """Through fsspec as well: /dev/full takes nothing."""
+    import fsspec
+
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+
+    class Full(fsspec.get_filesystem_class("file")):  # type: ignore[misc]
+        def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+            return open("/dev/full", mode, buffering=0)
+
+    store = FilesystemStore(Root.parse(tmp_path.as_uri()), Access(filesystem=Full), Limits(2))
+    with pytest.raises(StoreError, match="No space"):
+        store.put("k~1", [DATA])
+    assert list(tmp_path.iterdir()) == []
