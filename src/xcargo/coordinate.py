@@ -10,12 +10,13 @@ A segment longer than 150 bytes keeps its head and ends in ``~`` and 32 hex digi
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-__all__ = ["MAX_OBJECT_KEY_BYTES", "Coordinate", "segment"]
+__all__ = ["MAX_OBJECT_KEY_BYTES", "Coordinate", "dag_of", "segment"]
 
 MAX_OBJECT_KEY_BYTES = 1024
 """Longest key, with the root's prefix, that S3, GCS and Azure all take."""
@@ -50,6 +51,24 @@ class Coordinate:
         """A fresh object key: two calls never give the same one (64 random bits beside the coordinate itself)."""
         attempt = f"@{segment(self.attempt)}" if self.attempt else ""
         return f"{self.prefix()}/{segment(self.key)}{attempt}~{unique or secrets.token_hex(8)}{suffix}"
+
+
+_SEGMENT = r"(?:~|[A-Za-z0-9_.%-]+(?:~[0-9a-f]{32})?)"
+_SHAPE = re.compile(
+    rf"({_SEGMENT})/{_SEGMENT}/{_SEGMENT}(?:/[0-9]+)?/{_SEGMENT}(?:@{_SEGMENT})?~[0-9a-f]{{16}}(?:\.[A-Za-z0-9_.-]*)?"
+)
+
+
+def dag_of(object_key: str) -> str | None:
+    """The Dag of an object, to show: a long id is cut, nothing in it moves a terminal. None if the key is not ours."""
+    found = _SHAPE.fullmatch(object_key)
+    return _unquoted(found[1]) if found else None
+
+
+@lru_cache(maxsize=1024)
+def _unquoted(quoted: str) -> str:
+    text = "" if quoted == "~" else unquote(quoted, errors="replace")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @lru_cache(maxsize=1024)

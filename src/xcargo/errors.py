@@ -21,6 +21,7 @@ __all__ = [
     "IntegrityError",
     "MissingDependencyError",
     "ObjectExistsError",
+    "ObjectExpiredError",
     "ObjectNotFoundError",
     "RootNotFoundError",
     "SignatureError",
@@ -53,6 +54,7 @@ class ErrorKind(str, Enum):
     SWEEP_REFUSED = "sweep_refused"
     SIGNATURE = "signature"
     SIZE_LIMIT = "size_limit"
+    OBJECT_EXPIRED = "object_expired"
 
     def __str__(self) -> str:
         return self.value
@@ -150,6 +152,12 @@ class ObjectNotFoundError(StoreError, FileNotFoundError):
     """The object that a row refers to is not there."""
 
     kind = ErrorKind.OBJECT_NOT_FOUND
+
+
+class ObjectExpiredError(StoreError, FileNotFoundError):
+    """The value that a row refers to was let go by a retention rule."""
+
+    kind = ErrorKind.OBJECT_EXPIRED
 
 
 class RootNotFoundError(StoreError, FileNotFoundError):

@@ -13,10 +13,12 @@ from xcargo.codecs.base import Buffer
 from xcargo.codecs.source import Held, Late, Source
 from xcargo.compression import decompress
 from xcargo.envelope import Envelope
-from xcargo.errors import DecodeError, EnvelopeError, XCargoError
+from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, XCargoError
 from xcargo.places import Places
 from xcargo.reader import ObjectSource, short
+from xcargo.root import Root
 from xcargo.stores.base import Limits, get_into
+from xcargo.tombstone import TOMBSTONE_BYTES, expired
 
 __all__ = ["Fetch"]
 
@@ -57,18 +59,37 @@ class Fetch:
             def fetch_into(start: int, view: memoryview) -> int:
                 return self._places.work(root, self._limits, lambda store: get_into(store, key, view, start=start))
 
-            return ObjectSource(fetch, fetch_into, chunks, envelope.compression, self._limits, envelope.uri)
+            return ObjectSource(
+                fetch,
+                fetch_into,
+                chunks,
+                envelope.compression,
+                self._limits,
+                envelope.uri,
+                lambda error: self._expired(root, key) or error,
+            )
 
         def load() -> Buffer:
             try:
                 stored = self._places.work(root, self._limits, lambda store: store.get(key))
                 _verify(stored, envelope)
                 return decompress(envelope.compression, stored, envelope.size_bytes)
+            except IntegrityError as error:
+                found = self._expired(root, key) or error
+                raise found.at(envelope.uri) from None
             except XCargoError as error:
                 error.at(envelope.uri)
                 raise
 
         return Late(envelope.size_bytes, load)
+
+    def _expired(self, root: Root, key: str) -> XCargoError | None:
+        """What to raise for an object that is not the one that was stored, if it expired. One request."""
+        try:
+            start = self._places.work(root, self._limits, lambda store: store.get(key, end=TOMBSTONE_BYTES))
+        except XCargoError:
+            return None
+        return expired(bytes(start))
 
 
 def _verify(stored: Buffer, envelope: Envelope) -> None:

@@ -38,11 +38,19 @@ class ObjectSource:
     ``fetch(start, end)`` gives stored bytes, ``fetch_into(start, view)`` puts them where they belong; each is one
     request. Reading all of an object up to four times ``part_bytes`` makes one request, of a larger one parallel
     requests of about ``part_bytes``. Bytes that are not compressed go to their place at once and are verified there;
-    of compressed ones no more than 64 MiB are held beside the payload.
+    of compressed ones no more than 64 MiB are held beside the payload. ``explain`` may know a better error for bytes
+    that are not those that were stored.
     """
 
     def __init__(
-        self, fetch: Fetch, fetch_into: FetchInto, chunks: Chunks, compression: str, limits: Limits, uri: str
+        self,
+        fetch: Fetch,
+        fetch_into: FetchInto,
+        chunks: Chunks,
+        compression: str,
+        limits: Limits,
+        uri: str,
+        explain: Callable[[XCargoError], XCargoError] = lambda error: error,
     ) -> None:
         self._fetch = fetch
         self._fetch_into = fetch_into
@@ -50,6 +58,7 @@ class ObjectSource:
         self._compression = compression
         self._limits = limits
         self._uri = uri
+        self._explain = explain
         self._kept: OrderedDict[int, Buffer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -190,6 +199,8 @@ class ObjectSource:
 
             for _ in each(unseal, range(first, end)):
                 pass
+        except IntegrityError as error:
+            raise self._explain(error).at(self._uri) from None
         except XCargoError as error:
             error.at(self._uri)
             raise

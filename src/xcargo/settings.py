@@ -90,7 +90,7 @@ class Settings:
     encryption_key: Key | None = None
     """The one that encrypts; None stores objects as they are."""
     retention: str | None = None
-    """Name of the rule by which a sweep judges what is stored this way."""
+    """Rules by which sweeps let values expire (:mod:`xcargo.lifecycle.retention`); only sweeps read them."""
     routes: tuple[Route, ...] = ()
     """The first that matches a value holds for it."""
     no_root_reason: str = field(default="no path is set", repr=False)

@@ -16,6 +16,7 @@ TREE = {
     "MissingDependencyError": (errors.CodecError, ImportError),
     "EnvelopeError": (errors.XCargoError, ValueError),
     "ObjectNotFoundError": (errors.StoreError, FileNotFoundError),
+    "ObjectExpiredError": (errors.StoreError, FileNotFoundError),
     "RootNotFoundError": (errors.StoreError, FileNotFoundError),
     "ObjectExistsError": (errors.StoreError, FileExistsError),
     "AccessDeniedError": (errors.StoreError, PermissionError),

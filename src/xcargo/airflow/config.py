@@ -78,6 +78,7 @@ def read_settings(conf: Any) -> Settings:
         encryption_keys=encryption_keys,
         encryption_key=encryption_keys[0] if encryption_keys else None,
         routes=_parsed("routes", parse_routes, _text(conf, SECTION, "routes") or "[]"),
+        retention=_text(conf, SECTION, "retention"),
         no_root_reason=reason,
     )
 

@@ -169,6 +169,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "16",
         "default": "64",
     },
+    "retention": {
+        "description": "For how long sweeps (xcargo gc --apply) keep values whose rows are still there: rules, "
+        "separated by semicolons, of which the first that matches holds. dag=, task=, key= take patterns, state= "
+        "success or failed; keep 7d, keep last 3 runs, keep attempts 1, keep forever, joined by or. Empty: every value "
+        "is kept as long as its row.",
+        "type": "string",
+        "example": "dag=reports_*: keep 30d or last 3 runs; state=failed: keep 7d; keep forever",
+        "default": "",
+    },
     "cache_path": {
         "description": "A folder on a local disk of the machine, in which the tasks of one user keep the large values "
         "that they pulled, so that many tasks on one machine download a value once. It is made if it is missing; one "

@@ -8,7 +8,7 @@ from xcargo.cli.command import Command
 
 __all__ = ["MODULES", "all_commands"]
 
-MODULES = ("bench", "completion", "doctor", "init", "policy", "version")
+MODULES = ("bench", "completion", "doctor", "gc", "init", "lifecycle", "policy", "restore", "version")
 """Modules of this package, each with a ``COMMAND``."""
 
 

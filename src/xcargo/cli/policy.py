@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Any
 
 from xcargo.cli.command import YES, Argument, Command, Example, ExitCode
 from xcargo.cli.output import Output
-from xcargo.errors import ConfigurationError, StoreError, XCargoError
-from xcargo.root import Root
+from xcargo.errors import StoreError, XCargoError
 
 __all__ = ["COMMAND"]
 
 
 def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
-    from xcargo.cli.clouds import CLOUDS
+    from xcargo.cli.clouds import CLOUDS, root_in
     from xcargo.cli.rights import Needs
 
     cloud = CLOUDS[args.cloud]
-    root = _root(args, cloud.schemes)
+    root = root_in(args.path, args.cloud, cloud.schemes)
     more: dict[str, Any] = {"account": args.account} if args.account else {}
     needs = Needs.of(
         root,
@@ -55,27 +53,6 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
     else:
         out.say((cloud.commands if args.format == "commands" else cloud.terraform)(needs).rstrip("\n"))
     return None
-
-
-def _root(args: argparse.Namespace, schemes: tuple[str, ...]) -> Root:
-    """The root that is asked for, else the configured one if it lies in that cloud."""
-    if args.path:
-        root = Root.parse(args.path)
-    else:
-        from xcargo.cli.deployment import read_settings
-
-        configured = read_settings().root
-        if configured is None or configured.scheme not in schemes:
-            raise ConfigurationError(
-                f"The configured path does not lie in {args.cloud}: {configured or 'none is set'}",
-                hint=f"Name one: --path {schemes[0]}://my-bucket/xcom",
-            )
-        root = configured
-    if root.scheme not in schemes:
-        raise ConfigurationError(f"{root} does not lie in {args.cloud}", hint=f"It begins with {schemes[0]}://.")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", root.bucket):  # it stands in scripts
-        raise ConfigurationError(f"{root.bucket!r} is not the name of a bucket or container")
-    return root
 
 
 COMMAND = Command(

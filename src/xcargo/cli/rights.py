@@ -16,6 +16,7 @@ __all__ = [
     "aws_commands",
     "aws_policy",
     "azure_commands",
+    "azure_lifecycle",
     "azure_role",
     "azure_sas_permissions",
     "gcs_commands",
@@ -224,6 +225,16 @@ def azure_role(needs: Needs) -> dict[str, Any]:
         "NotDataActions": [],
         "AssignableScopes": [_GROUP],
     }
+
+
+def azure_lifecycle(needs: Needs) -> dict[str, Any]:
+    """A management policy of the storage account: objects older than ``expire_days`` go."""
+    below = f"{needs.bucket}/{needs.prefix}/" if needs.prefix else f"{needs.bucket}/"
+    definition = {
+        "filters": {"blobTypes": ["blockBlob"], "prefixMatch": [below]},
+        "actions": {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": needs.expire_days}}},
+    }
+    return {"rules": [{"name": "xcargo", "enabled": True, "type": "Lifecycle", "definition": definition}]}
 
 
 def azure_sas_permissions(needs: Needs) -> str:

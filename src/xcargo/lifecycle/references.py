@@ -77,12 +77,19 @@ class ReferenceSource(Protocol):
     Both methods stream in bounded memory, and raise SweepRefusedError as soon as they cannot tell everything.
     """
 
-    hides_attempts: bool
-    """Whether rows of earlier attempts cannot be read (REST, Airflow 3.4): an object whose key has an ``@`` may be in
-    use as long as its run exists."""
-    hides_dags: bool
-    """Whether Dags may be there that cannot be seen (REST: those the user has no right to): an object of a Dag that
-    :meth:`runs` does not tell of may be in use."""
+    @property
+    def hides_attempts(self) -> bool:
+        """Whether rows of earlier attempts cannot be read (REST, Airflow 3.4).
+
+        An object whose key has an ``@`` may then be in use as long as its run exists.
+        """
+
+    @property
+    def hides_dags(self) -> bool:
+        """Whether there may be Dags that cannot be seen (REST: those that the user has no right to).
+
+        An object of a Dag that :meth:`runs` does not tell of may then be in use.
+        """
 
     def iterate(self, where: Where = Where()) -> Iterator[Reference]:
         """Every reference that was there from the beginning to the end of the iteration; archives come last."""

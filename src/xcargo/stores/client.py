@@ -118,6 +118,14 @@ class Client:
                 for meta in page:
                     yield _info(meta, meta["path"])
 
+    def folders(self) -> list[str]:
+        """Names of the folders at the top; each page is repeated within the limits."""
+        with _Translated(self, ""):
+            client = self.open("several")
+            import obstore
+
+            return [prefix.rstrip("/") for prefix in obstore.list_with_delimiter(client)["common_prefixes"]]
+
     def open(self, work: Work, seconds: float | None = None) -> Any:
         """obstore's client for a kind of work. One with less time than usual is made for this once."""
         usual = self._limits.timeout_seconds / 2

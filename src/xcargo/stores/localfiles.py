@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
@@ -115,6 +115,16 @@ class LocalStore:
                 except FileNotFoundError:  # deleted since it was listed
                     continue
                 yield _info(path.relative_to(self._base).as_posix(), stat)
+
+    def folders(self) -> Sequence[str]:
+        """Names of the folders at the top."""
+        try:
+            with os.scandir(self._base) as found:
+                return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._translate(error, "") from error
 
     def _refuse(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

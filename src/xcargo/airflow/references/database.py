@@ -132,7 +132,7 @@ class DatabaseReferences:
                 -1 if found["map_index"] is None else int(found["map_index"]),
                 None if attempt is None else str(attempt if isinstance(attempt, uuid.UUID) else uuid.UUID(attempt)),
             )
-            if where.takes(coordinate):
+            if where.takes(coordinate) or found["dag_id"] is None:
                 raw = found["value"]
                 yield Row(
                     coordinate,

@@ -46,8 +46,8 @@ class XComTable:
     """``jsonb``, ``json`` or ``bytes``; ``text`` for SQLite, which has no type of its own for either."""
 
     def conditions(self, where: Where) -> list[Any]:
-        """The rows that are meant."""
-        found = []
+        """The rows that are meant; in an archive also those of which it is not known whether they are."""
+        found: list[Any] = []
         for name in ("dag_id", "run_id", "task_id", "key"):
             pattern = getattr(where, name)
             if pattern is None:
@@ -59,6 +59,8 @@ class XComTable:
                 found.append(column == pattern)
         if where.map_index is not None:
             found.append(self.columns["map_index"] == where.map_index)
+        if self.name.startswith("_") and found:
+            return [sa.or_(self.columns["dag_id"].is_(None), sa.and_(*found))]
         return found
 
     def is_envelope(self) -> Any:

@@ -1,0 +1,187 @@
+"""``xcargo gc``: shows, and with ``--apply`` deletes, what no row refers to any more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xcargo.cli.command import JSON, YES, Argument, Command, Example, ExitCode
+from xcargo.cli.output import Output
+from xcargo.cli.sweeping import (
+    ALL_DAGS,
+    API_CONNECTION,
+    API_URL,
+    DAG,
+    PATH,
+    PREFIX,
+    VIA,
+    prefixes_of,
+    roots_of,
+    share,
+    source_of,
+)
+from xcargo.errors import XCargoError
+
+if TYPE_CHECKING:
+    from xcargo.lifecycle.report import Report
+    from xcargo.lifecycle.sweep import Sweep
+
+__all__ = ["COMMAND"]
+
+_SHORT_GRACE_SECONDS = 3600
+
+
+def _run(args: argparse.Namespace, out: Output) -> ExitCode:
+    from xcargo.cli.deployment import open_root, read_settings
+    from xcargo.lifecycle.plan import Policy
+    from xcargo.lifecycle.retention import parse_duration, rules_of
+    from xcargo.lifecycle.sweep import Sweep
+
+    policy = Policy(parse_duration(args.grace), args.max_share)
+    quarantine = parse_duration(args.quarantine) if args.quarantine else None
+    settings = read_settings()
+    roots, source = roots_of(args), source_of(args)
+    if policy.grace_seconds < _SHORT_GRACE_SECONDS:
+        out.note("A value whose upload takes longer than the grace may go before its row is there.", style="yellow")
+    reports: list[Report] = []
+    code = ExitCode.OK
+    try:
+        for root in roots:
+            rules = rules_of(settings, root)
+            with Sweep(open_root(root), root, source, policy, rules, prefixes_of(args), quarantine) as sweep:
+                code = max(code, _sweep(sweep, args, out, reports))
+    finally:  # what was done until an error is told too
+        document = [report.to_json() for report in reports]
+        if args.report:
+            Path(args.report).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        if out.json:
+            out.print_json(document)
+    return code
+
+
+def _sweep(sweep: Sweep, args: argparse.Namespace, out: Output, reports: list[Report]) -> ExitCode:
+    with out.progress("Reading references and objects") as advance:
+        sweep.advance = advance
+        report = sweep.plan()
+    reports.append(report)
+    if not out.json:
+        _show(report, out)
+    if report.refusals:
+        for refusal in report.refusals:
+            out.note(f"Refused: {refusal}.", style="bold red")
+        return ExitCode.REFUSED
+    taken = report.taken
+    if not args.apply or (not taken.objects and sweep.quarantine_seconds is None):
+        if taken.objects:
+            out.note("Nothing was deleted. Give --apply to do it.")
+        return ExitCode.OK
+    doing = "Delete" if sweep.quarantine_seconds is None else "Move into quarantine"
+    if not out.confirm(
+        f"{doing} {taken.objects:,} objects, {_size(taken.size_bytes)}, below {report.root}?", yes=args.yes
+    ):
+        return ExitCode.REFUSED
+    try:
+        with out.progress("Sweeping", total=taken.objects) as advance:
+            sweep.advance = advance
+            sweep.apply(report)
+    except XCargoError:
+        if not out.json:
+            _show_outcomes(report, out)
+        raise
+    if not out.json:
+        _show_outcomes(report, out)
+    return ExitCode.PROBLEMS if report.failed else ExitCode.OK
+
+
+def _show(report: Report, out: Output) -> None:
+    from xcargo.lifecycle.plan import Count, Verdict
+
+    def kept(counts: dict[Verdict, Count]) -> str:
+        waiting = {str(v): c.objects for v, c in counts.items() if not v.takes and v is not Verdict.LIVE}
+        return ", ".join(f"{number:,} {verdict.replace('_', ' ')}" for verdict, number in waiting.items())
+
+    def cells(name: str, counts: dict[Verdict, Count]) -> tuple[object, ...]:
+        live, orphan, expired = (counts.get(v, Count()) for v in (Verdict.LIVE, Verdict.ORPHAN, Verdict.EXPIRED))
+        return (
+            name,
+            f"{live.objects:,}",
+            _size(live.size_bytes),
+            f"{orphan.objects:,}",
+            _size(orphan.size_bytes),
+            f"{expired.objects:,}",
+            _size(expired.size_bytes),
+            kept(counts),
+        )
+
+    below = f" ({', '.join(report.prefixes)})" if report.prefixes else ""
+    out.say(f"{report.root}{below}: {report.references:,} live references, grace {report.grace_seconds:,.0f} s")
+    numbers = ("live", "bytes", "orphans", "bytes ", "expired", " bytes")
+    out.table(
+        ("Dag", *numbers, "kept otherwise"),
+        [*(cells(dag, counts) for dag, counts in sorted(report.dags.items())), cells("all", report.total)],
+        right=numbers,
+    )
+    if report.missing:
+        out.note(f"The objects of {report.missing:,} live references are missing; 'xcargo verify' names them.")
+
+
+def _show_outcomes(report: Report, out: Output) -> None:
+    done = ", ".join(f"{c.objects:,} {outcome} ({_size(c.size_bytes)})" for outcome, c in report.outcomes.items())
+    out.say(done or "There was nothing to do.")
+    for error in report.errors:
+        out.note(f"  {error}", style="red")
+
+
+def _size(size_bytes: float) -> str:
+    """Bytes, to read."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size_bytes < 1024 or unit == "TiB":
+            break
+        size_bytes /= 1024
+    return f"{size_bytes:,.0f} {unit}" if unit == "B" else f"{size_bytes:,.1f} {unit}"
+
+
+COMMAND = Command(
+    name="gc",
+    help="show stored objects that no XCom refers to any more, and delete them",
+    description="Compares what lies below the configured paths with every live reference in the metadata database "
+    "(or, by the REST API, with those that it shows), and prints what would go and what stays, and why. With --apply "
+    "it goes. An object is taken only if no row refers to it and it is older than the grace by the store's own clock, "
+    "or if a rule of [xcargo] retention lets its value expire. It refuses where what is referred to is not wholly "
+    "known, where another sweep is under way, and where too large a share would go.",
+    run=_run,
+    arguments=(
+        JSON,
+        Argument("--apply", action="store_true", help="do it; without this nothing is deleted"),
+        PATH,
+        DAG,
+        PREFIX,
+        Argument("--grace", metavar="TIME", default="24h", help="least age of what is taken (default: 24h)"),
+        Argument(
+            "--max-share",
+            metavar="SHARE",
+            type=share,
+            default=0.5,
+            help="refuse to take a larger share of the objects, by number or bytes (default: 0.5)",
+        ),
+        Argument(
+            "--quarantine",
+            metavar="TIME",
+            help="move orphans aside instead of deleting them, and delete them so much later",
+        ),
+        VIA,
+        API_URL,
+        API_CONNECTION,
+        ALL_DAGS,
+        Argument("--report", metavar="FILE", help="also write the report there, as JSON"),
+        YES,
+    ),
+    examples=(
+        Example("gc", "what would go"),
+        Example("gc --apply --yes --report gc.json", "let it go, without a question"),
+        Example("gc --apply --quarantine 7d", "keep it for a week more, see 'xcargo restore'"),
+        Example("gc --via rest --api-url https://airflow.example.org", "without the metadata database"),
+    ),
+)

@@ -1,0 +1,144 @@
+"""One sweep at a time: a marker below the root, which ages by the store's own clock.
+
+A sweep never relies on it: what it takes it looks at again, and taking an object twice is as good as once. The lock
+keeps two sweeps from doing the same work and from telling half of it each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xcargo.errors import ObjectNotFoundError, SweepRefusedError
+from xcargo.lifecycle.plan import BOOKKEEPING
+from xcargo.stores.base import Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["SweepLock", "store_clock"]
+
+_FOLDER = f"{BOOKKEEPING}locks"
+_EXPIRES_SECONDS = 180.0
+_RENEWED_SECONDS = 30.0
+
+
+def store_clock(store: Store) -> datetime:
+    """What time it is by the store's clock: that of a marker just written. Three requests."""
+    key = f"{BOOKKEEPING}clock/{secrets.token_hex(8)}"
+    store.put(key, [b""])
+    try:
+        return _written_at(store, key)
+    finally:
+        store.delete([key])
+
+
+class SweepLock:
+    """Held while the block lasts, for some prefixes of a root. Raises SweepRefusedError if another sweep has them.
+
+    A lock whose holder was killed expires after three minutes; on the same machine the next sweep notices at once.
+    """
+
+    def __init__(self, store: Store, prefixes: Iterable[str]) -> None:
+        self._store = store
+        self._prefixes = sorted(prefixes)
+        self._key = f"{_FOLDER}/{secrets.token_hex(8)}.json"
+        self._renewed = 0.0
+
+    def __enter__(self) -> Self:
+        self._write()
+        try:
+            now = _written_at(self._store, self._key)
+            for info in list(self._store.list(_FOLDER)):
+                if info.key != self._key:
+                    age = now - (info.last_modified or now)
+                    self._refuse_or_remove(info.key, age)
+        except BaseException:
+            self._store.delete([self._key])
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.delete([self._key])
+
+    def renew(self) -> None:
+        """Say that the sweep is still under way. Raises SweepRefusedError if it was taken for dead."""
+        if time.monotonic() - self._renewed < _RENEWED_SECONDS:
+            return
+        try:
+            self._store.head(self._key)
+        except ObjectNotFoundError:
+            raise SweepRefusedError(
+                "This sweep stood still for so long that another one took its place",
+                hint="What it did until then is done. Run it again when the other one has ended.",
+            ) from None
+        self._write()
+
+    def _write(self) -> None:
+        holder = {"prefixes": self._prefixes, "holder": f"{socket.gethostname()}, process {os.getpid()}", "at": _here()}
+        self._store.put(self._key, [json.dumps({**holder, "pid": os.getpid()}).encode()])
+        self._renewed = time.monotonic()
+
+    def _refuse_or_remove(self, key: str, age: timedelta) -> None:
+        try:
+            other = json.loads(bytes(self._store.get(key)))
+            prefixes, holder = list(map(str, other["prefixes"])), str(other["holder"])
+            is_dead = other["at"] == _here() and not _is_running(int(other["pid"]))
+        except ObjectNotFoundError:
+            return
+        except (KeyError, TypeError, ValueError):  # not written by us; it counts until it expires
+            prefixes, holder, is_dead = [""], "an unknown holder", False
+        if not any(_overlap(a, b) for a in self._prefixes or [""] for b in prefixes or [""]):
+            return
+        if is_dead or age.total_seconds() > _EXPIRES_SECONDS:
+            self._store.delete([key])
+            return
+        raise SweepRefusedError(
+            f"Another sweep is under way ({holder}), last heard of {age.total_seconds():.0f} s ago",
+            where=key,
+            hint=f"Wait for its end. If it was killed, its lock expires after {_EXPIRES_SECONDS:.0f} s.",
+        )
+
+
+def _written_at(store: Store, key: str) -> datetime:
+    written = store.head(key).last_modified
+    if written is None:
+        raise SweepRefusedError(
+            "The store does not tell when objects were written, so nothing is known to be old enough",
+            hint="Delete old objects by the store's own means.",
+        )
+    return written
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two prefixes of whole segments have objects in common."""
+    a, b = (f"{prefix.strip('/')}/" if prefix.strip("/") else "" for prefix in (one, other))
+    return a.startswith(b) or b.startswith(a)
+
+
+def _here() -> str:
+    """This machine and its space of process ids: containers may share the one and not the other."""
+    space = ""
+    with suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    with suppress(OSError):
+        space += Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()} {space}"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,150 @@
+"""A deployment in miniature: rows and runs in dictionaries, real pushes, a real store whose clock the test sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from tests.unit.conftest import make_pipeline
+from xcargo.coordinate import Coordinate
+from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.references import Reference, Run, Where, reference_in
+from xcargo.lifecycle.report import Report
+from xcargo.lifecycle.sweep import Sweep
+from xcargo.root import Root
+from xcargo.stores.base import Buffer, ObjectInfo, PutMode, Store
+from xcargo.stores.memory import MemoryStore
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=timezone.utc)
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+class ClockedStore:
+    """A store whose objects are as old as the test says. ``before`` is called with each verb and key."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.now = BEGINNING
+        self.written: dict[str, datetime | None] = {}
+        self.before: Callable[[str, str], None] = lambda verb, key: None
+
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
+        self.before("put", key)
+        self.store.put(key, parts, mode=mode, expected_bytes=expected_bytes)
+        self.written[key] = self.now
+
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
+        self.before("get", key)
+        return self.store.get(key, start=start, end=end)
+
+    def head(self, key: str) -> ObjectInfo:
+        self.before("head", key)
+        return self._dated(self.store.head(key))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.before("delete", key)
+            self.store.delete([key])
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self.before("list", prefix)
+        for info in self.store.list(prefix):
+            yield self._dated(info)
+
+    def _dated(self, info: ObjectInfo) -> ObjectInfo:
+        return dataclasses.replace(info, last_modified=self.written.get(info.key))
+
+
+@dataclasses.dataclass
+class Deployment:
+    """Rows and runs. A row goes by plain deletion, as in Airflow; nothing here knows of sweeps."""
+
+    url: str = "memory://bucket/xcom"
+    rows: dict[Coordinate, Any] = dataclasses.field(default_factory=dict)
+    archive: list[tuple[Coordinate, Any]] = dataclasses.field(default_factory=list)
+    known_runs: dict[tuple[str, str], Run] = dataclasses.field(default_factory=dict)
+    hides_attempts: bool = False
+    hides_dags: bool = False
+
+    def __post_init__(self) -> None:
+        self.root = Root.parse(self.url)
+        self.store = ClockedStore(MemoryStore(self.root))
+        self.pipeline = make_pipeline(self.url, wrap=lambda _: self.store, threshold_bytes=0, compression="none")
+        self.before_row: Callable[[], None] = lambda: None
+
+    # --- what tasks and users do ---
+
+    def run(self, dag: str, run: str, *, state: str | None = "success", day: float = 0, hours: float = 1) -> Run:
+        """A run that began on a day and took some hours."""
+        date = BEGINNING + timedelta(days=day)
+        ended = date + timedelta(hours=hours) if state in ("success", "failed") else None
+        return self.known_runs.setdefault((dag, run), Run(dag, run, state, ended, date))
+
+    def push(self, dag: str, run: str, task: str = "t", key: str = "k", *, value: Any = "value", **more: Any) -> str:
+        """Push as a task does: the object, then the row. Returns the object key."""
+        at = Coordinate(dag, run, task, key, **more)
+        self.run(dag, run)
+        row = self.pipeline.push(value, at)
+        self.rows[at] = row
+        return self.key_of(row)
+
+    def key_of(self, row: Any) -> str:
+        """Object key of a row."""
+        key: str = row["uri"].removeprefix(f"{self.root.uri()}/")
+        return key
+
+    def pass_time(self, seconds: float) -> None:
+        """The store's clock goes on."""
+        self.store.now += timedelta(seconds=seconds)
+
+    # --- as a source of references ---
+
+    def iterate(self, where: Where = Where()) -> Iterator[Reference]:
+        """As the database tells it: what is there from beginning to end, archives last."""
+        for at in list(self.rows):
+            self.before_row()
+            if at in self.rows and where.takes(at):
+                yield from self._reference(at, self.rows[at], "xcom")
+        for at, row in list(self.archive):
+            if where.takes(at):
+                yield from self._reference(at, row, "_airflow_deleted__xcom__1")
+
+    def runs(self, where: Where = Where()) -> Iterator[Run]:
+        """Every run."""
+        for run in list(self.known_runs.values()):
+            if Where(where.dag_id, where.run_id).takes(Coordinate(run.dag_id, run.run_id, "", "")):
+                yield run
+
+    def _reference(self, at: Coordinate, row: Any, source: str) -> Iterator[Reference]:
+        found = reference_in(row, at, source, self.known_runs.get((at.dag_id, at.run_id)))
+        if found is not None:
+            yield found
+
+    # --- sweeping ---
+
+    def sweep(self, *, apply: bool = True, policy: Policy = Policy(DAY, None), **options: Any) -> Report:
+        """A whole sweep, or its dry run."""
+        with Sweep(self.store, self.root, self, policy, workers=1, **options) as sweep:
+            report = sweep.plan()
+            return sweep.apply(report) if apply and not report.refusals else report
+
+    def keys(self) -> set[str]:
+        """All there is, past the store under test."""
+        return {info.key for info in self.store.store.list()}
+
+    def objects(self) -> set[str]:
+        """All object keys but those of sweeps' own notes."""
+        return {key for key in self.keys() if not key.startswith("~xcargo/")}
+
+    def notes(self) -> set[str]:
+        """What sweeps left of themselves."""
+        return self.keys() - self.objects()
+
+    def referenced(self) -> set[str]:
+        """Object keys that rows name, straight from the rows."""
+        return {self.key_of(row) for row in [*self.rows.values(), *(row for _, row in self.archive)]}

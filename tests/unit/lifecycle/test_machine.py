@@ -1,0 +1,286 @@
+"""All that can happen to an XCom, in any order, against a model that knows only rows and objects.
+
+Whatever happens: no object that a row refers to is deleted. After a sweep past the grace: no other one is left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.unit.conftest import _buckets
+from tests.unit.lifecycle.kit import DAY, Deployment
+from xcargo.coordinate import Coordinate
+from xcargo.errors import StoreUnavailableError, SweepRefusedError
+from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.quarantine import QUARANTINE, move_back
+from xcargo.lifecycle.report import Report
+from xcargo.lifecycle.sweep import Sweep
+
+GRACE = DAY
+MARGIN = 600.0
+"""A task writes its row within this time after its object."""
+
+dags = st.sampled_from(["a", "b", "a b"])
+runs = st.sampled_from(["r1", "r2", "r%"])
+tasks = st.sampled_from(["t", "t.u"])
+keys = st.sampled_from(["return_value", "k"])
+maps = st.sampled_from([-1, 0, 11])
+coordinates = st.builds(Coordinate, dags, runs, tasks, keys, maps)
+pauses = st.sampled_from([1.0, MARGIN / 2, GRACE / 2, GRACE, 2 * GRACE])
+
+
+class Killed(BaseException):
+    """kill -9, as far as a test in one process can have it: no handler of ours may catch it to clean up."""
+
+
+class Life(RuleBasedStateMachine):
+    """Objects and rows of one deployment."""
+
+    steps = 0
+
+    @initialize()
+    def begin(self) -> None:
+        _buckets.clear()
+        self.here = Deployment()
+        self.here.store.put("somebody/elses.txt", [b"precious"])
+        self.attempts = 0
+        self.flying: list[tuple[Coordinate, Any, float]] = []
+        self.seconds = 0.0
+        self.stale: list[tuple[Sweep, Report]] = []
+        self.meanwhile: list[Callable[[], None]] = []
+
+    # --- tasks ---
+
+    @rule(at=coordinates)
+    def push(self, at: Coordinate) -> None:
+        """Also overwrites: the first object stays, as an orphan."""
+        self._push(at)
+
+    @rule(at=coordinates)
+    def begin_push(self, at: Coordinate) -> None:
+        """The object is there, the row is not yet."""
+        self.here.run(at.dag_id, at.run_id)
+        self.flying.append((at, self.here.pipeline.push("v", at), self.seconds))
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def end_push(self, data: st.DataObject) -> None:
+        at, row, _ = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        if (at.dag_id, at.run_id) in self.here.known_runs:  # else the foreign key refuses the row
+            self.here.rows[at] = row
+
+    @precondition(lambda self: self.flying)
+    @rule()
+    def crash_before_the_row(self) -> None:
+        self.flying.pop()
+
+    @precondition(lambda self: self.here.rows)
+    @rule(data=st.data(), fails=st.booleans())
+    def retry(self, data: st.DataObject, fails: bool) -> None:
+        """Airflow 2.9 to 3.3: purge, delete the row, run again. A purge that fails leaves an orphan."""
+        at = self._some_row(data)
+        self._purge(self.here.rows[at], fails)
+        del self.here.rows[at]
+        self._push(at)
+
+    @rule(at=coordinates)
+    def attempt(self, at: Coordinate) -> None:
+        """Airflow 3.4: a row of its own for each attempt, those before stay."""
+        self.attempts += 1
+        self._push(Coordinate(at.dag_id, at.run_id, at.task_id, at.key, at.map_index, f"{self.attempts:08x}-1b"))
+
+    @precondition(lambda self: self.here.rows)
+    @rule(data=st.data(), row_first=st.booleans(), crashes=st.booleans())
+    def xcom_delete(self, data: st.DataObject, row_first: bool, crashes: bool) -> None:
+        """Purge, then the row; from 3.4 on the row, then purge. A crash before the row goes leaves it for a retry."""
+        at = self._some_row(data)
+        if row_first:
+            row = self.here.rows.pop(at)
+            if not crashes:
+                self._purge(row, fails=False)
+        else:
+            self._purge(self.here.rows[at], fails=crashes)
+            del self.here.rows[at]
+
+    # --- users, who tell us nothing ---
+
+    @precondition(lambda self: self.here.rows)
+    @rule(data=st.data())
+    def delete_row(self, data: st.DataObject) -> None:
+        del self.here.rows[self._some_row(data)]
+
+    @rule(dag=dags, run=st.none() | runs)
+    def delete_runs(self, dag: str, run: str | None) -> None:
+        """A run, or with its Dag all of them; rows go with them."""
+        for key in [k for k in self.here.known_runs if k[0] == dag and run in (None, k[1])]:
+            del self.here.known_runs[key]
+        for at in [at for at in self.here.rows if (at.dag_id, at.run_id) not in self.here.known_runs]:
+            del self.here.rows[at]
+
+    @rule(dag=dags)
+    def db_clean(self, dag: str) -> None:
+        for at in [at for at in self.here.rows if at.dag_id == dag]:
+            self.here.archive.append((at, self.here.rows.pop(at)))
+
+    @rule()
+    def drop_archive(self) -> None:
+        self.here.archive.clear()
+
+    @rule(seconds=pauses)
+    def time_passes(self, seconds: float) -> None:
+        """A task that was killed never writes its row; one that lives does so in time."""
+        self.seconds += seconds
+        self.here.pass_time(seconds)
+        for at, row, since in [f for f in self.flying if self.seconds - f[2] > MARGIN]:
+            self.flying.remove((at, row, since))
+
+    # --- sweeps ---
+
+    @rule(data=st.data(), quarantine=st.sampled_from([None, 0.0, 3 * DAY]))
+    def sweep(self, data: st.DataObject, quarantine: float | None) -> None:
+        """With tasks and users at work, between any two of its calls."""
+        busy = data.draw(
+            st.lists(st.tuples(st.sampled_from(["push", "retry", "row", "run", "clean"]), coordinates), max_size=3)
+        )
+        calls = [data.draw(st.integers(0, 12)) for _ in busy]
+        seen = 0
+
+        def meanwhile(*_: str) -> None:
+            nonlocal seen
+            seen += 1
+            for (what, at), call in zip(busy, calls, strict=True):
+                if call == seen:
+                    self.here.store.before, before = lambda verb, key: None, self.here.store.before
+                    self._do(what, at)
+                    self.here.store.before = before
+
+        self.here.store.before = meanwhile
+        self.here.before_row = meanwhile
+        try:
+            self._sweep(quarantine_seconds=quarantine)
+        finally:
+            self.here.store.before = lambda verb, key: None
+            self.here.before_row = lambda: None
+
+    @rule(call=st.integers(1, 30), quarantine=st.sampled_from([None, DAY]))
+    def killed_sweep(self, call: int, quarantine: float | None) -> None:
+        seen = 0
+
+        def kill(verb: str, key: str) -> None:
+            nonlocal seen
+            seen += 1
+            if seen >= call:
+                raise Killed
+
+        self.here.store.before = kill
+        try:
+            self._sweep(quarantine_seconds=quarantine)
+        except Killed:
+            pass
+        finally:
+            self.here.store.before = lambda verb, key: None
+
+    @rule()
+    def plan(self) -> None:
+        """A sweep that will go on later, at whatever it finds then."""
+        sweep = Sweep(self.here.store, self.here.root, self.here, Policy(GRACE, None), workers=1)
+        self.stale.append((sweep, sweep.plan()))
+
+    @precondition(lambda self: self.stale)
+    @rule()
+    def apply_an_old_plan(self) -> None:
+        sweep, report = self.stale.pop()
+        with sweep:
+            try:
+                sweep.apply(report)
+            except SweepRefusedError:
+                pass
+
+    @rule(dag=dags)
+    def sweep_a_dag(self, dag: str) -> None:
+        self._sweep(prefixes=[Coordinate(dag, "", "", "").prefix().split("/")[0]])
+
+    @rule()
+    def restore(self) -> None:
+        for info in list(self.here.store.list(QUARANTINE)):
+            move_back(self.here.store, info)
+
+    @precondition(lambda self: self.here.rows or self.here.archive)
+    @rule()
+    def sweep_past_the_grace(self) -> None:
+        """Nothing is left that no row refers to."""
+        self.flying.clear()
+        self.here.pass_time(GRACE + 1)
+        report = self.here.sweep(policy=Policy(GRACE, None))
+        assert not report.refusals
+        ours = {key for key in self.here.objects() if key != "somebody/elses.txt"}
+        assert ours == self.here.referenced(), "an orphan is left"
+        assert {key for key in self.here.notes() if not key.startswith((QUARANTINE, "~xcargo/clock"))} == set()
+
+    # --- always ---
+
+    @invariant()
+    def every_row_has_its_object(self) -> None:
+        type(self).steps += 1
+        if not hasattr(self, "here"):
+            return
+        objects = _buckets["bucket/xcom"]
+        for row in [*self.here.rows.values(), *(row for _, row in self.here.archive), *(f[1] for f in self.flying)]:
+            key = self.here.key_of(row)
+            assert key in objects, f"{key} is gone and a row refers to it"
+            assert len(objects[key][0]) == row["stored_bytes"]
+        assert objects["somebody/elses.txt"][0] == b"precious"
+
+    def teardown(self) -> None:
+        for sweep, _ in getattr(self, "stale", []):
+            sweep._taken.close()
+
+    # --- parts of the above ---
+
+    def _push(self, at: Coordinate) -> None:
+        self.here.run(at.dag_id, at.run_id)
+        self.here.rows[at] = self.here.pipeline.push("v", at)
+
+    def _purge(self, row: Any, fails: bool) -> None:
+        def fail(verb: str, key: str) -> None:
+            raise StoreUnavailableError("busy")
+
+        before = self.here.store.before
+        self.here.store.before = fail if fails else lambda verb, key: None
+        self.here.pipeline.purge(row)
+        self.here.store.before = before
+
+    def _some_row(self, data: st.DataObject) -> Coordinate:
+        return data.draw(st.sampled_from(list(self.here.rows)))
+
+    def _do(self, what: str, at: Coordinate) -> None:
+        if what == "push":
+            self._push(at)
+        elif what == "retry" and at in self.here.rows:
+            self._purge(self.here.rows.pop(at), fails=False)
+            self._push(at)
+        elif what == "row":
+            self.here.rows.pop(at, None)
+        elif what == "run":
+            self.delete_runs(at.dag_id, at.run_id)
+        elif what == "clean":
+            self.db_clean(at.dag_id)
+
+    def _sweep(self, **options: Any) -> None:
+        try:
+            self.here.sweep(policy=Policy(GRACE, None), **options)
+        except SweepRefusedError:
+            pass  # the lock of one that was killed a moment ago
+
+
+STEPS = int(os.environ.get("XCARGO_MACHINE_STEPS", "600"))
+"""Steps that the machine makes. ``make test`` makes few; 10,000 take a minute or two."""
+
+LifeTest = Life.TestCase
+LifeTest.settings = settings(max_examples=max(1, STEPS // 30), stateful_step_count=30, deadline=None)

@@ -1,0 +1,419 @@
+"""Sweeps: what goes, what stays and why, what makes one refuse."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.unit.lifecycle.kit import BEGINNING, DAY, HOUR, Deployment
+from xcargo.coordinate import Coordinate
+from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError
+from xcargo.lifecycle.plan import Count, Live, Plan, Policy, Verdict
+from xcargo.lifecycle.report import Outcome, Report
+from xcargo.lifecycle.sweep import Sweep
+from xcargo.stores.base import ObjectInfo
+
+
+@pytest.fixture
+def here() -> Deployment:
+    return Deployment()
+
+
+def orphan(here: Deployment, dag: str = "gone", run: str = "r", **more: Any) -> str:
+    """An object that had a row."""
+    key = here.push(dag, run, **more)
+    here.rows.popitem()
+    return key
+
+
+def numbers(report: Report) -> dict[str, int]:
+    """Objects by verdict."""
+    return {str(verdict): count.objects for verdict, count in report.total.items()}
+
+
+def test_an_object_without_a_row_goes_and_one_with_a_row_stays(here: Deployment) -> None:
+    """The dry run shows it and takes nothing, applying takes exactly it."""
+    kept, gone = here.push("a", "r"), orphan(here)
+    here.pass_time(DAY + 1)
+    dry = here.sweep(apply=False)
+    assert numbers(dry) == {"live": 1, "orphan": 1}
+    assert here.keys() == {kept, gone}
+    done = here.sweep()
+    assert done.outcomes == {Outcome.DELETED: Count(1, dry.total[Verdict.ORPHAN].size_bytes)}
+    assert here.keys() == {kept}
+    assert done.dags["gone"] == {Verdict.ORPHAN: dry.total[Verdict.ORPHAN]}
+
+
+@pytest.mark.parametrize(("age_seconds", "goes"), [(DAY - 1, False), (DAY, False), (DAY + 1, True)])
+def test_an_orphan_stays_until_it_is_older_than_the_grace(here: Deployment, age_seconds: float, goes: bool) -> None:
+    """Of exactly that age it stays."""
+    here.push("a", "r")
+    gone = orphan(here)
+    here.pass_time(age_seconds)
+    report = here.sweep()
+    assert (gone not in here.objects()) is goes
+    assert numbers(report).get("too_young", 0) == (not goes)
+
+
+def test_age_is_told_by_the_stores_clock_alone(here: Deployment) -> None:
+    """A store that lives in another century judges by its own."""
+    here.store.now = BEGINNING - timedelta(days=40_000)
+    here.push("a", "r")
+    young = orphan(here)
+    here.pass_time(HOUR)
+    here.sweep()
+    assert young in here.objects()
+
+
+def test_an_object_of_unknown_age_stays(here: Deployment) -> None:
+    """The listing does not tell when it was written."""
+    here.push("a", "r")
+    ageless = orphan(here)
+    here.store.written[ageless] = None
+    here.pass_time(365 * DAY)
+    assert numbers(here.sweep()) == {"live": 1, "unknown_age": 1}
+    assert ageless in here.objects()
+
+
+def test_a_store_that_tells_no_time_is_refused(here: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing is known to be old enough."""
+    here.push("a", "r")
+    monkeypatch.setattr(here.store, "_dated", lambda info: ObjectInfo(info.key, info.size_bytes, None))
+    with pytest.raises(SweepRefusedError, match="does not tell when"):
+        here.sweep()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "report.pdf",
+        "a/r/t/k",
+        "a/r/t/0123456789abcdef.zst",
+        "a/r/t/k~0123456789ABCDEF.zst",
+        "a/r/t/k~0123456789abcde.zst",
+        "a/r/t/map/k~0123456789abcdef.zst",
+        "b/a/r/t/0/k~0123456789abcdef.zst",
+        "a/r/t/5bd5a3ab-5b1f-4b5e-9f4a-9d34fbc0e0a5.gz",
+        "a/~x/t/k~0123456789abcdef",
+    ],
+)
+def test_what_somebody_else_put_there_is_left_alone_and_counted(here: Deployment, key: str) -> None:
+    """Only keys that a push gives are ours, whatever the age."""
+    here.push("a", "r")
+    here.store.put(key, [b"precious"])
+    here.pass_time(365 * DAY)
+    report = here.sweep()
+    assert key in here.objects()
+    assert numbers(report) == {"live": 1, "not_ours": 1}
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        Coordinate("d", "r", "t", "k"),
+        Coordinate("d" * 250, "run " * 60, "t" * 250, "key/" * 120, 7, "8b1f"),
+        Coordinate("", "", "", ""),
+        Coordinate("..", ".", "a~b", "c@d~e", 0),
+        Coordinate("日", "r\0", "\x1b[31m", "k\n"),
+        Coordinate("\x1b[31m", "r", "t", "k"),
+    ],
+    ids=["plain", "long", "empty", "dots", "strange", "terminal"],
+)
+def test_every_key_that_a_push_gives_is_ours(here: Deployment, at: Coordinate) -> None:
+    """Whatever the ids hold; and what is shown of them moves no terminal."""
+    here.push("a", "r")
+    key = here.key_of(here.pipeline.push({"x": 1}, at))
+    here.pass_time(DAY + 1)
+    report = here.sweep()
+    assert key not in here.objects()
+    assert all(dag.isprintable() for dag in report.dags)
+
+
+def test_without_one_live_reference_it_refuses(here: Deployment) -> None:
+    """A database that was just set up looks like that."""
+    gone = orphan(here)
+    here.pass_time(DAY + 1)
+    report = here.sweep()
+    assert "not one live reference" in report.refusals[0]
+    with Sweep(here.store, here.root, here, Policy()) as sweep, pytest.raises(SweepRefusedError):
+        sweep.apply(sweep.plan())
+    assert gone in here.objects()
+
+
+@pytest.mark.parametrize(("max_share", "refused"), [(0.5, False), (0.49, True), (None, False)])
+def test_a_share_above_the_bound_is_refused(here: Deployment, max_share: float | None, refused: bool) -> None:
+    """Two of four: allowed at exactly the bound."""
+    for n in range(2):
+        here.push("a", f"r{n}")
+    gone = {orphan(here, run=f"r{n}") for n in range(2)}
+    here.pass_time(DAY + 1)
+    report = here.sweep(policy=Policy(DAY, max_share))
+    assert bool(report.refusals) is refused
+    assert (gone <= here.objects()) is refused
+
+
+def test_the_refusal_names_the_share_that_would_do(here: Deployment) -> None:
+    """What it says to give is what lets it pass, in bytes too."""
+    here.push("a", "r")
+    orphan(here, value="x" * 1000)
+    here.pass_time(DAY + 1)
+    refusal = here.sweep(apply=False, policy=Policy(DAY, 0.5)).refusals[0]
+    share = float(refusal.rpartition(" ")[2])
+    assert not here.sweep(apply=False, policy=Policy(DAY, share)).refusals
+
+
+def test_a_prefix_is_swept_and_nothing_beside_it(here: Deployment) -> None:
+    """Also one whose Dag has no row left, as long as there is a row anywhere."""
+    here.push("a", "r")
+    gone, other, similar = (orphan(here, dag=dag) for dag in ("gone", "other", "gone2"))
+    here.pass_time(DAY + 1)
+    report = here.sweep(prefixes=["gone"])
+    assert here.objects() & {gone, other, similar} == {other, similar}
+    assert report.missing is None
+    here.sweep(prefixes=["other", "gone2/r"])
+    assert not here.objects() & {other, similar}
+
+
+def test_a_push_during_a_sweep_is_safe(here: Deployment) -> None:
+    """Its object is too young, whenever in the sweep its row appears."""
+    here.push("a", "r")
+    orphan(here)
+    here.pass_time(DAY + 1)
+    pushed: list[str] = []
+
+    def push(verb: str, key: str) -> None:
+        here.store.before = lambda verb, key: None
+        pushed.append(here.push("a", f"r{len(pushed)}"))
+        here.store.before = push
+
+    here.store.before = push
+    here.sweep()
+    here.store.before = lambda verb, key: None
+    assert len(pushed) > 5
+    assert here.objects() == here.referenced()
+
+
+def test_an_object_that_changed_since_it_was_listed_stays(here: Deployment) -> None:
+    """Somebody wrote to its key: it is not the one that was judged."""
+    here.push("a", "r")
+    gone = orphan(here)
+    here.pass_time(DAY + 1)
+    with Sweep(here.store, here.root, here, Policy(DAY, None)) as sweep:
+        report = sweep.plan()
+        here.store.put(gone, [b"another"])
+        assert sweep.apply(report).outcomes[Outcome.CHANGED].objects == 1
+    assert gone in here.objects()
+
+
+def test_an_object_that_a_row_refers_to_again_stays(here: Deployment) -> None:
+    """The rows of its run are looked up once more, right before."""
+    here.push("a", "r")
+    orphan(here)
+    at = Coordinate("gone", "r", "t", "k")
+    row = here.pipeline.push("x", at)
+    here.pass_time(DAY + 1)
+    with Sweep(here.store, here.root, here, Policy(DAY, None)) as sweep:
+        report = sweep.plan()
+        here.rows[at] = row
+        outcomes = sweep.apply(report).outcomes
+    done = {outcome: count.objects for outcome, count in outcomes.items()}
+    assert done == {Outcome.DELETED: 1, Outcome.REFERENCED: 1}
+    assert here.key_of(row) in here.objects()
+
+
+def test_an_object_that_somebody_deleted_meanwhile_counts_as_gone(here: Deployment) -> None:
+    """Not as deleted, and not as an error."""
+    here.push("a", "r")
+    gone = orphan(here)
+    here.pass_time(DAY + 1)
+    with Sweep(here.store, here.root, here, Policy(DAY, None)) as sweep:
+        report = sweep.plan()
+        here.store.delete([gone])
+        assert sweep.apply(report).outcomes == {Outcome.GONE: report.total[Verdict.ORPHAN]}
+
+
+def test_rows_in_archives_keep_their_objects(here: Deployment) -> None:
+    """What 'airflow db clean' moved away can be moved back."""
+    here.push("a", "r")
+    kept = here.push("cleaned", "r")
+    here.archive.append(here.rows.popitem())
+    here.pass_time(DAY + 1)
+    here.sweep()
+    assert kept in here.objects()
+
+
+def test_a_missing_object_is_counted(here: Deployment) -> None:
+    """A row whose object is gone is none of a sweep's doing, but worth a word."""
+    here.push("a", "r")
+    here.store.delete([here.push("a", "r2")])
+    assert here.sweep(apply=False).missing == 1
+
+
+@pytest.mark.parametrize("error", [AccessDeniedError, StoreUnavailableError])
+def test_a_store_that_refuses_to_list_ends_it(here: Deployment, error: type[Exception]) -> None:
+    """Nothing is deleted."""
+    here.push("a", "r")
+    orphan(here)
+    here.pass_time(DAY + 1)
+    before = here.keys()
+
+    def fail(verb: str, key: str) -> None:
+        if verb == "list" and not key.startswith("~"):
+            raise error("no")
+
+    here.store.before = fail
+    with pytest.raises(error):
+        here.sweep()
+    assert here.keys() == before
+
+
+def test_a_store_that_refuses_to_delete_ends_it_with_what_was_done(here: Deployment) -> None:
+    """What could not be deleted is counted as failed, and the lock is given back."""
+    here.push("a", "r")
+    orphan(here)
+    here.pass_time(DAY + 1)
+
+    def fail(verb: str, key: str) -> None:
+        if verb == "delete" and not key.startswith("~"):
+            raise AccessDeniedError("no right to delete")
+
+    here.store.before = fail
+    with Sweep(here.store, here.root, here, Policy(DAY, None)) as sweep:
+        report = sweep.plan()
+        with pytest.raises(AccessDeniedError):
+            sweep.apply(report)
+    assert report.failed
+    assert report.outcomes == {Outcome.FAILED: report.total[Verdict.ORPHAN]}
+    assert here.notes() == set()
+
+
+def test_references_that_cannot_be_read_to_their_end_refuse_the_sweep(here: Deployment) -> None:
+    """A database that goes away midway: nothing is deleted."""
+    here.push("a", "r")
+    here.push("a", "r2")
+    orphan(here)
+    here.pass_time(DAY + 1)
+    before = here.keys()
+    seen: list[int] = []
+
+    def fail() -> None:
+        seen.append(1)
+        if len(seen) == 2:
+            raise SweepRefusedError("The metadata database could not be read")
+
+    here.before_row = fail
+    with pytest.raises(SweepRefusedError):
+        here.sweep()
+    assert here.keys() == before
+
+
+def test_rows_that_cannot_be_read_keep_what_they_may_refer_to(here: Deployment) -> None:
+    """Through the REST API: a Dag that is not shown, an earlier attempt of a run that is there."""
+    here.push("a", "r", key="kept")
+    hidden, attempt = orphan(here, dag="hidden"), orphan(here, dag="a", attempt="1")
+    gone = orphan(here, dag="a")
+    of_gone_run = orphan(here, dag="a", run="gone", attempt="1")
+    del here.known_runs["hidden", "r"], here.known_runs["a", "gone"]
+    here.hides_attempts = here.hides_dags = True
+    here.pass_time(DAY + 1)
+    report = here.sweep()
+    assert {hidden, attempt} <= here.objects()
+    assert not {gone, of_gone_run} & here.objects()
+    assert numbers(report)["cannot_be_told"] == 2
+
+
+# --- the lock --------------------------------------------------------------------------------------------------------
+
+
+def two_sweeps(here: Deployment, one: list[str], other: list[str], pause: float = 0) -> str:
+    """Begin a sweep while another one holds its lock; ``pause`` seconds after that was last heard of. Its refusal."""
+    refusals = []
+    with Sweep(here.store, here.root, here, Policy(DAY, None), prefixes=one, workers=1) as first:
+        report = first.plan()
+
+        def meanwhile(verb: str, key: str) -> None:
+            if verb == "delete" and not key.startswith("~"):
+                here.store.before = lambda verb, key: None
+                here.pass_time(pause)
+                try:
+                    here.sweep(prefixes=other)
+                except SweepRefusedError as error:
+                    refusals.append(str(error))
+
+        here.store.before = meanwhile
+        first.apply(report)
+    return "".join(refusals)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "refused"),
+    [([], [], True), (["gone"], ["gone/r"], True), (["gone"], ["other"], False), (["gone"], [], True)],
+)
+def test_two_sweeps_of_the_same_objects_are_one_too_many(
+    here: Deployment, one: list[str], other: list[str], refused: bool
+) -> None:
+    """Sweeps of different prefixes do not mind each other."""
+    here.push("a", "r")
+    orphan(here), orphan(here, dag="other")
+    here.pass_time(DAY + 1)
+    assert ("Another sweep is under way" in two_sweeps(here, one, other)) is refused
+    assert here.notes() == set()
+    here.sweep()
+    assert here.objects() == here.referenced()
+
+
+def test_the_lock_of_a_sweep_that_stands_still_expires(here: Deployment) -> None:
+    """By the store's clock."""
+    here.push("a", "r")
+    orphan(here)
+    here.pass_time(DAY + 1)
+    assert not two_sweeps(here, [], [], pause=181)
+    assert here.objects() == here.referenced()
+
+
+# --- quarantine ------------------------------------------------------------------------------------------------------
+
+
+def test_quarantine_keeps_what_a_sweep_takes_for_a_while(here: Deployment) -> None:
+    """The copy is the object; after the time it goes."""
+    here.push("a", "r")
+    gone = orphan(here)
+    data = here.store.store.get(gone)
+    here.pass_time(DAY + 1)
+    report = here.sweep(quarantine_seconds=7 * DAY)
+    assert report.outcomes[Outcome.QUARANTINED].objects == 1
+    assert here.store.store.get(f"~xcargo/quarantine/{gone}") == data
+    with pytest.raises(ObjectNotFoundError):
+        here.store.head(gone)
+    here.pass_time(7 * DAY)
+    here.sweep(quarantine_seconds=7 * DAY)
+    assert here.notes() == {f"~xcargo/quarantine/{gone}"}
+    here.pass_time(1)
+    here.sweep(quarantine_seconds=7 * DAY)
+    assert here.notes() == set()
+
+
+def test_what_a_row_refers_to_is_not_deleted_from_quarantine(here: Deployment) -> None:
+    """Somebody put the row back: restore finds the object."""
+    at = Coordinate("gone", "r", "t", "k")
+    here.push("a", "r")
+    here.push("gone", "r")
+    row = here.rows.pop(at)
+    here.pass_time(DAY + 1)
+    here.sweep(quarantine_seconds=0)
+    here.rows[at] = row
+    here.pass_time(DAY)
+    report = here.sweep(quarantine_seconds=0)
+    assert report.outcomes[Outcome.REFERENCED].objects == 1
+    assert here.notes() == {f"~xcargo/quarantine/{here.key_of(row)}"}
+
+
+def test_a_plan_holds_nothing_of_the_objects(here: Deployment) -> None:
+    """It counts: its size does not grow with the listing."""
+    plan = Plan(Live(here.root), BEGINNING, Policy())
+    for n in range(100):
+        plan.judge(ObjectInfo(f"d/r/t/k~{n:016x}", 1, BEGINNING - timedelta(days=2)))
+    assert plan.total == {Verdict.ORPHAN: Count(100, 100)}
+    assert list(plan.dags) == ["d"]
