@@ -118,7 +118,7 @@ class Client:
                 for meta in page:
                     yield _info(meta, meta["path"])
 
-    def folders(self) -> list[str]:
+    def folders(self) -> Sequence[str]:
         """Names of the folders at the top; each page is repeated within the limits."""
         with _Translated(self, ""):
             client = self.open("several")
