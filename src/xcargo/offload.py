@@ -103,11 +103,12 @@ class Offload:
                 chunks=table.to_json(),
             )
         log.info(
-            "xcargo stored XCom %r (%s, %d bytes) as %d bytes in %s, %.3f s",
+            "xcargo stored XCom %r (%s, %d bytes) as %d bytes (%.1f times smaller) in %s, %.3f s",
             coordinate.key,
             envelope.type,
             envelope.size_bytes,
             envelope.stored_bytes,
+            envelope.size_bytes / max(1, envelope.stored_bytes),
             envelope.uri,
             time.perf_counter() - started,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from demo.cluster import Cluster, RunResult, XComRow
+from tests.receivers import Otlp, Statsd
 from tests.servers import Server, start
 
 pytestmark = [
@@ -50,9 +52,27 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def configured(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Both Dags, with nothing set but the backend, the path and the connection."""
-    env = {**BACKEND, "AIRFLOW__XCARGO__PATH": server.root, **server.env()}
+def statsd() -> Iterator[Statsd]:
+    with Statsd() as statsd:
+        yield statsd
+
+
+@pytest.fixture(scope="module")
+def otlp() -> Iterator[Otlp]:
+    with Otlp() as otlp:
+        yield otlp
+
+
+@pytest.fixture(scope="module")
+def configured(server: Server, statsd: Statsd, otlp: Otlp, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Both Dags, with nothing of ours set but the backend, the path and the connection."""
+    env = {
+        **BACKEND,
+        "AIRFLOW__XCARGO__PATH": server.root,
+        **server.env(),
+        **statsd.env(),
+        **otlp.env("TRACES"),
+    }
     return run_dags(tmp_path_factory.mktemp("configured"), env)
 
 
@@ -168,6 +188,40 @@ def test_connection_stays_out_of_the_rows(server: Server, configured: Outcome) -
     assert server.connection_id not in written
     assert str(server.connection["password"]) not in written
     assert str(server.connection["password"]) not in configured.logs
+
+
+def test_metrics_reach_statsd(configured: Outcome, statsd: Statsd) -> None:
+    """Each task is a process of its own; none of their offloads, pulls and purges is lost."""
+    counters = statsd.counters()
+    offloads = 3  # the tutorial's big object twice, since it ran twice, and the frame
+    assert counters["xcargo.push.offloaded"] == counters["xcargo.pull.offloaded"] == offloads
+    assert counters["xcargo.purge.offloaded"] == 1
+    rows = [row.value for row in configured.rows.values() if isinstance(row.value, dict) and "uri" in row.value]
+    assert counters["xcargo.push.stored_bytes"] > sum(value["stored_bytes"] for value in rows) > 0
+    assert len(statsd.timings("xcargo.push.duration")) == offloads
+
+
+def test_spans_lie_below_those_of_the_tasks(configured: Outcome, otlp: Otlp) -> None:
+    """Airflow gives each task a span; ours are its children, and tell what went where it was."""
+    spans = otlp.spans()
+    tasks = {span.span_id: span.name for span in spans if span.name.startswith("worker.")}
+    found = sorted((span.name, tasks.get(span.parent_span_id)) for span in spans if span.name.startswith("xcargo."))
+    assert found == [
+        ("xcargo.pull", "worker.pull_objects"),
+        ("xcargo.pull", "worker.pull_objects"),
+        ("xcargo.pull", "worker.summarize"),
+        ("xcargo.purge", "worker.push_objects"),
+        ("xcargo.push", "worker.extract"),
+        ("xcargo.push", "worker.push_objects"),
+        ("xcargo.push", "worker.push_objects"),
+    ]
+
+
+def test_the_log_tells_each_offload_and_pull(configured: Outcome) -> None:
+    """One line each: what, how large, how much smaller, where, how long."""
+    stored = re.findall(r"xcargo stored XCom '(\w+)' .*times smaller\) in s3://\S+, [\d.]+ s", configured.logs)
+    assert sorted(stored) == ["big_obj", "return_value"]
+    assert len(re.findall(r"xcargo pulled .*times smaller\) out of s3://\S+, [\d.]+ s", configured.logs)) == 2
 
 
 def test_settings_of_common_io_suffice(server: Server, taken_over: Outcome) -> None:

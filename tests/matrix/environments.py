@@ -17,7 +17,7 @@ __all__ = ["CHECKOUT", "clean_environ", "environment_of", "is_ready", "make"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXTRAS = ("arrow", "numpy", "pandas", "polars")
-TEST_REQUIREMENTS = ("apache-airflow-providers-common-io", "hypothesis>=6.100", "pytest>=8", "pytz")
+TEST_REQUIREMENTS = ("apache-airflow-providers-common-io", "hypothesis>=6.100", "pytest>=8", "pytz", "statsd>=3.3")
 
 _STAMP = "requirements.sha256"
 

@@ -43,6 +43,7 @@ __all__ = [
     "mask_from_now_on",
     "plain_xcom_arg",
     "serde",
+    "stats",
     "team",
 ]
 
@@ -139,6 +140,17 @@ def mask(text: str) -> str:
         except ImportError:
             from airflow.utils.log.secrets_masker import redact
     return str(redact(text))
+
+
+def stats() -> Any:
+    """Airflow's own metrics: ``incr`` and ``timing``, which send them wherever this Airflow sends its own."""
+    try:
+        from airflow.sdk.observability import stats  # 3.2 on
+    except ImportError:
+        from airflow.stats import Stats
+
+        return Stats
+    return stats
 
 
 def mask_from_now_on(secret: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
-from xcargo.airflow import compat, lazily, runtime
+from xcargo.airflow import compat, lazily, metrics, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.envelope import is_envelope
 from xcargo.keyorder import restored
@@ -28,6 +29,8 @@ __all__ = [
     "load_all",
     "parsed",
 ]
+
+log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 64 * 1024 * 1024
 """How far values are loaded ahead of the one that is consumed: bytes of their payloads."""
@@ -93,8 +96,11 @@ async def fetched_async(fetch: Any, **query: Any) -> Any:
         _handed_back.reset(token)
 
 
-def load(row: Any, dag_id: str | None = None) -> Any:
-    """The value of a row, whoever wrote it. ``dag_id`` is the Dag whose row it is, if that is known."""
+def load(row: Any, dag_id: str | None = None, *, tell: bool = True) -> Any:
+    """The value of a row, whoever wrote it. ``dag_id`` is the Dag whose row it is, if that is known.
+
+    ``tell``: a value that comes out of a store is told in the log.
+    """
     raw = row
     if AIRFLOW_2:
         row = parsed(row)
@@ -102,11 +108,28 @@ def load(row: Any, dag_id: str | None = None) -> Any:
         plain = row if is_envelope(row) else restored(BaseXCom.deserialize_value(Row(raw)))
         return runtime.run(lambda pipeline: pipeline.handle(plain, dag_id))
     if is_envelope(row):
-        return runtime.run(lambda pipeline: pipeline.pull(row, dag_id))
+        started = time.perf_counter()
+        value = runtime.run(lambda pipeline: pipeline.pull(row, dag_id))
+        if tell and "uri" in row:
+            _tell(row, time.perf_counter() - started)
+        return value
     value = BaseXCom.deserialize_value(Row(raw))
     if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
         return runtime.run(lambda pipeline: pipeline.pull_legacy(value, compat.load_json))
     return restored(value)
+
+
+def _tell(row: Any, seconds: float) -> None:
+    size, stored = row["size_bytes"], row["stored_bytes"]
+    log.info(
+        "xcargo pulled %s, %d bytes, as %d bytes (%.1f times smaller) out of %s, %.3f s",
+        row.get("type"),
+        size,
+        stored,
+        size / max(1, stored),
+        row["uri"],
+        seconds,
+    )
 
 
 def load_all(rows: Any, dag_id: str | None = None) -> Any:
@@ -118,13 +141,31 @@ def load_all(rows: Any, dag_id: str | None = None) -> Any:
 
 def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: str | None = None) -> Iterator[Any]:
     """The values of fetched rows, in order, loaded ahead of whoever consumes them within the window."""
-    return in_order(
-        (parsed(row.value) for row in rows),
-        partial(load, dag_id=dag_id),
-        size_bytes=_size_bytes,
-        workers=runtime.settings().max_concurrency,
-        window_bytes=window_bytes,
-    )
+    started, sizes, last = time.perf_counter(), list[int](), None
+
+    def loaded(row: Any) -> Any:
+        nonlocal last
+        value = load(row, dag_id, tell=False)
+        size = _size_bytes(row)
+        if size is not None:
+            sizes.append(size)
+            last = row
+        return value
+
+    try:
+        yield from in_order(
+            (parsed(row.value) for row in rows),
+            metrics.carried(loaded),
+            size_bytes=_size_bytes,
+            workers=runtime.settings().max_concurrency,
+            window_bytes=window_bytes,
+        )
+    finally:
+        seconds = time.perf_counter() - started
+        if len(sizes) == 1 and is_envelope(last):
+            _tell(last, seconds)
+        elif sizes:
+            log.info("xcargo pulled %d values, %d bytes, %.3f s", len(sizes), sum(sizes), seconds)
 
 
 def _size_bytes(row: Any) -> int | None:

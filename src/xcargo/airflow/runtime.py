@@ -12,7 +12,7 @@ from functools import cache
 from typing import TypeVar
 
 from xcargo import collector
-from xcargo.airflow import compat
+from xcargo.airflow import compat, metrics
 from xcargo.airflow.classes import resolve
 from xcargo.airflow.config import read_settings
 from xcargo.airflow.connections import access_of
@@ -51,7 +51,8 @@ def run(work: Callable[[Pipeline], _T]) -> _T:
 def _pipeline() -> Pipeline:
     pickle = PickleCodec(allowed=settings().allow_pickle)
     codecs = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()], last_resort=pickle)
-    return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask, team=compat.team)
+    observe = metrics.observer(compat.conf())
+    return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask, observe=observe, team=compat.team)
 
 
 def _access(root: Root) -> Access:

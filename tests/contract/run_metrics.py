@@ -1,0 +1,41 @@
+"""Run the Dag of metrics in this process; or push and pull below a span, as an author's own instrumentation has one."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from contract_metrics_dag import DAG
+from contract_values import large
+from generation import HOOKS, as_json
+
+from xcargo.airflow.rows import Row, load_ahead
+
+
+def below_a_span() -> None:
+    """A push, a pull, five pulls side by side, and a pull of what is gone."""
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    with trace.get_tracer("author").start_as_current_span("the task"):
+        hooks = HOOKS[0]
+        row = hooks.push(large(1), "k")
+        hooks.pull(row)
+        assert list(load_ahead([Row(row)] * 5)) == [large(1)] * 5  # four of them on threads
+        Path(as_json(row)["uri"].removeprefix("file://")).unlink()
+        with contextlib.suppress(FileNotFoundError):
+            hooks.pull(row)
+    trace.get_tracer_provider().force_flush()
+
+
+if sys.argv[1] == "dag":
+    run = DAG.test()
+    assert str(getattr(run.state, "value", run.state)) == "success", run.state
+else:
+    below_a_span()

@@ -1,0 +1,123 @@
+"""Dashboard, alerts and the page on them hold the names that the code sends, and expressions that give something."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.docs.test_docs import DOCS, ROOT, codes, rows, section
+from xcargo.airflow.metrics import METRICS
+from xcargo.errors import ErrorKind
+
+OPERATIONS = ROOT / "examples" / "operations"
+DASHBOARD = json.loads((OPERATIONS / "grafana-dashboard.json").read_text("utf-8"))
+ALERTS = yaml.safe_load((OPERATIONS / "prometheus-alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
+EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+
+def counters() -> set[str]:
+    """Names as they stand in Prometheus, without what a timer adds."""
+    found = set()
+    for name in METRICS:
+        kinds = [*map(str, ErrorKind), "other"] if name.endswith("KIND") else [""]
+        found |= {"airflow_xcargo_" + name.replace("KIND", kind).replace(".", "_") for kind in kinds}
+    return found
+
+
+def names(expression: str) -> set[str]:
+    """Our names in an expression, without what a timer or an exporter adds."""
+    found = re.findall(r"airflow_xcargo_\w+", expression)
+    return {re.sub(r"(_duration)(_milliseconds)?(_sum|_count)?$", r"\1", name) for name in found}
+
+
+def test_the_page_has_every_metric() -> None:
+    """Name and meaning of each, as the code has them."""
+    table = {codes(row[0])[0]: row for row in rows(section(DOCS / "operations.md", "Metrics"))}
+    table = {name: row for name, row in table.items() if name in METRICS or row[1] in ("counter", "timer")}
+    assert list(table) == list(METRICS)
+    for name, (_, kind, what) in table.items():
+        assert re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", what) == METRICS[name]
+        assert kind == ("timer" if name.endswith("duration") else "counter")
+
+
+def test_the_page_has_every_alert() -> None:
+    """By its name."""
+    table = [codes(row[0])[0] for row in rows(section(DOCS / "operations.md", "Dashboard and alerts"))]
+    assert [name for name in table if name.startswith("XCargo")] == [rule["alert"] for rule in ALERTS]
+
+
+def test_dashboard_and_alerts_ask_for_what_is_sent() -> None:
+    """No expression names a metric that the code never sends; every alert says what it is and how bad."""
+    used = set().union(*map(names, [*EXPRESSIONS, *(rule["expr"] for rule in ALERTS)]))
+    assert used <= counters()
+    for rule in ALERTS:
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"].keys() == {"summary", "description"}
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    """Panels with ids of their own, side by side on a grid of 24 columns, all from the data source that is chosen."""
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        assert panel["title"]
+        assert panel["description"]
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+
+
+@needs_promtool
+def test_the_alerts_fire_when_they_should() -> None:
+    """Prometheus' own tool runs the tests beside them."""
+    done = subprocess.run(
+        ["promtool", "test", "rules", "prometheus-alerts_test.yml"],
+        cwd=OPERATIONS, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+@pytest.mark.parametrize("otel", [False, True], ids=["statsd", "otel"])
+def test_every_expression_of_the_dashboard_gives_something(otel: bool, tmp_path: Path) -> None:
+    """Prometheus' own engine evaluates each over growing series, spelt as either exporter spells them."""
+    series = []
+    for name in sorted(counters()):
+        if name.endswith("_duration"):
+            start = f"{name}_milliseconds" if otel else name
+            series += [f"{start}_sum", f"{start}_count", *([] if otel else [f'{name}{{quantile="0.99"}}'])]
+        else:
+            series.append(f"{name}_total" if otel else name)
+    expressions = [e for e in EXPRESSIONS if not (otel and "quantile" in e)]
+    tests: list[dict[str, Any]] = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": "0+60x60"} for name in series],
+            "promql_expr_test": [
+                {
+                    "expr": f"count({re.sub(r'[$]__(rate_interval|range)', '5m', expression)})",
+                    "eval_time": "50m",
+                    "exp_samples": [{"labels": "{}", "value": 1}],
+                }
+                for expression in expressions
+            ],
+        }
+    ]
+    (tmp_path / "test.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": tests}))
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(tmp_path / "test.yml")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
