@@ -21,6 +21,7 @@ from typing import Any, Union
 from blake3 import blake3
 
 from xcargo.compression import decompress_into, squeezed
+from xcargo.encryption import TAG_BYTES, Cipher, Place
 from xcargo.errors import EnvelopeError, IntegrityError
 
 __all__ = ["CHUNK_BYTES", "WORKERS", "Chunks", "Sealing", "SpentError", "altered", "cut", "unseal_into"]
@@ -45,12 +46,16 @@ _AHEAD_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Chunks:
-    """The table of an object's chunks. A chunk is compressed if, and only if, it is shorter than its payload."""
+    """The table of an object's chunks. A chunk is compressed if, and only if, it is shorter than its payload.
+
+    ``tag_bytes`` is what encryption adds to each stored chunk, which does not count there; 0 without encryption.
+    """
 
     payload_bytes: tuple[int, ...]
     stored_bytes: tuple[int, ...]
     digests: bytes
     """The chunks' digests, one after another."""
+    tag_bytes: int = 0
     starts: tuple[int, ...] = field(init=False, repr=False)
     """Where in the payload each chunk begins, and the payload's end."""
     offsets: tuple[int, ...] = field(init=False, repr=False)
@@ -66,7 +71,16 @@ class Chunks:
     @property
     def compressed(self) -> bool:
         """Whether any chunk is."""
-        return self.payload_bytes != self.stored_bytes
+        return self.stored_bytes != self._uncompressed
+
+    @property
+    def _uncompressed(self) -> tuple[int, ...]:
+        return tuple(size + self.tag_bytes for size in self.payload_bytes) if self.tag_bytes else self.payload_bytes
+
+    def place(self, n: int, compression: str) -> Place:
+        """What the encryption of chunk ``n`` binds it to."""
+        shorter = self.stored_bytes[n] < self.payload_bytes[n] + self.tag_bytes
+        return Place(n, n == len(self) - 1, self.payload_bytes[n], compression if shorter else "none")
 
     def digest(self, n: int) -> bytes:
         """The digest of chunk ``n``."""
@@ -84,7 +98,9 @@ class Chunks:
         return {"payload": runs, **stored, "digests": base64.b64encode(self.digests).decode()}
 
     @classmethod
-    def from_json(cls, table: Mapping[str, Any], checksum: str, size_bytes: int, stored_bytes: int) -> Chunks:
+    def from_json(
+        cls, table: Mapping[str, Any], checksum: str, size_bytes: int, stored_bytes: int, tag_bytes: int = 0
+    ) -> Chunks:
         """Read a table. Raises EnvelopeError unless it is well-formed and fits checksum and sizes of its envelope."""
         try:
             runs, digests = table["payload"], base64.b64decode(table["digests"], validate=True)
@@ -94,11 +110,12 @@ class Chunks:
             if sum(counts) * _DIGEST_BYTES != len(digests):  # before a count is believed
                 raise ValueError("as many digests as chunks are needed")
             payload = tuple(size for size, count in runs for _ in range(count))
-            chunks = cls(payload, tuple(table.get("stored") or payload), digests)
-            sizes = (*chunks.payload_bytes, *chunks.stored_bytes)
+            longest = cls(payload, payload, digests, tag_bytes)._uncompressed
+            chunks = cls(payload, tuple(table.get("stored") or longest), digests, tag_bytes)
+            sizes = (*chunks.payload_bytes, *(size - tag_bytes for size in chunks.stored_bytes))
             if not all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for size in sizes):
                 raise ValueError("a chunk has an impossible size")
-            if len(chunks.stored_bytes) != len(payload) or any(map(int.__gt__, chunks.stored_bytes, payload)):
+            if len(chunks.stored_bytes) != len(payload) or any(map(int.__gt__, chunks.stored_bytes, longest)):
                 raise ValueError("a chunk is longer than its payload")
         except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
             raise EnvelopeError(f"The envelope's table of chunks is malformed: {error}") from error
@@ -125,6 +142,17 @@ def cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
         yield held[0] if len(held) == 1 else b"".join(held)
 
 
+def _with_last(chunks: Iterable[Buffer]) -> Iterator[tuple[Buffer, bool]]:
+    """The chunks, each with whether it is the last; one is held back to know."""
+    held: list[Buffer] = []
+    for chunk in chunks:
+        if held:
+            yield held.pop(), False
+        held.append(chunk)
+    if held:
+        yield held.pop(), True
+
+
 class SpentError(Exception):
     """Chunks that are made as they go were asked for a second time."""
 
@@ -134,15 +162,22 @@ class Sealing:
 
     Chunks are compressed and hashed by a few threads, some chunks ahead of whoever takes them: what is held in memory
     does not depend on how many there are. Iterating again raises SpentError if the chunks themselves can't be.
-    ``taken`` is told the payload bytes of each chunk that was taken.
+    ``taken`` is told the payload bytes of each chunk that was taken. Chunks are encrypted by what ``fresh_cipher``
+    gives, anew for each iteration, whose payload may be another one; ``cipher`` is the last one.
     """
 
     def __init__(
-        self, chunks: Iterable[Buffer], compression: str, taken: Callable[[int], object] = lambda _: None
+        self,
+        chunks: Iterable[Buffer],
+        compression: str,
+        taken: Callable[[int], object] = lambda _: None,
+        fresh_cipher: Callable[[], Cipher | None] = lambda: None,
     ) -> None:
         self._chunks = chunks
         self._compression = compression
         self._tell = taken
+        self._fresh_cipher = fresh_cipher
+        self.cipher: Cipher | None = None
         self._begun = False
         self._sizes: list[tuple[int, int]] = []
         self._digests: list[bytes] = []
@@ -151,24 +186,28 @@ class Sealing:
     def table(self) -> Chunks:
         """The table of the chunks taken so far."""
         payload_bytes, stored_bytes = zip(*self._sizes, strict=True)
-        return Chunks(payload_bytes, stored_bytes, b"".join(self._digests))
+        return Chunks(payload_bytes, stored_bytes, b"".join(self._digests), TAG_BYTES if self.cipher else 0)
 
     def __iter__(self) -> Iterator[Buffer]:
         if self._begun and isinstance(self._chunks, Iterator):
             raise SpentError
         self._begun, self._sizes, self._digests = True, [], []
+        self.cipher = self._fresh_cipher()
         ahead: deque[Future[tuple[int, Buffer, bytes]]] = deque()
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="xcargo-seal") as pool:
-            for chunk in self._chunks:
-                ahead.append(pool.submit(self._seal, chunk))
+            for number, (chunk, last) in enumerate(_with_last(self._chunks)):
+                ahead.append(pool.submit(self._seal, chunk, number, last))
                 if len(ahead) > max(WORKERS, min(2 * WORKERS, _AHEAD_BYTES // len(chunk))):
                     yield self._taken(ahead.popleft())
             while ahead:
                 yield self._taken(ahead.popleft())
 
-    def _seal(self, chunk: Buffer) -> tuple[int, Buffer, bytes]:
+    def _seal(self, chunk: Buffer, number: int, last: bool) -> tuple[int, Buffer, bytes]:
         shorter = squeezed(self._compression, chunk)
         stored = chunk if shorter is None else shorter
+        if self.cipher is not None:
+            compression = "none" if shorter is None else self._compression
+            stored = self.cipher.seal(stored, Place(number, last, len(chunk), compression))
         return len(chunk), stored, blake3(stored).digest(_DIGEST_BYTES)
 
     def _taken(self, sealed: Future[tuple[int, Buffer, bytes]]) -> Buffer:
@@ -179,15 +218,26 @@ class Sealing:
         return stored
 
 
-def unseal_into(view: memoryview, stored: Buffer, digest: bytes, compression: str) -> None:
-    """Fill ``view`` with the payload of a chunk. Raises IntegrityError if its bytes are not those that were stored."""
-    if blake3(stored).digest(_DIGEST_BYTES) != digest:
+def unseal_into(
+    view: memoryview, stored: Buffer, chunks: Chunks, n: int, compression: str, cipher: Cipher | None = None
+) -> None:
+    """Fill ``view`` with the payload of chunk ``n``. Raises IntegrityError if its bytes are not those that were stored.
+
+    ``stored`` may be ``view`` itself, if it is neither compressed nor encrypted.
+    """
+    if blake3(stored).digest(_DIGEST_BYTES) != chunks.digest(n):
         raise altered()
-    if len(stored) == len(view):
-        if stored is not view:
-            view[:] = stored
-    else:
+    compressed = len(stored) != len(view) + chunks.tag_bytes
+    if cipher is not None:
+        place = chunks.place(n, compression)
+        if not compressed:
+            cipher.open_into(view, stored, place)
+            return
+        stored = cipher.open(stored, place)
+    if compressed:
         decompress_into(compression, stored, view)
+    elif stored is not view:
+        view[:] = stored
 
 
 def altered() -> IntegrityError:

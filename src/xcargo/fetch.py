@@ -12,11 +12,13 @@ from xcargo.chunks import Chunks, altered
 from xcargo.codecs.base import Buffer
 from xcargo.codecs.source import Held, Late, Source
 from xcargo.compression import decompress
+from xcargo.encryption import TAG_BYTES, Cipher, Place
 from xcargo.envelope import Envelope
 from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, XCargoError
 from xcargo.places import Places
 from xcargo.reader import ObjectSource, short
 from xcargo.root import Root
+from xcargo.settings import Settings
 from xcargo.stores.base import Limits, get_into
 from xcargo.tombstone import TOMBSTONE_BYTES, expired
 
@@ -26,15 +28,18 @@ __all__ = ["Fetch"]
 class Fetch:
     """Reads payloads."""
 
-    def __init__(self, places: Places, limits: Limits, cache: NodeCache | None) -> None:
+    def __init__(self, settings: Settings, places: Places, limits: Limits) -> None:
+        self._keys = settings.encryption_keys
         self._places = places
         self._limits = limits
-        self._cache = cache
+        self._cache = NodeCache(settings.cache_path, settings.cache_size_bytes) if settings.cache_path else None
 
     def source(self, envelope: Envelope) -> Source:
         """Where the payload is read from: the row, the node's cache, or the object. No request until it is read."""
         found = self._source(envelope)
         if self._cache is None or not envelope.uri or not MIN_BYTES <= found.size_bytes <= self._cache.size_bytes:
+            return found
+        if envelope.encryption:  # whose payload is not for the disk of a node
             return found
         # The name tells all that the payload follows from, so that no row can claim another one's place.
         told = f"{envelope.checksum} {envelope.compression} {envelope.size_bytes}"
@@ -48,9 +53,14 @@ class Fetch:
                 raise DecodeError(f"The row's data is not base64: {error}") from error
             return Held(decompress(envelope.compression, stored, envelope.size_bytes))
         root, key = self._places.of(envelope.uri)
+        cipher = Cipher.of(envelope.encryption, self._keys, key, envelope.codec) if envelope.encryption else None
         if envelope.chunks:
             chunks = Chunks.from_json(
-                envelope.chunks, envelope.checksum or "", envelope.size_bytes, envelope.stored_bytes
+                envelope.chunks,
+                envelope.checksum or "",
+                envelope.size_bytes,
+                envelope.stored_bytes,
+                TAG_BYTES if cipher else 0,
             )
 
             def fetch(start: int, end: int) -> Buffer:
@@ -67,12 +77,15 @@ class Fetch:
                 self._limits,
                 envelope.uri,
                 lambda error: self._expired(root, key) or error,
+                cipher,
             )
 
         def load() -> Buffer:
             try:
                 stored = self._places.work(root, self._limits, lambda store: store.get(key))
                 _verify(stored, envelope)
+                if cipher is not None:
+                    stored = cipher.open(stored, Place(0, True, envelope.size_bytes, envelope.compression))
                 return decompress(envelope.compression, stored, envelope.size_bytes)
             except IntegrityError as error:
                 found = self._expired(root, key) or error

@@ -8,15 +8,18 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 from blake3 import blake3
 
+from xcargo import encryption
 from xcargo.chunks import Sealing, cut
 from xcargo.codecs.base import Buffer, Encoded, contiguous
 from xcargo.compression import SUFFIXES, canonical, pays_off, require, squeezed
 from xcargo.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
+from xcargo.encryption import Cipher, Place
 from xcargo.envelope import Envelope
 from xcargo.errors import ConfigurationError
 from xcargo.places import Places
@@ -41,7 +44,7 @@ class Offload:
         self._describe = describe
         self._compressions = {way.compression: canonical(way.compression) for way in settings.ways}
         if any(way.encryption_key for way in settings.ways):
-            raise ConfigurationError("Encryption is not there yet", hint="Remove [xcargo] encryption_keys.")
+            encryption.require()
         for compression in self._compressions.values():
             require(compression)
 
@@ -68,40 +71,41 @@ class Offload:
         else:
             ahead = list(islice(chunks, 2))
             chunks = chain(ahead, chunks)
+        wanted = self._compressions[settings.compression]
         if len(ahead) < 2:
             payload = ahead[0] if ahead else b""
             compression, stored = self._compressed(payload, settings)
-            uri = self._put(root, coordinate, encoded, compression, [stored], len(stored))
-            envelope = self._envelope(
-                value,
-                encoded,
-                settings,
-                compression,
-                len(payload),
-                len(stored),
-                uri=uri,
-                checksum=f"blake3:{blake3(stored).hexdigest()}",
-            )
+            key = _object_key(root, coordinate, encoded, compression, settings)
+            cipher = _cipher(settings, key, encoded)
+            if cipher is not None:
+                stored = cipher.seal(stored, Place(0, True, len(payload), compression))
+            self._put(root, key, [stored], len(stored))
+            size_bytes, stored_bytes = len(payload), len(stored)
+            checksum, chunk_table = f"blake3:{blake3(stored).hexdigest()}", {}
         else:
-            wanted = self._compressions[settings.compression]
             compression = wanted if any(pays_off(wanted, chunk) for chunk in ahead) else "none"
+            key = _object_key(root, coordinate, encoded, compression, settings)
             expected = encoded.size_bytes or encoded.expected_bytes
             progress = Progress(f"stores XCom {coordinate.key!r}", expected)
             chunks = chunks if encoded.size_bytes is not None else _limited(chunks, settings)
-            sealing = Sealing(chunks, compression, progress.advance)
-            uri = self._put(root, coordinate, encoded, compression, sealing, expected)
-            table = sealing.table
-            envelope = self._envelope(
-                value,
-                encoded,
-                settings,
-                compression if table.compressed else "none",
-                table.starts[-1],
-                table.offsets[-1],
-                uri=uri,
-                checksum=table.checksum(),
-                chunks=table.to_json(),
-            )
+            sealing = Sealing(chunks, compression, progress.advance, partial(_cipher, settings, key, encoded))
+            self._put(root, key, sealing, expected)
+            table, cipher = sealing.table, sealing.cipher
+            compression = compression if table.compressed else "none"
+            size_bytes, stored_bytes = table.starts[-1], table.offsets[-1]
+            checksum, chunk_table = table.checksum(), table.to_json()
+        envelope = self._envelope(
+            value,
+            encoded,
+            settings,
+            compression,
+            size_bytes,
+            stored_bytes,
+            uri=root.uri(key),
+            checksum=checksum,
+            chunks=chunk_table,
+            encryption=cipher.to_json() if cipher is not None else {},
+        )
         log.info(
             "xcargo stored XCom %r (%s, %d bytes) as %d bytes (%.1f times smaller) in %s, %.3f s",
             coordinate.key,
@@ -114,23 +118,8 @@ class Offload:
         )
         return envelope
 
-    def _put(
-        self,
-        root: Root,
-        coordinate: Coordinate,
-        encoded: Encoded,
-        compression: str,
-        parts: Iterable[Buffer],
-        expected_bytes: int | None,
-    ) -> str:
-        """Store the parts under a fresh key. Returns the object's URI."""
-        key = coordinate.object_key(suffix=encoded.suffix + SUFFIXES[compression])
-        if len(root.prefix) + 1 + len(key) > MAX_OBJECT_KEY_BYTES:
-            raise ConfigurationError(
-                f"The object key would be longer than {MAX_OBJECT_KEY_BYTES} bytes", hint="Shorten [xcargo] path."
-            )
+    def _put(self, root: Root, key: str, parts: Iterable[Buffer], expected_bytes: int | None) -> None:
         self._places.work(root, self._limits, lambda store: store.put(key, parts, expected_bytes=expected_bytes))
-        return root.uri(key)
 
     def _compressed(self, payload: Buffer, settings: Settings) -> tuple[str, Buffer]:
         """Name of the compression that was worth it, and what to store."""
@@ -160,6 +149,22 @@ class Offload:
             created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             **place,
         )
+
+
+def _object_key(root: Root, coordinate: Coordinate, encoded: Encoded, compression: str, settings: Settings) -> str:
+    """A key that was never used. Raises ConfigurationError if it would be longer than every store takes."""
+    suffix = encoded.suffix + SUFFIXES[compression] + (encryption.SUFFIX if settings.encryption_key else "")
+    key = coordinate.object_key(suffix=suffix)
+    if len(root.prefix) + 1 + len(key) > MAX_OBJECT_KEY_BYTES:
+        raise ConfigurationError(
+            f"The object key would be longer than {MAX_OBJECT_KEY_BYTES} bytes", hint="Shorten [xcargo] path."
+        )
+    return key
+
+
+def _cipher(settings: Settings, key: str, encoded: Encoded) -> Cipher | None:
+    """What encrypts the object of this key, once."""
+    return Cipher.fresh(settings.encryption_key, key, encoded.codec) if settings.encryption_key else None
 
 
 def _limited(chunks: Iterable[Buffer], settings: Settings) -> Iterable[Buffer]:

@@ -15,7 +15,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from xcargo.cache import NodeCache
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.registry import Registry
 from xcargo.coordinate import Coordinate, segment
@@ -65,8 +64,7 @@ class Pipeline:
         self._limits = limits_of(settings)
         self._purge_limits = limits_of(settings, settings.purge_timeout_seconds, 1)
         self._offload = Offload(settings, self._places, self._limits, describe)
-        cache = NodeCache(settings.cache_path, settings.cache_size_bytes) if settings.cache_path else None
-        self._fetch = Fetch(self._places, self._limits, cache)
+        self._fetch = Fetch(settings, self._places, self._limits)
 
     def push(self, value: Any, coordinate: Coordinate, *, inline_only: bool = False) -> Json:
         """The row for a value, after its object, if it needs one, is stored.

@@ -13,6 +13,7 @@ from typing import Any
 from xcargo.chunks import WORKERS, Chunks, unseal_into
 from xcargo.codecs.base import Buffer
 from xcargo.codecs.source import fresh
+from xcargo.encryption import Cipher
 from xcargo.errors import IntegrityError, XCargoError
 from xcargo.progress import Progress
 from xcargo.stores.base import Limits
@@ -37,9 +38,9 @@ class ObjectSource:
 
     ``fetch(start, end)`` gives stored bytes, ``fetch_into(start, view)`` puts them where they belong; each is one
     request. Reading all of an object up to four times ``part_bytes`` makes one request, of a larger one parallel
-    requests of about ``part_bytes``. Bytes that are not compressed go to their place at once and are verified there;
-    of compressed ones no more than 64 MiB are held beside the payload. ``explain`` may know a better error for bytes
-    that are not those that were stored.
+    requests of about ``part_bytes``. Bytes that are neither compressed nor encrypted go to their place at once and are
+    verified there; of others no more than 64 MiB are held beside the payload. ``explain`` may know a better error for
+    bytes that are not those that were stored.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class ObjectSource:
         limits: Limits,
         uri: str,
         explain: Callable[[XCargoError], XCargoError] = lambda error: error,
+        cipher: Cipher | None = None,
     ) -> None:
         self._fetch = fetch
         self._fetch_into = fetch_into
@@ -59,6 +61,7 @@ class ObjectSource:
         self._limits = limits
         self._uri = uri
         self._explain = explain
+        self._cipher = cipher
         self._kept: OrderedDict[int, Buffer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -153,7 +156,7 @@ class ObjectSource:
                 self._unseal(view[: starts[end] - starts[first]], first, end, pool.map)
             return
         workers = max(1, self._limits.max_concurrency)
-        if self._chunks.compressed:
+        if self._chunks.compressed or self._cipher is not None:
             workers = min(workers, max(2, _IN_FLIGHT_BYTES // self._limits.part_bytes))
         with ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read") as pool:
             done = [pool.submit(fill, group) for group in groups]
@@ -184,7 +187,7 @@ class ObjectSource:
         starts, offsets = self._chunks.starts, self._chunks.offsets
         expected = offsets[end] - offsets[first]
         try:
-            if expected == len(view):
+            if expected == len(view) and self._cipher is None:
                 stored, found = view, self._fetch_into(offsets[first], view)
             else:
                 stored = memoryview(self._fetch(offsets[first], offsets[end]))
@@ -195,7 +198,8 @@ class ObjectSource:
             def unseal(n: int) -> None:
                 place = view[starts[n] - starts[first] : starts[n + 1] - starts[first]]
                 chunk = stored[offsets[n] - offsets[first] : offsets[n + 1] - offsets[first]]
-                unseal_into(place, place if stored is view else chunk, self._chunks.digest(n), self._compression)
+                stored_chunk = place if stored is view else chunk
+                unseal_into(place, stored_chunk, self._chunks, n, self._compression, self._cipher)
 
             for _ in each(unseal, range(first, end)):
                 pass

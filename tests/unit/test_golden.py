@@ -8,6 +8,7 @@ and a missing one fails the test.
 from __future__ import annotations
 
 import array
+import dataclasses
 import datetime as dt
 import io
 import json
@@ -36,6 +37,8 @@ from xcargo.codecs.files import Directory, File
 from xcargo.codecs.source import Held
 from xcargo.codecs.stream import ByteStream
 from xcargo.compression import ALGORITHMS
+from xcargo.errors import IntegrityError, SignatureError
+from xcargo.keys import Key
 from xcargo.stores.memory import MemoryStore, _buckets
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -132,6 +135,8 @@ VALUES: dict[str, Any] = {
 }
 
 
+GOLDEN_KEY = Key("golden", bytes(range(32)))
+SIGNED = ("signed", b"inline")
 CHUNKED = [f"line {n} of a text that is longer than a chunk" for n in range(250_000)]
 
 
@@ -197,6 +202,28 @@ def test_a_chunked_object_of_every_release_still_gives_its_value(version: str) -
     assert pipeline.pull(row) == CHUNKED
 
 
+@pytest.mark.parametrize("version", sorted(p.name for p in GOLDEN.iterdir()))
+def test_signed_and_encrypted_rows_of_every_release_still_give_their_values(version: str) -> None:
+    """Signature and encryption are computed as they were; another key does not fit."""
+    signed = json.loads((GOLDEN / version / "signed_row.txt").read_text())
+    row = json.loads((GOLDEN / version / "encrypted_row.txt").read_text())
+    assert set(row["chunks"]) == {"payload", "stored", "digests"}
+    pipeline = guarded()
+    key = row["uri"].removeprefix("memory://test/xcom/")
+    MemoryStore(pipeline.settings.root).put(key, [(GOLDEN / version / "encrypted_object").read_bytes()])  # type: ignore[arg-type]
+    assert pipeline.pull(signed) == SIGNED
+    assert pipeline.pull(row) == CHUNKED
+    stranger = dataclasses.replace(GOLDEN_KEY, secret=bytes(32))
+    with pytest.raises(SignatureError):
+        make_pipeline(signing_keys=(stranger,)).pull(signed)
+    with pytest.raises(IntegrityError):
+        make_pipeline(encryption_keys=(stranger,)).pull(row)
+
+
+def guarded() -> Any:
+    return make_pipeline(signing_keys=(GOLDEN_KEY,), encryption_keys=(GOLDEN_KEY,), encryption_key=GOLDEN_KEY)
+
+
 def test_this_release_has_golden_rows() -> None:
     """A release without them could change the format unseen."""
     assert set((GOLDEN / xcargo.__version__ / "names.txt").read_text().split()) == set(VALUES)
@@ -216,6 +243,13 @@ def _write() -> None:
         ((stored, _),) = _buckets["test/xcom"].values()
         (folder / "chunked_object").write_bytes(stored)
         (folder / "chunked_row.txt").write_text(json.dumps(row, indent=1) + "\n")
+    if not (folder / "encrypted_object").exists():
+        _buckets.clear()
+        row = guarded().push(CHUNKED, HERE)
+        ((stored, _),) = _buckets["test/xcom"].values()
+        (folder / "encrypted_object").write_bytes(stored)
+        (folder / "encrypted_row.txt").write_text(json.dumps(row, indent=1) + "\n")
+        (folder / "signed_row.txt").write_text(json.dumps(guarded().push(SIGNED, HERE), indent=1) + "\n")
     (folder / "names.txt").write_text("\n".join(sorted(VALUES)) + "\n")
 
 
