@@ -2,6 +2,7 @@
 
 python -m benchmarks list
 python -m benchmarks run                                    # quick: some minutes, without the scheduler
+python -m benchmarks run --release                          # what the bars and plots of a release need: 20 minutes
 python -m benchmarks run --full                             # everything: an hour or two
 python -m benchmarks run warm --payload 'bytes, 100 MB' --rounds 5
 python -m benchmarks run --endpoint https://… --access-key … --secret-key … --bucket …
@@ -14,20 +15,20 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks import bars, plots, tables
+from benchmarks import bars, plots, publish, tables
 from benchmarks.results import FOLDER, Results, header, latest, load
 from benchmarks.runner import Runner
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.store import Endpoint, opened
 from benchmarks.trial import Plan, Sample, Trial
 
-IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+ROUNDS = {"quick": 2, "release": 3, "full": 5}
 
 
 def main() -> None:
@@ -45,13 +46,17 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure, and print the tables")
     run.set_defaults(act=_run)
     run.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], metavar="SCENARIO", help="default: all")
-    run.add_argument("--full", action="store_true", help="every value and size")
-    run.add_argument("--rounds", type=int, help="default: 2, full: 5")
+    extent = run.add_mutually_exclusive_group()
+    extent.add_argument("--release", dest="extent", action="store_const", const="release", help="all bars and plots")
+    extent.add_argument("--full", dest="extent", action="store_const", const="full", help="every value and size")
+    run.set_defaults(extent="quick")
+    run.add_argument("--rounds", type=int, help="default: 2, release: 3, full: 5")
     run.add_argument("--payload", action="append", default=[], metavar="'KIND, SIZE'", help="instead of the usual ones")
     run.add_argument("--latency-ms", type=int, nargs="+", default=[0, 16], help="added to each request; default: 0 16")
     run.add_argument("--subject", action="append", default=[], help="only these")
     run.add_argument("--against", metavar="FOLDER", help="also measure the xcargo package in this folder, as xcargo@…")
-    run.add_argument("--endpoint", metavar="URL", help="an S3 server instead of SeaweedFS on loopback")
+    run.add_argument("--server", choices=("quick", "seaweedfs"), default="quick", help="the S3 server to start")
+    run.add_argument("--endpoint", metavar="URL", help="an S3 server that runs already, instead")
     run.add_argument("--access-key", default=os.environ.get("AWS_ACCESS_KEY_ID", ""))
     run.add_argument("--secret-key", default=os.environ.get("AWS_SECRET_ACCESS_KEY", ""))
     run.add_argument("--bucket", default="xcom")
@@ -60,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     render = commands.add_parser("render", help="print the tables of results on disk, and draw the plots")
     render.set_defaults(act=_render)
     render.add_argument("files", nargs="*", type=Path, help="default: the youngest")
-    render.add_argument("--publish", action="store_true", help="plots into docs/images, not beside the results")
+    render.add_argument("--publish", action="store_true", help="into docs/performance.md and docs/images")
     return parser
 
 
@@ -70,31 +75,36 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    plan = Plan(options.full, tuple(options.payload), tuple(options.latency_ms))
-    rounds = options.rounds or (5 if options.full else 2)
+    rounds = options.rounds or ROUNDS[options.extent]
     output = options.output or FOLDER / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.jsonl"
     output.parent.mkdir(parents=True, exist_ok=True)
     endpoint = None
     if options.endpoint:
         keys = options.access_key, options.secret_key
         endpoint = Endpoint(options.endpoint, *keys, options.bucket, options.region)
-    with ExitStack() as stack:
-        store = stack.enter_context(opened(endpoint))
-        runner = Runner(store, stack, _tell)
-        lines = stack.enter_context(output.open("w"))
-        lines.write(json.dumps(header(store.name, _shown(sys.argv[1:]))) + "\n")
-        for name in options.scenarios or _usual(options.full):
-            for sample in _samples(name, plan, runner, rounds, options):
-                lines.write(sample.to_line() + "\n")
-                lines.flush()
-                if sample.note:
-                    _tell(f"    {sample.note}")
-    _show(load([output]), output.with_suffix(""))
+    plan = Plan(options.extent, tuple(options.payload), tuple(options.latency_ms))
+    with output.open("w") as lines:
+        lines.write(json.dumps(header(_shown(sys.argv[1:]))) + "\n")
+        for server, names, part in _stages(plan, options):
+            with ExitStack() as stack:
+                store = stack.enter_context(opened(endpoint, quick=server == "quick"))
+                runner = Runner(store, stack, _tell)
+                for name in names:
+                    for sample in _samples(name, part, runner, rounds if part is plan else ROUNDS["quick"], options):
+                        lines.write(replace(sample, store=store.name).to_line() + "\n")
+                        lines.flush()
+                        if sample.note:
+                            _tell(f"    {sample.note}")
     _tell(f"Results: {output}")
+    _show(load([output]), output.with_suffix(""))
 
 
-def _usual(full: bool) -> list[str]:
-    return [name for name, module in SCENARIOS.items() if full or not getattr(module, "ONLY_FULL", False)]
+def _stages(plan: Plan, options: argparse.Namespace) -> Iterator[tuple[str, Sequence[str], Plan]]:
+    """Over which server, which scenarios, how much of them."""
+    usual = [name for name, module in SCENARIOS.items() if not plan.quick or not getattr(module, "NOT_QUICK", False)]
+    yield options.server, options.scenarios or usual, plan
+    if not plan.quick and not options.scenarios and not options.endpoint and options.server == "quick":
+        yield "seaweedfs", ("first", "warm", "many"), replace(plan, extent="quick")
 
 
 def _samples(name: str, plan: Plan, runner: Runner, rounds: int, options: argparse.Namespace) -> Iterable[Sample]:
@@ -117,13 +127,22 @@ def _chosen(trials: Iterable[Trial], options: argparse.Namespace) -> list[Trial]
 
 def _render(options: argparse.Namespace) -> None:
     files = options.files or [latest()]
-    _show(load(files), IMAGES if options.publish else files[-1].with_suffix(""))
+    results = load(files)
+    if options.publish:
+        drawn = plots.draw(results.on(results.stores()[0]), publish.IMAGES)
+        publish.write(results, drawn)
+        _tell(f"Published: {publish.PAGE}")
+    else:
+        _show(results, files[-1].with_suffix(""))
 
 
 def _show(results: Results, folder: Path) -> None:
     """Tables to standard output, plots to the folder."""
-    print("\n\n".join(filter(None, (bars.markdown(results), tables.markdown(results)))))
-    for path in plots.draw(results, folder):
+    for store in results.stores():
+        part = results.on(store)
+        print("\n\n".join([f"## {store}", *filter(None, (bars.markdown(part), tables.markdown(part)))]), end="\n\n")
+    print(tables.growth(results.on(results.stores()[0])))
+    for path in plots.draw(results.on(results.stores()[0]), folder):
         _tell(f"Plot: {path}")
 
 

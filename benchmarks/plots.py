@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.payloads import bytes_of
+from benchmarks.groups import Group, grouped
 from benchmarks.results import Results
 
 __all__ = ["draw"]
@@ -23,38 +21,13 @@ def draw(results: Results, folder: Path) -> list[Path]:
     mpl.use("Agg")
     mpl.rcParams.update({"svg.hashsalt": "xcargo", "font.size": 10, "svg.fonttype": "path"})
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [plot(results, folder) for plot in (_sizes, _counts, _fan_in, _first)]
-    return [path for path in drawn if path]
-
-
-def _sizes(results: Results, folder: Path) -> Path | None:
-    """Seconds by size of the value, a panel a kind."""
-    kinds: dict[str, list[str]] = {}
-    for latency_ms, case in results.cases("warm"):
-        if not latency_ms:
-            kinds.setdefault(case.partition(", ")[0], []).append(case)
-    kinds = {kind: cases for kind, cases in kinds.items() if len(cases) > 2}
-    return _panels(results, "warm", kinds, _size, "bytes", folder / "bench-sizes.svg")
-
-
-def _counts(results: Results, folder: Path) -> Path | None:
-    """Seconds by number of values."""
-    cases = [case for latency_ms, case in results.cases("many") if not latency_ms]
-    groups = {text: [case for case in cases if case.endswith(text)] for text in ("1 thread", "16 threads")}
-    groups = {text: found for text, found in groups.items() if len(found) > 2}
-    return _panels(results, "many", groups, _count, "values of 5 KB", folder / "bench-counts.svg")
-
-
-def _fan_in(results: Results, folder: Path) -> Path | None:
-    """Seconds by number of mapped tasks, 16 ms away."""
-    far = max((latency_ms for latency_ms, _ in results.cases("fanin")), default=0)
-    groups: dict[str, list[str]] = {}
-    for latency_ms, case in results.cases("fanin"):
-        if latency_ms == far:
-            groups.setdefault(f"{case.partition(' of ')[0]}, +{far} ms", []).append(case)
-    groups = {text: found for text, found in groups.items() if len(found) > 1}
-    path = folder / "bench-fan-in.svg"
-    return _panels(results, "fanin", groups, lambda c: _count(c.partition(" of ")[2]), "mapped results", path, far)
+    names = {"warm": "bench-sizes.svg", "many": "bench-counts.svg", "fanin": "bench-fan-in.svg"}
+    groups = grouped(results)
+    drawn = [
+        _panels(results, [group for group in groups if group.scenario == scenario], folder / name)
+        for scenario, name in names.items()
+    ]
+    return [path for path in (*drawn, _first(results, folder)) if path]
 
 
 def _first(results: Results, folder: Path) -> Path | None:
@@ -83,15 +56,8 @@ def _first(results: Results, folder: Path) -> Path | None:
     return _saved(figure, folder / "bench-first.svg")
 
 
-def _panels(
-    results: Results,
-    scenario: str,
-    groups: dict[str, list[str]],
-    place: Callable[[str], float],
-    unit: str,
-    path: Path,
-    latency_ms: int = 0,
-) -> Path | None:
+def _panels(results: Results, groups: list[Group], path: Path) -> Path | None:
+    """Seconds by size or number, a panel a group."""
     if not groups:
         return None
     import matplotlib.pyplot as plt
@@ -99,11 +65,14 @@ def _panels(
     columns = min(3, len(groups))
     lines = -(-len(groups) // columns)
     figure, grid = plt.subplots(lines, columns, figsize=(4 * columns, 3.2 * lines), squeeze=False, layout="constrained")
-    for axes, (title, cases) in zip(grid.flat, groups.items(), strict=False):
+    for axes, group in zip(grid.flat, groups, strict=False):
         for subject, colour in COLOURS.items():
             for metric, style in VERBS.items():
-                points = [(place(case), results.figure(scenario, case, latency_ms, subject, metric)) for case in cases]
-                known = sorted((x, found) for x, found in points if found)
+                points = [
+                    (x, results.figure(group.scenario, case, group.latency_ms, subject, metric))
+                    for x, case in sorted(group.cases.items())
+                ]
+                known = [(x, found) for x, found in points if found]
                 if known:
                     xs = [x for x, _ in known]
                     label = f"{subject}, {metric.partition('_')[0]}"
@@ -111,7 +80,7 @@ def _panels(
                     axes.fill_between(
                         xs, [y.least for _, y in known], [y.most for _, y in known], color=colour, alpha=0.15
                     )
-        axes.set(title=title, xscale="log", yscale="log", xlabel=unit, ylabel="seconds")
+        axes.set(title=group.title, xscale="log", yscale="log", xlabel=group.unit, ylabel="seconds")
         axes.grid(True, alpha=0.3)
         axes.legend(fontsize=7)
     for axes in list(grid.flat)[len(groups) :]:
@@ -125,13 +94,3 @@ def _saved(figure: Any, path: Path) -> Path:
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return path
-
-
-def _size(case: str) -> float:
-    return float(bytes_of(case.partition(", ")[2]))
-
-
-def _count(case: str) -> float:
-    match = re.match(r"\d+", case)
-    assert match
-    return float(match[0])

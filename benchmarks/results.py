@@ -63,10 +63,17 @@ class Results:
         return min(known, key=known.__getitem__) if known else None
 
     def ratio(
-        self, scenario: str, case: str, latency_ms: int, baseline: str, metric: str, subject: str = "xcargo"
+        self,
+        scenario: str,
+        case: str,
+        latency_ms: int,
+        baseline: str,
+        metric: str,
+        subject: str = "xcargo",
+        baseline_case: str = "",
     ) -> Figure | None:
         """Baseline over subject, ratio of the medians; least and most are of the rounds, pair by pair."""
-        above = self.rounds(scenario, case, latency_ms, baseline, metric)
+        above = self.rounds(scenario, baseline_case or case, latency_ms, baseline, metric)
         below = self.rounds(scenario, case, latency_ms, subject, metric)
         if not above or not below or not all(below):
             return None
@@ -99,6 +106,14 @@ class Results:
         """Who was measured."""
         return list(dict.fromkeys(sample.subject for sample in self.samples if sample.scenario == scenario))
 
+    def stores(self) -> list[str]:
+        """The stores they ran over."""
+        return list(dict.fromkeys(sample.store for sample in self.samples))
+
+    def on(self, store: str) -> Results:
+        """What was measured over one store."""
+        return Results({**self.about, "store": store}, [sample for sample in self.samples if sample.store == store])
+
     def scenarios(self) -> list[str]:
         """The scenarios that ran."""
         return list(dict.fromkeys(sample.scenario for sample in self.samples))
@@ -110,12 +125,11 @@ class Results:
                 yield sample
 
 
-def header(store: str, command: Sequence[str]) -> dict[str, Any]:
+def header(command: Sequence[str]) -> dict[str, Any]:
     """What was measured, on what and when: the first line of a results file."""
     return {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": list(command),
-        "store": store,
         "python": platform.python_version(),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()}",

@@ -59,7 +59,10 @@ class Runner:
             return self._job(trial, trial.measure, trial.latency_ms, extra)
         with self.store.counter(trial.latency_ms) as counter:
             metrics = self._job(trial, trial.measure, trial.latency_ms, extra, self.store.env(0, counter))
-            return {**metrics, **counter.counts()}
+            counts = counter.counts()
+            if readers := metrics.get("readers"):
+                counts["reader_received_bytes"] = counts["received_bytes"] / readers
+            return {**metrics, **counts}
 
     def _job(
         self,

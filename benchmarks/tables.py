@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import math
+
+from benchmarks.groups import grouped
 from benchmarks.results import Figure, Results
 from benchmarks.scenarios import SCENARIOS
 
-__all__ = ["markdown", "shown"]
+__all__ = ["growth", "markdown", "shown"]
 
 
 def markdown(results: Results) -> str:
     """A table a scenario, and below all what they were measured on."""
     parts = [_table(results, name) for name in results.scenarios()]
     return "\n\n".join([*parts, footer(results)])
+
+
+def growth(results: Results) -> str:
+    """How the time of xcargo grows between the two largest sizes or numbers: the exponent, 1 where it is linear."""
+    lines = ["### growth", "", "| what | from | to | push | pull |", "|---|---:|---:|---:|---:|"]
+    for group in grouped(results):
+        xs = sorted(group.cases)[-2:]
+        if len(xs) < 2:
+            continue
+        cells = []
+        for metric in ("push_seconds", "pull_seconds"):
+            figures = [results.figure(group.scenario, group.cases[x], group.latency_ms, "xcargo", metric) for x in xs]
+            first, last = figures
+            cells.append(
+                f"{math.log(last.median / first.median) / math.log(xs[1] / xs[0]):.2f}" if first and last else ""
+            )
+        lines.append(f"| {group.title} | {xs[0]:,} | {xs[1]:,} {group.unit} | {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > 4 else ""
 
 
 def footer(results: Results) -> str:

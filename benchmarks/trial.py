@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Plan", "Sample", "Trial"]
+__all__ = ["Extent", "Plan", "Sample", "Trial"]
+
+
+Extent = Literal["quick", "release", "full"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: everything or the quick part, and which values."""
+    """How much to measure: the quick part, what a release's tables and plots need, or everything; and which values."""
 
-    full: bool = False
+    extent: Extent = "quick"
     payloads: tuple[str, ...] = ()
     """Instead of the scenario's own choice."""
     latencies_ms: tuple[int, ...] = (0, 16)
 
-    def choose(self, quick: tuple[str, ...], full: tuple[str, ...]) -> tuple[str, ...]:
-        """Payloads for a scenario that has a quick and a full choice."""
-        return self.payloads or (full if self.full else quick)
+    @property
+    def quick(self) -> bool:
+        """Only the quick part."""
+        return self.extent == "quick"
+
+    def choose(
+        self, quick: tuple[str, ...], release: tuple[str, ...], full: tuple[str, ...] | None = None
+    ) -> tuple[str, ...]:
+        """The payloads of a scenario that has a choice for each extent."""
+        return self.payloads or {"quick": quick, "release": release, "full": full or release}[self.extent]
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,8 @@ class Sample:
     round: int
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     note: str = ""
+    store: str = ""
+    """Over which store, if the run had several."""
 
     def to_line(self) -> str:
         """One line of JSON."""

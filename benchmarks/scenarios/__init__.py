@@ -3,7 +3,7 @@
 * ``trials(plan)``: what to run; or ``samples(plan, store, rounds, tell)``, which runs it itself;
 * ``BASELINE``: the subjects xcargo is compared with; of several, the best;
 * ``SHOWN``: the metrics of the table;
-* ``ONLY_FULL = True`` if it takes too long for the quick form;
+* ``NOT_QUICK = True`` if it takes too long for the quick form;
 * the functions that its trials name, which run in the measuring processes.
 """
 

@@ -18,14 +18,14 @@ BASELINE = ("common-io",)
 SHOWN = ("push_extra_of_value", "pull_extra_of_value")
 
 QUICK = ("dict, 100 MB", "DataFrame, 1M rows", "bytes, 100 MB")
-FULL = (*QUICK, "records, 10 MB", "numpy, 100 MB", "bytes, 1 GB", "file, 100 MB")
+RELEASE = (*QUICK, "records, 10 MB", "numpy, 100 MB", "bytes, 1 GB", "file, 100 MB")
 
 
 def trials(plan: Plan) -> Iterator[Trial]:
     """Push and pull of each payload apart."""
-    for name in plan.choose(QUICK, FULL):
+    for name in plan.choose(QUICK, RELEASE):
         for subject in (*BASELINE, "xcargo"):
-            once = None if plan.full else 1
+            once = None if plan.extent == "full" else 1
             yield Trial(name, subject, f"{__name__}:push", {"name": name}, rounds=once)
             yield Trial(name, subject, f"{__name__}:pull", {"name": name}, prepare=f"{__name__}:row", rounds=once)
 

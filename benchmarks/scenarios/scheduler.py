@@ -21,7 +21,7 @@ from demo.processes import terminate_like_interrupt
 
 BASELINE = ("database", "common-io")
 SHOWN = ("task_seconds", "small_seconds", "big_seconds")
-ONLY_FULL = True
+NOT_QUICK = True
 
 DAGS = Path(__file__).resolve().parent.parent / "dags"
 DAG_ID = "push_objects_timed"

@@ -14,6 +14,14 @@ BASELINE = ("common-io",)
 SHOWN = ("push_seconds", "pull_seconds", "push_cpu_seconds", "pull_cpu_seconds")
 
 QUICK = ("dict, 1 KB", "dict, 1 MB", "records, 10 MB", "DataFrame, 1M rows", "numpy, 100 MB", "bytes, 100 MB")
+RELEASE = (
+    *("dict, 100 B", "dict, 1 KB", "dict, 10 KB", "dict, 100 KB", "dict, 1 MB", "dict, 10 MB", "dict, 100 MB"),
+    *("records, 1 KB", "records, 100 KB", "records, 1 MB", "records, 10 MB"),
+    *("DataFrame, 100 rows", "DataFrame, 10k rows", "DataFrame, 1M rows"),
+    *("numpy, 1 KB", "numpy, 100 KB", "numpy, 10 MB", "numpy, 100 MB", "numpy, 1 GB"),
+    *("bytes, 1 KB", "bytes, 100 KB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB"),
+    *("file, 1 MB", "file, 10 MB", "file, 100 MB", "file, 1 GB"),
+)
 FULL = (
     *("dict, 100 B", "dict, 1 KB", "dict, 10 KB", "dict, 100 KB", "dict, 1 MB", "dict, 10 MB", "dict, 100 MB"),
     *("dict, 1 GB", "records, 1 KB", "records, 100 KB", "records, 1 MB", "records, 10 MB", "records, 100 MB"),
@@ -30,7 +38,7 @@ MINUTES = 500_000_000
 
 def trials(plan: Plan) -> Iterator[Trial]:
     """Each payload with each backend."""
-    for name in plan.choose(QUICK, FULL):
+    for name in plan.choose(QUICK, RELEASE, FULL):
         size = bytes_of(name.partition(", ")[2])
         for latency_ms in plan.latencies_ms:
             if latency_ms and size > FAR and not plan.payloads:

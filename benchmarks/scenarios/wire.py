@@ -13,12 +13,12 @@ BASELINE = ("common-io",)
 SHOWN = ("requests", "sent_bytes", "received_bytes")
 
 QUICK = ("dict, 1 KB", "DataFrame, 100k rows")
-FULL = ("dict, 1 KB", "dict, 1 MB", "records, 10 MB", "dict, 100 MB", "DataFrame, 1M rows", "bytes, 100 MB")
+RELEASE = ("dict, 1 KB", "dict, 1 MB", "records, 10 MB", "dict, 100 MB", "DataFrame, 1M rows", "bytes, 100 MB")
 
 
 def trials(plan: Plan) -> Iterator[Trial]:
     """Each verb in a process of its own, once: counts do not vary."""
-    for name in plan.choose(QUICK, FULL):
+    for name in plan.choose(QUICK, RELEASE):
         for verb in ("push", "pull", "purge"):
             for subject in (*BASELINE, "xcargo"):
                 yield Trial(
