@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from xcargo.airflow import compat, runtime, sequences
+from xcargo.airflow import compat, lazily, runtime, sequences
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
 from xcargo.airflow.rows import (
     Row,
@@ -92,8 +92,8 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
 
         @classmethod
         def get_one(cls, **query: Any) -> Any:
-            """A value; one that its row claims to be another Dag's is refused."""
-            with asked_of(query.get("dag_id")):
+            """A value, or a handle where a parameter asks for it; one that claims to be another Dag's is refused."""
+            with asked_of(query.get("dag_id")), lazily.as_annotated(query.get("task_id"), query.get("key")):
                 return super().get_one(**query)
 
         @classmethod

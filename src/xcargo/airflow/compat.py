@@ -6,6 +6,7 @@ imported (``airflow.models.xcom`` on 2.x, ``airflow.sdk.execution_time.xcom`` on
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from xcargo.errors import ConfigurationError
@@ -182,6 +183,18 @@ def team() -> str | None:
 
         return os.environ.get("AIRFLOW_CTX_TEAM_NAME") or ("" if "AIRFLOW_CTX_DAG_ID" in os.environ else None)
     return getattr(run, "team_name", None) or ""
+
+
+def task_of_context() -> Any:
+    """The task whose arguments are made ready, or that runs, in this process (3.x); None if there is none."""
+    if "airflow.sdk.execution_time.task_runner" not in sys.modules:
+        return None
+    from airflow.sdk import get_current_context
+
+    try:
+        return get_current_context()["ti"].task
+    except (AttributeError, KeyError, RuntimeError):
+        return None
 
 
 def plain_xcom_arg() -> Any:

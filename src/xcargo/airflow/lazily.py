@@ -1,17 +1,19 @@
-"""Handles instead of values: ``xcargo.lazy``."""
+"""Handles instead of values: ``xcargo.lazy``, and parameters that are annotated with ``xcargo.Lazy``."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, get_args
 
 from xcargo.airflow import compat
 from xcargo.errors import UnsupportedTypeError
+from xcargo.handle import Lazy
 
-__all__ = ["lazy", "wanted"]
+__all__ = ["as_annotated", "lazy", "wanted"]
 
 _wanted: ContextVar[bool] = ContextVar("xcargo_lazy", default=False)
 
@@ -26,8 +28,10 @@ def lazy(upstream: Any = None) -> Any:
 
     In a Dag: ``report(xcargo.lazy(extract()))`` hands the task ``report`` a handle of what ``extract`` returned, a list
     of handles if ``extract`` is mapped; ``report.expand(x=xcargo.lazy(extract.expand(...)))`` hands each its own.
-    Inside a task: ``with xcargo.lazy(): handle = ti.xcom_pull(...)``. A pull costs no request of the store then; each
-    method of the handle costs its own. Raises UnsupportedTypeError for anything but a task or the result of one.
+    Inside a task: ``with xcargo.lazy(): handle = ti.xcom_pull(...)``. On Airflow 3, a parameter that is annotated with
+    ``xcargo.Lazy`` gets a handle too, of what a task that is not mapped returned. A pull costs no request of the store
+    then; each method of the handle costs its own. Raises UnsupportedTypeError for anything but a task or the result of
+    one.
     """
     if upstream is None:
         return _handles()
@@ -50,6 +54,60 @@ def _handles() -> Iterator[None]:
         yield
     finally:
         _wanted.reset(token)
+
+
+@contextmanager
+def as_annotated(task_id: Any, key: Any) -> Iterator[None]:
+    """While the block runs, a pull of this XCom gives a handle if a parameter of the task asks for one."""
+    if not _asked_by_annotation(task_id, key):
+        yield
+        return
+    with _handles():
+        yield
+
+
+def _asked_by_annotation(task_id: Any, key: Any) -> bool:
+    """Whether a pull is for a parameter that the task's function annotates with :class:`xcargo.Lazy`, and for no other.
+
+    Airflow pulls arguments before it calls the function; until then the task holds references in their place.
+    """
+    task = compat.task_of_context()
+    fields = getattr(task, "partial_kwargs", None) or vars(task or object)
+    annotated = _annotated(fields.get("python_callable"))
+    if not annotated:
+        return False
+    try:
+        signature = inspect.signature(fields["python_callable"])
+        bound = signature.bind_partial(*(fields.get("op_args") or ()), **(fields.get("op_kwargs") or {}))
+    except TypeError:  # Airflow will tell
+        return False
+    plain = compat.plain_xcom_arg()
+    asking = [
+        name in annotated and type(argument) is plain
+        for name, argument in bound.arguments.items()
+        for operator, its_key in plain.iter_xcom_references(argument)
+        if (operator.task_id, its_key) == (task_id, key)
+    ]
+    return bool(asking) and all(asking)
+
+
+@lru_cache(maxsize=64)
+def _annotated(function: Any) -> frozenset[str]:
+    """Names of the parameters that are annotated as handles."""
+    if not callable(function):
+        return frozenset()
+    try:
+        parameters = inspect.signature(function, eval_str=True).parameters
+    except Exception:  # names that only a type checker knows
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):
+            return frozenset()
+    return frozenset(
+        name
+        for name, parameter in parameters.items()
+        if parameter.annotation in (Lazy, "Lazy", "xcargo.Lazy") or Lazy in get_args(parameter.annotation)
+    )
 
 
 def _resolve(reference: Any, *args: Any, **kwargs: Any) -> Any:

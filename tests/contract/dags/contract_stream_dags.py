@@ -180,6 +180,47 @@ def contract_handles() -> None:
 
 
 @plain_dag
+def contract_annotated() -> None:
+    """On Airflow 3 a parameter that is annotated with xcargo.Lazy gets a handle, and no other does."""
+
+    @task
+    def table() -> Any:
+        return TABLE
+
+    @task(multiple_outputs=True)
+    def several() -> dict[str, Any]:
+        return {"one": TABLE, "other": 7}
+
+    @task
+    def use(
+        handle: xcargo.Lazy, whole: Any, one: xcargo.Lazy | None = None, other: Any = None, name: str = "n", *, ti: Any
+    ) -> None:
+        assert type(handle) is type(one) is xcargo.Lazy
+        assert handle.to_arrow([name], slice(7, 9)).to_pydict() == {name: [7, 8]}
+        assert one.load() == TABLE
+        assert (whole, other) == ([TABLE], 7)
+        assert ti.xcom_pull(task_ids="several", key="one") == TABLE
+
+    @task
+    def both(handle: xcargo.Lazy, value: Any) -> None:
+        assert handle == value == TABLE
+
+    @task
+    def each(number: int, handle: xcargo.Lazy) -> None:
+        assert number in (1, 2)
+        assert type(handle) is xcargo.Lazy
+
+    @task
+    def again() -> Any:
+        return TABLE
+
+    made, made_again, parts = table(), again(), several()
+    use(made, [made_again], one=parts["one"], other=parts["other"])
+    both(made, made)  # which could not tell them apart
+    each.partial(handle=made).expand(number=[1, 2])
+
+
+@plain_dag
 def contract_refused() -> None:
     """Expanding over a handle of a list: told while the task starts, with what to write instead."""
 
@@ -194,6 +235,6 @@ def contract_refused() -> None:
     each.expand(number=xcargo.lazy(numbers()))
 
 
-DAGS = [contract_streams(), contract_handles(), contract_refused()]
+DAGS = [contract_streams(), contract_handles(), contract_annotated(), contract_refused()]
 for _dag in DAGS:
     globals()[_dag.dag_id] = _dag
