@@ -45,6 +45,15 @@ class Fetch:
         told = f"{envelope.checksum} {envelope.compression} {envelope.size_bytes}"
         return Cached(found, self._cache, f"payload:{blake3(told.encode()).hexdigest()}")
 
+    def verify(self, envelope: Envelope) -> None:
+        """Read a payload back from where it is stored, past the node's cache, and hold it against the envelope.
+
+        Memory holds a bounded part of a large one. Raises what a pull would raise.
+        """
+        read = sum(len(piece) for piece in self._source(envelope).pieces())
+        if read != envelope.size_bytes:
+            raise short(read, envelope.size_bytes)
+
     def _source(self, envelope: Envelope) -> Source:
         if envelope.uri is None:
             try:

@@ -141,6 +141,18 @@ class Pipeline:
                 error.at(envelope.uri)
             raise
 
+    def verify(self, row: Any, dag_id: str | None = None) -> None:
+        """Read the object of an envelope back and check all of it; raises what a pull would raise. Decodes nothing.
+
+        One request, or several in turn for a large object, of which memory holds a bounded part.
+        """
+        envelope = self._believed(row, dag_id)
+        try:
+            self._fetch.verify(envelope)
+        except XCargoError as error:
+            error.at(envelope.uri)
+            raise
+
     def handle(self, row: Any, dag_id: str | None = None) -> Lazy:
         """A handle of the value of a row, envelope or plain. No request."""
         if is_envelope(row):

@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "load_ahead",
     "load_all",
+    "load_parsed",
     "parsed",
 ]
 
@@ -130,6 +131,13 @@ def _tell(row: Any, seconds: float) -> None:
         row["uri"],
         seconds,
     )
+
+
+def load_parsed(value: Any, dag_id: str | None = None) -> Any:
+    """The value of a row that was read from the database and parsed there: JSON, or bytes that are none."""
+    if AIRFLOW_2 and not is_envelope(value) and not isinstance(value, bytes):
+        return load(json.dumps(value).encode(), dag_id)
+    return load(value, dag_id)
 
 
 def load_all(rows: Any, dag_id: str | None = None) -> Any:

@@ -8,7 +8,22 @@ from xcargo.cli.command import Command
 
 __all__ = ["MODULES", "all_commands"]
 
-MODULES = ("bench", "completion", "doctor", "gc", "init", "lifecycle", "policy", "restore", "version")
+MODULES = (
+    "bench",
+    "cat",
+    "completion",
+    "doctor",
+    "du",
+    "gc",
+    "init",
+    "lifecycle",
+    "ls",
+    "policy",
+    "restore",
+    "show",
+    "verify",
+    "version",
+)
 """Modules of this package, each with a ``COMMAND``."""
 
 

@@ -12,7 +12,7 @@ from xcargo.root import Root
 from xcargo.settings import Settings
 from xcargo.stores.base import Limits, Store
 
-__all__ = ["airflow", "get_connection", "open_root", "read_settings"]
+__all__ = ["airflow", "get_connection", "load_edge", "open_root", "read_settings"]
 
 
 def airflow() -> tuple[Any, str]:
@@ -31,6 +31,15 @@ def airflow() -> tuple[Any, str]:
     return conf, airflow.__version__
 
 
+def load_edge() -> None:
+    """Make ``xcargo.airflow`` ready to import from, whatever else this process loaded before."""
+    airflow()
+    xcargo.XComBackend  # noqa: B018 - on Airflow 2 the backend has to be loaded before anything else of the edge
+    # Airflow 3 asks the metadata database for connections only in processes that say so, as its own `airflow
+    # connections` does. One without a database goes on to the next place, and a task keeps asking its supervisor.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+
+
 def read_settings() -> Settings:
     """Settings as a task of this deployment has them. Raises ConfigurationError, also where Airflow is missing."""
     from xcargo.airflow import config
@@ -40,12 +49,9 @@ def read_settings() -> Settings:
 
 def get_connection(connection_id: str) -> Any:
     """An Airflow connection, from wherever this process may have it. Raises ConfigurationError if it is not defined."""
-    xcargo.XComBackend  # noqa: B018 - on Airflow 2 the backend has to be loaded before anything else of the edge
+    load_edge()
     from xcargo.airflow import compat
 
-    # Airflow 3 asks the metadata database only in processes that say so, as its own `airflow connections` does. One
-    # without a database goes on to the next place, and a task keeps asking its supervisor.
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     return compat.get_connection(connection_id)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from xcargo.coordinate import Coordinate
 from xcargo.envelope import MARKER, is_envelope
 from xcargo.errors import SweepRefusedError
 
-__all__ = ["Reference", "ReferenceSource", "Run", "Where", "reference_in"]
+__all__ = ["EVERYTHING", "Reference", "ReferenceSource", "Row", "Run", "Where", "reference_in"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,26 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A row of an XCom: its value as JSON, or as bytes where it is none (pickled, on Airflow 2)."""
+
+    coordinate: Coordinate
+    value: Any = field(repr=False)
+    source: str
+    """Table of the row, or ``rest``."""
+    run: Run | None = None
+    raw: Any = field(default=None, repr=False)
+    """The value as the database holds it."""
+    identity: tuple[Any, ...] = ()
+    """What finds the row again: in a database its primary key."""
+
+    @property
+    def archived(self) -> bool:
+        """Whether it lies in a table where ``airflow db clean`` keeps what it deleted: such a row is only read."""
+        return self.source.startswith("_")
+
+
+@dataclass(frozen=True)
 class Where:
     """Which XComs are meant: all that match each part that is given; ``*`` stands for any characters."""
 
@@ -71,10 +91,13 @@ class Where:
         )
 
 
+EVERYTHING = Where()
+
+
 class ReferenceSource(Protocol):
     """Where live references are read from: the metadata database, or Airflow's REST API.
 
-    Both methods stream in bounded memory, and raise SweepRefusedError as soon as they cannot tell everything.
+    Its methods stream in bounded memory, and raise SweepRefusedError as soon as they cannot tell everything.
     """
 
     @property
@@ -91,19 +114,26 @@ class ReferenceSource(Protocol):
         An object of a Dag that :meth:`runs` does not tell of may then be in use.
         """
 
-    def iterate(self, where: Where = Where()) -> Iterator[Reference]:
+    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
         """Every reference that was there from the beginning to the end of the iteration; archives come last."""
 
-    def runs(self, where: Where = Where()) -> Iterator[Run]:
+    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
         """Every Dag run, whether it has XComs or not; ``where`` counts with Dag and run."""
 
+    def rows(self, where: Where = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[Row]:
+        """The rows themselves, in the same order; all of them, or those whose value is (or may be) an envelope."""
 
-def reference_in(row: Any, coordinate: Coordinate, source: str, run: Run | None) -> Reference | None:
+    def current(self, row: Row) -> Any:
+        """The value of a row now; None if the row is gone."""
+
+
+def reference_in(found: Row) -> Reference | None:
     """What a row refers to, or None if its value is in the row itself.
 
     Takes every envelope for a reference that names a place, whether it may be followed or not. Raises
     SweepRefusedError for one of a newer xcargo in which no place can be found.
     """
+    row, run = found.value, found.run
     if not is_envelope(row):
         return None
     uri = row.get("uri")
@@ -112,16 +142,16 @@ def reference_in(row: Any, coordinate: Coordinate, source: str, run: Run | None)
             return None
         raise SweepRefusedError(
             f"A row holds an envelope ({row[MARKER]}) whose object cannot be told",
-            where=coordinate,
+            where=found.coordinate,
             hint="Upgrade xcargo here to the version that the workers run.",
         )
     return Reference(
-        coordinate,
+        found.coordinate,
         uri,
         _count(row.get("stored_bytes")),
         _count(row.get("size_bytes")),
         parsed_time(row.get("created_at")),
-        source,
+        found.source,
         run.state if run else None,
         run.ended if run else None,
         run.date if run else None,

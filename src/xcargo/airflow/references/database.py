@@ -6,39 +6,18 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from xcargo.coordinate import Coordinate
 from xcargo.errors import ConfigurationError, SweepRefusedError
-from xcargo.lifecycle.references import Reference, Run, Where, parsed_time, reference_in
+from xcargo.lifecycle.references import EVERYTHING, Reference, Row, Run, Where, parsed_time, reference_in
 
 if TYPE_CHECKING:
     from xcargo.airflow.references.tables import XComTable
 
-__all__ = ["DatabaseReferences", "Row"]
+__all__ = ["DatabaseReferences"]
 
 _PAGE_ROWS = 1000
-EVERYTHING = Where()
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the XCom table: its value as JSON, or as bytes where it is none (pickled, on Airflow 2)."""
-
-    coordinate: Coordinate
-    value: Any
-    table: str
-    run: Run | None = None
-    raw: Any = field(default=None, repr=False)
-    """The value as the database holds it."""
-    identity: tuple[Any, ...] = ()
-    """The row's primary key, in a table that Airflow reads."""
-
-    @property
-    def archived(self) -> bool:
-        """Whether it lies in a table where ``airflow db clean`` keeps what it deleted: such a row is only read."""
-        return self.table.startswith("_")
 
 
 class DatabaseReferences:
@@ -61,8 +40,8 @@ class DatabaseReferences:
 
     def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
         """Every reference of the rows that are meant, those of archives last."""
-        for row in self.rows(where, lambda table: table.is_envelope(), archived=True):
-            found = reference_in(row.value, row.coordinate, row.table, row.run)
+        for row in self.rows(where, only_envelopes=True):
+            found = reference_in(row)
             if found is not None:
                 yield found
 
@@ -81,10 +60,14 @@ class DatabaseReferences:
             if run is not None and meant.takes(Coordinate(run.dag_id, run.run_id, "", "")):
                 yield run
 
-    def rows(
+    def rows(self, where: Where = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[Row]:
+        """The rows that are meant, those of archives last."""
+        return self.select(where, (lambda table: table.is_envelope()) if only_envelopes else None, archived=True)
+
+    def select(
         self, where: Where, holding: Callable[[XComTable], Any] | None = None, *, archived: bool = False
     ) -> Iterator[Row]:
-        """The rows that are meant and whose value fulfils the condition, with their values."""
+        """The rows that are meant and whose value fulfils the condition."""
         import sqlalchemy as sa
 
         from xcargo.airflow.references import tables
@@ -104,6 +87,21 @@ class DatabaseReferences:
                 kept = list(tables.archives(sa.inspect(self.engine), self._schema))
             for table in kept:
                 yield from self._rows_of(table, where, holding)
+
+    def current(self, row: Row) -> Any:
+        """The value of a row now; None if the row is gone. One query."""
+        import sqlalchemy as sa
+
+        from xcargo.airflow.references import tables
+
+        with _refusing():
+            for table in tables.live_tables(sa.inspect(self.engine), self._schema):
+                if table.name == row.source:
+                    query = sa.select(table.raw).select_from(table.table).where(*table.is_row(row.identity))
+                    with self.engine.connect() as connection:
+                        found = connection.execute(query).first()
+                    return None if found is None else _parsed(found[0], table.kind)
+        return row.value  # archives are never changed
 
     def _rows_of(self, table: XComTable, where: Where, holding: Callable[[XComTable], Any] | None) -> Iterator[Row]:
         import sqlalchemy as sa

@@ -11,16 +11,16 @@ from urllib.parse import quote
 
 from xcargo.airflow.references.api import Api
 from xcargo.coordinate import Coordinate
-from xcargo.envelope import MARKER
+from xcargo.envelope import MARKER, is_envelope
 from xcargo.errors import SweepRefusedError
-from xcargo.lifecycle.references import Reference, Run, Where, parsed_time, reference_in
+from xcargo.lifecycle.references import EVERYTHING, Reference, Row, Run, Where, parsed_time, reference_in
 
 __all__ = ["RestReferences"]
 
+_IDENTITY = ("task_id", "region_id", "region_index", "map_index", "key")
+
 _LISTINGS = 5
 """How often a listing is begun anew because it changed while it was read."""
-
-EVERYTHING = Where()
 
 
 class RestReferences:
@@ -56,7 +56,14 @@ class RestReferences:
 
     def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
         """Every reference of the XComs that are meant."""
-        waiting: deque[Future[Reference | None]] = deque()
+        for row in self.rows(where):
+            found = reference_in(row)
+            if found is not None:
+                yield found
+
+    def rows(self, where: Where = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[Row]:
+        """The rows of the XComs that are meant."""
+        waiting: deque[Future[Row | None]] = deque()
         with ThreadPoolExecutor(self._concurrency, "xcargo-rest") as pool:
             try:
                 for run in self.runs(where):
@@ -64,14 +71,20 @@ class RestReferences:
                         coordinate = _coordinate(run, entry)
                         if not where.takes(coordinate):
                             continue
-                        waiting.append(pool.submit(self._reference, run, entry, coordinate))
+                        waiting.append(pool.submit(self._row, run, entry, coordinate))
                         if len(waiting) >= 4 * self._concurrency:
-                            yield from _known(waiting.popleft())
+                            yield from _known(waiting.popleft(), only_envelopes)
                 while waiting:
-                    yield from _known(waiting.popleft())
+                    yield from _known(waiting.popleft(), only_envelopes)
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def current(self, row: Row) -> Any:
+        """The value of a row now; None if the row is gone. One request."""
+        run = row.run or Run(row.coordinate.dag_id, row.coordinate.run_id)
+        found = self._row(run, dict(row.identity), row.coordinate)
+        return None if found is None else found.value
 
     def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
         """Every Dag run that the user may see."""
@@ -93,7 +106,7 @@ class RestReferences:
         return self._listed(
             f"{_of_run(run)}/taskInstances/~/xcomEntries",
             "xcom_entries",
-            lambda e: (e["task_id"], e.get("region_id"), e.get("region_index"), e["map_index"], e["key"]),
+            lambda entry: tuple(entry.get(name) for name in _IDENTITY),
         )
 
     def _listed(
@@ -139,7 +152,7 @@ class RestReferences:
             hint="Run the command at a quieter time, or where the metadata database can be read.",
         )
 
-    def _reference(self, run: Run, entry: dict[str, Any], coordinate: Coordinate) -> Reference | None:
+    def _row(self, run: Run, entry: dict[str, Any], coordinate: Coordinate) -> Row | None:
         entries = f"{_of_run(run)}/taskInstances/{quote(entry['task_id'], safe='')}/xcomEntries"
         query: dict[str, Any] = {"map_index": entry["map_index"], "stringify": "false"}
         if entry.get("region_id") is not None:
@@ -156,7 +169,8 @@ class RestReferences:
                     "can be read.",
                 )
             return None
-        return reference_in(_native(found.get("value")), coordinate, "rest", run)
+        identity = tuple((name, entry.get(name)) for name in _IDENTITY)
+        return Row(coordinate, _native(found.get("value")), "rest", run, identity=identity)
 
 
 def _coordinate(run: Run, entry: dict[str, Any]) -> Coordinate:
@@ -180,7 +194,7 @@ def _native(value: Any) -> Any:
     return value
 
 
-def _known(future: Future[Reference | None]) -> Iterator[Reference]:
+def _known(future: Future[Row | None], only_envelopes: bool) -> Iterator[Row]:
     found = future.result()
-    if found is not None:
+    if found is not None and (is_envelope(found.value) or not only_envelopes):
         yield found

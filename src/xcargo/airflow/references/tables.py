@@ -63,6 +63,10 @@ class XComTable:
             return [sa.or_(self.columns["dag_id"].is_(None), sa.and_(*found))]
         return found
 
+    def is_row(self, identity: tuple[Any, ...]) -> list[Any]:
+        """The one row with a primary key."""
+        return [column == value for column, value in zip(self.primary_key, identity, strict=True)]
+
     def is_envelope(self) -> Any:
         """Whether a value may be an envelope. Never false for one."""
         if self.kind == "jsonb":

@@ -1,0 +1,78 @@
+"""What commands over stored values have in common: which XComs are meant, and where their rows are read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from xcargo.cli.command import Argument
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from xcargo.coordinate import Coordinate
+    from xcargo.lifecycle.references import ReferenceSource, Where
+
+__all__ = ["API_URL", "WHERE", "mapped", "open_source", "shown_size", "shown_time", "where_of"]
+
+API_URL = Argument(
+    "--api-url",
+    metavar="URL",
+    help="read rows through Airflow's REST API instead of its database; the variable XCARGO_API_TOKEN, or "
+    "XCARGO_API_USERNAME and XCARGO_API_PASSWORD, sign in",
+)
+
+WHERE = (
+    Argument("--dag", metavar="ID", help="only XComs of this Dag; * stands for anything, here and below"),
+    Argument("--run", metavar="ID", help="only of this run"),
+    Argument("--task", metavar="ID", help="only of this task"),
+    Argument("--key", metavar="KEY", help="only with this XCom key"),
+    Argument("--map-index", type=int, metavar="N", help="only of this mapped task instance"),
+)
+
+
+def where_of(args: argparse.Namespace) -> Where:
+    """The XComs that the arguments mean."""
+    from xcargo.lifecycle.references import Where
+
+    return Where(args.dag, args.run, args.task, args.key, args.map_index)
+
+
+def open_source(args: argparse.Namespace) -> ReferenceSource:
+    """The metadata database of this deployment, or the REST API that the arguments name."""
+    from xcargo.cli.deployment import load_edge
+
+    load_edge()
+    if not args.api_url:
+        from xcargo.airflow.references import DatabaseReferences
+
+        return DatabaseReferences()
+    from xcargo.airflow.references import RestReferences
+
+    variable = os.environ.get
+    return RestReferences(
+        args.api_url,
+        token=variable("XCARGO_API_TOKEN"),
+        username=variable("XCARGO_API_USERNAME"),
+        password=variable("XCARGO_API_PASSWORD"),
+    )
+
+
+def mapped(coordinate: Coordinate) -> str:
+    """The map index, to show; nothing for a task that is not mapped."""
+    return str(coordinate.map_index) if coordinate.map_index >= 0 else ""
+
+
+def shown_size(size_bytes: float) -> str:
+    """A size for people: three digits and a unit."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size_bytes < 1000 or unit == "TiB":
+            break
+        size_bytes /= 1024
+    return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 100 else f"{size_bytes:.3g} {unit}"
+
+
+def shown_time(moment: datetime | None) -> str:
+    """A time for people, in UTC."""
+    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,113 @@
+"""`xcargo ls`, `du`, `show`, `cat` and `verify` over a real metadata database and real objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.metadata import Metadata
+from tests.unit.cli.kit import Done, xcargo
+from tests.unit.conftest import make_pipeline
+from xcargo import File
+from xcargo.coordinate import Coordinate
+
+RUN = "manual__2026-01-01T00:00:00+00:00"
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "objects"
+
+
+@pytest.fixture
+def store(metadata: Metadata, root: Path) -> Callable[..., Path]:
+    """Pushes a value as a task would, and gives the object's path."""
+    pipeline = make_pipeline(root.as_uri(), threshold_bytes=100)
+
+    def push(value: Any, task_id: str = "extract", key: str = "return_value", map_index: int = -1) -> Path:
+        row: Any = pipeline.push(value, Coordinate("sales", RUN, task_id, key, map_index))
+        metadata.push(row, dag_id="sales", run_id=RUN, task_id=task_id, key=key, map_index=map_index)
+        return Path(row["uri"].removeprefix("file://")) if isinstance(row, dict) and "uri" in row else root
+
+    return push
+
+
+@pytest.fixture
+def call(metadata: Metadata, root: Path) -> Call:
+    return lambda *args, **env: xcargo(*args, env=metadata.env | {"AIRFLOW__XCARGO__PATH": root.as_uri()} | env)
+
+
+def test_what_is_stored_is_listed_summed_shown_and_verified(metadata: Metadata, store: Any, call: Call) -> None:
+    """Each object with its address and sizes; a sum by task; an XCom's envelope; and every object as it was put."""
+    path = store(list(range(500)), "extract")
+    store("x" * 1000, "mapped", map_index=2)
+    store(1, "small")
+    done = call("ls", "--json")
+    assert done.code == 0, done.err
+    listed = {line["coordinate"]["task_id"]: line for line in map(json.loads, done.out.splitlines())}
+    assert set(listed) == {"extract", "mapped"}
+    assert listed["extract"]["uri"] == path.as_uri().replace("%25", "%")
+    assert listed["extract"]["stored_bytes"] == path.stat().st_size
+    assert listed["mapped"]["coordinate"]["map_index"] == 2
+
+    summed = call("du", "--by", "task", "--json").json
+    assert {entry["task_id"]: entry["objects"] for entry in summed["entries"]} == {"extract": 1, "mapped": 1}
+    assert summed["total"]["stored_bytes"] == sum(line["stored_bytes"] for line in listed.values())
+
+    (shown,) = call("show", "sales", RUN, "extract", "--json").json
+    assert (shown["envelope"]["codec"], shown["run_state"]) == ("msgpack", "success")
+    assert "in the row: 1" in call("show", "sales", RUN, "small").out
+    assert call("show", "sales", RUN, "nobody").code == 1
+
+    verified = call("verify", "--json")
+    assert (verified.code, verified.json["counts"]["ok"], verified.json["problems"]) == (0, 2, [])
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_verify_tells_what_is_missing_damaged_and_out_of_reach(store: Any, call: Call, root: Path) -> None:
+    """One of each is named, with its reason; 1 says so, and a place that nobody configured is not followed."""
+    store("a" * 1000, "fine")
+    store("b" * 1000, "missing").unlink()
+    damaged = store("c" * 1000, "damaged")
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    done = call("verify", "--json")
+    verdicts = {problem["task_id"]: problem["verdict"] for problem in done.json["problems"]}
+    assert (done.code, verdicts) == (1, {"missing": "missing", "damaged": "damaged"})
+    assert "1 objects" in call("verify").out
+    elsewhere = call("verify", "--task", "fine", AIRFLOW__XCARGO__PATH=f"{root.as_uri()}-elsewhere")
+    assert elsewhere.code == 4
+    assert "none of the configured roots" in elsewhere.out
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_cat_prints_safely_and_writes_files(store: Any, call: Call, tmp_path: Path) -> None:
+    """A head on the screen in which no control character is left; the whole in a file, byte by byte."""
+    store({"rows": ["\x1b]0;title\x07" + "ü" * 3000]}, "text")
+    done = call("cat", "sales", RUN, "text", "--head", "100")
+    assert done.code == 0, done.err
+    assert "\x1b" not in done.out
+    assert "\\u001b]0;title" in done.out
+    assert "The first 100 of" in done.err
+    target = tmp_path / "value.json"
+    assert call("cat", "sales", RUN, "text", "-o", str(target)).code == 0
+    assert json.loads(target.read_text())["rows"][0].endswith("ü" * 3000)
+    assert call("cat", "sales", RUN, "text", "-o", str(target)).code == 4, "an existing file is left alone"
+
+    source = tmp_path / "report.bin"
+    source.write_bytes(bytes(range(256)) * 20_000)
+    store(File(source), "file")
+    assert "The first 1,024 of 5,120,000 bytes" in call("cat", "sales", RUN, "file").err
+    copied = tmp_path / "copy.bin"
+    assert call("cat", "sales", RUN, "file", "-o", str(copied)).code == 0
+    assert copied.read_bytes() == source.read_bytes()
+    store(1, "mapped", map_index=0)
+    store(2, "mapped", map_index=1)
+    assert "--map-index 0" in call("cat", "sales", RUN, "mapped").err
+    assert call("cat", "sales", RUN, "mapped", "--map-index", "1").out == "2\n"
