@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cli.kit import BARE_PREFIXES
+from tests.metadata import Metadata
+from tests.unit.cli.kit import BARE_PREFIXES, Call, Done
 from xcargo.cli.checks import Finding, diagnose
 
 Examine = Callable[..., dict[str, Finding]]
@@ -55,3 +56,35 @@ def examine(bare: pytest.MonkeyPatch) -> Examine:
         return {finding.name: finding for finding in found}
 
     return run
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Call]:
+    """The command in this process, which has imported Airflow already, over a metadata database."""
+    from airflow import settings
+
+    from xcargo.airflow import runtime
+    from xcargo.cli.main import main
+
+    def over(metadata: Metadata, **always: str) -> Call:
+        def call(*args: str, **env: str) -> Done:
+            with monkeypatch.context() as patch:
+                patch.setattr(settings, "engine", metadata.engine)
+                for name in list(os.environ):
+                    if name.startswith(BARE_PREFIXES):
+                        patch.delenv(name)
+                for name, value in ({"AIRFLOW__CORE__EXECUTOR": "LocalExecutor"} | always | env).items():
+                    patch.setenv(name, value)
+                for cached in (runtime.settings, runtime._pipeline):
+                    cached.cache_clear()
+                capfd.readouterr()
+                try:
+                    code = main(args)
+                finally:
+                    for cached in (runtime.settings, runtime._pipeline):
+                        cached.cache_clear()
+                return Done(code, *capfd.readouterr())
+
+        return call
+
+    return over

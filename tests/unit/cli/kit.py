@@ -8,7 +8,7 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ class Done:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+Call = Callable[..., Done]
+"""A command line -> how it ended."""
 
 
 def environment(home: object, **variables: str) -> dict[str, str]:

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from tests.metadata import Metadata
-from tests.unit.cli.kit import Done, xcargo
+from tests.unit.cli.kit import Call, xcargo
 from tests.unit.conftest import make_pipeline
 from xcargo import File
 from xcargo.coordinate import Coordinate
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
-Call = Callable[..., Done]
 
 
 @pytest.fixture
@@ -38,8 +37,8 @@ def store(metadata: Metadata, root: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def call(metadata: Metadata, root: Path) -> Call:
-    return lambda *args, **env: xcargo(*args, env=metadata.env | {"AIRFLOW__XCARGO__PATH": root.as_uri()} | env)
+def call(metadata: Metadata, root: Path, here: Callable[..., Call]) -> Call:
+    return here(metadata, AIRFLOW__XCARGO__PATH=root.as_uri())
 
 
 def test_what_is_stored_is_listed_summed_shown_and_verified(metadata: Metadata, store: Any, call: Call) -> None:
@@ -66,6 +65,17 @@ def test_what_is_stored_is_listed_summed_shown_and_verified(metadata: Metadata, 
 
     verified = call("verify", "--json")
     assert (verified.code, verified.json["counts"]["ok"], verified.json["problems"]) == (0, 2, [])
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_a_process_of_its_own_finds_the_database_by_airflows_settings(
+    metadata: Metadata, store: Any, root: Path
+) -> None:
+    """As on a command line: nothing but variables say where rows and objects are."""
+    store("x" * 1000)
+    done = xcargo("verify", env=metadata.env | {"AIRFLOW__XCARGO__PATH": root.as_uri()})
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("1 objects")
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
