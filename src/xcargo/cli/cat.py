@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xcargo.cli.command import Argument, Command, Example
 from xcargo.cli.output import Output
 from xcargo.cli.show import ONE
-from xcargo.cli.sources import API_URL, open_source, shown_size, where_of
+from xcargo.cli.sources import SOURCE, open_source, shown_size, where_of
 from xcargo.cli.text import hexdump, printable
 from xcargo.errors import ConfigurationError, XCargoError
 
@@ -127,7 +127,7 @@ COMMAND = Command(
         Argument("--attempt", metavar="ID", help="of this attempt (Airflow 3.4; xcargo show tells them)"),
         Argument("--head", type=int, default=2000, metavar="N", help="characters at most (default: 2000; 0: all)"),
         Argument("-o", "--output", metavar="FILE", help="write all of it to a new file or folder"),
-        API_URL,
+        *SOURCE,
     ),
     examples=(
         Example("cat sales manual__2026-01-01T00:00:00+00:00 extract", "what a task returned"),

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from xcargo.cli.command import JSON, Argument, Command, Example
 from xcargo.cli.output import Output
-from xcargo.cli.sources import API_URL, WHERE, open_source, shown_size, where_of
+from xcargo.cli.sources import SOURCE, WHERE, open_source, shown_size, where_of
 
 __all__ = ["COMMAND"]
 
@@ -58,7 +58,7 @@ COMMAND = Command(
         JSON,
         Argument("--by", choices=tuple(_LEVELS), default="dag", help="what to sum up by (default: dag)"),
         *WHERE,
-        API_URL,
+        *SOURCE,
     ),
     examples=(
         Example("du", "which Dags store most"),

@@ -7,7 +7,7 @@ from itertools import islice
 
 from xcargo.cli.command import JSON, Argument, Command, Example
 from xcargo.cli.output import Output
-from xcargo.cli.sources import API_URL, WHERE, mapped, open_source, shown_size, shown_time, where_of
+from xcargo.cli.sources import SOURCE, WHERE, mapped, open_source, shown_size, shown_time, where_of
 
 __all__ = ["COMMAND"]
 
@@ -52,7 +52,7 @@ COMMAND = Command(
         JSON,
         *WHERE,
         Argument("--limit", type=int, default=1000, metavar="N", help="rows of the table at most (default: 1000)"),
-        API_URL,
+        *SOURCE,
     ),
     examples=(
         Example("ls --dag sales", "what is stored for a Dag"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
 from xcargo.cli.output import Output
-from xcargo.cli.sources import API_URL, open_source
+from xcargo.cli.sources import SOURCE, open_source
 from xcargo.cli.text import printable
 
 __all__ = ["COMMAND", "ONE"]
@@ -74,7 +74,7 @@ COMMAND = Command(
     "value itself if it is in the row. On Airflow 3.4 every attempt has a row of its own. Ends with 1 if there is no "
     "such XCom.",
     run=_run,
-    arguments=(JSON, *ONE, API_URL),
+    arguments=(JSON, *ONE, *SOURCE),
     examples=(
         Example("show sales manual__2026-01-01T00:00:00+00:00 extract", "what a task returned"),
         Example("show sales manual__2026-01-01T00:00:00+00:00 extract rows --map-index 3 --json", "for a program"),

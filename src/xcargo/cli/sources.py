@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from xcargo.cli.command import Argument
+from xcargo.cli.sweeping import API_CONNECTION, API_URL, VIA
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -14,14 +14,9 @@ if TYPE_CHECKING:
     from xcargo.coordinate import Coordinate
     from xcargo.lifecycle.references import ReferenceSource, Where
 
-__all__ = ["API_URL", "WHERE", "mapped", "open_source", "shown_size", "shown_time", "where_of"]
+__all__ = ["SOURCE", "WHERE", "mapped", "open_source", "shown_size", "shown_time", "where_of"]
 
-API_URL = Argument(
-    "--api-url",
-    metavar="URL",
-    help="read rows through Airflow's REST API instead of its database; the variable XCARGO_API_TOKEN, or "
-    "XCARGO_API_USERNAME and XCARGO_API_PASSWORD, sign in",
-)
+SOURCE = (VIA, API_URL, API_CONNECTION)
 
 WHERE = (
     Argument("--dag", metavar="ID", help="only XComs of this Dag; * stands for anything, here and below"),
@@ -41,22 +36,13 @@ def where_of(args: argparse.Namespace) -> Where:
 
 def open_source(args: argparse.Namespace) -> ReferenceSource:
     """The metadata database of this deployment, or the REST API that the arguments name."""
-    from xcargo.cli.deployment import load_edge
+    from xcargo.cli.deployment import airflow, get_connection, load_edge
 
     load_edge()
-    if not args.api_url:
-        from xcargo.airflow.references import DatabaseReferences
+    from xcargo.airflow.references.choose import choose_source
 
-        return DatabaseReferences()
-    from xcargo.airflow.references import RestReferences
-
-    variable = os.environ.get
-    return RestReferences(
-        args.api_url,
-        token=variable("XCARGO_API_TOKEN"),
-        username=variable("XCARGO_API_USERNAME"),
-        password=variable("XCARGO_API_PASSWORD"),
-    )
+    connection = (lambda: get_connection(args.api_connection)) if args.api_connection else None
+    return choose_source(args.via, airflow()[0], api_url=args.api_url, connection=connection)
 
 
 def mapped(coordinate: Coordinate) -> str:

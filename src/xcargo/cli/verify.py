@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
 from xcargo.cli.output import Output
-from xcargo.cli.sources import API_URL, WHERE, open_source, shown_size, where_of
+from xcargo.cli.sources import SOURCE, WHERE, open_source, shown_size, where_of
 
 if TYPE_CHECKING:
     from xcargo.lifecycle.references import Row
@@ -83,7 +83,7 @@ COMMAND = Command(
         JSON,
         *WHERE,
         Argument("--workers", type=int, default=8, metavar="N", help="objects read at once (default: 8)"),
-        API_URL,
+        *SOURCE,
     ),
     examples=(
         Example("verify", "everything that is stored"),
