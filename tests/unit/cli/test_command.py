@@ -100,7 +100,7 @@ def test_completion_prints_a_script_that_names_the_command(env: dict[str, str]) 
     """bash, asked through that script, completes a command."""
     script = xcargo("completion", "bash", env=env).out
     assert "_python_argcomplete" in script
-    asked = {**env, "_ARGCOMPLETE": "1", "COMP_LINE": "xcargo ver", "COMP_POINT": "10", "_ARGCOMPLETE_IFS": "\n"}
+    asked = {**env, "_ARGCOMPLETE": "1", "COMP_LINE": "xcargo vers", "COMP_POINT": "11", "_ARGCOMPLETE_IFS": "\n"}
     read = "import os,sys; sys.argv=['xcargo']; from xcargo.cli.main import main; main()"
     done = subprocess.run(
         ["bash", "-c", f'exec 8>&1 9>/dev/null; "{sys.executable}" -c "{read}"'],
