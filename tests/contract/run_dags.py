@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
 
+import airflow
 from contract_dags import DAGS
 from contract_stream_dags import DAGS as STREAM_DAGS
+
+if not airflow.__version__.startswith("2."):
+    from airflow.sdk.execution_time import supervisor
+
+    # One API server for all tasks, as a deployment has: Airflow builds one for each task, in seconds of work up to 3.2.
+    supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
 
 runs = {}
 for dag in (*DAGS, *STREAM_DAGS):
