@@ -29,7 +29,12 @@ def counters() -> set[str]:
     found = set()
     for name in METRICS:
         kinds = [*map(str, ErrorKind), "other"] if name.endswith("KIND") else [""]
-        found |= {"airflow_xcargo_" + name.replace("KIND", kind).replace(".", "_") for kind in kinds}
+        verbs = ["put", "get", "head", "delete", "list", "hedge"] if name.endswith("VERB") else [""]
+        found |= {
+            "airflow_xcargo_" + name.replace("KIND", kind).replace("VERB", verb).replace(".", "_")
+            for kind in kinds
+            for verb in verbs
+        }
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from xcargo import __version__
 from xcargo.airflow import compat
 from xcargo.observer import Event, Observer
+from xcargo.stores import retries
 
 __all__ = ["METRICS", "carried", "observer"]
 
@@ -38,6 +39,7 @@ METRICS = {
     "purge.duration": "milliseconds that a deletion takes",
     "purge.errors": "deletions that failed, each of which leaves an orphan",
     "purge.error.KIND": "the same by the kind of the error",
+    "retry.VERB": "requests that were repeated: put, get, head, delete, list; hedge for one beside a slow one",
 }
 """Name, after Airflow's prefix and ``xcargo.``, and what it counts. Append-only: dashboards rely on the names."""
 
@@ -47,10 +49,14 @@ _T = TypeVar("_T")
 
 
 def observer(conf: Any) -> Observer | None:
-    """What tells of each push, pull and purge, or None where nobody listens. Loads nothing yet."""
+    """What tells of each push, pull and purge, or None where nobody listens. Loads nothing yet.
+
+    Has retries counted too.
+    """
     counted = any(conf.getboolean("metrics", switch, fallback=False) for switch in _SWITCHES)
     traced = conf.getboolean("traces", "otel_on", fallback=False) or _recording() is not None
     told = (*([_count] if counted else []), *([_trace] if traced else []))
+    retries.tell(_count_retry if counted else None)
     if not told:
         return None
 
@@ -95,6 +101,10 @@ def _count(event: Event) -> None:
     elif event.kind == "push":
         stats.incr(f"{name}.inline")
         stats.incr(f"{name}.inline_bytes", event.size_bytes)
+
+
+def _count_retry(verb: str) -> None:
+    compat.stats().incr(f"xcargo.retry.{verb}")
 
 
 def _trace(event: Event) -> None:

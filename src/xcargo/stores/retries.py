@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from xcargo.errors import StoreUnavailableError
 from xcargo.stores.base import Limits
 
-__all__ = ["bounded", "hedged", "pause_seconds", "retried"]
+__all__ = ["bounded", "hedged", "pause_seconds", "retried", "tell"]
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,15 @@ _T = TypeVar("_T")
 
 _BUSY_FACTOR = 10
 """A store that is busy is asked again this many times later than one that failed."""
+
+
+_told: Callable[[str], object] | None = None
+
+
+def tell(listener: Callable[[str], object] | None) -> None:
+    """Have this process tell of each repetition: the verb, or ``hedge`` for a second request beside a slow one."""
+    global _told
+    _told = listener
 
 
 def retried(work: Callable[[float], _T], verb: str, where: str, limits: Limits) -> _T:
@@ -49,6 +58,8 @@ def retried(work: Callable[[float], _T], verb: str, where: str, limits: Limits) 
                 "xcargo: attempt %d to %s %s failed, %.1f s after the first: %s. Next in %.1f s, for %g s in all",
                 *(attempt, verb, where, spent, error.what, wait, limits.timeout_seconds),
             )
+        if _told is not None:
+            _told(verb)
         time.sleep(wait)
         attempt += 1
 
@@ -76,6 +87,8 @@ def hedged(work: Callable[[], _T], after_seconds: float, what: str) -> _T:
         result, error = outcomes.get(timeout=after_seconds)
     except Empty:
         log.info("xcargo: no answer to %s after %g s, asks once more beside it", what, after_seconds)
+        if _told is not None:
+            _told("hedge")
         _start(work, outcomes)
         result, error = outcomes.get()
         running = 2
