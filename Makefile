@@ -107,8 +107,10 @@ bench: setup ## Common IO and xcargo side by side (BENCH=--full for every value 
 	@$(RUN) -m benchmarks run $(BENCH)
 
 .PHONY: build
-build: setup ## Wheel and source distribution
-	@$(UV) build
+build: setup ## Wheel and source distribution, tried in an empty environment of every Python (RELEASE=--airflow: with Airflow)
+	@rm -rf dist
+	@$(UV) build --quiet
+	@UV="$(abspath $(UV))" $(RUN) -m tests.release $(RELEASE)
 
 .PHONY: clean
 clean: ## Remove environments, caches and the demo's state

@@ -13,7 +13,7 @@ from pathlib import Path
 from .interpreters import Interpreter
 from .releases import Release
 
-__all__ = ["CHECKOUT", "clean_environ", "environment_of", "is_ready", "make"]
+__all__ = ["CHECKOUT", "clean_environ", "environment_of", "find_uv", "is_ready", "make"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXTRAS = ("arrow", "numpy", "pandas", "polars")
@@ -82,10 +82,11 @@ def _python(environment: Path) -> Path:
 
 
 def _uv(*arguments: str) -> None:
-    subprocess.run([*_find_uv(), "--quiet", *arguments], cwd=CHECKOUT, env=clean_environ(), check=True)
+    subprocess.run([*find_uv(), "--quiet", *arguments], cwd=CHECKOUT, env=clean_environ(), check=True)
 
 
-def _find_uv() -> list[str]:
+def find_uv() -> list[str]:
+    """The command that runs uv. Raises FileNotFoundError."""
     beside = shutil.which("uv", path=str(Path(sys.executable).parent))
     for path in (os.environ.get("UV"), shutil.which("uv"), beside):  # uv run sets UV
         if path:

@@ -11,7 +11,7 @@ from functools import cache
 
 from .releases import Minor, Release
 
-__all__ = ["Interpreter", "find_interpreter"]
+__all__ = ["Interpreter", "find_interpreter", "find_minor"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,15 @@ def find_interpreter(release: Release) -> Interpreter | None:
         return running
     major, newest = release.newest_python
     for minor in range(newest, release.oldest_python[1] - 1, -1):
-        found = _find_minor((major, minor))
+        found = find_minor((major, minor))
         if found:
             return found
     return None
 
 
 @cache
-def _find_minor(minor: Minor) -> Interpreter | None:
+def find_minor(minor: Minor) -> Interpreter | None:
+    """The Python of this version, if the machine has one."""
     for path in _candidates(minor):
         if _minor_of(path) == minor:
             return Interpreter(path, minor)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from xcargo import __version__
+
 __all__ = ["OPTIONS", "SECTION", "get_provider_info"]
 
 SECTION = "xcargo"
@@ -202,6 +204,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-xcargo",
         "name": "xcargo",
+        "versions": [__version__],
         "description": "XCom backend that carries anything a task returns to the next task through object storage: "
         "`Amazon S3, Google Cloud Storage, Azure Blob Storage, S3-compatible stores and local files`.",
         "cli": ["xcargo.cli.mount.get_cli_commands"],
