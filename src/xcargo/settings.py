@@ -93,6 +93,10 @@ class Settings:
     """Rules by which sweeps let values expire (:mod:`xcargo.lifecycle.retention`); only sweeps read them."""
     routes: tuple[Route, ...] = ()
     """The first that matches a value holds for it."""
+    ui: bool = False
+    """Whether Airflow's UI shows values."""
+    max_preview_bytes: int = 64 * 1024 * 1024
+    """What of a value lies in memory to answer one request of the UI."""
     no_root_reason: str = field(default="no path is set", repr=False)
 
     def __post_init__(self) -> None:
@@ -105,6 +109,7 @@ class Settings:
         _at_least("retry_wait_seconds", self.retry_wait_seconds, 0.001)
         _at_least("retry_max_wait_seconds", self.retry_max_wait_seconds, self.retry_wait_seconds)
         _at_least("hedge_after_seconds", self.hedge_after_seconds, 0)
+        _at_least("max_preview_bytes", self.max_preview_bytes, 1024 * 1024)
         _at_least("cache_size_bytes", self.cache_size_bytes, 0)
         _at_least("max_size_bytes", self.max_size_bytes, 0)
         _at_least("warn_size_bytes", self.warn_size_bytes, 0)

@@ -195,6 +195,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "107374182400",
         "default": "10737418240",
     },
+    "ui": {
+        "description": "Whether Airflow's UI (3.1 and later) gets the XCom explorer: a tab with the values of a task "
+        "instance, whatever their size, for users who may read the Dag's XComs. The API server then reads objects and "
+        "needs credentials for the store.",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
+    "max_preview_bytes": {
+        "description": "How much of a value the explorer holds in memory to answer one request, at most. What needs "
+        "more (sorting a table by a very large column) is refused with a message; pages of a table need far less.",
+        "type": "integer",
+        "example": "268435456",
+        "default": "67108864",
+    },
 }
 """Option -> what ``airflow config list`` shows of it. Options without a default say in words what holds instead."""
 

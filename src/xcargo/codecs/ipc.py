@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from xcargo.codecs.base import Buffer, arrow
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 
-__all__ = ["blocks", "check", "culprit", "read", "read_stream", "rows", "write"]
+__all__ = ["Batch", "batch", "blocks", "check", "culprit", "read", "read_stream", "rows", "write"]
 
 _Place = tuple[int, int]
 _Read = Callable[[int, int], Buffer]
@@ -124,6 +125,37 @@ def rows(read: _Read, size_bytes: int, place: _Place) -> int:
         if batch is None:
             raise ValueError
         return batch.integer(0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Where in a file the columns of a batch lie."""
+
+    rows: int
+    nodes: tuple[tuple[int, int], ...]
+    """Values and nulls of each column and of each column inside it, depth first."""
+    buffers: tuple[_Place, ...]
+    """Start and end in the file of each buffer, in the same order."""
+    variadic: tuple[int, ...]
+    """How many buffers of text each column of views has, beside its views."""
+
+
+def batch(read: _Read, size_bytes: int, place: _Place) -> Batch:
+    """What lies where in the batch at one of the :func:`blocks`. Raises DecodeError as :func:`check` does."""
+    with _damage_told():
+        start, end = place
+        if not 0 <= start < end <= size_bytes:
+            raise ValueError
+        message, body_bytes, _ = _message(memoryview(read(start, end)), 0, beyond=size_bytes - end)
+        found = message and _checked_batch(message, body_bytes)
+        if found is None:
+            raise ValueError
+        return Batch(
+            found.integer(0),
+            tuple(found.pairs(1)),
+            tuple((end + offset, end + offset + length) for offset, length in found.pairs(2)),
+            tuple(found.integers(4)),
+        )
 
 
 @contextmanager

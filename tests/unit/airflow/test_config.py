@@ -71,6 +71,12 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         "signing_key": f"new={B64}, {B64.replace('A', 'B')}",
         "unsigned_until": "2027-01-31T00:00:00+00:00",
         "encryption_keys": f"first={B64}",
+        "retention": '[{"keep_runs": 3}]',
+        "retry_wait_seconds": "0.5",
+        "retry_max_wait_seconds": "7",
+        "hedge_after_seconds": "1.5",
+        "ui": "True",
+        "max_preview_bytes": "2000000",
     }
     assert set(given) == set(OPTIONS)
     found = settings(env, **{f"xcargo__{name}": value for name, value in given.items()})
@@ -96,6 +102,12 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         unsigned_until=datetime(2027, 1, 31, tzinfo=timezone.utc),
         encryption_keys=(Key("first", base64.b64decode(B64)),),
         encryption_key=Key("first", base64.b64decode(B64)),
+        retention=given["retention"],
+        retry_wait_seconds=0.5,
+        retry_max_wait_seconds=7,
+        hedge_after_seconds=1.5,
+        ui=True,
+        max_preview_bytes=2_000_000,
     )
     assert [key.name for key in found.signing_keys] == ["new", found.signing_keys[1].name]
     assert [legacy.prefix for legacy in found.legacy_roots] == ["s3://c@b/x/", "xcom_s3://"]

@@ -1,0 +1,93 @@
+"""Values of many kinds, to look at in the XCom explorer."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from airflow.sdk import dag, task
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), tags=["xcargo"])
+def explorer_demo() -> None:
+    @task
+    def orders(**context: Any) -> Any:
+        """A table of a million rows; each run has its own prices."""
+        import numpy as np
+        import pandas as pd
+
+        rows = 1_000_000
+        rng = np.random.default_rng(sum(context["run_id"].encode()))
+        prices = np.round(rng.gamma(2.0, 40.0, rows), 2)
+        prices[::97] = np.nan
+        return pd.DataFrame(
+            {
+                "order_id": np.arange(rows),
+                "ordered_at": pd.date_range("2026-01-01", periods=rows, freq="30s"),
+                "city": pd.Categorical(rng.choice(["Berlin", "Lyon", "Oslo", "Porto", "Turin"], rows)),
+                "customer": pd.Series([f"customer {n % 7919:04d}" for n in range(rows)]),
+                "quantity": rng.poisson(3, rows),
+                "price": prices,
+                "express": rng.random(rows) < 0.1,
+            }
+        )
+
+    @task(multiple_outputs=False)
+    def response(**context: Any) -> dict[str, Any]:
+        """What an API might answer, of a few megabytes."""
+        rng = random.Random(context["run_id"])
+        return {
+            "status": "ok",
+            "fetched_at": datetime.now(timezone.utc),
+            "total": Decimal("1234.50"),
+            "items": [
+                {
+                    "id": n,
+                    "name": f"item {n}",
+                    "tags": ("new", "sale") if n % 3 else (),
+                    "score": rng.random(),
+                    "owner": {"team": f"team {n % 12}", "contact": None},
+                }
+                for n in range(40_000)
+            ],
+            "notes": "A text that is longer than what a tree shows at once. " * 60,
+        }
+
+    @task
+    def weights() -> Any:
+        """An array: a bump over a ripple."""
+        import numpy as np
+
+        y, x = np.mgrid[-3:3:600j, -4:4:800j]
+        return (np.exp(-(x**2 + y**2)) + 0.25 * np.sin(3 * x) * np.cos(4 * y)).astype("float32")
+
+    @task
+    def report() -> Any:
+        """A Markdown file."""
+        import xcargo
+
+        path = Path(mkdtemp()) / "report.md"
+        path.write_text(
+            "# Orders of the day\n\nAll **5 cities** delivered. `express` orders took *4 hours*.\n\n"
+            "| city | orders |\n|---|---|\n| Berlin | 200,113 |\n| Lyon | 199,870 |\n\n- nothing is late\n- see "
+            "[the page](https://example.invalid/)\n\n" + "Each line is a line. " * 200
+        )
+        return xcargo.File(path)
+
+    @task
+    def pieces(**context: Any) -> None:
+        """Smaller ones, under keys of their own."""
+        push = context["ti"].xcom_push
+        push(key="raw", value=bytes(range(256)) * 16)
+        push(key="when", value=datetime(2026, 3, 1, tzinfo=timezone.utc))
+        push(key="small", value={"a": 23, "b": [1, 2, 3]})
+        push(key="hostile", value={"<img src=x onerror=alert(1)>": "<script>alert('x')</script>", "n": "</pre>" * 300})
+
+    [orders(), response(), weights(), report(), pieces()]
+
+
+explorer_demo()

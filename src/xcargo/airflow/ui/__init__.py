@@ -1,0 +1,1 @@
+"""The XCom explorer in Airflow's own UI."""

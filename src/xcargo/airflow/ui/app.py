@@ -1,0 +1,97 @@
+"""The explorer's web application: pages and answers, for who may read a Dag's XComs. GET only; nothing is changed.
+
+Each route below ``/api/dags/{dag_id}`` depends on Airflow's own check of the right to that Dag's XComs; the page itself
+and its scripts hold no data.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from xcargo.airflow.ui import stored, values
+from xcargo.airflow.ui.headers import SafeHeaders
+from xcargo.errors import ErrorKind, XCargoError
+from xcargo.explore.bounds import TooLargeError
+
+__all__ = ["build"]
+
+log = logging.getLogger(__name__)
+
+_STATIC = Path(__file__).with_name("static")
+_STATUS = {
+    ErrorKind.OBJECT_NOT_FOUND: 404,
+    ErrorKind.ROOT_NOT_FOUND: 404,
+    ErrorKind.ACCESS_DENIED: 502,
+    ErrorKind.STORE_UNAVAILABLE: 503,
+    ErrorKind.CONFIGURATION: 500,
+}
+
+
+def build() -> FastAPI:
+    """The application, to be mounted in an API server."""
+    app = FastAPI(title="xcargo explorer", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(SafeHeaders)
+    app.add_exception_handler(XCargoError, _told)
+    app.add_exception_handler(Exception, _failed)
+    app.include_router(values.router)
+    app.include_router(stored.router)
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        _warmed()
+        return FileResponse(_STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+    app.mount("/static", _Assets(directory=_STATIC))
+    return app
+
+
+@cache
+def _warmed() -> None:
+    """Load what the answers need while the browser still loads the page: the first one is as fast as those after it."""
+
+    def load() -> None:
+        for library in ("msgpack", "numpy", "pyarrow.compute", "pyarrow.ipc"):
+            with suppress(ImportError):
+                import_module(library)
+
+    threading.Thread(target=load, name="xcargo-warm", daemon=True).start()
+
+
+class _Assets(StaticFiles):
+    """Files of the page; asked for again each time, which costs no more than the question whether they changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Any:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
+def _told(_request: Request, error: Exception) -> JSONResponse:
+    """An error of ours: what went wrong and what to do, neither of which holds a value."""
+    assert isinstance(error, XCargoError)
+    status = 413 if isinstance(error, TooLargeError) else _STATUS.get(error.kind, 422)
+    told = {"kind": str(error.kind), "what": error.what[:1000], "hint": error.hint}
+    return JSONResponse({"error": told}, status_code=status)
+
+
+def _failed(_request: Request, error: Exception) -> JSONResponse:
+    """Any other error: its name and place go to the log, but not its text, which may hold a part of a value."""
+    last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+    where = f"{Path(last.filename).name}:{last.lineno}" if last else "?"
+    log.error("The XCom explorer failed at %s with %s", where, type(error).__name__)
+    if isinstance(error, RecursionError):
+        told = {"kind": "decode", "what": "The value is nested too deeply to be shown", "hint": "Download it."}
+        return JSONResponse({"error": told}, status_code=422)
+    told = {"kind": "internal", "what": f"The explorer failed: {type(error).__name__}", "hint": f"See the log: {where}"}
+    return JSONResponse({"error": told}, status_code=500)

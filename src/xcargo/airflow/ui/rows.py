@@ -1,0 +1,135 @@
+"""XCom rows out of the metadata database, read only and in bounded memory: a row is measured before it is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow.models.xcom import XComModel
+from sqlalchemy import Text, cast, func, select
+
+from xcargo.envelope import is_envelope
+from xcargo.errors import ObjectNotFoundError
+from xcargo.explore.bounds import TooLargeError
+
+__all__ = ["Found", "Place", "envelopes", "find", "listed", "others"]
+
+_LISTED_BYTES = 256 * 1024
+"""Of a row in a list; what a larger one holds is told when it is opened."""
+
+_COLUMNS = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index, XComModel.key)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which XCom."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    key: str
+    map_index: int = -1
+
+
+@dataclass(frozen=True)
+class Found:
+    """One row. ``value`` is None of a row larger than what was asked for; ``row_bytes`` tells then."""
+
+    place: Place
+    stored_at: datetime | None
+    row_bytes: int
+    value: Any = None
+
+
+def listed(
+    session: Any,
+    dag_id: str,
+    run_id: str | None,
+    task_id: str | None,
+    map_index: int | None,
+    *,
+    start: int,
+    count: int,
+) -> tuple[int, list[Found]]:
+    """How many rows a Dag, run, task or task instance has, and a page of them in the order of their keys."""
+    chosen = [XComModel.dag_id == dag_id]
+    chosen += [XComModel.run_id == run_id] if run_id else []
+    chosen += [XComModel.task_id == task_id] if task_id else []
+    chosen += [XComModel.map_index == map_index] if map_index is not None else []
+    total = session.execute(select(func.count()).select_from(XComModel).where(*chosen)).scalar() or 0
+    order = (XComModel.timestamp.desc(),) if not task_id else (XComModel.map_index, XComModel.key)
+    rows = session.execute(_measured().where(*chosen).order_by(*order).offset(start).limit(count)).all()
+    return total, [_found(session, row, _LISTED_BYTES) for row in rows]
+
+
+def find(session: Any, place: Place, max_bytes: int) -> Found:
+    """One row. Raises ObjectNotFoundError when there is none, TooLargeError when it is larger than ``max_bytes``."""
+    row = session.execute(_measured().where(*_is(place)).limit(1)).first()
+    if row is None:
+        raise ObjectNotFoundError(
+            f"There is no XCom {place.key!r} of this task instance",
+            hint="The task may not have pushed it yet, or was cleared since.",
+        )
+    if row.row_bytes > max_bytes:
+        raise TooLargeError(
+            f"The row itself has {row.row_bytes} bytes, and a look may take {max_bytes}",
+            hint="Raise [xcargo] max_preview_bytes, or let such values go to object storage.",
+        )
+    return _found(session, row, max_bytes)
+
+
+def others(session: Any, place: Place, count: int) -> list[Found]:
+    """The same key of the same task in other runs and map indexes, the newest first; without values."""
+    rows = session.execute(
+        _measured()
+        .where(XComModel.dag_id == place.dag_id, XComModel.task_id == place.task_id, XComModel.key == place.key)
+        .order_by(XComModel.timestamp.desc(), XComModel.map_index)
+        .limit(count + 1)
+    ).all()
+    found = [_found(session, row, -1) for row in rows]
+    return [one for one in found if one.place != place][:count]
+
+
+def envelopes(session: Any, dag_ids: Sequence[str], run_id: str | None, count: int) -> Iterator[Found]:
+    """The newest rows that are envelopes of ours, fetched a few hundred at a time."""
+    text = cast(XComModel.value, Text)
+    chosen = [text.like("%xcargo/%"), func.length(text) <= _LISTED_BYTES]
+    chosen += [XComModel.dag_id.in_(dag_ids)]
+    chosen += [XComModel.run_id == run_id] if run_id else []
+    query = (
+        select(*_COLUMNS, XComModel.timestamp, XComModel.value, func.length(text).label("row_bytes"))
+        .where(*chosen)
+        .order_by(XComModel.timestamp.desc())
+        .limit(count)
+    )
+    for row in session.execute(query.execution_options(yield_per=200)):
+        if is_envelope(row.value):
+            yield Found(_place(row), row.timestamp, row.row_bytes, row.value)
+
+
+def _measured() -> Any:
+    return select(*_COLUMNS, XComModel.timestamp, func.length(cast(XComModel.value, Text)).label("row_bytes"))
+
+
+def _is(place: Place) -> list[Any]:
+    return [
+        XComModel.dag_id == place.dag_id,
+        XComModel.run_id == place.run_id,
+        XComModel.task_id == place.task_id,
+        XComModel.map_index == place.map_index,
+        XComModel.key == place.key,
+    ]
+
+
+def _found(session: Any, row: Any, max_bytes: int) -> Found:
+    place, size = _place(row), row.row_bytes or 0
+    value = None
+    if size <= max_bytes:
+        value = session.execute(select(XComModel.value).where(*_is(place)).limit(1)).scalar()
+    return Found(place, row.timestamp, size, value)
+
+
+def _place(row: Any) -> Place:
+    return Place(row.dag_id, row.run_id, row.task_id, row.key, row.map_index)

@@ -1,0 +1,44 @@
+// Questions to the API server: GET only, with the login of the page.
+
+export class Problem extends Error {
+  constructor(what, hint, status) {
+    super(what);
+    this.hint = hint;
+    this.status = status;
+  }
+}
+
+const MEANS = {
+  401: ["You are not logged in", "Log in to Airflow and open this page again."],
+  403: ["You may not read the XComs of this Dag", "Ask whoever administers Airflow for the right to read them."],
+};
+
+/** The address of an answer. */
+export function address(path, query) {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query ?? {})) {
+    if (value !== null && value !== undefined && value !== "") parameters.set(name, String(value));
+  }
+  return `./api/${path}?${parameters}`;
+}
+
+/** An answer. Throws Problem, whose text is for the reader. */
+export async function ask(path, query, signal) {
+  let response;
+  try {
+    response = await fetch(address(path, query), { signal, headers: { accept: "application/json" } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("The API server does not answer", "It may be restarting; try again in a moment.", 0);
+  }
+  if (response.ok) return response.json();
+  if (MEANS[response.status]) throw new Problem(...MEANS[response.status], response.status);
+  const told = await response.json().catch(() => ({}));
+  const problem = told.error ?? {};
+  throw new Problem(problem.what ?? `The API server answered ${response.status}`, problem.hint, response.status);
+}
+
+/** Path of the answers about a Dag. */
+export function dag(dagId, name) {
+  return `dags/${encodeURIComponent(dagId)}/${name}`;
+}

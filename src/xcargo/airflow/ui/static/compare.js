@@ -1,0 +1,74 @@
+// This value beside the same XCom of another run or map index.
+
+import { ask } from "./api.js";
+import { h, moment, notice, number, short, show } from "./dom.js";
+import { bars } from "./plots.js";
+
+export function compareView(where, xcom) {
+  const view = h("div", { class: "compare-view" }, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
+  const result = h("div", {});
+  ask(where.path("others"), where.query)
+    .then(({ xcoms }) => {
+      if (!xcoms.length) {
+        show(view, notice("There is nothing to compare with yet", "No other run or map index of this task has stored this key."));
+        return;
+      }
+      const choice = h(
+        "select",
+        { class: "input", id: "other" },
+        xcoms.map((other, n) => h("option", { value: n }, `${other.run_id}${other.map_index >= 0 ? ` [${other.map_index}]` : ""} · ${moment(other.stored_at)}`)),
+      );
+      const run = () => {
+        const other = xcoms[Number(choice.value)];
+        show(result, h("p", { class: "hint", "aria-busy": "true" }, "Comparing …"));
+        ask(where.path("compare"), { ...where.query, other_run_id: other.run_id, other_map_index: other.map_index })
+          .then((told) => show(result, resultOf(told, xcom, other)))
+          .catch((problem) => show(result, notice(problem.message, problem.hint, "error")));
+      };
+      choice.addEventListener("change", run);
+      show(view, h("div", { class: "bar" }, h("label", { for: "other" }, "Compare with"), choice), result);
+      run();
+    })
+    .catch((problem) => show(view, notice(problem.message, problem.hint, "error")));
+  return view;
+}
+
+function resultOf(told, left, right) {
+  const verdict = told.same === true ? ["The values are the same", "good"] : told.same === false ? ["The values differ", "changed"] : ["No difference was found", ""];
+  const sides = [side(left), side(right)];
+  return [
+    h("div", { class: `notice verdict ${verdict[1]}` }, h("strong", {}, verdict[0]), h("p", {}, `Compared: ${told.compared}.`, told.rows_differing ? ` ${number(told.rows_differing)} rows differ.` : "")),
+    told.schema.length ? pairs("Schema", "What", told.schema.map((one) => [one.what, one.left, one.right]), sides) : null,
+    told.changes.length ? pairs(`Values${told.changes.length >= 200 ? " (the first 200)" : ""}`, "Where", told.changes.map((one) => [one.where, one.left, one.right]), sides) : null,
+    told.statistics?.length && told.same !== true ? statistics(told.statistics, sides) : null,
+  ];
+}
+
+function side(xcom) {
+  return `${xcom.run_id}${xcom.map_index >= 0 ? ` [${xcom.map_index}]` : ""}`;
+}
+
+function pairs(title, what, rows, sides) {
+  const cell = (text, kind) => h("td", { class: kind }, text === null ? h("span", { class: "missing" }, "not there") : text);
+  return h(
+    "section",
+    {},
+    h("h2", {}, title),
+    h(
+      "div",
+      { class: "grid", tabindex: "0", role: "region", "aria-label": title },
+      h("table", { class: "diff" }, h("thead", {}, h("tr", {}, [what, ...sides].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows.map(([name, one, other]) => h("tr", {}, h("th", { scope: "row" }, name), cell(one, "was"), cell(other, "is"))))),
+    ),
+  );
+}
+
+function statistics(columns, sides) {
+  const cell = (one) => h("td", {}, one.bins ? bars(one.bins, `${short(one.min)} to ${short(one.max)}`) : null, h("div", { class: "range" }, one.bins ? `${short(one.min)} … ${short(one.max)}` : `${number(one.distinct ?? 0)} different`, one.missing ? `, ${number(one.missing)} missing` : ""));
+  return h(
+    "section",
+    {},
+    h("h2", {}, "Distributions"),
+    h("div", { class: "grid", tabindex: "0", role: "region", "aria-label": "Distributions" }, h("table", {}, h("thead", {}, h("tr", {}, ["Column", ...sides].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, columns.map((one) => h("tr", {}, h("th", { scope: "row" }, one.column), cell(one.left), cell(one.right)))))),
+  );
+}
+

@@ -1,0 +1,99 @@
+// What is stored: by task or Dag, over time, the largest values, and what it costs.
+
+import { ask, dag } from "./api.js";
+import { badge, bytes, h, moment, notice, number, show, styled } from "./dom.js";
+import { ranking } from "./plots.js";
+
+const NUMBERS = ["Stored", "Size", "Values"];
+
+export async function storedPage(page, where, go) {
+  show(page, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
+  const told = where.dag_id ? await ask(dag(where.dag_id, "stored"), { run_id: where.run_id }) : await ask("stored");
+  const title = where.run_id ? "XCom data of this run" : where.dag_id ? "XCom data of this Dag" : "XCom data";
+  const parts = [h("nav", { class: "crumbs", "aria-label": "Place" }, crumbs(where, go)), h("h1", {}, title)];
+  if (!told.count) {
+    parts.push(
+      notice(
+        "Nothing lies in object storage here",
+        "Values of more than [xcargo] threshold_bytes go there when a task returns them; smaller ones stay in the metadata database and are shown on the page of their task instance.",
+      ),
+    );
+    show(page, parts);
+    return;
+  }
+  show(
+    page,
+    parts,
+    cards(told),
+    h(
+      "div",
+      { class: "columns" },
+      section(told.by === "task_id" ? "By task" : "By Dag", ranking(told.groups.slice(0, 15).map((group) => ({ name: group.name, value: group.stored_bytes, text: `${bytes(group.stored_bytes)} · ${number(group.count)}`, to: told.by === "dag_id" ? { dag_id: group.name } : null })), { open: go })),
+      section("By type", ranking(told.types.slice(0, 15).map((type) => ({ name: type.name, value: type.stored_bytes, text: `${bytes(type.stored_bytes)} · ${number(type.count)}` })))),
+    ),
+    where.run_id ? null : section("Stored by day", days(told.days)),
+    section("Largest values", largest(told.largest, go)),
+    where.run_id ? null : section("Newest runs", runs(told.runs, go)),
+    told.report ? sweep(told.report) : where.dag_id ? null : section("Orphans and retention", notice("No sweep has reported yet", "A sweep finds objects that no XCom refers to any more. Run it from time to time; what the last one found is shown here.")),
+  );
+}
+
+function section(title, ...content) {
+  return h("section", { class: "section" }, h("h2", {}, title), content);
+}
+
+function cards(told) {
+  const card = (name, text, more) => h("div", { class: "card" }, h("div", { class: "name" }, name), h("div", { class: "big" }, text), more ? h("div", { class: "range" }, more) : null);
+  const ratio = told.stored_bytes ? told.size_bytes / told.stored_bytes : 1;
+  const cost = told.cost.dollars_a_month;
+  return h(
+    "div",
+    { class: "cards" },
+    card("values", `${number(told.count)}${told.truncated ? "+" : ""}`, told.truncated ? "the newest ones" : "in object storage"),
+    card("stored", bytes(told.stored_bytes), `${bytes(told.size_bytes)} before compression`),
+    card("compression", `${ratio.toFixed(1)}×`, "smaller"),
+    cost === null ? null : card("cost", cost < 0.01 ? "< $0.01 a month" : `$${cost.toFixed(2)} a month`, "at list prices of standard storage"),
+  );
+}
+
+function days(all) {
+  if (all.length < 2) return h("p", { class: "hint" }, all.length ? `${all[0].day}: ${bytes(all[0].stored_bytes)} in ${number(all[0].count)} values. A plot needs a second day.` : "");
+  const most = Math.max(1, ...all.map((day) => day.stored_bytes));
+  return h(
+    "ol",
+    { class: "days", "aria-label": "Stored by day" },
+    all.map((day) => h("li", { title: `${day.day}: ${bytes(day.stored_bytes)}, ${number(day.count)} values` }, styled(h("span", { class: "fill" }), { height: `${Math.max(2, (100 * day.stored_bytes) / most)}%` }), h("span", { class: "visually-hidden" }, `${day.day}: ${bytes(day.stored_bytes)}`))),
+  );
+}
+
+function link(label, to, go) {
+  return h("a", { href: `?${new URLSearchParams(to)}`, onclick: (event) => (event.preventDefault(), go(to)) }, label);
+}
+
+function grid(label, names, rows) {
+  return h("div", { class: "grid", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: NUMBERS.includes(name) ? "end" : null }, name)))), h("tbody", {}, rows)));
+}
+
+function largest(all, go) {
+  const rows = all.map((xcom) => {
+    const to = { dag_id: xcom.dag_id, run_id: xcom.run_id, task_id: xcom.task_id, map_index: xcom.map_index, key: xcom.key };
+    return h("tr", {}, h("td", {}, link(`${xcom.task_id}${xcom.map_index >= 0 ? ` [${xcom.map_index}]` : ""} › ${xcom.key}`, to, go)), h("td", {}, xcom.dag_id), h("td", {}, xcom.run_id), h("td", {}, badge(xcom.type)), h("td", { class: "end" }, bytes(xcom.stored_bytes)), h("td", { class: "end" }, bytes(xcom.size_bytes)));
+  });
+  return grid("Largest values", ["Value", "Dag", "Run", "Type", "Stored", "Size"], rows);
+}
+
+function runs(all, go) {
+  const rows = all.slice(0, 20).map((run) => h("tr", {}, h("td", {}, link(run.run_id, { dag_id: run.dag_id, run_id: run.run_id }, go)), h("td", {}, run.dag_id), h("td", {}, moment(run.at)), h("td", { class: "end" }, number(run.count)), h("td", { class: "end" }, bytes(run.stored_bytes))));
+  return grid("Newest runs", ["Run", "Dag", "Last value", "Values", "Stored"], rows);
+}
+
+function crumbs(where, go) {
+  const steps = [["All Dags", {}]];
+  if (where.dag_id) steps.push([where.dag_id, { dag_id: where.dag_id }]);
+  if (where.run_id) steps.push([where.run_id, { dag_id: where.dag_id, run_id: where.run_id }]);
+  return steps.map(([label, to], n) => (n === steps.length - 1 ? h("span", { "aria-current": "page" }, label) : link(label, to, go)));
+}
+
+function sweep(report) {
+  return section("Orphans and retention", h("p", {}, `Last sweep: ${moment(report.finished_at)}`), h("pre", { class: "json", tabindex: "0" }, JSON.stringify(report, null, 2)));
+}

@@ -1,0 +1,121 @@
+"""The explorer's place in Airflow: off by default, light everywhere, guarded on every route."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from xcargo.airflow.ui import stored, values
+from xcargo.airflow.ui.guard import allowed, current_user
+from xcargo.airflow.ui.headers import POLICY
+from xcargo.airflow.ui.plugin import XCargoPlugin
+
+LOADED = """
+import json, sys
+from airflow import plugins_manager
+plugins, errors = plugins_manager._get_plugins()
+before = set(sys.modules)
+views = [view for plugin in plugins for view in plugin.external_views if "xcargo" in view["href"]]
+new = sorted(name for name in set(sys.modules) - before)
+ours = [name for name in sys.modules if name.startswith("xcargo.airflow.ui") or name.startswith("xcargo.explore")]
+print("TOLD", json.dumps({"views": views, "new": new, "ours": ours, "errors": errors,
+      "heavy": [n for n in ("fastapi", "pyarrow", "numpy", "msgpack", "obstore") if n in sys.modules]}))
+"""
+
+
+def loaded(home: Path, **options: str) -> dict[str, Any]:
+    """What a process other than an API server loads with its plugins."""
+    environ = {**os.environ, "AIRFLOW_HOME": str(home), **options}
+    done = subprocess.run([sys.executable, "-c", LOADED], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("TOLD ")]
+    found: dict[str, Any] = json.loads(line.partition(" ")[2])
+    return found
+
+
+def test_off_by_default_and_two_modules_of_ours(tmp_path: Path) -> None:
+    """Every process that loads plugins pays for two small modules and no library."""
+    told = loaded(tmp_path)
+    assert told["views"] == []
+    assert sorted(told["ours"]) == ["xcargo.airflow.ui", "xcargo.airflow.ui.plugin"]
+    assert told["errors"] == {}
+    assert "pyarrow" not in told["heavy"]
+
+
+def test_on_there_are_four_views_below_the_base_url_and_still_no_library(tmp_path: Path) -> None:
+    """The application is built only where it is asked for, which naming the views is not."""
+    told = loaded(tmp_path, AIRFLOW__XCARGO__UI="True", AIRFLOW__API__BASE_URL="https://example.invalid/airflow/prod/")
+    assert [view["destination"] for view in told["views"]] == ["task_instance", "dag_run", "dag", "nav"]
+    assert all(view["href"].startswith("/airflow/prod/xcargo/") for view in told["views"])
+    assert len({view["url_route"] for view in told["views"]}) == 4
+    assert sorted(told["ours"]) == ["xcargo.airflow.ui", "xcargo.airflow.ui.plugin"]
+
+
+def routes() -> list[APIRoute]:
+    every = [*values.router.routes, *stored.router.routes]
+    return [route for route in every if isinstance(route, APIRoute)]
+
+
+@pytest.mark.parametrize("route", routes(), ids=lambda route: route.path)
+def test_each_answer_asks_airflow_for_the_right_and_changes_nothing(route: APIRoute) -> None:
+    """A route of a Dag depends on the right to that Dag's XComs, the one of all Dags on a user; all are GET."""
+    asked = [dependency.call for dependency in route.dependant.dependencies]
+    assert route.methods == {"GET"}
+    assert allowed in asked if "{dag_id}" in route.path else current_user in asked
+
+
+@pytest.fixture(scope="module")
+def client() -> TestClient:
+    (app,) = _built()
+    return TestClient(app["app"], raise_server_exceptions=False)
+
+
+def _built() -> list[dict[str, Any]]:
+    os.environ["AIRFLOW__XCARGO__UI"] = "True"
+    try:
+        return XCargoPlugin().fastapi_apps
+    finally:
+        del os.environ["AIRFLOW__XCARGO__UI"]
+
+
+def test_every_answer_carries_the_policy(client: TestClient) -> None:
+    """Page, script, refusal and error alike."""
+    for path in ("/", "/static/app.js", "/static/none.js", "/api/nothing", "/api/stored"):
+        answer = client.get(path)
+        assert answer.headers["content-security-policy"] == POLICY, path
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "unsafe" not in POLICY
+    assert "http" not in POLICY
+
+
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    """No address of another host in any file of the page but the names of XML's spaces."""
+    import xcargo.airflow.ui as package
+
+    for path in (Path(package.__file__).parent / "static").iterdir():
+        text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text, path
+        assert "https:" not in text, path
+        assert "innerHTML" not in text, path
+        assert len(text.splitlines()) <= 400, path
+
+
+def test_nobody_gets_no_answer(client: TestClient) -> None:
+    """Without Airflow's own check in reach an answer is an error, never data."""
+    answer = client.get("/api/dags/d/xcoms")
+    assert answer.status_code in (401, 403, 500)
+    assert "xcoms" not in answer.text
+
+
+def test_other_methods_are_refused(client: TestClient) -> None:
+    """There is nothing to write to."""
+    assert client.post("/api/dags/d/xcoms").status_code == 405
+    assert client.delete("/api/dags/d/value").status_code == 405

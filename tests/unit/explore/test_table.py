@@ -1,0 +1,166 @@
+"""Pages of tables: the rows that were asked for, equal to what Arrow itself reads, and little else read."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.explore.kit import REGISTRY, look
+from xcargo.codecs.base import contiguous
+from xcargo.codecs.source import Held
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.explore.bounds import Budget, TooLargeError
+from xcargo.explore.payload import Blocks, Payload
+from xcargo.explore.table import Table
+from xcargo.explore.value import Shelf, Value
+
+N = 1000
+
+
+def gaps(values: list[Any]) -> list[Any]:
+    """The same with every seventh missing."""
+    return [None if n % 7 == 3 else value for n, value in enumerate(values)]
+
+
+EVERY_TYPE = pa.table(
+    {
+        "int": gaps(list(range(N))),
+        "bool": gaps([n % 3 == 0 for n in range(N)]),
+        "text": gaps(["é" * (n % 5) for n in range(N)]),
+        "large": pa.array([str(n) for n in range(N)], pa.large_string()),
+        "float": pa.array(np.arange(N) / 3, pa.float32()),
+        "list": gaps([list(range(n % 4)) for n in range(N)]),
+        "struct": gaps([{"a": n, "b": [str(n)]} for n in range(N)]),
+        "map": pa.array([[("k", n)] for n in range(N)], pa.map_(pa.string(), pa.int32())),
+        "decimal": pa.array([Decimal(n) / 10 for n in range(N)], pa.decimal128(10, 2)),
+        "time": gaps([dt.datetime(2026, 1, 1) + dt.timedelta(hours=n) for n in range(N)]),
+        "pair": pa.array([[n, n + 1] for n in range(N)], pa.list_(pa.int16(), 2)),
+        "null": pa.nulls(N),
+        "word": pa.array([f"w{n % 5}" for n in range(N)]).dictionary_encode(),
+        "bin": pa.array([bytes([n % 256]) * 3 for n in range(N)]),
+        "date": gaps([dt.date(2026, 1, 1) + dt.timedelta(days=n) for n in range(N)]),
+        "view": pa.array(gaps([f"a text longer than twelve {n}" for n in range(N)])).cast(pa.string_view()),
+    }
+)
+
+
+@given(st.integers(0, 1500), st.integers(0, 40))
+@pytest.mark.parametrize("batches", [1, 3])
+def test_any_rows_of_any_type_are_what_arrow_reads(batches: int, start: int, count: int) -> None:
+    """Slices begin and end anywhere, also across batches and beyond the end."""
+    table = pa.concat_tables([EVERY_TYPE] * batches)
+    value, _ = look(table)
+    rows = value.table().rows
+    for number, name in enumerate(table.column_names):
+        expected = table.column(name).slice(min(start, table.num_rows), count).to_pylist()
+        assert rows.column(number, start, start + count).to_pylist() == expected, name
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pa.table])
+def test_first_and_last_page_of_a_large_table_read_little_of_it(make: Any) -> None:
+    """Of 32 megabytes, a block for each buffer of the columns on the screen."""
+    value, file = look(make({"id": np.arange(2_000_000), "price": np.arange(2_000_000) / 2}))
+    table = value.table()
+    assert table.page(0, 2, [0, 1])["cells"] == [["0", "1"], ["0.0", "0.5"]]
+    assert table.page(1_999_998, 100, [0])["cells"] == [["1999998", "1999999"]]
+    assert file.taken < 16 * 1024 * 1024 < len(file.getvalue())
+
+
+def test_filters_and_order_are_those_of_the_whole_table() -> None:
+    """Filters of several columns together, sorted down, the missing last."""
+    frame = pd.DataFrame(
+        {
+            "city": pd.Categorical(["Rome", "Oslo", "Rome", None, "Bonn"] * 100),
+            "price": [1.5, float("nan"), 3.0, 2.0, 9.0] * 100,
+            "n": range(500),
+        }
+    )
+    value, _ = look(frame)
+    table = value.table()
+    assert table.columns[0]["type"] == "category"
+    order = table.order(
+        [{"column": 0, "operator": "equal", "value": "Rome"}, {"column": 2, "operator": "less", "value": "10"}],
+        1,
+        descending=True,
+    )
+    page = table.page(0, 100, [0, 1, 2], order)
+    assert page["cells"] == [["Rome"] * 4, ["3.0", "3.0", "1.5", "1.5"], ["2", "7", "0", "5"]]
+    assert (page["total"], page["rows"]) == (4, 500)
+    missing = table.order([{"column": 1, "operator": "null"}], None, descending=False)
+    assert len(missing) == 100
+    with pytest.raises(UnsupportedTypeError, match="cannot be compared"):
+        table.order([{"column": 2, "operator": "equal", "value": "x"}], None, descending=False)
+    with pytest.raises(DecodeError, match="no filter"):
+        table.order([{"column": 2, "operator": "__class__"}], None, descending=False)
+
+
+def test_sorting_by_a_column_that_does_not_fit_is_refused() -> None:
+    """Before it is read, with what to do."""
+    value, file = look(pd.DataFrame({"id": np.arange(1_000_000)}), max_bytes=4 << 20)
+    with pytest.raises(TooLargeError, match="max_preview_bytes"):
+        value.table().order([], 0, descending=False)
+    assert file.taken < 4 << 20
+
+
+def test_distributions() -> None:
+    """Numbers as a histogram, times too, the rest by its most frequent values; missing ones are counted."""
+    frame = pd.DataFrame(
+        {
+            "n": [float(x) for x in range(99)] + [float("nan")],
+            "when": pd.date_range("2026-01-01", periods=100),
+            "word": ["a"] * 60 + ["b"] * 40,
+        }
+    )
+    table = look(frame)[0].table()
+    numbers, times, words = (table.distribution(n) for n in range(3))
+    assert (numbers["missing"], numbers["min"], numbers["max"], sum(numbers["bins"])) == (1, "0.0", "98.0", 99)
+    assert times["min"].startswith("2026-01-01")
+    assert sum(times["bins"]) == 100
+    assert words["top"] == [{"value": "a", "count": 60}, {"value": "b", "count": 40}]
+
+
+def test_a_long_text_is_cut_and_a_huge_one_is_not_read() -> None:
+    """A page shows the beginning of each text; of fifty megabytes of text it reads a few."""
+    value, file = look(pa.table({"t": ["x" * 5_000_000] * 10}))
+    page = value.table().page(0, 10, [0])
+    assert {len(cell) for cell in page["cells"][0]} == {201}
+    assert file.taken <= 12 * 1024 * 1024
+
+
+def test_columns_of_python_objects_are_counted_not_unpacked() -> None:
+    """The rest of the frame is shown."""
+    value, _ = look(pd.DataFrame({"a": [1, 2], "o": [{1: 2}, {3: 4}]}))
+    table = value.table()
+    assert [column["name"] for column in table.columns] == ["a"]
+    assert len(table.hidden) == 1
+
+
+@given(st.data())
+def test_damaged_files_raise_our_error(data: st.DataObject) -> None:
+    """Bytes changed anywhere: an XCargoError or some cells, never a crash and never memory that is not there."""
+    payload = bytearray(contiguous(REGISTRY.encode(EVERY_TYPE.slice(0, 20))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    source = Payload(Held(payload), None, Blocks(1 << 20), Budget(max_bytes=16 << 20, seconds=20))
+    try:
+        table = Table(source)
+        table.page(0, 20, range(len(table.columns)))
+    except (XCargoError, UnicodeDecodeError, ValueError, OverflowError):
+        pass
+
+
+def test_a_series_and_an_index_are_tables_too() -> None:
+    """Whatever the pandas codec stores as Arrow."""
+    for made in (pd.Series([1, 2], name="s"), pd.Index(["a", "b"])):
+        assert look(made)[0].described()["rows"] == 2
+    scalar = look(pd.Timestamp("2026-01-01"))[0]
+    assert scalar.described()["kind"] == "tree"
+    assert Value("x", "pickle", {}, Held(b""), "", Shelf(0), scalar.budget).kind == "opaque"

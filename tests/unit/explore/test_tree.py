@@ -1,0 +1,211 @@
+"""Nested values, node by node."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.explore.kit import Counted, look
+from xcargo.codecs.objects import ObjectCodec
+from xcargo.codecs.registry import Registry
+from xcargo.codecs.source import Held
+from xcargo.errors import DecodeError, XCargoError
+from xcargo.explore.bounds import Budget, TooLargeError
+from xcargo.explore.plain import as_json, plain
+from xcargo.explore.search import search
+from xcargo.explore.value import Shelf, Value
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=6),
+    max_leaves=40,
+)
+
+
+def rebuilt(value: Value, at: int, node: dict[str, Any]) -> Any:
+    """The value again, out of pages of two children."""
+    tree = value.tree[0]
+    if node["type"] in ("list", "dict"):
+        items: list[dict[str, Any]] = []
+        page = tree.children(at, count=2)
+        items += page["items"]
+        while page["next"]:
+            page = tree.children(at, cursor=page["next"], count=2)
+            items += page["items"]
+        assert page["total"] == node["count"] == len(items)
+        if node["type"] == "list":
+            return [rebuilt(value, item["at"], item) for item in items]
+        return {item["key"]["value"]: rebuilt(value, item["at"], item) for item in items}
+    return float(node["value"]) if node["type"] == "float" else node["value"]
+
+
+@given(JSON)
+def test_the_pages_of_a_tree_are_the_value(value: Any) -> None:
+    """Every key and item is on one page, in order, whatever the nesting."""
+    seen, _ = look({"v": value})
+    root = seen.tree[0].node(seen.tree[2])
+
+    def loosely(x: Any) -> Any:  # numbers beyond a browser's integers are told as text
+        if isinstance(x, dict):
+            return {k: loosely(v) for k, v in x.items()}
+        if isinstance(x, list):
+            return [loosely(v) for v in x]
+        return repr(x) if type(x) is int and abs(x) > 2**53 else x
+
+    assert rebuilt(seen, 0, root) == loosely({"v": value})
+
+
+def test_types_beyond_json_are_named_and_shown() -> None:
+    """Tuples, sets, dates, decimals, ordered and other dictionaries open or show as what they are."""
+    moment = dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)
+    value = {
+        "tuple": (1, 2),
+        "set": {3},
+        "decimal": Decimal("1.50"),
+        "when": moment,
+        "id": uuid.UUID(int=1),
+        "ordered": OrderedDict(b=1, a=2),
+        "counter": Counter("aab"),
+        "default": defaultdict(list, {"x": [1]}),
+        "deque": deque([1, 2, 3], maxlen=5),
+        "keys": {1: "one", (2, 3): "pair"},
+        "bytes": b"123",
+        "huge": 2**200,
+    }
+    tree = look(value)[0].tree[0]
+    shown = {item["key"]["value"]: item for item in tree.children(0)["items"]}
+    assert {name: shown[name].get("count") for name in ("tuple", "set", "ordered", "counter", "default", "deque")} == {
+        "tuple": 2,
+        "set": 1,
+        "ordered": 2,
+        "counter": 2,
+        "default": 1,
+        "deque": 3,
+    }
+    assert shown["decimal"]["value"] == "1.50"
+    assert shown["when"]["value"] == str(moment)
+    assert shown["huge"]["value"] == str(2**200)
+    assert (shown["bytes"]["type"], shown["bytes"]["length"]) == ("bytes", 3)
+    assert [item["key"]["value"] for item in tree.children(shown["ordered"]["at"])["items"]] == ["b", "a"]
+    assert [item["value"] for item in tree.children(shown["default"]["at"])["items"] if "value" in item] == []
+    assert [item["key"]["value"] for item in tree.children(shown["keys"]["at"])["items"]] == ["1", "<tuple>"]
+
+
+def test_a_page_of_a_large_value_reads_little_of_it() -> None:
+    """The first children of twenty megabytes cost a block or two; a jump into the middle keeps nothing of it."""
+    value, file = look([{"id": n, "text": "x" * 180} for n in range(100_000)])
+    assert value.described()["root"]["count"] == 100_000
+    value.tree[0].children(0, count=100)
+    assert file.taken <= 2 * 1024 * 1024
+    item = value.tree[0].children(0, start=99_999, count=1)["items"][0]
+    first = value.tree[0].children(item["at"])["items"][0]
+    assert (item["index"], first["value"]) == (99_999, 99_999)
+
+
+def test_search_finds_keys_and_texts_and_the_way_to_them() -> None:
+    """Upper and lower case alike, in dictionaries of any keys, and not inside bytes."""
+    value, _ = look({"a": [{"b": "The Needle"}], "needles": 1, 5: {"c": "needle"}, "raw": b"needle"})
+    tree, packed, root = value.tree
+    found = search(tree, packed, root, "nEEdle", 0, value.budget)
+    ways = [[step.get("key", step["index"]) for step in hit["way"]] for hit in found["hits"]]
+    assert sorted(ways, key=str) == sorted([["a", 0, "b"], ["needles"], ["5", "c"]], key=str)
+    assert found["next"] is None
+
+
+def test_search_of_a_large_value_goes_on_where_it_stopped() -> None:
+    """Fifty hits at a time, none twice."""
+    value, _ = look([{"name": f"name {n}"} for n in range(120)])
+    tree, packed, root = value.tree
+    found, start = [], 0
+    while start is not None:
+        page = search(tree, packed, root, "name ", start, value.budget)
+        assert len(page["hits"]) <= 50
+        found += [hit["way"][0]["index"] for hit in page["hits"]]
+        start = page["next"]
+    assert sorted(found) == list(range(120))
+
+
+@given(st.binary(max_size=200), st.integers(0, 250))
+def test_hostile_bytes_and_offsets_raise_our_error_or_show_something(data: bytes, at: int) -> None:
+    """Whatever lies in an object, and whatever place is asked for: no other error, no endless loop."""
+    budget = Budget(max_bytes=1 << 20, seconds=20)
+    value = Value("dict", "msgpack", {}, Held(data), "", Shelf(1 << 20), budget)
+    try:
+        tree, packed, root = value.tree
+        tree.node(at)
+        tree.children(at)
+        tree.children(at, cursor=f"0:{at}:{at}")
+        search(tree, packed, root, "a", 0, budget)
+        json.dumps(plain(data))
+    except (XCargoError, RecursionError):
+        pass
+
+
+def test_a_page_that_takes_too_long_ends_with_an_error_that_says_so() -> None:
+    """A budget that is used up stops the reading."""
+    value, _ = look(list(range(3_000_000)), seconds=-1)
+    with pytest.raises(TooLargeError, match="longer than"):
+        value.tree[0].children(0, start=2_999_999)
+
+
+@dataclass
+class Order:
+    """A user's class; looking must never import it."""
+
+    id: int
+    lines: list[str]
+
+
+def test_an_instance_shows_its_class_and_fields_without_its_class() -> None:
+    """The name and the fields come from the stored bytes, at the top and inside."""
+
+    def refuse(name: str) -> type:
+        raise AssertionError(f"{name} was imported")
+
+    registry = Registry(fallbacks=[ObjectCodec(refuse)])
+    value, _ = look(Order(7, ["a", "b"]), registry=registry)
+    tree, _, root = value.tree
+    assert [item["key"]["value"] for item in tree.children(root)["items"]] == ["id", "lines"]
+    inner, _ = look([Order(7, ["a"])], registry=registry)
+    shown = inner.tree[0].children(0)["items"][0]
+    assert shown["type"].endswith("test_tree.Order")
+    assert [item["key"]["value"] for item in inner.tree[0].children(shown["at"])["items"]] == ["id", "lines"]
+
+
+def test_tables_and_arrays_inside_a_value_open_as_what_they_are() -> None:
+    """A small one lies in the tree, a large one beside it; both have a way of their own."""
+    value, _ = look({"small": np.arange(3), "frame": pd.DataFrame({"a": range(20_000), "b": 1.5})})
+    shown = {item["key"]["value"]: item for item in value.tree[0].children(0)["items"]}
+    small = value.inside(f"leaf:{shown['small']['at']}")
+    assert small.array().page(0, 10, 0, 1)["cells"] == [["0"], ["1"], ["2"]]
+    frame = value.inside(f"part:{shown['frame']['part']}")
+    assert frame.described()["rows"] == 20_000
+    assert frame.table().page(19_999, 5, [0, 1])["cells"] == [["19999"], ["1.5"]]
+    for way in ("part:9", "leaf:0", "part:0/part:0", "x:1", "part:-1"):
+        with pytest.raises(DecodeError):
+            value.inside(way)
+
+
+def test_the_download_of_a_tree_is_json() -> None:
+    """What JSON has no word for is text; nothing is lost of what it has."""
+    value, file = look({"n": [1, 2.5, None, True], "t": (1, 2), "d": Decimal("1.5"), "inf": float("inf"), 3: "x"})
+    assert isinstance(file, Counted)
+    assert json.loads(as_json(file.getvalue())) == {
+        "n": [1, 2.5, None, True],
+        "t": [1, 2],
+        "d": "1.5",
+        "inf": "inf",
+        "3": "x",
+    }
+    assert value.kind == "tree"

@@ -1,0 +1,162 @@
+"""Which view suits which value, what of arrays and bytes is shown, and what differs between two values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import xcargo
+from tests.unit.explore.kit import look
+from xcargo.codecs.source import Held
+from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError
+from xcargo.explore.bounds import Budget, Gate
+from xcargo.explore.compare import compare
+from xcargo.explore.content import archive, image_type, looks_like_text, text_part
+from xcargo.explore.payload import BLOCK_BYTES, Blocks, Payload
+from xcargo.explore.value import Shelf, Value
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+
+
+def test_pickles_and_unknown_codecs_are_never_opened() -> None:
+    """Their bytes are not even read; each view refuses them."""
+
+    class Untouchable(Held):
+        def read(self, start: int, end: int) -> bytes:
+            raise AssertionError("it was read")
+
+    for codec in ("pickle", "acme-money"):
+        value = Value("x", codec, {}, Untouchable(b"1234"), "", Shelf(0), Budget(max_bytes=1, seconds=9))
+        assert value.described()["kind"] == "opaque"
+        for view in (value.table, value.array, lambda v=value: v.tree):
+            with pytest.raises(UnsupportedTypeError):
+                view()
+
+
+def test_bytes_and_files_say_what_they_look_like(tmp_path: Path) -> None:
+    """Pictures by their first bytes, text by its characters, and a file's own name."""
+    assert look(PNG)[0].described()["image"] == "image/png"
+    assert look("é".encode() * 5000)[0].described()["text"] is True
+    assert look(bytes(range(256)))[0].described()["text"] is False
+    path = tmp_path / "report.md"
+    path.write_text("# Title\n")
+    told = look(xcargo.File(path))[0].described()
+    assert (told["kind"], told["name"], told["text"]) == ("bytes", "report.md", True)
+    assert image_type(b"<svg xmlns='http://www.w3.org/2000/svg'><script>") is None
+    assert looks_like_text("é".encode()[:1]) is False
+
+
+def test_a_text_is_cut_between_characters() -> None:
+    """Parts of a text joined are the text."""
+    data = ("aé€😀" * 40).encode()
+    parts, end = "", 0
+    while end < len(data):
+        part = text_part(Held(data), end, 7)
+        parts += part["text"]
+        end = part["end"]
+    assert parts == data.decode()
+
+
+def test_a_folder_lists_its_files(tmp_path: Path) -> None:
+    """Names and sizes out of the archive's headers; damage is told."""
+    (tmp_path / "model" / "sub").mkdir(parents=True)
+    (tmp_path / "model" / "sub" / "w.bin").write_bytes(b"12345")
+    value, file = look(xcargo.Directory(tmp_path / "model"))
+    names = {entry["name"]: entry["size_bytes"] for entry in archive(value.source, value.budget)["entries"]}
+    assert names == {"sub": 0, "sub/w.bin": 5}
+    with pytest.raises(DecodeError):
+        archive(Held(b"x" * 2000), value.budget)
+    assert len(file.getvalue()) > 0
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_in_numbers_and_as_a_picture(order: Any) -> None:
+    """Summary, heat map and items are those of the array, in C's and in Fortran's order."""
+    array = np.asarray(np.arange(24_000, dtype="float64").reshape(2, 120, 100), order=order)
+    array[0, 0, 0] = np.nan
+    shown = look(array)[0].array()
+    summary = shown.summary()
+    assert (summary["min"], summary["max"], summary["not_finite"]) == ("1.0", "23999.0", 1)
+    assert sum(summary["bins"]) == 23_999
+    picture = shown.picture((1,))
+    assert [len(picture["rows"]), len(picture["columns"])] == [96, 96]
+    for n, row in enumerate(picture["rows"]):
+        assert picture["cells"][n] == [array[1, row, column] for column in picture["columns"]]
+    assert shown.page(5, 1, 7, 2, (1,))["cells"] == [[str(array[1, 5, 7]), str(array[1, 5, 8])]]
+
+
+def test_a_large_array_is_sampled_and_its_points_read_one_by_one() -> None:
+    """A line over sixteen megabytes reads a block a point at most; nothing claims to be of all items."""
+    value, file = look(np.arange(2_000_000, dtype="float64"), max_bytes=2 << 20)
+    line = value.array().picture()
+    assert (line["places"][0], line["places"][-1], line["values"][-1]) == (0, 1_999_999, 1_999_999.0)
+    summary = value.array().summary()
+    assert summary["sampled"] < summary["count"]
+    assert file.taken < 64 << 20
+
+
+def test_arrays_that_lie_about_their_size_are_refused() -> None:
+    """A shape that the bytes do not hold, and objects."""
+    value = look(np.zeros(4))[0]
+    value.params = {**value.params, "shape": [10**12]}
+    with pytest.raises(DecodeError, match="claims more"):
+        value.array()
+    assert look(np.array([1, "a"], dtype=object))[0].described()["kind"] == "tree"
+
+
+def test_two_trees_differ_where_they_do() -> None:
+    """Changed, added and removed parts, each with its place; equal values are called the same."""
+    left, right = look({"a": [1, 2], "b": 1, "t": (1,)})[0], look({"a": [1, 3], "c": 1, "t": (1,)})[0]
+    told = compare(left, right)
+    assert told["same"] is False
+    assert [(c["where"], c["left"], c["right"]) for c in told["changes"]] == [
+        ("['a'][1]", "2", "3"),
+        ("['b']", "1", None),
+        ("['c']", None, "1"),
+    ]
+    assert compare(look([1])[0], look([1])[0])["same"] is True
+
+
+def test_two_tables_differ_in_schema_rows_and_cells() -> None:
+    """A column that is gone, one of another type, and the rows whose cells differ."""
+    left = look(pd.DataFrame({"a": [1, 2, 3], "b": [1, 2, 3], "old": 0}))[0]
+    right = look(pd.DataFrame({"a": [1, 2, 4], "b": [1.0, 2.0, 3.0]}))[0]
+    told = compare(left, right)
+    assert {one["what"] for one in told["schema"]} == {"column b", "column old"}
+    assert ("row 2, column a", "3", "4") in [(c["where"], c["left"], c["right"]) for c in told["changes"]]
+    assert told["same"] is False
+    assert [one["column"] for one in told["statistics"]] == ["a", "b"]
+    same = compare(look(pd.DataFrame({"a": [1]}))[0], look(pd.DataFrame({"a": [1]}))[0])
+    assert same["same"] is True
+
+
+def test_two_binaries_differ_at_a_byte_and_other_kinds_in_kind() -> None:
+    """The first byte that differs; a table is no tree."""
+    told = compare(look(b"a" * 3_000_000)[0], look(b"a" * 2_999_999 + b"b")[0])
+    assert told["changes"][0]["where"] == "byte 2999999"
+    assert compare(look([1])[0], look(b"1")[0])["same"] is False
+    arrays = compare(look(np.zeros(3))[0], look(np.ones(3))[0])
+    assert {"min", "max", "mean"} <= {change["where"] for change in arrays["changes"]}
+
+
+def test_blocks_are_kept_within_their_bound() -> None:
+    """What was used last stays; together they are never more than asked for."""
+    blocks = Blocks(3 * BLOCK_BYTES)
+    budget = Budget(max_bytes=64 << 20, seconds=60)
+    payload = Payload(Held(bytes(8 * BLOCK_BYTES)), "x", blocks, budget)
+    payload.read(0, 8 * BLOCK_BYTES)
+    assert sum(blocks.get("x", n) is not None for n in range(8)) == 3
+    assert blocks.get("x", 7) is not None
+
+
+def test_a_gate_turns_away_who_waits_too_long() -> None:
+    """One place, taken: the next one is told to try again, and gets in afterwards."""
+    gate = Gate(1, patience_seconds=0.01)
+    with gate.entered(), pytest.raises(StoreUnavailableError), gate.entered():
+        pass
+    with gate.entered():
+        pass
