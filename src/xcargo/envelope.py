@@ -11,10 +11,10 @@ an older reader must not ignore gets a new number behind ``xcargo/``.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from json.encoder import encode_basestring
 from typing import Any, Union
 
 from xcargo.errors import EnvelopeError
@@ -148,12 +148,11 @@ def plain_bytes(value: object, limit: float) -> float | None:
     the payload of any codec too. So the size of a large value costs next to nothing to find.
     """
     try:
-        _walk(value, limit, 0)
+        return _walk((value,), limit, 0)[0] - 2
     except _NotPlainError:
         return None
     except _AboveLimitError:
         return math.inf
-    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 class _NotPlainError(Exception):
@@ -164,51 +163,76 @@ class _AboveLimitError(Exception):
     pass
 
 
-def _walk(value: Any, left: float, depth: int) -> float:
-    """What is left of the limit after ``value``, each part of which takes a byte at least, a text its length."""
-    if left <= 0:
-        raise _AboveLimitError
-    kind = type(value)
-    if value is None or kind is bool:
-        return left - 1
-    if kind is str:
-        return _walk_text(value, left)
-    if kind is int:
-        if not -(2**63) <= value < 2**64:
-            raise _NotPlainError
-        return left - 1
-    if kind is float:
-        if not _is_plain_float(value):
-            raise _NotPlainError
-        return left - 1
-    if (kind is not list and kind is not dict) or depth >= _MAX_PLAIN_DEPTH:
+def _walk(items: Collection[Any], left: float, depth: int) -> tuple[int, float]:
+    """Bytes of the JSON of an array of ``items``, and what is left of the limit after them.
+
+    Of the limit each part takes a byte at least, a text its length. In one loop, since every value passes here.
+    """
+    if depth > _MAX_PLAIN_DEPTH:
         raise _NotPlainError
-    left -= 1
-    if kind is list:
-        for item in value:
-            left = _walk(item, left, depth + 1)
-        return left
-    for key, item in value.items():
-        if type(key) is not str or key in RESERVED_KEYS:
-            raise _NotPlainError
-        left = _walk(item, _walk_text(key, left), depth + 1)
-    return left
+    size = max(2, len(items) + 1)
+    for item in items:
+        if left <= 0:
+            raise _AboveLimitError
+        kind = type(item)
+        if kind is str:
+            if len(item) > left:
+                raise _AboveLimitError
+            size += _text_bytes(item)
+            left -= len(item) + 1
+        elif kind is dict:
+            names, left = _walk_names(item, left - 1)
+            parts, left = _walk(item.values(), left, depth + 1)
+            size += names + parts
+        elif kind is list:
+            parts, left = _walk(item, left - 1, depth + 1)
+            size += parts
+        else:
+            left -= 1
+            if kind is int:
+                if not -(2**63) <= item < 2**64:
+                    raise _NotPlainError
+                size += len(repr(item))
+            elif kind is float:
+                if not _is_plain_float(item):
+                    raise _NotPlainError
+                size += len(repr(item))
+            elif item is None or item is True:
+                size += 4
+            elif item is False:
+                size += 5
+            else:
+                raise _NotPlainError
+    return size, left
 
 
-def _walk_text(text: str, left: float) -> float:
-    if len(text) > left:
-        raise _AboveLimitError
-    if not _is_plain_text(text):
+def _walk_names(names: Mapping[Any, Any], left: float) -> tuple[int, float]:
+    """The same of the keys of an object, each with its colon."""
+    size = len(names)
+    for name in names:
+        if type(name) is not str or name in RESERVED_KEYS:
+            raise _NotPlainError
+        if len(name) > left:
+            raise _AboveLimitError
+        size += _text_bytes(name)
+        left -= len(name) + 1
+    return size, left
+
+
+def _text_bytes(text: str) -> int:
+    if "\0" in text:
         raise _NotPlainError
-    return left - len(text) - 1
+    quoted = encode_basestring(text)
+    if text.isascii():
+        return len(quoted)
+    try:
+        return len(quoted.encode())
+    except UnicodeEncodeError:
+        raise _NotPlainError from None
 
 
 def _is_plain_float(number: float) -> bool:
     return -1e16 < number < 1e16 and (number != 0.0 or math.copysign(1.0, number) > 0)
-
-
-def _is_plain_text(text: str) -> bool:
-    return "\0" not in text and is_utf8(text)
 
 
 def is_utf8(text: str) -> bool:

@@ -11,6 +11,7 @@ where they were.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from xcargo.envelope import MARKER
@@ -19,20 +20,32 @@ __all__ = ["marked", "restored"]
 
 _PREFIX = "xcargo-order:"
 
+_CONTAINERS = (dict, list)
+
+_REMEMBERED_KEYS = 32
+"""Many rows hold objects with the same keys: the order of up to so many is worked out once."""
+
 
 def marked(row: Any) -> Any:
     """The plain row with the order of its keys noted, at every depth. Changes nothing in place; copies what it must."""
-    kind = type(row)
-    if kind is list:
-        items = [marked(item) for item in row]
-        return items if any(map(_is_not, items, row)) else row
-    if kind is not dict or not row:
-        return row
-    order = _order(row)
-    parts = {key: marked(part) for key, part in row.items()}
-    if order is not None:
-        parts[MARKER] = _PREFIX + ",".join(map(str, order))
-    return parts if order is not None or any(map(_is_not, parts.values(), row.values())) else row
+    changed: Any = None
+    if type(row) is dict:
+        for key, part in row.items():
+            if type(part) in _CONTAINERS and (noted := marked(part)) is not part:
+                changed = dict(row) if changed is None else changed
+                changed[key] = noted
+        note = None
+        if len(row) > 1:
+            note = (_note if len(row) <= _REMEMBERED_KEYS else _note.__wrapped__)(tuple(row))
+        if note is not None:
+            changed = dict(row) if changed is None else changed
+            changed[MARKER] = note
+    elif type(row) is list:
+        for n, part in enumerate(row):
+            if type(part) in _CONTAINERS and (noted := marked(part)) is not part:
+                changed = list(row) if changed is None else changed
+                changed[n] = noted
+    return row if changed is None else changed
 
 
 def restored(row: Any) -> Any:
@@ -53,27 +66,29 @@ def restored(row: Any) -> Any:
 
 
 def _reordered(row: dict[str, Any], note: str) -> dict[str, Any]:
-    keys = sorted((key for key in row if key != MARKER), key=_rank)
+    found = tuple(row)
+    names = (_names if len(found) <= _REMEMBERED_KEYS else _names.__wrapped__)(found, note)
+    return row if names is None else {name: row[name] for name in names}
+
+
+@lru_cache(256)
+def _names(found: tuple[str, ...], note: str) -> tuple[str, ...] | None:
+    """The keys of an object that holds a note, in their order, or None if someone has changed it since."""
+    names = sorted((name for name in found if name != MARKER), key=_rank)
     places = [int(place) if place.isdecimal() else -1 for place in note.split(",")]
-    if sorted(places) != list(range(len(keys))):
-        return row  # someone has changed the row since
-    return {keys[place]: row[keys[place]] for place in places}
+    return tuple(names[place] for place in places) if sorted(places) == list(range(len(names))) else None
 
 
-def _order(row: dict[str, Any]) -> list[int] | None:
-    """The place of each key in the database's order, or None if they stand in it."""
-    keys = list(row)
-    ranked = sorted(keys, key=_rank)
-    if ranked == keys:
+@lru_cache(256)
+def _note(names: tuple[str, ...]) -> str | None:
+    """The note on the order of keys, or None if they stand in the database's order."""
+    ranked = sorted(names, key=_rank)
+    if ranked == list(names):
         return None
-    places = {key: place for place, key in enumerate(ranked)}
-    return [places[key] for key in keys]
+    places = {name: place for place, name in enumerate(ranked)}
+    return _PREFIX + ",".join([str(places[name]) for name in names])
 
 
-def _rank(key: str) -> tuple[int, bytes]:
-    text = key.encode()
+def _rank(name: str) -> tuple[int, bytes]:
+    text = name.encode()
     return len(text), text
-
-
-def _is_not(left: object, right: object) -> bool:
-    return left is not right

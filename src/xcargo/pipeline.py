@@ -66,6 +66,14 @@ class Pipeline:
         self._offload = Offload(settings, self._places, self._limits, describe)
         self._fetch = Fetch(settings, self._places, self._limits)
 
+    @property
+    def plain_limit(self) -> float:
+        """Bytes of JSON up to which :meth:`push` gives a plain value back for any coordinate, and does no more."""
+        simple = self._observe is None and not self.settings.routes
+        sized = self.settings.max_size_bytes or self.settings.warn_size_bytes
+        threshold = self.settings.threshold_bytes
+        return 0 if sized or not simple else math.inf if threshold < 0 else threshold
+
     def push(self, value: Any, coordinate: Coordinate, *, inline_only: bool = False) -> Json:
         """The row for a value, after its object, if it needs one, is stored.
 

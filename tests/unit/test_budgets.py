@@ -52,6 +52,26 @@ def tell(name):
 
 XCom.deserialize_value(SimpleNamespace(value=push({"a": 23})))
 tell("inline")
+
+def calls(backend, value):
+    count = 0
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+    sys.setprofile(profile)
+    try:
+        backend.serialize_value(value, key="k", dag_id="d", run_id="r", task_id="t", map_index=-1)
+    finally:
+        sys.setprofile(None)
+    return count
+
+texts = {f"key{n}": "x" * 90 for n in range(10)}
+records = [{"id": n, "tags": ["a", "b"], "nested": {"x": n, "y": None}} for n in range(10)]
+told["calls"] = {}
+for name, value in {"a number": 23, "10 texts": texts, "10 records": records}.items():
+    calls(XCom, value), calls(XCom.__base__, value)
+    told["calls"][name] = calls(XCom, value), calls(XCom.__base__, value)
+before = state()
 row = push({"k": "x" * 20_000})
 tell("push")
 assert XCom.deserialize_value(SimpleNamespace(value=row)) == {"k": "x" * 20_000}
@@ -82,6 +102,11 @@ def told(s3_server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def test_a_value_in_the_row_loads_nothing_and_starts_no_thread(told: dict[str, Any]) -> None:
     """A value that needs no store pays for none."""
     assert told["inline"] == {"modules": [], "threads": 0}
+
+
+def test_an_inline_push_makes_about_as_many_calls_as_that_of_the_stock_backend(told: dict[str, Any]) -> None:
+    """What stays in the database costs no more than without xcargo; of our calls most are of C, of the stock's not."""
+    assert {name: both for name, both in told["calls"].items() if both[0] > 1.2 * both[1]} == {}
 
 
 def test_the_first_push_loads_the_client_and_nothing_else_of_size(told: dict[str, Any]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo.envelope import RESERVED_KEYS, Envelope, is_envelope, is_plain
+from xcargo.envelope import RESERVED_KEYS, Envelope, is_envelope, is_plain, plain_bytes
 from xcargo.errors import EnvelopeError
 
 ROW: dict[str, Any] = {
@@ -28,6 +29,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+@given(JSON, st.integers(0, 60))
+def test_the_size_of_a_plain_value_is_that_of_its_json(value: Any, limit: int) -> None:
+    """Exactly, up to the limit; above it, above it."""
+    exact = plain_bytes(value, math.inf)
+    if exact is not None:
+        assert exact == len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+        assert (plain_bytes(value, limit) or math.inf) == exact or exact > limit < (plain_bytes(value, limit) or 0)
 
 
 def test_a_row_reads_back_as_the_envelope_that_wrote_it() -> None:

@@ -23,7 +23,7 @@ from xcargo.airflow.rows import (
     parsed,
 )
 from xcargo.coordinate import Coordinate
-from xcargo.envelope import is_envelope, is_plain
+from xcargo.envelope import is_envelope, is_plain, plain_bytes
 from xcargo.keyorder import marked
 
 __all__ = ["XComBackend"]
@@ -45,15 +45,20 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         map_index: int | None = None,
     ) -> Any:
         """Airflow 2.9 to 3.3: store a value, give what stands in its row (bytes on 2.x, JSON on 3.x)."""
-        if isinstance(value, Row):
+        if type(value) is Row:
             return value.value
-        mapped = -1 if map_index is None else map_index
-        row = _push(value, Coordinate(dag_id or "", run_id or "", task_id or "", key or "", mapped))
+        if _is_its_row(value):
+            row = _noted(value)
+        else:
+            mapped = -1 if map_index is None else map_index
+            row = _push(value, Coordinate(dag_id or "", run_id or "", task_id or "", key or "", mapped))
         return json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode() if AIRFLOW_2 else row
 
     @classmethod
     def store_value(cls, coordinate: Any, key: str, value: Any) -> Any:
         """Airflow 3.4 on: the same, told apart by attempt and loop iteration."""
+        if _is_its_row(value):
+            return _noted(value)
         mapped = -1 if coordinate.region_index is None else coordinate.region_index
         attempt = None if coordinate.ti_id is None else str(coordinate.ti_id)
         return _push(value, Coordinate(coordinate.dag_id, coordinate.run_id, coordinate.task_id, key, mapped, attempt))
@@ -150,9 +155,22 @@ def _push(value: Any, coordinate: Coordinate) -> Any:
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are
     row = runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))
-    if AIRFLOW_2 or is_envelope(row) or not runtime.settings().keep_key_order:
-        return row  # Airflow 2 stores JSON as it is written
-    return marked(row)
+    return row if is_envelope(row) else _noted(row)
+
+
+def _is_its_row(value: Any) -> bool:
+    """Whether a value surely stands in its row as it is: most values do, and should be through here soon."""
+    limit = runtime.plain_limit()
+    if not limit or (value is None and compat.REFUSES_NONE):
+        return False
+    size = plain_bytes(value, limit)
+    return size is not None and size <= limit
+
+
+def _noted(row: Any) -> Any:
+    """A plain row with the order of its keys noted, except where none is lost: Airflow 2 stores JSON as written."""
+    kept = AIRFLOW_2 or (type(row) is not dict and type(row) is not list) or not runtime.settings().keep_key_order
+    return row if kept else marked(row)
 
 
 def _loads_as_ours(backend: Any) -> bool:

@@ -25,7 +25,7 @@ from xcargo.root import Root
 from xcargo.settings import Settings
 from xcargo.stores import Access, StorePool
 
-__all__ = ["run", "settings"]
+__all__ = ["plain_limit", "run", "settings"]
 
 _T = TypeVar("_T")
 
@@ -37,6 +37,12 @@ def settings() -> Settings:
     for key in (*found.signing_keys, *found.encryption_keys):
         compat.mask_from_now_on(base64.b64encode(key.secret).decode())
     return found
+
+
+@cache
+def plain_limit() -> float:
+    """Bytes of JSON up to which a plain value is its own row, and nothing else is to be done for it."""
+    return run(lambda pipeline: pipeline.plain_limit)
 
 
 def run(work: Callable[[Pipeline], _T]) -> _T:
