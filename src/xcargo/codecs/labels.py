@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-__all__ = ["columns", "label_text"]
+__all__ = ["cell_named", "columns", "label_text"]
 
 _SHOWN_COLUMNS = 64
 _SHOWN_CHARS = 64
+_PLACE = re.compile(r"^At value\[1\]\['(?:columns'\]\[(?P<column>\d+)|values')\]\[1\](?:\[(?P<row>\d+)\])?")
 _SAFE = ("builtins", "datetime", "decimal", "numpy", "pandas", "uuid")
 
 
@@ -17,6 +19,17 @@ def columns(labels_and_types: Iterable[tuple[Any, Any]]) -> dict[str, str]:
     """Label -> type of the first columns, shortened to what a row may hold."""
     shown = islice(labels_and_types, _SHOWN_COLUMNS)
     return {_short(label_text(label)): _type(kind) for label, kind in shown}
+
+
+def cell_named(what: str, frame: Any) -> str:
+    """A message that tells a place in the description of a pandas value, with the place in the value instead."""
+
+    def named(place: re.Match[str]) -> str:
+        column, row = place["column"], place["row"]
+        label = "" if column is None else f", column {_short(label_text(frame.columns[int(column)]))!r}"
+        return f"At value{label}" + ("" if row is None else f", row {row}")
+
+    return _PLACE.sub(named, what.replace("At value[1]['attrs']", "At value.attrs"))
 
 
 def label_text(label: Any) -> str:

@@ -7,6 +7,7 @@ given: at the Airflow edge it admits what ``[core] allowed_deserialization_class
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -65,7 +66,11 @@ class ObjectCodec:
         more = _beyond_fields(value) if kind in _FIELDS else _arguments(cls)
         if more:  # a fourth part, which readers before it refuse
             body.append(more)
-        encoded = self.registry.codec("msgpack").encode(body)
+        try:
+            encoded = self.registry.codec("msgpack").encode(body)
+        except UnsupportedTypeError as error:
+            error.what = _IN_BODY.sub(r"At value.\1", error.what)
+            raise
         # The same dictionary: what is stored as it goes fills it in at the end.
         params = cast("dict[str, Any]", encoded.params)
         params["class"] = f"{cls.__module__}.{cls.__qualname__}"
@@ -175,6 +180,9 @@ def _kind(cls: type) -> str | None:
         return "dataclass"
     return "attrs" if hasattr(cls, "__attrs_attrs__") else None
 
+
+_IN_BODY = re.compile(r"^At value\[[23]\](?:\['__\w+__'\])?\['(\w+)'\]")
+"""How the place of a field begins, seen from what is packed."""
 
 _HEAP_TYPE = 1 << 9
 """Flag of classes that a Python program defines; only those of C hold state outside their attributes."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xcargo.codecs import ipc
 from xcargo.codecs.arrow_stream import TableFile
 from xcargo.codecs.base import Buffer, Encoded, arrow, importable
-from xcargo.codecs.labels import columns, label_text
+from xcargo.codecs.labels import cell_named, columns, label_text
 from xcargo.codecs.pandas_parts import (
     frequency_state,
     offset_state,
@@ -75,7 +75,11 @@ class PandasCodec:
         if kind == "frame":
             params["columns"] = columns(zip(value.columns, value.dtypes, strict=True))
         table = pa.Table.from_arrays(writer.arrays, names=writer.names)
-        table = table.replace_schema_metadata({_KEY: self._registry.pack([kind, state])})
+        try:
+            table = table.replace_schema_metadata({_KEY: self._registry.pack([kind, state])})
+        except UnsupportedTypeError as error:
+            error.what = cell_named(error.what, value)
+            raise
         return Encoded(self.id, (ipc.write(table),), params, ".arrow")
 
     def columns(self, source: Source, params: Mapping[str, Any], labels: Sequence[str] | None) -> Any:

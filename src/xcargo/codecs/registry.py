@@ -15,6 +15,7 @@ from xcargo.codecs.files import FileCodec
 from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pandas import PandasCodec
+from xcargo.codecs.place import TooDeepError, too_deep
 from xcargo.codecs.source import Held, Source, whole
 from xcargo.codecs.stream import StreamCodec
 from xcargo.codecs.tree import TreeCodec
@@ -63,10 +64,11 @@ class Registry:
 
     def encode(self, value: object) -> Encoded:
         """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does."""
-        if type(value) in _ALWAYS_TREE:
-            return self._tree.encode(value)
-        codec = self.leaf(value)
-        return (codec or self._tree).encode(value)
+        codec = None if type(value) in _ALWAYS_TREE else self.leaf(value)
+        try:
+            return (codec or self._tree).encode(value)
+        except (RecursionError, TooDeepError):
+            raise too_deep(value) from None
 
     def decode(self, codec_id: str, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """Decode with the codec that an envelope names."""

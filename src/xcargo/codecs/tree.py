@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import ormsgpack
 
 from xcargo import collector
-from xcargo.codecs.base import Buffer, Encoded, contiguous
+from xcargo.codecs.base import Buffer, Codec, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.parts import Parts, assemble, is_part
+from xcargo.codecs.place import TooDeepError, name_place, path_to
 from xcargo.codecs.source import Held, Source
 from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
@@ -41,6 +44,10 @@ _OPTIONS = (
 )
 _JSON_TYPES = (dict, list, str, int, float, bool, type(None))
 _NEST_EVERY = 100
+_MOST_LEVELS = 64
+"""Of instances, arrays and the like in one another: a pull takes up to ten frames each, of a thousand."""
+
+_level: ContextVar[int] = ContextVar("xcargo_level", default=0)
 
 
 class TreeCodec:
@@ -94,11 +101,11 @@ class _Packing:
             self._exact, self.parts, self._numbers = True, [], {}
             return self._pack(value)
         except RecursionError:
-            raise _too_deep() from None
+            raise TooDeepError from None
+        except TooDeepError:
+            raise
         except UnsupportedTypeError as error:
-            path = _path_to(value, self._culprit)
-            if path:
-                error.what = f"At value{path}: {error.what}"
+            name_place(error, path_to(value, self._culprit))
             raise
 
     def _pack(self, value: Any) -> bytes:
@@ -111,7 +118,7 @@ class _Packing:
             if self._error is not None:
                 raise self._error from None
             if self._exact:  # nothing is refused on this way but depth, which may end before _extension is entered
-                raise _too_deep() from error
+                raise TooDeepError from error
             raise _RefusedError from None
 
     def _extension(self, value: Any) -> ormsgpack.Ext:
@@ -124,7 +131,7 @@ class _Packing:
             codec = self._registry.leaf(value)
             if codec is None:
                 raise _unsupported(value)
-            encoded = codec.encode(value)
+            encoded = _encoded(codec, value)
             if self._apart and is_part(encoded):
                 self._numbers[id(value)] = value, len(self.parts)  # held, so that no other value gets its id
                 self.parts.append(encoded)
@@ -136,7 +143,7 @@ class _Packing:
                 self._error, self._culprit = error, value
             raise
         except RecursionError:
-            self._error = self._error or _too_deep()
+            self._error = self._error or TooDeepError()
             raise
 
     def _lower(self, value: Any, depth: int) -> Any:
@@ -163,6 +170,18 @@ class _Packing:
             return dict(zip(value, values, strict=True))
         keys = [self._lower(key, depth + 1) for key in value]
         return ormsgpack.Ext(Tag.PAIRS, self._native([keys, values]))
+
+
+def _encoded(codec: Codec, value: Any) -> Encoded:
+    """What the codec gives, unless values of codecs lie in one another further than a pull could follow."""
+    level = _level.get()
+    if level == _MOST_LEVELS:
+        raise TooDeepError
+    token = _level.set(level + 1)
+    try:
+        return codec.encode(value)
+    finally:
+        _level.reset(token)
 
 
 class _Unpacking:
@@ -216,13 +235,6 @@ def _unsupported(value: object) -> UnsupportedTypeError:
     )
 
 
-def _too_deep() -> UnsupportedTypeError:
-    return UnsupportedTypeError(
-        "The value refers to itself, or is nested too deeply to store (some hundreds of levels)",
-        hint="Flatten it before returning it.",
-    )
-
-
 def _may_hold_buffers(packed: bytes) -> bool:
     """Whether a byte occurs that could begin a binary field. Cheap (memchr); says yes for most numbers."""
     return b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed
@@ -249,32 +261,8 @@ def _probe(value: Any) -> Any:
         raise TypeError
     if isinstance(value, dict):
         return [list(value), list(value.values())]
+    if isinstance(value, SimpleNamespace):
+        return [list(vars(value).values())]
+    if isinstance(value, slice):
+        return [value.start, value.stop, value.step]
     return list(value) if isinstance(value, (list, tuple, set, frozenset, deque)) else None
-
-
-def _path_to(value: Any, culprit: object) -> str:
-    """Where in ``value`` the object lies, as Python writes it: ``['rows'][3].when``. Empty when it is the value."""
-    todo: deque[tuple[str, Any, int]] = deque([("", value, 0)])
-    seen: set[int] = set()
-    while todo and len(seen) < 1_000_000:
-        path, item, depth = todo.popleft()
-        if item is culprit:
-            return path
-        if id(item) in seen or depth > 500:
-            continue
-        seen.add(id(item))
-        if isinstance(item, dict):
-            todo.extend((f"{path}[{_shown(key)}]", part, depth + 1) for key, part in item.items())
-            todo.extend((f"{path}, key {type(key).__name__}", key, depth + 1) for key in item if type(key) is not str)
-        elif isinstance(item, (list, tuple, deque)):
-            todo.extend((f"{path}[{n}]", part, depth + 1) for n, part in enumerate(item))
-        elif isinstance(item, (set, frozenset)):
-            todo.extend((f"{path}{{…}}", part, depth + 1) for part in item)
-        elif hasattr(item, "__dict__") and not isinstance(item, type):
-            todo.extend((f"{path}.{name}", part, depth + 1) for name, part in vars(item).items())
-    return ""
-
-
-def _shown(key: object) -> str:
-    """A key as Python writes it, if that is short and runs no code of the key's class."""
-    return repr(key)[:80] if type(key) in (str, float, bool) or (type(key) is int and abs(key) < 2**64) else "…"

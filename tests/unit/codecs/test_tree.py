@@ -8,10 +8,11 @@ import pathlib
 import re
 import uuid
 import zoneinfo
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,25 @@ def test_bytes_and_bytearray_stay_apart_in_large_numeric_data() -> None:
     value = {"numbers": [n / 7 for n in range(5000)], "raw": (b"x", [bytearray(b"x")])}
     back = round_trip(value)
     assert same(back, value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        SimpleNamespace(a=bytearray(b"x")),
+        [SimpleNamespace(a=SimpleNamespace(b=[bytearray(b"x")]))],
+        {"s": slice(None, bytearray(b"x"))},
+        OrderedDict(a=(bytearray(b"x"),)),
+        [defaultdict(list, {1: bytearray(b"x")})],
+        deque([{"a": memoryview(b"x")}]),
+        {(1, 2): bytearray(b"x")},
+    ],
+    ids=str,
+)
+def test_bytearrays_are_found_in_every_container(value: Any) -> None:
+    """The packer takes them for bytes; they come back as what they are."""
+    address = re.compile(" at 0x[0-9a-f]+")  # in the text of a memoryview
+    assert address.sub("", repr(round_trip(value))) == address.sub("", repr(value))
 
 
 @given(st.binary(max_size=200))
