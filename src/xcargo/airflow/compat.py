@@ -36,7 +36,9 @@ __all__ = [
     "BaseXCom",
     "active_backend",
     "allowed_by_dag",
+    "base_operator",
     "conf",
+    "fail_exception",
     "get_connection",
     "lazy_sequence",
     "load_json",
@@ -106,6 +108,24 @@ def get_connection(connection_id: str) -> Any:
             hint=f"Define it (airflow connections add {connection_id} ..., or the variable "
             f"AIRFLOW_CONN_{connection_id.upper()}), or correct the id in [xcargo] path.",
         ) from error
+
+
+def base_operator() -> Any:
+    """The class of which operators are."""
+    try:
+        from airflow.sdk import BaseOperator
+    except ImportError:
+        from airflow.models.baseoperator import BaseOperator
+    return BaseOperator
+
+
+def fail_exception() -> Any:
+    """The exception that fails a task without further tries."""
+    try:
+        from airflow.sdk.exceptions import AirflowFailException
+    except ImportError:
+        from airflow.exceptions import AirflowFailException
+    return AirflowFailException
 
 
 def serde() -> Any:

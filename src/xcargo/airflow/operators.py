@@ -1,0 +1,149 @@
+"""XCargoGCOperator: a sweep as a task, of a whole root or of a part of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from xcargo.airflow import compat
+from xcargo.airflow.connections import access_of
+from xcargo.airflow.references.choose import choose_source
+from xcargo.airflow.runtime import settings
+from xcargo.errors import SweepRefusedError
+from xcargo.lifecycle.plan import Count, Policy, Verdict, count_of, too_much
+from xcargo.lifecycle.retention import parse_duration, rules_of
+from xcargo.lifecycle.shards import shards
+from xcargo.lifecycle.sweep import Sweep
+from xcargo.root import Root
+from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.open import open_store
+
+__all__ = ["XCargoGCOperator", "approve", "prefixes"]
+
+log = logging.getLogger(__name__)
+
+BaseOperator: Any = compat.base_operator()
+
+
+class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
+    """Sweep the configured roots, or some prefixes of them: what ``xcargo gc`` does, as a task.
+
+    Its result is the report, one entry a root. Without ``apply`` nothing is deleted. A refusal fails the task for good.
+
+    * ``prefixes``: folders at the top of a root (quoted Dag ids); None for all. Maps over what :func:`prefixes` gives.
+    * ``path``: one of the configured base URLs; None for each of them.
+    * ``grace``, ``quarantine``: times such as ``24h`` and ``7d``; ``max_share``: see ``xcargo gc``; None for no bound,
+      where :func:`approve` judges all parts together.
+    * ``via``: ``database`` or ``rest``; None is ``database`` on Airflow 2 and ``rest`` on 3, whose tasks have no access
+      to the database. ``api_conn_id`` is the connection of the REST API, ``all_dags`` says that its user may read
+      every Dag.
+    """
+
+    template_fields: Sequence[str] = ("prefixes", "path", "grace", "quarantine", "api_url")
+
+    def __init__(
+        self,
+        *,
+        prefixes: Sequence[str] | None = None,
+        apply: bool = False,
+        path: str | None = None,
+        grace: str = "24h",
+        max_share: float | None = 0.5,
+        quarantine: str | None = None,
+        via: str | None = None,
+        api_url: str | None = None,
+        api_conn_id: str | None = None,
+        all_dags: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.prefixes = prefixes
+        self.apply = apply
+        self.path = path
+        self.grace = grace
+        self.max_share = max_share
+        self.quarantine = quarantine
+        self.via = via
+        self.api_url = api_url
+        self.api_conn_id = api_conn_id
+        self.all_dags = all_dags
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:
+        """Sweep, and give the reports."""
+        conn_id = self.api_conn_id
+        source = choose_source(
+            self.via or ("database" if compat.AIRFLOW_2 else "rest"),
+            compat.conf(),
+            api_url=self.api_url,
+            connection=(lambda: compat.get_connection(conn_id)) if conn_id else None,
+            all_dags=self.all_dags,
+        )
+        policy = Policy(parse_duration(self.grace), self.max_share)
+        quarantine = parse_duration(self.quarantine) if self.quarantine else None
+        try:
+            reports = []
+            for root in _roots(self.path):
+                store, rules = _store(root), rules_of(settings(), root)
+                with Sweep(store, root, source, policy, rules, self.prefixes or (), quarantine) as sweep:
+                    report = sweep.plan()
+                    if self.apply or report.refusals:
+                        sweep.apply(report)
+                reports.append(report.to_json())
+                log.info("Swept %s: %s", root, _shown(reports[-1]))
+        except SweepRefusedError as error:
+            raise compat.fail_exception()(str(error)) from error
+        if any(report["errors"] for report in reports):
+            raise RuntimeError(f"Some objects could not be deleted: {[e for r in reports for e in r['errors']]}")
+        return reports
+
+
+def prefixes(number: int = 16, path: str | None = None) -> list[list[str]]:
+    """The folders at the top of the configured roots in at most ``number`` parts, to map an operator over."""
+    parts: list[list[str]] = []
+    for root in _roots(path):
+        for n, part in enumerate(shards(_store(root), number)):
+            if n < len(parts):
+                parts[n] = sorted({*parts[n], *part})
+            else:
+                parts.append(part)
+    return parts
+
+
+def approve(reports: Any, max_share: float | None = 0.5) -> dict[str, dict[str, int]]:
+    """Judge the dry runs of all parts together. Gives the counts; fails for good if they would take too much."""
+    counts: dict[Verdict, Count] = {}
+    for report in (report for part in reports for report in part):
+        for word, count in report["objects"].items():
+            counts.setdefault(Verdict(word), Count()).add(count["size_bytes"], count["objects"])
+    taken = count_of(count for verdict, count in counts.items() if verdict.takes)
+    ours = count_of(count for verdict, count in counts.items() if verdict is not Verdict.FOREIGN)
+    refusals = too_much(taken, ours, max_share)
+    if refusals:
+        raise compat.fail_exception()(refusals[0])
+    return {str(v): {"objects": c.objects, "size_bytes": c.size_bytes} for v, c in counts.items()}
+
+
+def _roots(path: str | None) -> Sequence[Root]:
+    roots = settings().roots
+    if path is None:
+        return roots
+    found = [root for root in roots if root.uri() == Root.parse(path).uri()]
+    if not found:
+        raise compat.fail_exception()(f"{path} is none of the configured paths: {', '.join(map(str, roots))}")
+    return found
+
+
+def _store(root: Root) -> Store:
+    own = settings()
+    limits = Limits(own.timeout_seconds, own.part_bytes, own.part_concurrency)
+    plain = root.scheme in ("file", "memory")
+    return open_store(root, Access() if plain else access_of(root, compat.get_connection), limits)
+
+
+def _shown(report: dict[str, Any]) -> dict[str, Any]:
+    """What is not zero, for the log."""
+    return {
+        name: {word: count for word, count in report[name].items() if count["objects"]}
+        for name in ("objects", "outcomes")
+    }

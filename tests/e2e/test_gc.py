@@ -1,0 +1,214 @@
+"""All the ways in which Airflow deletes rows, on PostgreSQL and a real S3 server; then sweeps, by database and REST.
+
+What is expected is asked of PostgreSQL and of the bucket themselves, not of xcargo.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from demo.cluster import Cluster
+from tests.servers import Server, start
+from tests.servers.postgres import Postgres
+from tests.servers.postgres import run as run_postgres
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        next(iter(importlib.metadata.distributions(name="apache-airflow-task-sdk")), None) is None,
+        reason="needs Airflow 3",
+    ),
+]
+
+HERE = Path(__file__).parent / "gc"
+RUNS = int(os.environ.get("XCARGO_GC_RUNS", "12")) // 3
+"""Runs of each of the three Dags."""
+
+GRACE_SECONDS = 2
+
+
+@dataclass
+class Life:
+    """A cluster, and what is asked of its database and bucket."""
+
+    cluster: Cluster
+    server: Server
+    postgres: Postgres
+    seconds: dict[str, float]
+
+    def command(self, *args: str, module: str = "airflow", **env: str) -> str:
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", module, *args],
+            env=self.cluster.env | {"PYTHONWARNINGS": "ignore"} | env,
+            cwd=self.cluster.home,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        self.seconds[" ".join((module, *args[:2]))] = time.monotonic() - started
+        assert done.returncode == 0, f"{args}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return done.stdout
+
+    def gc(self, *args: str, **env: str) -> dict[str, Any]:
+        out = self.command("gc", "--json", "--grace", f"{GRACE_SECONDS}s", *args, module="xcargo", **env)
+        (report,) = json.loads(out)
+        return report
+
+    def make_runs(self, first: int, number: int) -> list[tuple[str, str]]:
+        told = self.cluster.home / "runs.json"
+        started = time.monotonic()
+        log = self.cluster.home / "runs.log"
+        with log.open("ab") as output:
+            done = subprocess.run(
+                [sys.executable, HERE / "run_life.py", str(first), str(number), told],
+                env=self.cluster.env | {"PYTHONWARNINGS": "ignore"},
+                cwd=self.cluster.home,
+                stdout=output,
+                stderr=output,
+                timeout=1800,
+                check=False,
+            )
+        assert done.returncode == 0, log.read_text()[-5000:]
+        self.seconds["making runs"] = self.seconds.get("making runs", 0) + time.monotonic() - started
+        return [tuple(run) for run in json.loads(told.read_text())]
+
+    def rest(self, method: str, path: str) -> Any:
+        import urllib.request
+
+        self.cluster._request("GET", "/api/v2/version")  # signs in
+        request = urllib.request.Request(
+            self.cluster.url + path, method=method, headers={"Authorization": f"Bearer {self.cluster._token}"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def objects(self) -> set[str]:
+        """What lies in the bucket."""
+        return {key for key in self.server.list_keys() if key.startswith("demo/")}
+
+    def referenced(self, *, archives: bool = True) -> set[str]:
+        """What rows name, asked of PostgreSQL."""
+        names = self.postgres.sql(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND (table_name = 'xcom'"
+            f" OR ({str(archives).lower()} AND table_name LIKE '\\_airflow\\_deleted\\_\\_xcom\\_\\_%'))",
+            database="airflow",
+        ).split()
+        found: set[str] = set()
+        for name in names:
+            told = self.postgres.sql(f"SELECT value->>'uri' FROM \"{name}\" WHERE value ? 'uri'", database="airflow")
+            found |= {uri.removeprefix(f"s3://{self.server.bucket}/") for uri in told.split()}
+        return found
+
+    def now(self) -> str:
+        """The time by which 'db clean' judges, after a moment."""
+        time.sleep(1)
+        return self.postgres.sql("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS+00:00')").strip()
+
+    def settle(self, dag_id: str, run_id: str) -> None:
+        """Wait for the end of a run that was cleared."""
+        deadline = time.monotonic() + 240
+        while True:
+            run = self.rest("GET", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+            if run["state"] in ("success", "failed"):
+                assert run["state"] == "success"
+                return
+            assert time.monotonic() < deadline, run
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    """A cluster on PostgreSQL, its Dags' runs, and everything that deletes rows done to them."""
+    home = tmp_path_factory.mktemp("gc")
+    dags = home / "dags"
+    dags.mkdir()
+    (dags / "gc_life.py").write_text((HERE / "gc_life.py").read_text())
+    with run_postgres() as postgres, start("s3") as server:
+        env = {
+            "AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.create("airflow"),
+            "AIRFLOW__XCARGO__PATH": server.root,
+            **server.env(),
+        }
+        with Cluster(home, dags=dags, env=env) as cluster:
+            yield Life(cluster, server, postgres, {})
+
+
+def delete_in_all_ways(life: Life) -> None:
+    """The commands and requests of Airflow itself."""
+    first = life.make_runs(0, 1)
+    unarchived_before = life.now()
+    life.make_runs(1, 1)
+    archived_before = life.now()
+    rest = life.make_runs(2, RUNS - 2)
+    assert len(life.objects()) == 5 * 3 * RUNS
+    assert len(life.referenced()) == 4 * 3 * RUNS  # 'parts', three of 'work', the second of 'twice'
+    a = [run for dag, run in rest if dag == "life_a"]
+    life.command("dags", "delete", "--yes", "life_b")
+    life.rest("DELETE", f"/api/v2/dags/life_a/dagRuns/{quote(a[0], safe='')}")
+    entries = f"/api/v2/dags/life_a/dagRuns/{quote(a[1], safe='')}/taskInstances"
+    life.rest("DELETE", f"{entries}/parts/xcomEntries/return_value")
+    for clean, more in ((unarchived_before, ["--skip-archive"]), (archived_before, [])):
+        life.command("db", "clean", "--clean-before-timestamp", clean, "--tables", "xcom", "--yes", *more)
+    assert not any(
+        "life_a" in uri or "life_c" in uri
+        for _, run in first
+        for uri in life.referenced()
+        if quote(run, safe="") in uri
+    )
+    day = "2025-01-04" if RUNS > 3 else "2025-01-03"
+    life.command("tasks", "clear", "--yes", "--start-date", day, "--end-date", day, "life_c")
+    life.settle("life_c", next(run for dag, run in rest if dag == "life_c" and day in run))
+    time.sleep(GRACE_SECONDS + 2)
+
+
+def test_a_sweep_leaves_exactly_what_rows_refer_to(life: Life) -> None:
+    """The dry run shows the exact orphans, applying takes them and nothing else; rows in archives count as rows."""
+    delete_in_all_ways(life)
+    objects, referenced = life.objects(), life.referenced()
+    orphans = objects - referenced
+    assert referenced < objects
+    assert len(orphans) > 5 * RUNS
+    dry = life.gc("--max-share", "1")
+    assert dry["objects"]["orphan"]["objects"] == len(orphans)
+    assert dry["objects"]["live"]["objects"] == len(referenced)
+    assert dry["missing"] == 0
+    assert life.objects() == objects
+    done = life.gc("--max-share", "1", "--apply", "--yes")
+    assert done["outcomes"]["deleted"]["objects"] == len(orphans)
+    assert life.objects() == referenced
+    again = life.gc("--apply", "--yes")
+    assert again["objects"]["orphan"]["objects"] == 0
+    print(json.dumps({"seconds": life.seconds, "objects": len(objects), "orphans": len(orphans)}))
+
+
+def test_the_same_through_the_rest_api(life: Life) -> None:
+    """Where there is no database: the archives are gone, more runs too."""
+    life.command("db", "drop-archived", "--yes")
+    (run, *_) = [r["dag_run_id"] for r in life.rest("GET", "/api/v2/dags/life_c/dagRuns?limit=100")["dag_runs"]]
+    life.rest("DELETE", f"/api/v2/dags/life_c/dagRuns/{quote(run, safe='')}")
+    time.sleep(GRACE_SECONDS + 2)
+    objects, referenced = life.objects(), life.referenced()
+    assert referenced < objects
+    via = ["--via", "rest", "--api-url", life.cluster.url, "--all-dags", "--max-share", "1"]
+    nowhere = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://nobody@127.0.0.1:9/none"}
+    token = {"XCARGO_API_TOKEN": str(life.cluster._token)}
+    dry = life.gc(*via, **token, **nowhere)
+    assert dry["objects"]["orphan"]["objects"] == len(objects - referenced)
+    life.gc(*via, "--apply", "--yes", **token, **nowhere)
+    assert life.objects() == referenced

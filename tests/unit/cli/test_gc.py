@@ -1,0 +1,165 @@
+"""``xcargo gc``, ``restore`` and ``lifecycle`` as processes, on a real metadata database and a real folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.metadata import Metadata
+from tests.unit.cli.kit import Done, environment, xcargo
+from tests.unit.conftest import make_pipeline
+from xcargo.coordinate import Coordinate
+
+OLD = 3 * 86400
+
+
+@dataclasses.dataclass
+class Place:
+    """A folder of objects, and the database that refers to them."""
+
+    folder: Path
+    metadata: Metadata
+
+    def __post_init__(self) -> None:
+        self.pipeline = make_pipeline(self.folder.as_uri(), threshold_bytes=0, compression="none")
+        self.env = self.metadata.env | {"AIRFLOW__XCARGO__PATH": self.folder.as_uri()}
+
+    def push(self, dag: str, *, row: bool = True, age: float = OLD, value: Any = "value", **more: Any) -> Path:
+        """An object, so many seconds old, with or without its row."""
+        at = Coordinate(dag, "a_run", "a_task", "return_value")
+        envelope: Any = self.pipeline.push(value, at)
+        path = Path(envelope["uri"].removeprefix("file://"))
+        os.utime(path, (time.time() - age, time.time() - age))
+        if row:
+            at_time = datetime.fromtimestamp(time.time() - age, timezone.utc).isoformat()
+            self.metadata.push(envelope | {"created_at": at_time}, dag_id=dag, **more)
+        return path
+
+    def gc(self, *args: str, **env: str) -> Done:
+        return xcargo("gc", *args, env=self.env | env)
+
+
+@pytest.fixture
+def place(tmp_path: Path, sqlite_metadata: Metadata) -> Place:
+    return Place(tmp_path / "xcom", sqlite_metadata)
+
+
+def test_a_dry_run_shows_and_applying_deletes(place: Place, tmp_path: Path) -> None:
+    """The table names Dags and why; the file holds all of it; without a yes nothing goes."""
+    kept, gone, young = place.push("kept"), place.push("gone", row=False), place.push("young", row=False, age=60)
+    dry = place.gc("--json")
+    assert dry.code == 0, dry.err
+    (report,) = dry.json
+    assert report["objects"]["orphan"] == {"objects": 1, "size_bytes": gone.stat().st_size}
+    assert report["dags"]["young"]["too_young"]["objects"] == 1
+    assert gone.exists()
+    unasked = place.gc("--apply")
+    assert (unasked.code, gone.exists()) == (3, True)
+    assert [line.split()[:5] for line in unasked.out.splitlines() if line.startswith("gone")] == [
+        ["gone", "0", "0", "B", "1"]
+    ]
+    applied = place.gc("--apply", "--yes", "--report", str(tmp_path / "gc.json"))
+    assert applied.code == 0, applied.err
+    assert "1 deleted" in applied.out
+    assert [path.exists() for path in (kept, gone, young)] == [True, False, True]
+    assert json.loads((tmp_path / "gc.json").read_text())[0]["outcomes"]["deleted"]["objects"] == 1
+
+
+def test_quarantine_and_back(place: Place) -> None:
+    """What was moved aside is listed, and put back where it was."""
+    place.push("kept")
+    gone = place.push("gone", row=False)
+    data = gone.read_bytes()
+    assert place.gc("--apply", "--yes", "--quarantine", "7d").code == 0
+    assert not gone.exists()
+    listed = xcargo("restore", "--json", env=place.env).json
+    assert [entry["uri"] for entry in listed["objects"]] == [gone.as_uri()]
+    assert xcargo("restore", "--dag", "other", "--apply", env=place.env).code == 0
+    assert not gone.exists()
+    assert xcargo("restore", "--dag", "gone", "--apply", env=place.env).code == 0
+    assert gone.read_bytes() == data
+    assert not (place.folder / "~xcargo").exists()
+
+
+def test_retention_lets_a_value_go_and_its_reader_know(place: Place) -> None:
+    """A rule of the setting; the row's object becomes a note."""
+    expired = place.push("reports", value="x" * 5000)
+    kept = place.push("other")
+    done = place.gc("--apply", "--yes", "--max-share", "1", AIRFLOW__XCARGO__RETENTION="dag=rep*: keep 1d even latest")
+    assert done.code == 0, done.err
+    assert b"keep 1d even latest" in expired.read_bytes()
+    assert kept.read_bytes() != expired.read_bytes()
+    misread = place.gc(AIRFLOW__XCARGO__RETENTION="keep a while")
+    assert misread.code == 4
+    assert "'a while' is none of" in misread.err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["--path", "s3://somebody-elses/xcom"], 3, "none of this deployment"),
+        (["--apply", "--yes", "--max-share", "0.1"], 3, "--max-share 0.5"),
+        (["--grace", "a day"], 4, "not a time"),
+        (["--via", "rest", "--api-url", "http://127.0.0.1:9"], 3, "does not answer"),
+        (["--max-share", "2"], 2, "max-share"),
+    ],
+)
+def test_what_it_refuses(place: Place, args: list[str], code: int, says: str) -> None:
+    """With an exit code that tells, and nothing deleted."""
+    place.push("kept")
+    gone = place.push("gone", row=False)
+    done = place.gc(*args)
+    assert done.code == code, done.err
+    assert says in done.err
+    assert gone.exists()
+
+
+def test_an_empty_database_is_refused(place: Place) -> None:
+    """It may be the wrong one."""
+    gone = place.push("gone", row=False)
+    done = place.gc("--apply", "--yes", "--max-share", "1")
+    assert (done.code, gone.exists()) == (3, True)
+    assert "not one live reference" in done.err
+
+
+def test_a_database_that_is_not_there_is_refused(place: Place, tmp_path: Path) -> None:
+    """Nothing is listed, nothing deleted."""
+    place.push("kept")
+    gone = place.push("gone", row=False)
+    done = place.gc("--apply", "--yes", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{tmp_path}/none.db")
+    assert (done.code, gone.exists()) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "path", "where"),
+    [
+        ("aws", "s3://bucket/xcom", ("Rules", 1, "Expiration", "Days")),
+        ("minio", "s3://bucket/xcom", ("Rules", 1, "Filter", "Prefix")),
+        ("gcs", "gs://bucket/xcom", ("rule", 0, "condition", "age")),
+        ("azure", "az://bucket/xcom", ("rules", 0, "definition", "filters", "prefixMatch", 0)),
+    ],
+)
+def test_the_buckets_own_rule(tmp_path: Path, cloud: str, path: str, where: tuple[Any, ...]) -> None:
+    """The documents have the clouds' own shape, and end below the path."""
+    done = xcargo("lifecycle", cloud, "--path", path, "--days", "180", env=environment(tmp_path))
+    assert done.code == 0, done.err
+    found = done.json
+    for part in where:
+        found = found[part]
+    assert found in (180, "xcom/", "bucket/xcom/")
+
+
+def test_the_buckets_rule_follows_from_retention_where_every_value_has_an_end(tmp_path: Path) -> None:
+    """Else it has to be told."""
+    env = environment(tmp_path, AIRFLOW__XCARGO__RETENTION="dag=a: keep 60d even latest; keep 30d even latest")
+    done = xcargo("lifecycle", "aws", "--path", "s3://bucket/xcom", env=env)
+    assert done.json["Rules"][1]["Expiration"]["Days"] == 90
+    env = environment(tmp_path, AIRFLOW__XCARGO__RETENTION="keep 30d")
+    assert xcargo("lifecycle", "aws", "--path", "s3://bucket/xcom", env=env).code == 4
