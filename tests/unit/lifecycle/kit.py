@@ -10,7 +10,7 @@ from typing import Any
 from tests.unit.conftest import make_pipeline
 from xcargo.coordinate import Coordinate
 from xcargo.lifecycle.plan import Policy
-from xcargo.lifecycle.references import Reference, Run, Where, reference_in
+from xcargo.lifecycle.references import Reference, Row, Run, Where, reference_in
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.root import Root
@@ -121,7 +121,7 @@ class Deployment:
                 yield run
 
     def _reference(self, at: Coordinate, row: Any, source: str) -> Iterator[Reference]:
-        found = reference_in(row, at, source, self.known_runs.get((at.dag_id, at.run_id)))
+        found = reference_in(Row(at, row, source, self.known_runs.get((at.dag_id, at.run_id))))
         if found is not None:
             yield found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from hypothesis import settings
@@ -17,6 +18,7 @@ from tests.unit.conftest import _buckets
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.coordinate import Coordinate
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
+from xcargo.lifecycle import sweep as module
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.quarantine import QUARANTINE, move_back
 from xcargo.lifecycle.report import Report
@@ -44,8 +46,10 @@ class Life(RuleBasedStateMachine):
 
     steps = 0
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(looks_again=st.booleans())
+    def begin(self, looks_again: bool) -> None:
+        """``looks_again``: whether a sweep looks runs up again right before; it must be right without that, too."""
+        module._CHECKED_RUNS = 10 if looks_again else 0
         _buckets.clear()
         self.here = Deployment()
         self.here.store.put("somebody/elses.txt", [b"precious"])
@@ -146,7 +150,9 @@ class Life(RuleBasedStateMachine):
     def sweep(self, data: st.DataObject, quarantine: float | None) -> None:
         """With tasks and users at work, between any two of its calls."""
         busy = data.draw(
-            st.lists(st.tuples(st.sampled_from(["push", "retry", "row", "run", "clean"]), coordinates), max_size=3)
+            st.lists(
+                st.tuples(st.sampled_from(["push", "retry", "row", "run", "clean", "time"]), coordinates), max_size=3
+            )
         )
         calls = [data.draw(st.integers(0, 12)) for _ in busy]
         seen = 0
@@ -190,7 +196,10 @@ class Life(RuleBasedStateMachine):
     def plan(self) -> None:
         """A sweep that will go on later, at whatever it finds then."""
         sweep = Sweep(self.here.store, self.here.root, self.here, Policy(GRACE, None), workers=1)
-        self.stale.append((sweep, sweep.plan()))
+        with ExitStack() as closing:
+            closing.enter_context(sweep)
+            self.stale.append((sweep, sweep.plan()))
+            closing.pop_all()
 
     @precondition(lambda self: self.stale)
     @rule()
@@ -238,6 +247,7 @@ class Life(RuleBasedStateMachine):
         assert objects["somebody/elses.txt"][0] == b"precious"
 
     def teardown(self) -> None:
+        module._CHECKED_RUNS = 10
         for sweep, _ in getattr(self, "stale", []):
             sweep._taken.close()
 
@@ -271,6 +281,8 @@ class Life(RuleBasedStateMachine):
             self.delete_runs(at.dag_id, at.run_id)
         elif what == "clean":
             self.db_clean(at.dag_id)
+        elif what == "time":
+            self.time_passes(GRACE)
 
     def _sweep(self, **options: Any) -> None:
         try:
