@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Iterator
 
 from blake3 import blake3
 
@@ -53,6 +54,17 @@ class Fetch:
         read = sum(len(piece) for piece in self._source(envelope).pieces())
         if read != envelope.size_bytes:
             raise short(read, envelope.size_bytes)
+
+    def hashed(self, envelope: Envelope) -> tuple[Callable[[], bytes], Iterator[Buffer]]:
+        """A payload from where it is stored, piece by piece and once, and what gives its hash when it was read."""
+        digest = blake3()
+
+        def pieces() -> Iterator[Buffer]:
+            for piece in self._source(envelope).pieces():
+                digest.update(piece)
+                yield piece
+
+        return digest.digest, pieces()
 
     def _source(self, envelope: Envelope) -> Source:
         if envelope.uri is None:

@@ -30,9 +30,12 @@ from xcargo.settings import Settings
 from xcargo.sizes import too_large
 from xcargo.stores.base import Limits
 
-__all__ = ["Offload"]
+__all__ = ["Offload", "payload_suffix"]
 
 log = logging.getLogger(__name__)
+
+_UNIQUE_CHARS = 16
+"""What makes an object key unique, behind the last ~ in it."""
 
 
 class Offload:
@@ -149,6 +152,15 @@ class Offload:
             created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             **place,
         )
+
+
+def payload_suffix(envelope: Envelope) -> str:
+    """How the key of an object ends for its payload's sake, without what compression and encryption add."""
+    _, found, end = (envelope.uri or "").rpartition("~")
+    suffix = end[_UNIQUE_CHARS:] if found else ""
+    for ending in (encryption.SUFFIX, SUFFIXES.get(envelope.compression, "")):
+        suffix = suffix.removesuffix(ending)
+    return suffix
 
 
 def _object_key(root: Root, coordinate: Coordinate, encoded: Encoded, compression: str, settings: Settings) -> str:

@@ -26,7 +26,7 @@ from xcargo.coordinate import Coordinate
 from xcargo.envelope import is_envelope, is_plain, plain_bytes
 from xcargo.keyorder import marked
 
-__all__ = ["XComBackend"]
+__all__ = ["XComBackend", "control_key"]
 
 _CONTROL_KEYS = ("_link_", "_airflow_loop_")
 
@@ -148,10 +148,15 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
             return await asyncio.to_thread(load_all, rows, query.get("dag_id"))
 
 
+def control_key(key: str) -> bool:
+    """Whether Airflow itself reads the rows of an XCom key as they are."""
+    return key == "skipmixin_key" or key.startswith(_CONTROL_KEYS)
+
+
 def _push(value: Any, coordinate: Coordinate) -> Any:
     if value is None and compat.REFUSES_NONE:
         return runtime.run(lambda pipeline: pipeline.enveloped(value, coordinate))
-    control = coordinate.key == "skipmixin_key" or coordinate.key.startswith(_CONTROL_KEYS)
+    control = control_key(coordinate.key)
     if control and is_plain(value):
         return value  # the scheduler and the API server read these rows as they are
     row = runtime.run(lambda pipeline: pipeline.push(value, coordinate, inline_only=control))

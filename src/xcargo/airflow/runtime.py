@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xcargo import collector
 from xcargo.airflow import compat, metrics
@@ -25,7 +25,7 @@ from xcargo.root import Root
 from xcargo.settings import Settings
 from xcargo.stores import Access, StorePool
 
-__all__ = ["plain_limit", "run", "settings"]
+__all__ = ["opened", "plain_limit", "run", "settings"]
 
 _T = TypeVar("_T")
 
@@ -55,10 +55,15 @@ def run(work: Callable[[Pipeline], _T]) -> _T:
 
 @cache
 def _pipeline() -> Pipeline:
-    pickle = PickleCodec(allowed=settings().allow_pickle)
-    codecs = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()], last_resort=pickle)
-    observe = metrics.observer(compat.conf())
-    return Pipeline(settings(), codecs, StorePool(_access), describe=compat.mask, observe=observe, team=compat.team)
+    return opened(settings(), observe=metrics.observer(compat.conf()), team=compat.team)
+
+
+def opened(settings: Settings, **more: Any) -> Pipeline:
+    """A pipeline by these settings, with the codecs and connections of this deployment."""
+    codecs = Registry(
+        fallbacks=[ObjectCodec(resolve), SerdeCodec()], last_resort=PickleCodec(allowed=settings.allow_pickle)
+    )
+    return Pipeline(settings, codecs, StorePool(_access), describe=compat.mask, **more)
 
 
 def _access(root: Root) -> Access:

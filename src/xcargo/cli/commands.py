@@ -18,6 +18,7 @@ MODULES = (
     "init",
     "lifecycle",
     "ls",
+    "migrate",
     "policy",
     "restore",
     "show",

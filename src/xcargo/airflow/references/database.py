@@ -35,7 +35,7 @@ class DatabaseReferences:
         if engine is None:
             engine, schema = _metadata_engine()
         self.engine = engine
-        self._schema = schema
+        self.schema = schema
         self._page_rows = page_rows
 
     def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
@@ -52,7 +52,7 @@ class DatabaseReferences:
         from xcargo.airflow.references.tables import run_table
 
         with _refusing():
-            table, columns = run_table(sa.inspect(self.engine), self._schema)
+            table, columns = run_table(sa.inspect(self.engine), self.schema)
         query = sa.select(*(column.label(name) for name, column in columns.items())).select_from(table)
         meant = Where(where.dag_id, where.run_id)
         for found in self._pages(query, (columns["id"],), ("id",)):
@@ -73,7 +73,7 @@ class DatabaseReferences:
         from xcargo.airflow.references import tables
 
         with _refusing():
-            live = list(tables.live_tables(sa.inspect(self.engine), self._schema))
+            live = list(tables.live_tables(sa.inspect(self.engine), self.schema))
         if not live:
             raise SweepRefusedError(
                 "The metadata database has no table of XComs",
@@ -84,7 +84,7 @@ class DatabaseReferences:
             yield from self._rows_of(table, where, holding)
         if archived:  # looked for only now: a row that has left the tables above is in one of these
             with _refusing():
-                kept = list(tables.archives(sa.inspect(self.engine), self._schema))
+                kept = list(tables.archives(sa.inspect(self.engine), self.schema))
             for table in kept:
                 yield from self._rows_of(table, where, holding)
 
@@ -95,13 +95,44 @@ class DatabaseReferences:
         from xcargo.airflow.references import tables
 
         with _refusing():
-            for table in tables.live_tables(sa.inspect(self.engine), self._schema):
+            for table in tables.live_tables(sa.inspect(self.engine), self.schema):
                 if table.name == row.source:
                     query = sa.select(table.raw).select_from(table.table).where(*table.is_row(row.identity))
                     with self.engine.connect() as connection:
                         found = connection.execute(query).first()
                     return None if found is None else _parsed(found[0], table.kind)
         return row.value  # archives are never changed
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Callable[[Row, Any], bool]]:
+        """Holds this deployment's one right to change rows while the block lasts, and gives what changes one.
+
+        That puts a value (JSON, or bytes for Airflow 2) into a row if the row still holds what was read, in one
+        statement, and gives whether it did; nothing else of the row changes. The right ends with the connection that
+        it works through: whoever loses the one can do nothing more. Raises SweepRefusedError if another process has
+        it, or the database goes away.
+        """
+        import sqlalchemy as sa
+
+        from xcargo.airflow.references import tables
+        from xcargo.airflow.references.right import sole_right
+
+        with _refusing(), self.engine.connect() as connection, sole_right(connection):
+            live = {table.name: table for table in tables.live_tables(sa.inspect(connection), self.schema)}
+            connection.commit()
+
+            def switch(row: Row, value: Any) -> bool:
+                table = live[row.source]
+                raw = value if isinstance(value, bytes) or table.kind in ("json", "jsonb") else json.dumps(value)
+                meant = (*table.is_row(row.identity), table.holds(row.raw))
+                with _refusing():
+                    changed = connection.execute(
+                        sa.update(table.table).where(*meant).values({table.value: table.literal(raw)})
+                    )
+                    connection.commit()
+                return bool(changed.rowcount == 1)
+
+            yield switch
 
     def _rows_of(self, table: XComTable, where: Where, holding: Callable[[XComTable], Any] | None) -> Iterator[Row]:
         import sqlalchemy as sa

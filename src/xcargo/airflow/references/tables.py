@@ -91,6 +91,23 @@ class XComTable:
             return sa.func.substring(self.value, 1, len(text)) == text.encode()
         return sa.func.substr(sa.cast(self.value, sa.Text), 1, len(text)) == text
 
+    def mentions(self, text: str) -> Any:
+        """Whether JSON holds this text anywhere: letters, digits, hyphens. Not for the bytes of Airflow 2."""
+        as_text = sa.cast(self.value, sa.String if self.kind == "json" else sa.Text)
+        return as_text.like(f"%{_escaped(text)}%", escape="\\")
+
+    def holds(self, raw: Any) -> Any:
+        """Whether a value is still what was read."""
+        if self.kind == "json":
+            return self.value == sa.cast(sa.literal(json.dumps(raw)), sa.JSON())
+        return self.value == self.literal(raw)
+
+    def literal(self, raw: Any) -> Any:
+        """A value as this table takes it."""
+        if self.kind == "text":
+            return sa.literal(raw, sa.LargeBinary() if isinstance(raw, bytes) else sa.Text())
+        return sa.literal(raw, self.value.type)
+
     def is_larger(self, size_bytes: int) -> Any:
         """Whether a value may take more bytes than that as JSON. Never false for one that does."""
         if self.kind == "jsonb":

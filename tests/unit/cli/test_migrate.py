@@ -1,0 +1,342 @@
+"""`xcargo migrate` over real metadata databases and real objects: there, elsewhere, back, and killed on the way."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.metadata import Metadata
+from tests.servers import Server
+from tests.unit.cli.kit import Call
+from tests.unit.conftest import make_pipeline
+from xcargo.airflow import rows
+from xcargo.airflow.references import DatabaseReferences
+from xcargo.coordinate import Coordinate
+from xcargo.errors import SweepRefusedError
+
+RUN = "manual__2026-01-01T00:00:00+00:00"
+BIG = [{"id": n, "name": f"row {n}", "price": n / 4} for n in range(200)]
+TASKS = [f"task_{n}" for n in range(4)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "objects"
+
+
+@pytest.fixture
+def call(metadata: Metadata, root: Path, tmp_path: Path, here: Callable[..., Call]) -> Call:
+    return here(metadata, AIRFLOW__XCARGO__PATH=root.as_uri())
+
+
+@pytest.fixture
+def migrate(call: Call, tmp_path: Path) -> Call:
+    return lambda *args, **env: call("migrate", "--json", "--journal", str(tmp_path / "journal"), *args, **env)
+
+
+def stored(metadata: Metadata, value: Any, task_id: str, url: str, *, dag_id: str = "sales", **settings: Any) -> Any:
+    """Pushes a value to a store, and gives its row."""
+    pipeline = make_pipeline(url, threshold_bytes=100, **settings)
+    row: Any = pipeline.push(value, Coordinate(dag_id, RUN, task_id, "return_value"))
+    metadata.push(row, dag_id=dag_id, run_id=RUN, task_id=task_id)
+    return row
+
+
+def row_of(metadata: Metadata, task_id: str, key: str = "return_value") -> Any:
+    (value,) = [v for (_, _, task, _, k), v in metadata.values().items() if (task, k) == (task_id, key)]
+    return value
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def counts(done: Any) -> dict[str, int]:
+    return {f"{entry['from']} {entry['status']}": entry["rows"] for entry in done.json["counts"]}
+
+
+def value_of(row: Any, url: str, **settings: Any) -> Any:
+    return make_pipeline(url, **settings).pull(row)
+
+
+def test_large_rows_go_to_the_store_and_come_back_as_they_were(metadata: Metadata, migrate: Call, root: Path) -> None:
+    """A dry run changes nothing; then plain values, and those of Airflow's serializers, lie in the store.
+
+    What is small, and what Airflow itself reads, stays in the row.
+    """
+    from airflow.sdk.serde import serialize
+
+    frame = pd.DataFrame({"a": range(100), "b": [f"text {n}" for n in range(100)]})
+    metadata.push(BIG, task_id="plain")
+    metadata.push(serialize(frame), task_id="frame")
+    metadata.push({"a": 1}, task_id="small")
+    metadata.push({"followed": ["x" * 2000]}, task_id="branch", key="skipmixin_key")
+    before = metadata.values()
+    done = migrate()
+    assert (done.code, counts(done)) == (0, {"database planned": 2})
+    assert metadata.values() == before
+    assert not root.exists()
+
+    done = migrate("--apply")
+    assert (done.code, counts(done)) == (0, {"database moved": 2}), done.out
+    assert len(files(root)) == 2
+    assert value_of(row_of(metadata, "plain"), root.as_uri()) == BIG
+    assert row_of(metadata, "plain")["type"] == "list"
+    pd.testing.assert_frame_equal(value_of(row_of(metadata, "frame"), root.as_uri()), frame)
+    assert row_of(metadata, "small") == {"a": 1}
+    assert row_of(metadata, "branch", "skipmixin_key") == {"followed": ["x" * 2000]}
+    assert counts(migrate("--apply")) == {}
+
+
+def test_objects_move_to_another_place_and_the_old_ones_go_last(
+    metadata: Metadata, migrate: Call, tmp_path: Path, root: Path
+) -> None:
+    """Below the new path, in today's compression; what was left goes only when asked, after a grace, and no other."""
+    old = tmp_path / "old"
+    kept = stored(metadata, BIG, "kept", root.as_uri())
+    row = stored(metadata, BIG, "moved", old.as_uri())
+    metadata.push(row, dag_id="sales", run_id=RUN, task_id="second row")  # as a copy by hand
+    other = stored(metadata, "x" * 5000, "other", (tmp_path / "elsewhere").as_uri())
+    paths = {"AIRFLOW__XCARGO__READ_PATHS": old.as_uri(), "AIRFLOW__XCARGO__COMPRESSION": "gzip"}
+    done = migrate("--apply", "--task", "moved", **paths)
+    assert (done.code, counts(done)) == (0, {"store moved": 1}), done.out
+    new = row_of(metadata, "moved")
+    assert (new["compression"], new["codec"], new["created_at"]) == ("gzip", "msgpack", row["created_at"])
+    assert new["uri"].startswith(root.as_uri())
+    assert new["uri"].endswith(".msgpack.gz")
+    assert value_of(new, root.as_uri()) == BIG
+    assert row_of(metadata, "kept") == kept
+
+    assert migrate("--delete-source", "--apply", "--grace", "0", **paths).json["deleted"] == 0, "a row refers to it"
+    metadata.push(1, dag_id="sales", run_id=RUN, task_id="second row")
+    young = migrate("--delete-source", "--apply", **paths)
+    assert (young.json["deleted"], len(files(old))) == (0, 1), "it was left just now"
+    damaged = Path(new["uri"].removeprefix("file://"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1] + b"x")
+    assert migrate("--delete-source", "--apply", "--grace", "0", **paths).json["deleted"] == 0, "damaged"
+    damaged.write_bytes(whole)
+    assert migrate("--delete-source", "--grace", "0", **paths).json["deleted"] == 1
+    assert len(files(old)) == 1, "a dry run"
+    assert migrate("--delete-source", "--apply", "--grace", "0", **paths).json["deleted"] == 1
+    assert files(old) == []
+    assert value_of(row_of(metadata, "moved"), root.as_uri()) == BIG
+    assert Path(other["uri"].removeprefix("file://")).exists()
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_objects_move_between_clouds_and_get_encrypted(
+    metadata: Metadata, here: Callable[..., Call], s3_server: Server, tmp_path: Path
+) -> None:
+    """From a folder to an S3 server, under a key; the next key takes over what the former one sealed."""
+    frame = pd.DataFrame({"n": range(50_000)})
+    stored(metadata, frame, "frame", (tmp_path / "old").as_uri())
+    url = s3_server.root.replace("/demo", "/migrated")
+    one, two = (base64.b64encode(os.urandom(32)).decode() for _ in range(2))
+    call = here(metadata, AIRFLOW__XCARGO__PATH=url, **s3_server.env())
+    always = ("migrate", "--apply", "--json", "--journal", str(tmp_path / "journal"))
+    read = {"AIRFLOW__XCARGO__READ_PATHS": (tmp_path / "old").as_uri()}
+    done = call(*always, AIRFLOW__XCARGO__ENCRYPTION_KEYS=f"one={one}", **read)
+    assert counts(done) == {"store moved": 1}, done.out + done.err
+    first = row_of(metadata, "frame")
+    assert first["encryption"]["key"] == "one"
+    assert counts(call(*always, AIRFLOW__XCARGO__ENCRYPTION_KEYS=f"one={one}", **read)) == {}
+    done = call(*always, AIRFLOW__XCARGO__ENCRYPTION_KEYS=f"two={two},one={one}")
+    assert counts(done) == {"store moved": 1}, done.out + done.err
+    assert row_of(metadata, "frame")["encryption"]["key"] == "two"
+    done = call("verify", AIRFLOW__XCARGO__ENCRYPTION_KEYS=f"two={two}")
+    assert done.code == 0, done.out + done.err
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_references_of_other_backends_become_ours(
+    metadata: Metadata, migrate: Call, tmp_path: Path, root: Path
+) -> None:
+    """Common IO's paths and a tutorial's prefix; a small value comes into the row; a plain text stays one."""
+    common, tutorial = tmp_path / "common", tmp_path / "tutorial"
+    for folder, name, value in ((common, "d/r/t/1.json", BIG), (common, "d/r/t/2", 7), (tutorial, "x/3.json", BIG)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(value))
+    metadata.push(f"{common.as_uri()}/d/r/t/1.json", task_id="large")
+    metadata.push(f"{common.as_uri()}/d/r/t/2", task_id="small")
+    metadata.push("xcom_mine://x/3.json", task_id="tutorial")
+    metadata.push(f"see {common.as_uri()}/d/r/t/1.json", task_id="text")
+    metadata.push(f"{common.as_uri()}/d/r/gone", task_id="gone")
+    legacy = {"AIRFLOW__XCARGO__LEGACY_REFERENCES": f"{common.as_uri()},xcom_mine={tutorial.as_uri()}"}
+    done = migrate("--apply", **legacy)
+    assert (done.code, counts(done)) == (1, {"legacy failed": 1, "legacy moved": 3}), done.out
+    assert value_of(row_of(metadata, "large"), root.as_uri()) == BIG
+    assert value_of(row_of(metadata, "tutorial"), root.as_uri()) == BIG
+    assert row_of(metadata, "small") == 7
+    assert row_of(metadata, "text").startswith("see ")
+    assert row_of(metadata, "gone").endswith("gone")
+    assert len(files(common)) + len(files(tutorial)) == 3
+    assert migrate("--delete-source", "--apply", "--grace", "0", **legacy).json["deleted"] == 3
+    assert len(files(common)) + len(files(tutorial)) == 0
+
+
+def test_the_way_back_leaves_what_stock_airflow_cannot_carry(metadata: Metadata, migrate: Call, root: Path) -> None:
+    """Rows read as Airflow's own backend reads them; a value that it would change stays ours and is named."""
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    for task_id, value in {"list": BIG, "frame": frame, "tuple": (1, "x" * 500), "bytes": b"x" * 500}.items():
+        stored(metadata, value, task_id, root.as_uri())
+    ordered = {"long name": 1, "b": 2, "__id__": "xcargo-order:1,0"}
+    metadata.push(ordered, task_id="ordered")
+    done = migrate("--to", "stock", "--apply")
+    assert (done.code, counts(done)) == (1, {"stock left": 1, "stock moved": 4}), done.out
+    assert [(told["task_id"], told["status"]) for told in done.json["told"]] == [("bytes", "left")]
+
+    def stock(task_id: str) -> Any:
+        return BaseXCom.deserialize_value(rows.Row(row_of(metadata, task_id)))
+
+    assert stock("list") == BIG
+    assert stock("tuple") == (1, "x" * 500)
+    pd.testing.assert_frame_equal(stock("frame"), frame)
+    assert stock("ordered") == {"long name": 1, "b": 2}
+    assert row_of(metadata, "bytes")["type"] == "bytes"
+    too_large = migrate("--to", "stock", "--max-mib", "0")
+    assert counts(too_large) == {"stock planned": 1}
+
+
+KILL = """
+import os, signal, sys
+from xcargo.cli import deployment
+deployment.load_edge()
+from xcargo.airflow import migration
+from xcargo.airflow.references import right
+from xcargo.lifecycle import migrate
+from xcargo.stores import localfiles
+step, number = sys.argv[1], int(sys.argv[2])
+
+def deadly(owner, name, when):
+    real, calls = getattr(owner, name), []
+    def call(*args, **options):
+        calls.append(1)
+        if when == "before" and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **options)
+        if when == "after" and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(owner, name, call)
+
+where, when = step.split()
+if where == "put":
+    deadly(localfiles.LocalStore, "put", when)
+elif where == "convert":
+    deadly(migration.ToStore, "convert", when)
+elif where == "journal":
+    deadly(migrate.Journal, "note", when)
+elif where == "finish":
+    deadly(migrate.Migration, "_finished", when)
+from xcargo.cli.main import main
+main(["migrate", "--apply", "--workers", "1", "--journal", sys.argv[3]])
+os._exit(99)
+"""
+
+
+@pytest.mark.parametrize("step", ["put before", "put after", "convert after", "journal after", "finish after"])
+def test_a_migration_may_be_killed_at_any_step(
+    step: str, metadata: Metadata, migrate: Call, tmp_path: Path, root: Path
+) -> None:
+    """After kill -9 each row has its old value or its new one; the next run ends with one object a row, none lost."""
+    old = tmp_path / "old"
+    expected: dict[str, Any] = {}
+    for n, task_id in enumerate(TASKS):
+        expected[task_id] = [*BIG, n]
+        if n % 2:
+            metadata.push(expected[task_id], dag_id="sales", run_id=RUN, task_id=task_id)
+        else:
+            stored(metadata, expected[task_id], task_id, old.as_uri())
+    left = files(old)
+    env = {"AIRFLOW__XCARGO__PATH": root.as_uri(), "AIRFLOW__XCARGO__READ_PATHS": old.as_uri()}
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, step, "2", str(tmp_path / "journal")],
+        env=metadata.env | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -9, done.stderr[-2000:]
+
+    def value(task_id: str) -> Any:
+        row = row_of(metadata, task_id)
+        return value_of(row, root.as_uri(), read_paths=(old.as_uri(),)) if isinstance(row, dict) else row
+
+    assert {task_id: value(task_id) for task_id in TASKS} == expected
+    assert migrate("--apply", AIRFLOW__XCARGO__READ_PATHS=old.as_uri()).code == 0
+    assert {task_id: value(task_id) for task_id in TASKS} == expected
+    assert sorted(Path(row_of(metadata, t)["uri"].removeprefix("file://")) for t in TASKS) == files(root)
+    assert files(old) == left
+    again = {"AIRFLOW__XCARGO__READ_PATHS": old.as_uri()}
+    assert migrate("--delete-source", "--apply", "--grace", "0", **again).json["deleted"] == len(left)
+    assert files(old) == []
+
+
+def test_two_at_once_are_refused(metadata: Metadata, migrate: Call, root: Path) -> None:
+    """The second one ends with 3 and has done nothing; after the first one's end it may."""
+    metadata.push(BIG)
+    with DatabaseReferences(metadata.engine).exclusive():
+        done = migrate("--apply")
+        assert (done.code, done.out) == (3, "")
+        assert "Another migration" in done.err
+        assert not root.exists()
+    assert migrate("--apply").code == 0
+
+
+def test_a_row_that_changes_meanwhile_is_left_alone(metadata: Metadata) -> None:
+    """The switch compares and swaps: an overwritten row keeps its new value, a deleted one stays deleted."""
+    metadata.push(BIG, task_id="overwritten")
+    metadata.push(BIG, task_id="same")
+    source = DatabaseReferences(metadata.engine)
+    found = {row.coordinate.task_id: row for row in source.rows()}
+    metadata.push([*BIG, 1], task_id="overwritten")
+    with source.exclusive() as switch:
+        assert not switch(found["overwritten"], {"new": 1})
+        assert switch(found["same"], {"new": 1})
+        assert not switch(found["same"], {"newer": 1})
+    assert row_of(metadata, "overwritten") == [*BIG, 1]
+    assert row_of(metadata, "same") == {"new": 1}
+
+
+def test_a_database_that_goes_away_ends_it(postgres_metadata: Metadata, postgres: Any) -> None:
+    """A lost connection loses the right with it: nothing more is switched, and the command is told to refuse."""
+    postgres_metadata.push(BIG)
+    source = DatabaseReferences(postgres_metadata.engine)
+    (row,) = source.rows()
+    name = postgres_metadata.url.rpartition("/")[2]
+
+    def cut_off() -> None:
+        with source.exclusive() as switch:
+            postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+            switch(row, {"new": 1})
+
+    with pytest.raises(SweepRefusedError, match="could not be read"):
+        cut_off()
+    assert row_of(postgres_metadata, "a_task") == BIG
+    with source.exclusive() as switch:
+        assert switch(row, {"new": 1})
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_a_place_without_credentials_is_an_error_and_nothing_changes(metadata: Metadata, migrate: Call) -> None:
+    """Each row is told with the connection that is missing; all rows stay as they are."""
+    uri = "s3://bucket/xcom/a_dag/x~0123456789abcdef.msgpack"
+    row = {"__id__": "xcargo/1", "type": "list", "size_bytes": 5000, "stored_bytes": 300, "codec": "msgpack"}
+    row |= {"uri": uri, "checksum": "blake3:00"}
+    metadata.push(row)
+    done = migrate("--apply", AIRFLOW__XCARGO__READ_PATHS="s3://nobody@bucket/xcom")
+    assert (done.code, counts(done)) == (1, {"store failed": 1})
+    assert "'nobody' is not defined" in done.json["told"][0]["why"]
+    assert row_of(metadata, "a_task") == row
