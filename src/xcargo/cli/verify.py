@@ -38,7 +38,7 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
         for checked in check(rows, read_back, source.current, workers=args.workers):
             counts[checked.verdict.value] += 1
             stored_bytes += checked.stored_bytes
-            if checked.verdict not in (Verdict.OK, Verdict.GONE) and len(problems) < _SHOWN:
+            if checked.verdict not in (Verdict.OK, Verdict.EXPIRED, Verdict.GONE) and len(problems) < _SHOWN:
                 problems.append(checked)
                 if not out.json:
                     out.say(f"{checked.verdict}: {checked.row.coordinate}", style="red")

@@ -21,7 +21,14 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from xcargo.coordinate import Coordinate
-from xcargo.errors import ConfigurationError, ObjectNotFoundError, StoreError, SweepRefusedError, XCargoError
+from xcargo.errors import (
+    ConfigurationError,
+    ObjectExpiredError,
+    ObjectNotFoundError,
+    StoreError,
+    SweepRefusedError,
+    XCargoError,
+)
 from xcargo.lifecycle.references import Row
 
 if TYPE_CHECKING:
@@ -179,6 +186,8 @@ class Migration:
             return Moved(step, Status.LEFT, str(why)), None
         except SweepRefusedError:
             raise
+        except ObjectExpiredError as error:
+            return Moved(step, Status.LEFT, str(error)), None
         except XCargoError as error:
             if self.current(step.row) != step.row.value:
                 return Moved(step, Status.CHANGED), None

@@ -10,7 +10,14 @@ from enum import Enum
 from typing import Any
 
 from xcargo.envelope import is_envelope
-from xcargo.errors import CodecError, IntegrityError, ObjectNotFoundError, RootNotFoundError, XCargoError
+from xcargo.errors import (
+    CodecError,
+    IntegrityError,
+    ObjectExpiredError,
+    ObjectNotFoundError,
+    RootNotFoundError,
+    XCargoError,
+)
 from xcargo.lifecycle.references import Row
 
 __all__ = ["Checked", "Verdict", "check"]
@@ -24,6 +31,8 @@ class Verdict(str, Enum):
     DAMAGED = "damaged"
     UNREADABLE = "unreadable"
     """It could not be read: no right, no answer, a place that is not configured. It may be fine."""
+    EXPIRED = "expired"
+    """A retention rule let it go, and its row stays."""
     GONE = "gone"
     """Its row was deleted or overwritten meanwhile, and the object with it."""
 
@@ -76,6 +85,8 @@ def _checked(row: Row, read_back: Callable[[Row], None], current: Callable[[Row]
 
 
 def _verdict(error: XCargoError) -> Verdict:
+    if isinstance(error, ObjectExpiredError):
+        return Verdict.EXPIRED
     if isinstance(error, (ObjectNotFoundError, RootNotFoundError)):
         return Verdict.MISSING
     if isinstance(error, (IntegrityError, CodecError)):

@@ -57,7 +57,8 @@ def row_of(metadata: Metadata, task_id: str, key: str = "return_value") -> Any:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """Every object; what a killed put had begun is none."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".xcargo-part"))
 
 
 def counts(done: Any) -> dict[str, int]:
@@ -246,7 +247,14 @@ os._exit(99)
 """
 
 
-@pytest.mark.parametrize("step", ["put before", "put after", "convert after", "journal after", "finish after"])
+@pytest.mark.parametrize(
+    ("step", "metadata"),
+    [
+        *((step, "sqlite") for step in ("put before", "put after", "convert after", "journal after", "finish after")),
+        *((step, "postgres") for step in ("journal after", "finish after")),
+    ],
+    indirect=["metadata"],
+)
 def test_a_migration_may_be_killed_at_any_step(
     step: str, metadata: Metadata, migrate: Call, tmp_path: Path, root: Path
 ) -> None:
