@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["SweepLock", "store_clock"]
 
 _FOLDER = f"{BOOKKEEPING}locks"
+_CLOCKS = f"{BOOKKEEPING}clock"
 _EXPIRES_SECONDS = 180.0
 _RENEWED_SECONDS = 30.0
 
 
 def store_clock(store: Store) -> datetime:
     """What time it is by the store's clock: that of a marker just written. Three requests."""
-    key = f"{BOOKKEEPING}clock/{secrets.token_hex(8)}"
+    key = f"{_CLOCKS}/{secrets.token_hex(8)}"
     store.put(key, [b""])
     try:
         return _written_at(store, key)
@@ -59,8 +60,10 @@ class SweepLock:
             now = _written_at(self._store, self._key)
             for info in list(self._store.list(_FOLDER)):
                 if info.key != self._key:
-                    age = now - (info.last_modified or now)
-                    self._refuse_or_remove(info.key, age)
+                    self._refuse_or_remove(info.key, now - (info.last_modified or now))
+            for info in list(self._store.list(_CLOCKS)):  # left by sweeps that were killed
+                if now - (info.last_modified or now) > timedelta(seconds=_EXPIRES_SECONDS):
+                    self._store.delete([info.key])
         except BaseException:
             self._store.delete([self._key])
             raise

@@ -282,7 +282,7 @@ class Life(RuleBasedStateMachine):
         elif what == "clean":
             self.db_clean(at.dag_id)
         elif what == "time":
-            self.time_passes(GRACE)
+            self.time_passes(2 * GRACE)
 
     def _sweep(self, **options: Any) -> None:
         try:

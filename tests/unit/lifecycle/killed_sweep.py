@@ -1,0 +1,78 @@
+"""A sweep in a process of its own that kills itself with SIGKILL right before its n-th call of the store.
+
+    python -m tests.unit.lifecycle.killed_sweep ROOT ROWS N QUARANTINE_SECONDS
+
+ROWS is a JSON file with the URIs that rows refer to. Prints how many calls it made, if it comes to its end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from xcargo.coordinate import Coordinate
+from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, Where
+from xcargo.lifecycle.sweep import Sweep
+from xcargo.root import Root
+from xcargo.stores.localfiles import LocalStore
+
+
+class Dying(LocalStore):
+    """Counts its calls, and dies at one of them."""
+
+    def __init__(self, root: Root, fatal: int) -> None:
+        super().__init__(root)
+        self.calls, self._fatal = 0, fatal
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self._fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def put(self, key: str, parts: Iterable[Any], **options: Any) -> None:
+        self._count()
+        super().put(key, parts, **options)
+
+    def head(self, key: str) -> Any:
+        self._count()
+        return super().head(key)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._count()
+        super().delete(keys)
+
+
+class Rows:
+    """References out of a file."""
+
+    hides_attempts = hides_dags = False
+
+    def __init__(self, uris: list[str]) -> None:
+        self._uris = uris
+
+    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
+        for uri in self._uris:
+            yield Reference(Coordinate("d", "r", "t", "k"), uri, 1, 1, None, "xcom")
+
+    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
+        yield from ()
+
+
+def main(url: str, rows: str, fatal: str, quarantine: str) -> None:
+    root = Root.parse(url)
+    store = Dying(root, int(fatal))
+    seconds = float(quarantine) if quarantine else None
+    source: Any = Rows(json.loads(Path(rows).read_text()))
+    with Sweep(store, root, source, Policy(3600, None), quarantine_seconds=seconds, workers=1) as sweep:
+        sweep.apply(sweep.plan())
+    print(store.calls)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
