@@ -1,4 +1,4 @@
-"""Dags whose runs store five objects each, one of which a second push leaves behind at once."""
+"""Dags whose runs store twelve objects each, one of which a second push leaves behind at once."""
 
 from __future__ import annotations
 
