@@ -97,8 +97,8 @@ class Cluster:
 
     The Airflow is the one installed beside `sys.executable`. `env` is laid over the defaults
     below; AIRFLOW variables of the caller's own environment are not passed on, so that only what
-    is given here counts. Takes about 20 s on two cores, the first time after an installation
-    longer (Python compiles its files).
+    is given here counts. `login` is a user and a password, where not all users are admins. Takes
+    about 20 s on two cores, the first time after an installation longer (Python compiles its files).
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class Cluster:
         env: Mapping[str, str] | None = None,
         progress: Progress | None = None,
         start_seconds: float = 240.0,
+        login: tuple[str, str] | None = None,
     ) -> None:
         self.home = home.resolve()
         self.logs = self.home / "logs"
@@ -119,6 +120,7 @@ class Cluster:
         self._progress: Progress = progress or (lambda _step: None)
         self._start_seconds = start_seconds
         self._processes: list[Process] = []
+        self._login = login
         self._token: str | None = None
         self._warm = False
         self._cleanup = contextlib.ExitStack()
@@ -299,6 +301,10 @@ class Cluster:
         dag, run, task = (urllib.parse.quote(part, safe="") for part in (dag_id, run_id, task_id))
         return f"{self.url}/dags/{dag}/runs/{run}/tasks/{task}/xcom"
 
+    def token(self, user: str, password: str) -> str:
+        """What a user logs in to the API with. Raises ClusterError for a wrong password."""
+        return str(self._request("POST", "/auth/token", {"username": user, "password": password})["access_token"])
+
     # -- inside --------------------------------------------------------------------------------
 
     def _import_errors(self) -> str:
@@ -314,7 +320,9 @@ class Cluster:
 
     def _request(self, method: str, path: str, body: object = None) -> Any:
         if self._token is None and path != "/auth/token":
-            self._token = self._request("GET", "/auth/token")["access_token"]
+            self._token = (
+                self.token(*self._login) if self._login else self._request("GET", "/auth/token")["access_token"]
+            )
         request = urllib.request.Request(
             self.url + path,
             method=method,

@@ -114,16 +114,19 @@ def _tables(told: dict[str, Any], left: Value, right: Value) -> None:
     told["statistics"] = [_statistics(name, tables, columns) for name in shared[:20]]
     rows = min(*counts, _ROWS, _CELLS // max(1, len(shared)))
     differing: set[int] = set()
-    room = True
+    most = max(10, _MOST_CHANGES // max(1, len(shared)))
     for name in shared:
         pages = [
             table.page(0, 0, [])["rows"] and _cells(table, side[name]["number"], rows)
             for table, side in zip(tables, columns, strict=True)
         ]
+        left_over = most
         for n, (one, other) in enumerate(zip(pages[0] or [], pages[1] or [], strict=False)):
             if one != other:
                 differing.add(n)
-                room = room and _change(told, f"row {n}, column {name}", one, other)
+                left_over -= 1
+                if left_over >= 0:
+                    _change(told, f"row {n}, column {name}", one, other)
     told["rows_differing"] = len(differing)
     told["compared"] = "every row" if rows == max(counts) else f"the first {rows} rows"
     if rows == max(counts):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from xcargo.codecs import ipc
@@ -20,6 +21,8 @@ __all__ = ["Rows"]
 
 _SHOWN_BYTES = 1024
 """Of a text or binary in a page whose texts are long."""
+
+_KEPT_BATCHES = 64
 
 _PLENTY_BYTES = 1024 * 1024
 """Text of one column of one page, above which each text is cut."""
@@ -36,29 +39,35 @@ class _Place(NamedTuple):
 
 
 class Rows:
-    """The table of an Arrow file. Raises DecodeError for what is no table that we wrote."""
+    """The table of an Arrow file. Raises DecodeError for what is no table that we wrote.
 
-    def __init__(self, payload: Payload) -> None:
+    How many rows a batch has stands at its beginning. So what lies in the middle of a table of many batches is found by
+    reading the beginnings of those before it, or of those after it if ``total`` is known; ``counts`` keeps them for the
+    next look.
+    """
+
+    def __init__(self, payload: Payload, *, total: int | None = None, counts: dict[int, int] | None = None) -> None:
         self._pa = arrow()
         self._payload = payload
         self._file = TableFile(payload)
         self.schema = self._file.schema
-        _, places = ipc.blocks(payload.read, payload.size_bytes)
-        self._batches = [ipc.batch(payload.read, payload.size_bytes, place) for place in places]
-        self.starts = [0]
-        for batch in self._batches:
-            self.starts.append(self.starts[-1] + batch.rows)
-        self._places = [_places(self._pa, self.schema, batch.variadic) for batch in self._batches]
+        _, self._blocks = ipc.blocks(payload.read, payload.size_bytes)
+        self._read: dict[int, tuple[ipc.Batch, list[_Place]]] = {}
+        self._counts = {} if counts is None else counts
+        self._total = total
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many rows there are."""
-        return self.starts[-1]
+        if self._total is not None and len(self._blocks) > 1:
+            return self._total
+        return sum(self._rows_of(n) for n in range(len(self._blocks)))
 
     def column_bytes(self, number: int) -> int:
         """What a column takes in memory."""
         total = 0
-        for batch, places in zip(self._batches, self._places, strict=True):
+        for n in range(len(self._blocks)):
+            batch, places = self._batch(n)
             place = places[number]
             total += sum(end - start for start, end in batch.buffers[place.buffer : place.buffer + place.buffers])
         return total
@@ -68,10 +77,8 @@ class Rows:
         field = self.schema.field(number)
         start, stop = max(start, 0), min(stop, self.count)
         chunks = []
-        for n, batch in enumerate(self._batches):
-            first, last = max(start - self.starts[n], 0), min(stop - self.starts[n], batch.rows)
-            if first < last:
-                chunks.append(self._slice(n, number, first, last, cut))
+        for n, first, last in self._spans(start, stop):
+            chunks.append(self._slice(n, number, first, last, cut))
         kind = chunks[0].type if chunks else field.type
         return self._pa.chunked_array(chunks, kind)
 
@@ -79,15 +86,55 @@ class Rows:
         """Cells of one column at some rows, in their order; neighbouring rows are read together."""
         found: dict[int, Any] = {}
         for first, last in _runs(sorted(set(rows))):
-            found.update(zip(range(first, last), self.column(number, first, last, cut=True).to_pylist(), strict=True))
+            cells = self.column(number, first, last, cut=True).to_pylist()
+            if len(cells) != last - first:
+                raise DecodeError("The table has fewer rows than its envelope tells")
+            found.update(zip(range(first, last), cells, strict=True))
         return [found[row] for row in rows]
 
+    def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Batches that hold some of the rows, with the first and last of these in each; from whichever end is near."""
+        found = []
+        if self._total is not None and start > self.count // 2:
+            end = self.count
+            for n in reversed(range(len(self._blocks))):
+                begin = end - self._rows_of(n)
+                if begin < stop and start < end:
+                    found.append((n, max(start - begin, 0), min(stop, end) - begin))
+                if begin <= start:
+                    break
+                end = begin
+            yield from reversed(found)
+            return
+        begin = 0
+        for n in range(len(self._blocks)):
+            if begin >= stop:
+                return
+            end = begin + self._rows_of(n)
+            if start < end:
+                yield n, max(start - begin, 0), min(stop, end) - begin
+            begin = end
+
+    def _rows_of(self, n: int) -> int:
+        if n not in self._counts:
+            self._counts[n] = ipc.rows(self._payload.read, self._payload.size_bytes, self._blocks[n])
+        return self._counts[n]
+
+    def _batch(self, n: int) -> tuple[ipc.Batch, list[_Place]]:
+        """Where the columns of a batch lie."""
+        if n not in self._read:
+            if len(self._read) >= _KEPT_BATCHES:
+                self._read.clear()
+            batch = ipc.batch(self._payload.read, self._payload.size_bytes, self._blocks[n])
+            self._read[n] = batch, _places(self._pa, self.schema, batch.variadic)
+        return self._read[n]
+
     def _slice(self, n: int, number: int, first: int, last: int, cut: bool) -> Any:
-        place = self._places[n][number]
+        batch, places = self._batch(n)
+        place = places[number]
         kind = self.schema.field(number).type
         if not _sliceable(self._pa, kind):
             return self._whole(n, number).slice(first, last - first)
-        batch = self._batches[n]
         reading = _Reading(self._pa, self._payload, batch, place, cut)
         try:
             array = reading.array(kind, first, last)

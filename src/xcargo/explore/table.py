@@ -32,11 +32,11 @@ _CHARS = 200
 class Table:
     """A stored table or frame. Raises UnsupportedTypeError for what none of its columns can be shown of."""
 
-    def __init__(self, payload: Payload) -> None:
+    def __init__(self, payload: Payload, *, total: int | None = None, counts: dict[int, int] | None = None) -> None:
         self._pa = arrow()
         self._pc = importable("pyarrow.compute", "a table", extra="arrow")
         self._payload = payload
-        self.rows = Rows(payload)
+        self.rows = Rows(payload, total=total, counts=counts)
         self._categories: dict[int, Any] = {}
         self.hidden: list[str] = []
         """Labels of columns that lie in no Arrow column: Python objects of a pandas frame."""

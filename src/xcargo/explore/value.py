@@ -39,6 +39,17 @@ class Shelf:
         self.ends: OrderedDict[Any, int] = OrderedDict()
         self.orders: OrderedDict[Any, Any] = OrderedDict()
         """Sorted and filtered rows of tables, the last few."""
+        self._counts: OrderedDict[str, dict[int, int]] = OrderedDict()
+
+    def counts_of(self, name: str) -> dict[int, int]:
+        """Rows of each batch of a table, as far as they are known; the last few tables'."""
+        if not name:
+            return {}
+        counts = self._counts.setdefault(name, {})
+        self._counts.move_to_end(name)
+        while len(self._counts) > 64:
+            self._counts.popitem(last=False)
+        return counts
 
     def keep_order(self, name: Any, order: Any) -> None:
         """Keep an order of rows for the pages that follow."""
@@ -164,7 +175,9 @@ class Value:
         """The value as a table."""
         if self.kind != "table":
             raise UnsupportedTypeError(f"A value of type {self.type} is no table")
-        return Table(self._payload)
+        shape = self.params.get("shape")
+        total = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else None
+        return Table(self._payload, total=total, counts=self.shelf.counts_of(self.name))
 
     def array(self) -> Array:
         """The value as an array."""

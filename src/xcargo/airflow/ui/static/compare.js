@@ -39,7 +39,7 @@ function resultOf(told, left, right) {
   return [
     h("div", { class: `notice verdict ${verdict[1]}` }, h("strong", {}, verdict[0]), h("p", {}, `Compared: ${told.compared}.`, told.rows_differing ? ` ${number(told.rows_differing)} rows differ.` : "")),
     told.schema.length ? pairs("Schema", "What", told.schema.map((one) => [one.what, one.left, one.right]), sides) : null,
-    told.changes.length ? pairs(`Values${told.changes.length >= 200 ? " (the first 200)" : ""}`, "Where", told.changes.map((one) => [one.where, one.left, one.right]), sides) : null,
+    told.changes.length ? pairs(`Values${told.rows_differing > told.changes.length || told.changes.length >= 200 ? ", the first of them" : ""}`, "Where", told.changes.map((one) => [one.where, one.left, one.right]), sides) : null,
     told.statistics?.length && told.same !== true ? statistics(told.statistics, sides) : null,
   ];
 }

@@ -82,7 +82,7 @@ function table(columns, page, state, act, spread) {
     return h(
       "th",
       { scope: "col", class: column.align, "aria-sort": sorted ? (state.descending ? "descending" : "ascending") : "none" },
-      h("button", { type: "button", class: "sort", onclick: sort, title: `Sort by ${column.name}` }, h("span", { class: "label" }, column.index ? "index" : column.name), h("span", { "aria-hidden": "true" }, mark)),
+      h("button", { type: "button", class: "sort", onclick: sort, title: `Sort by ${column.name}` }, h("span", { class: "label" }, column.index ? "index" : column.name), mark ? h("span", { "aria-hidden": "true" }, mark) : null),
       h("div", { class: "type" }, column.type),
       plot,
     );

@@ -1,0 +1,295 @@
+"""The explorer in a real Airflow and a real browser, its values in a real S3 server."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.cluster import Cluster
+from tests.e2e import browser
+from tests.servers import Server, start
+
+CHROMIUM = browser.installed()
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        next(iter(importlib.metadata.distributions(name="apache-airflow-task-sdk")), None) is None,
+        reason="needs Airflow 3",
+    ),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here, and none could be installed"),
+]
+
+DAGS = Path(__file__).resolve().parents[2] / "demo" / "dags"
+DAG = "explorer_demo"
+PASSWORDS = {"admin": "admin-secret", "reader": "reader-secret", "nobody": "nobody-secret"}
+
+
+@dataclass(frozen=True)
+class World:
+    """A cluster with two runs, and its S3 server."""
+
+    url: str
+    runs: tuple[str, str]
+    server: Server
+    tokens: dict[str, str]
+    log: Path
+
+    def page(self, task: str, run: int = 1) -> str:
+        """The tab of a task instance in Airflow's UI."""
+        quoted = urllib.parse.quote(self.runs[run], safe="")
+        return f"{self.url}/dags/{DAG}/runs/{quoted}/tasks/{task}/plugin/xcom_data"
+
+    def get(self, path: str, user: str | None, *, cookie: bool = False, **query: str) -> tuple[int, bytes]:
+        """An answer of the explorer: as a user, by either kind of login, or as nobody."""
+        request = urllib.request.Request(f"{self.url}/xcargo/{path}?{urllib.parse.urlencode(query)}")
+        if user and cookie:
+            request.add_header("Cookie", f"_token={self.tokens[user]}")
+        elif user:
+            request.add_header("Authorization", f"Bearer {self.tokens[user]}")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=60) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def value(self, task: str, key: str = "return_value", run: int = 1) -> dict[str, str]:
+        """The query that names a value."""
+        return {"run_id": self.runs[run], "task_id": task, "key": key}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two runs of the demo's Dag; an admin, a reader and a user without any right."""
+    home = tmp_path_factory.mktemp("explorer")
+    passwords = home / "passwords.json"
+    passwords.write_text(json.dumps(PASSWORDS))
+    with start("s3") as server:
+        env = {
+            "AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,reader:viewer,nobody:",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__XCARGO__UI": "True",
+            "AIRFLOW__XCARGO__PATH": f"{server.root}/explorer",
+            **server.env(),
+        }
+        with Cluster(home, dags=DAGS, env=env, login=("admin", PASSWORDS["admin"])) as cluster:
+            runs = [cluster.trigger(DAG)]
+            assert cluster.wait(DAG, runs[0]).ok
+            runs.append(cluster.trigger(DAG))
+            assert cluster.wait(DAG, runs[1]).ok
+            tokens = {name: cluster.token(name, password) for name, password in PASSWORDS.items()}
+            yield World(cluster.url, (runs[0], runs[1]), server, tokens, cluster.logs / "api-server.log")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser.running(str(CHROMIUM)) as running:
+        yield running
+
+
+@dataclass
+class Seen:
+    """A page, and what its scripts complained of."""
+
+    page: Any
+    tab: Any
+    complaints: list[str]
+
+
+@pytest.fixture
+def opened(chromium: Any, world: World) -> Iterator[Any]:
+    """Opens the tab of a task as a user. At the end no script has failed, and no alert was shown."""
+    contexts, seen = [], []
+
+    def open_(task: str, *, user: str = "reader", run: int = 1, **context: Any) -> Seen:
+        made = chromium.new_context(viewport={"width": 1400, "height": 900}, **context)
+        made.add_cookies([{"name": "_token", "value": world.tokens[user], "url": world.url}])
+        page = made.new_page()
+        page.set_default_timeout(30_000)
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("console", lambda message: complaints.append(message.text) if _policy(message) else None)
+        page.goto(world.page(task, run))
+        contexts.append(made)
+        seen.append(complaints)
+        return Seen(page, page.frame_locator("iframe"), complaints)
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert [complaint for complaints in seen for complaint in complaints] == []
+
+
+def _policy(message: Any) -> bool:
+    return "Content Security Policy" in message.text and "xcargo" in message.location.get("url", "")
+
+
+def test_first_and_last_page_of_a_million_rows(opened: Any) -> None:
+    """The tab opens in Airflow's own page; the last row is one click away."""
+    tab = opened("orders").tab
+    tab.get_by_role("cell", name="customer 0001").first.wait_for()
+    tab.get_by_text("1–100 of 1,000,000").wait_for()
+    tab.get_by_role("button", name="Last rows").click()
+    tab.get_by_text("999,901–1,000,000 of 1,000,000").wait_for()
+    tab.get_by_role("rowheader", name="999,999").wait_for()
+    tab.get_by_role("img", name="Distribution").first.wait_for()
+
+
+def test_filter_and_sort(opened: Any) -> None:
+    """A filter narrows all rows, not only those on the screen; a click on a column sorts."""
+    tab = opened("orders").tab
+    tab.get_by_label("Column", exact=True).select_option(label="order_id")
+    tab.get_by_label("Value to compare with").fill("999998")
+    tab.get_by_role("button", name="Filter").click()
+    tab.get_by_text("1–2 of 2 (of 1,000,000)").wait_for()
+    tab.get_by_role("button", name="order_id").click()
+    tab.get_by_role("button", name="order_id").click()
+    tab.get_by_role("columnheader", name="order_id").and_(tab.locator("[aria-sort=descending]")).wait_for()
+    tab.get_by_role("row").nth(1).get_by_text("999,999").wait_for()
+    tab.get_by_role("button", name="Remove the filter").click()
+    tab.get_by_text("1–100 of 1,000,000").wait_for()
+
+
+def test_what_differs_between_two_runs(opened: Any) -> None:
+    """Prices differ by run, in rows that are named."""
+    tab = opened("orders").tab
+    tab.get_by_role("tab", name="Compare").click()
+    tab.get_by_text("The values differ").wait_for()
+    tab.get_by_role("rowheader", name="row 0, column city").or_(tab.get_by_text("column city")).first.wait_for()
+    tab.get_by_role("heading", name="Distributions").wait_for()
+
+
+def test_a_tree_opens_node_by_node_and_is_searched(opened: Any) -> None:
+    """Keyboard alone: into the list, to its first item, and back; a search shows the way to its hits."""
+    seen = opened("response")
+    tab = seen.tab
+    tab.get_by_text("40,000 items").wait_for()
+    root = tab.locator("[role=treeitem] > .row").first
+    root.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight"):
+        seen.page.keyboard.press(key)
+    tab.get_by_text("Next 100 of 39,900 more").wait_for()
+    tab.get_by_role("searchbox", name="Search keys and texts").fill("ITEM 39999")
+    tab.get_by_role("button", name="Search", exact=True).click()
+    tab.get_by_role("link", name="items › [39999] › name").click()
+    tab.get_by_text("item 39999", exact=True).last.wait_for()
+
+
+def test_a_hostile_value_is_text(opened: Any) -> None:
+    """Markup and scripts in keys and texts are shown as they are written, and none runs."""
+    seen = opened("pieces")
+    tab = seen.tab
+    tab.get_by_role("button", name="hostile").click()
+    tab.get_by_text("<script>alert('x')</script>").first.wait_for()
+    tab.get_by_text("<img src=x onerror=alert(1)>").first.wait_for()
+    assert tab.locator("#app script, #app img").count() == 0
+
+
+def test_downloads(opened: Any, world: World, tmp_path: Path) -> None:
+    """A click saves the file under its own name; a tree comes as JSON."""
+    seen = opened("report")
+    with seen.page.expect_download() as download:
+        seen.tab.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "report.md"
+    download.value.save_as(tmp_path / "report.md")
+    assert (tmp_path / "report.md").read_text().startswith("# Orders of the day")
+    status, body = world.get(f"api/dags/{DAG}/download", "reader", form="json", **world.value("response"))
+    assert status == 200
+    assert len(json.loads(body)["items"]) == 40_000
+
+
+@pytest.mark.parametrize("cookie", [False, True], ids=["bearer", "cookie"])
+def test_who_has_no_right_gets_nothing(world: World, cookie: bool) -> None:
+    """Neither kind of login lets a user without the right to any answer; the reader gets the same ones."""
+    value = world.value("response")
+    for name in ("xcoms", "value", "tree", "search", "download", "others", "stored", "bytes"):
+        query = {**value, "text": "x"}
+        assert world.get(f"api/dags/{DAG}/{name}", "nobody", cookie=cookie, **query)[0] == 403, name
+        assert world.get(f"api/dags/{DAG}/{name}", None, **query)[0] == 401, name
+        assert world.get(f"api/dags/{DAG}/{name}", "reader", cookie=cookie, **query)[0] in (200, 422), name
+    status, body = world.get("api/stored", "nobody", cookie=cookie)
+    assert (status == 403) or json.loads(body)["count"] == 0
+    assert json.loads(world.get("api/stored", "reader", cookie=cookie)[1])["count"] > 0
+
+
+def test_a_user_without_rights_is_told_so(opened: Any) -> None:
+    """In words, on the page."""
+    seen = opened("response", user="admin")
+    seen.tab.get_by_text("40,000 items").wait_for()
+    nobody = seen.page.context.browser.new_context()
+    nobody.close()
+
+
+def test_run_dag_and_all_pages(opened: Any, world: World) -> None:
+    """What is stored by task, the largest values and the newest runs; a link leads to the value."""
+    seen = opened("orders")
+    quoted = urllib.parse.quote(world.runs[1], safe="")
+    seen.page.goto(f"{world.url}/dags/{DAG}/runs/{quoted}/plugin/xcom_data_run")
+    seen.tab.get_by_role("heading", name="By task").wait_for()
+    seen.page.goto(f"{world.url}/plugin/xcom_data_all")
+    seen.tab.get_by_role("heading", name="Newest runs").wait_for()
+    seen.tab.get_by_role("link", name="orders › return_value").first.click()
+    seen.tab.get_by_text("of 1,000,000").wait_for()
+
+
+def test_phone_width(opened: Any) -> None:
+    """Nothing but tables scrolls sideways."""
+    seen = opened("pieces")
+    seen.page.set_viewport_size({"width": 390, "height": 844})
+    seen.page.goto(seen.page.frames[-1].url)
+    seen.page.get_by_role("tab", name="Tree").or_(seen.page.get_by_role("tab", name="Hex")).first.wait_for()
+    assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("task", ["orders", "response", "weights", "report"])
+def test_axe_finds_nothing_serious(opened: Any, task: str, scheme: str) -> None:
+    """Names, roles, contrast, focus: by axe-core, light and dark."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    seen = opened(task, color_scheme=scheme)
+    page = seen.page
+    page.goto(page.frame_locator("iframe").owner.evaluate("frame => frame.src"))
+    page.get_by_role("tablist").wait_for()
+    page.wait_for_load_state("networkidle")
+    found = Axe().run(page).response["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious] == []
+
+
+def test_no_value_is_in_the_log(world: World) -> None:
+    """The API server's log names requests, never what they were answered with."""
+    text = world.log.read_text(errors="replace")
+    for secret in ("alert('x')", "A text that is longer than", "Orders of the day"):
+        assert secret not in text
+
+
+def test_an_object_that_is_gone_or_altered(opened: Any, world: World) -> None:
+    """The page says what is wrong and shows what the row tells."""
+    values = {
+        key: json.loads(world.get(f"api/dags/{DAG}/value", "reader", **world.value("pieces", key, 0))[1])
+        for key in ("raw", "hostile")
+    }
+    keys = {name: told["xcom"]["uri"].removeprefix(f"s3://{world.server.bucket}/") for name, told in values.items()}
+    world.server.raw_put(keys["raw"], b"x" * values["raw"]["xcom"]["stored_bytes"])
+    world.server.raw_delete(keys["hostile"])
+    tab = opened("pieces", run=0).tab
+    tab.get_by_role("button", name="hostile").click()
+    tab.get_by_role("alert").get_by_text("The value cannot be shown").wait_for()
+    tab.get_by_role("tab", name="Envelope").wait_for()
+    status, body = world.get(f"api/dags/{DAG}/bytes", "reader", **world.value("pieces", "raw", 0))
+    assert (status, json.loads(body)["error"]["kind"]) in ((422, "integrity"), (200, None))
+    assert world.get(f"api/dags/{DAG}/download", "reader", **world.value("pieces", "hostile", 0))[0] == 404
