@@ -11,7 +11,20 @@ from typing import Literal, get_args
 from .http1 import Head, Wire
 from .relay import Exchange, Relay
 
-FaultKind = Literal["status", "refuse", "reset_before", "reset_after", "truncate", "corrupt", "stall", "latency"]
+FaultKind = Literal[
+    "status",
+    "refuse",
+    "reset_before",
+    "reset_upload",
+    "reset_after",
+    "reset_during",
+    "truncate",
+    "corrupt",
+    "corrupt_upload",
+    "stall",
+    "drip",
+    "latency",
+]
 
 _POLL_SECONDS = 0.05
 
@@ -25,13 +38,17 @@ class Fault:
     | status | `status` as the answer; the server never sees the request |
     | refuse | the port is closed and all connections are dropped, for `seconds`, or until `clear()` when that is 0 |
     | reset_before | connection reset; the server never sees the request |
+    | reset_upload | connection reset after half of the request's body; the server sees the half and no more |
     | reset_after | connection reset; the server has done what was asked |
+    | reset_during | the first half of the body, then a connection reset |
     | truncate | the first half of the body, then the end of the connection |
     | corrupt | one byte in the middle of the body flipped, the length as it was |
+    | corrupt_upload | nothing: the server gets the request with one byte in the middle of its body flipped |
+    | drip | the right head, then one byte of the body each `seconds` |
     | stall | no answer at all; the server never sees the request |
     | latency | the right answer, `seconds` later |
 
-    truncate and corrupt leave a reply without a body as it is.
+    Those that act on a body leave a request or reply without one as it is.
     """
 
     kind: FaultKind
@@ -41,7 +58,11 @@ class Fault:
     """Only requests in whose path with query this regular expression is found."""
     times: int | None = 1
     """How many requests meet it; None for all. Not for refuse, which no request chooses."""
+    skip: int = 0
+    """How many requests that fit pass first."""
     status: int = 503
+    code: str = "Injected"
+    """What the body of a status says, as an S3 or Azure error code."""
     retry_after: int | None = None
     """Seconds, for the Retry-After header of a status."""
     seconds: float = 0.0
@@ -57,6 +78,7 @@ class Fault:
 class _Armed:
     fault: Fault
     left: int | None
+    skip: int
 
 
 class FaultProxy(Relay):
@@ -75,7 +97,7 @@ class FaultProxy(Relay):
         """Arm a fault. A refuse is in force when this returns."""
         if fault.kind != "refuse":
             with self._lock:
-                self._armed.append(_Armed(fault, fault.times))
+                self._armed.append(_Armed(fault, fault.times, fault.skip))
             return
         self._shut_door()
         if fault.seconds:
@@ -108,10 +130,16 @@ class FaultProxy(Relay):
         elif fault.kind == "reset_after":
             exchange.ask_server()
             exchange.client.reset()
-        elif fault.kind == "truncate":
-            _truncate(exchange)
+        elif fault.kind == "reset_upload":
+            _reset_upload(exchange)
+        elif fault.kind in ("truncate", "reset_during"):
+            _truncate(exchange, reset=fault.kind == "reset_during")
         elif fault.kind == "corrupt":
             _corrupt(exchange)
+        elif fault.kind == "corrupt_upload":
+            exchange.forward(_flipped(exchange.read_body()))
+        elif fault.kind == "drip":
+            self._drip(exchange, fault.seconds)
         elif fault.kind == "stall":
             self._stall(exchange.client)
         elif fault.kind == "latency":
@@ -125,6 +153,9 @@ class FaultProxy(Relay):
                 if armed.left == 0 or fault.method not in (None, exchange.method):
                     continue
                 if re.search(fault.match, exchange.path):
+                    if armed.skip:
+                        armed.skip -= 1
+                        continue
                     if armed.left is not None:
                         armed.left -= 1
                     return fault
@@ -134,6 +165,15 @@ class FaultProxy(Relay):
         while not self.stopped.is_set() and not client.wait_for_close(_POLL_SECONDS):
             pass
         client.close()
+
+    def _drip(self, exchange: Exchange, seconds: float) -> None:
+        reply, body = _read_reply(exchange)
+        exchange.client.send_head(reply)
+        for n in range(len(body)):
+            if self.stopped.wait(seconds):
+                break
+            exchange.client.send(b"1\r\n%b\r\n" % body[n : n + 1] if reply.is_chunked else body[n : n + 1])
+        exchange.client.close()
 
     def _end_refusal(self) -> None:
         with self._lock:
@@ -146,7 +186,7 @@ def _answer_status(exchange: Exchange, fault: Fault) -> None:
     headers = {"Content-Type": "application/xml"}
     if fault.retry_after is not None:
         headers["Retry-After"] = str(fault.retry_after)
-    body = b"<Error><Code>Injected</Code><Message>injected by FaultProxy</Message></Error>"
+    body = f"<Error><Code>{fault.code}</Code><Message>injected by FaultProxy</Message></Error>".encode()
     exchange.reply(fault.status, headers, body)
 
 
@@ -155,19 +195,32 @@ def _read_reply(exchange: Exchange) -> tuple[Head, bytes]:
     return reply, b"".join(server.read_body(reply, to=exchange.method))
 
 
-def _truncate(exchange: Exchange) -> None:
+def _truncate(exchange: Exchange, *, reset: bool) -> None:
     reply, body = _read_reply(exchange)
     exchange.client.send_head(reply)
     if not body:
         return
     half = body[: len(body) // 2]
     exchange.client.send(b"%x\r\n%b" % (len(body), half) if reply.is_chunked else half)
-    exchange.client.close()
+    if reset:
+        exchange.client.reset()
+    else:
+        exchange.client.close()
 
 
 def _corrupt(exchange: Exchange) -> None:
     reply, body = _read_reply(exchange)
-    middle = len(body) // 2
-    flipped = bytes(byte ^ 0xFF for byte in body[middle : middle + 1])
     exchange.client.send_head(reply)
-    exchange.client.send_body(reply, [body[:middle] + flipped + body[middle + 1 :]] if body else [])
+    exchange.client.send_body(reply, [_flipped(body)] if body else [])
+
+
+def _reset_upload(exchange: Exchange) -> None:
+    body = exchange.read_body()
+    if body and not exchange.head.is_chunked:
+        exchange.send_part_to_server(body[: len(body) // 2])
+    exchange.client.reset()
+
+
+def _flipped(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes(byte ^ 0xFF for byte in body[middle : middle + 1]) + body[middle + 1 :]

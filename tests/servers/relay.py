@@ -45,19 +45,30 @@ class Exchange:
         """The whole request body."""
         return b"".join(self.client.read_body(self.head))
 
-    def forward(self) -> None:
-        """Hand the request to the server and its reply to the client, in pieces as they come."""
-        reply, server = self.ask_server()
+    def forward(self, body: bytes | None = None) -> None:
+        """Hand the request to the server and its reply to the client, in pieces as they come.
+
+        ``body`` stands in for a request body that has been read, and is as long.
+        """
+        reply, server = self.ask_server(body)
         self.client.send_head(reply)
         self.client.send_body(reply, server.read_body(reply, to=self.method))
         if server.is_closed:
             self.client.close()  # the only end that this reply has
 
-    def ask_server(self) -> tuple[Head, Wire]:
+    def send_part_to_server(self, data: bytes) -> None:
+        """Hand on the head of the request and the beginning of its body, then hang up on the server."""
+        server = self._upstream.connected()
+        server.send_head(self.head)
+        server.send(data)
+        self._upstream.close()
+
+    def ask_server(self, body: bytes | None = None) -> tuple[Head, Wire]:
         """Hand the request to the server; the head of its reply, with the body still to read."""
         server = self._upstream.connected()
         server.send_head(self.head)
-        server.send_body(self.head, self.client.read_body(self.head))
+        pieces = self.client.read_body(self.head) if body is None else [body] if body else []
+        server.send_body(self.head, pieces)
         reply = server.read_head()
         while reply is not None and reply.first_line.split(" ")[1].startswith("1"):
             reply = server.read_head()

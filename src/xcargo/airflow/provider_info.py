@@ -125,15 +125,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "timeout_seconds": {
         "description": "How long a request to the store may take together with its repetitions, in seconds. A single "
         "attempt may take half of it, and is given up when nothing comes for a quarter. Raise it on a slow line: the "
-        "parts of a large upload (128 MiB under way at once) must get through in half of it.",
+        "parts of a large upload (128 MiB under way at once) must get through in two fifths of it.",
         "type": "float",
         "example": "30",
         "default": "60",
     },
     "retry_wait_seconds": {
         "description": "About how long to wait before a failed request is repeated for the first time, in seconds. "
-        "Each further wait is twice as long, up to `retry_max_wait_seconds`. Ten times as long if the store answers "
-        "that it is busy.",
+        "Each further wait is twice as long, up to `retry_max_wait_seconds`. Twenty times as long if the store "
+        "answers that it is busy.",
         "type": "float",
         "example": "0.5",
         "default": "0.1",

@@ -23,6 +23,9 @@ _STREAM_BYTES = 256 * 1024
 _QUICK_UPLOAD_BYTES = 8 * 1024 * 1024
 """Up to this size an upload has to be answered as soon as anything else has."""
 
+_SHARE_OF_SEVERAL = 0.4
+"""Of the time, what one attempt may take that obstore repeats."""
+
 Work = Literal["request", "upload", "several"]
 
 
@@ -31,8 +34,8 @@ class Requests(Protocol):
 
     def put(self, key: str, parts: Sequence[Buffer], mode: PutMode, seconds: float) -> None: ...
 
-    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int) -> None:
-        """Parts travel as they come; each is repeated within the limits."""
+    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int, seconds: float) -> None:
+        """Parts travel as they come. Each is repeated by itself, and may take that many seconds."""
 
     def get(self, key: str, start: int, end: int | None, seconds: float) -> Buffer: ...
 
@@ -65,9 +68,9 @@ class Client:
             data = parts[0] if len(parts) == 1 else iter(parts)
             obstore.put(client, key, data, mode=mode, use_multipart=False)
 
-    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int) -> None:
+    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int, seconds: float) -> None:
         with _Translated(self, key, writing=True):
-            client = self.open("several")
+            client = self.open("several", seconds)
             import obstore
 
             obstore.put(client, key, parts, use_multipart=True, chunk_size=part_bytes, max_concurrency=at_once)
@@ -128,7 +131,7 @@ class Client:
 
     def open(self, work: Work, seconds: float | None = None) -> Any:
         """obstore's client for a kind of work. One with less time than usual is made for this once."""
-        usual = self._limits.timeout_seconds / 2
+        usual = self._limits.timeout_seconds * (0.9 if work == "several" else 0.5)
         if seconds is not None and seconds < usual:
             return self._build(work, max(seconds, 0.05))
         found = self._clients.get(work)
@@ -142,9 +145,10 @@ class Client:
         root, config = self._root, dict(self._access.config)
         endpoint = str(config.get("endpoint") or config.get("base_url") or "")
         quiet = self._limits.timeout_seconds / 4
+        attempt = min(seconds, self._limits.timeout_seconds * _SHARE_OF_SEVERAL) if work == "several" else seconds
         client = {
-            "timeout": _duration(seconds),
-            "connect_timeout": _duration(min(10.0, quiet, seconds)),
+            "timeout": _duration(attempt),
+            "connect_timeout": _duration(min(10.0, quiet, attempt)),
             "user_agent": "xcargo",
             # For how long nothing may come. An upload has no other sign of life than its answer.
             **({"read_timeout": _duration(min(quiet, seconds))} if work == "request" else {}),
@@ -155,7 +159,7 @@ class Client:
             "prefix": root.prefix or None,
             "config": config,
             "client_options": client,
-            "retry_config": self._inner_retries() if work == "several" else {"max_retries": 0},
+            "retry_config": self._repeated(seconds - attempt) if work == "several" else {"max_retries": 0},
             "credential_provider": self._credentials,
         }
         try:
@@ -177,12 +181,12 @@ class Client:
                 hint="Check the fields of the Airflow connection named in the path.",
             ) from None
 
-    def _inner_retries(self) -> dict[str, Any]:
-        """The last repetition begins in the first half of the time and takes half of it at most."""
+    def _repeated(self, seconds: float) -> dict[str, Any]:
+        """Repetitions by obstore, the last of which begins after so many seconds at the latest."""
         wait, longest = self._limits.retry_wait_seconds, self._limits.retry_max_wait_seconds
         return {
             "max_retries": 100,
-            "retry_timeout": timedelta(seconds=self._limits.timeout_seconds / 2),
+            "retry_timeout": timedelta(seconds=seconds),
             "backoff": {
                 "init_backoff": timedelta(seconds=wait),
                 "max_backoff": timedelta(seconds=min(longest, self._limits.timeout_seconds / 10)),

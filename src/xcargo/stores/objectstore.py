@@ -7,6 +7,7 @@ so there every request goes through a fresh helper process instead (``relay.py``
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -92,17 +93,25 @@ class ObjectStore:
         part = self._limits.part_bytes
         size = max(part, expected_bytes // 9_000) if expected_bytes else _STREAM_PARTS * part
         at_once = min(self._limits.max_concurrency, max(2, _IN_FLIGHT_BYTES // size))
-        watched = Watched(_sliced(parts, size))
-        try:
-            self._requests().put_in_parts(key, watched, size, at_once)
-        except XCargoError as error:
-            if watched.error is not None:
-                raise watched.error from None
-            # A completed upload is completed at once, so an object of the right size is all of it.
-            if isinstance(error, AccessDeniedError) or not watched.ended:
+        begun = _Begun(_sliced(parts, size), 2 * size)
+
+        def attempt(seconds: float) -> None:
+            started, watched = time.monotonic(), Watched(begun)
+            try:
+                self._requests().put_in_parts(key, watched, size, at_once, seconds)
+            except XCargoError as error:
+                if watched.error is not None:
+                    raise watched.error from None
+                # A completed upload is completed at once, so an object of the right size is all of it.
+                done = watched.ended and not isinstance(error, AccessDeniedError)
+                if done and self._lies_there(key, watched.size_bytes, self._limits.timeout_seconds / 4):
+                    return
+                if isinstance(error, StoreUnavailableError):
+                    left = seconds - (time.monotonic() - started)
+                    error.final = begun.is_spent or left < self._limits.timeout_seconds / 2
                 raise
-            if not self._lies_there(key, watched.size_bytes, self._limits.timeout_seconds / 4):
-                raise
+
+        self._retried(attempt, "put", key)
 
     def _lies_there(self, key: str, size_bytes: int, seconds: float) -> bool:
         """Whether a put whose answer was lost has done its work. An error means that nobody knows."""
@@ -164,6 +173,27 @@ class ObjectStore:
 
     def _forked(self) -> bool:
         return _runtime_pid not in (None, os.getpid())
+
+
+class _Begun:
+    """Parts that can be given once more as long as only the first few were taken: an upload may fail to begin."""
+
+    def __init__(self, parts: Iterator[Buffer], kept_bytes: int) -> None:
+        self._rest = parts
+        self._kept: list[Buffer] = []
+        self._free_bytes = kept_bytes
+        self.is_spent = False
+
+    def __iter__(self) -> Iterator[Buffer]:
+        yield from tuple(self._kept)
+        for part in self._rest:
+            self._free_bytes -= len(part)
+            if self._free_bytes >= 0:
+                self._kept.append(part)
+            else:
+                self._kept.clear()
+                self.is_spent = True
+            yield part
 
 
 def _begin(parts: Iterable[Buffer], limit_bytes: int) -> tuple[Sequence[Buffer], Iterator[Buffer] | None]:

@@ -50,8 +50,9 @@ class Relay:
     def put(self, key: str, parts: Sequence[Buffer], mode: PutMode, seconds: float) -> None:
         self._call({"op": "put", "key": key, "mode": mode}, seconds, parts)
 
-    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int) -> None:
-        self._call({"op": "put_in_parts", "key": key, "part_bytes": part_bytes, "at_once": at_once}, None, parts)
+    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int, seconds: float) -> None:
+        told = {"part_bytes": part_bytes, "at_once": at_once, "left": seconds}
+        self._call({"op": "put_in_parts", "key": key, **told}, None, parts)
 
     def get(self, key: str, start: int, end: int | None, seconds: float) -> Buffer:
         return self._call({"op": "get", "key": key, "start": start, "end": end}, seconds)[1]
@@ -248,7 +249,7 @@ def _do(client: Any, request: Mapping[str, Any], bodies: Iterator[Buffer]) -> tu
     if op == "put":
         client.put(request["key"], list(bodies), request["mode"], seconds)
     elif op == "put_in_parts":
-        client.put_in_parts(request["key"], bodies, request["part_bytes"], request["at_once"])
+        client.put_in_parts(request["key"], bodies, request["part_bytes"], request["at_once"], request["left"])
     elif op == "get":
         return {}, [client.get(request["key"], request["start"], request["end"], seconds)]
     elif op == "head":

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_BUSY_FACTOR = 10
-"""A store that is busy is asked again this many times later than one that failed."""
+_BUSY_FACTOR = 20
+"""A store that is busy is asked again this many times later than one that failed: a second at the least, by default."""
 
 
 _told: Callable[[str], object] | None = None
