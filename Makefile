@@ -56,6 +56,12 @@ matrix: setup ## Contract tests on every supported Airflow, each in an environme
 e2e: setup ## The tutorial's Dag in a real scheduler over a real S3 server
 	@$(RUN) -m pytest tests/e2e
 
+# Needs Linux: user namespaces for the disks, and a C compiler for the clock (libfaketime).
+.PHONY: faults
+faults: setup ## Store kind x fault x operation, every cell; writes docs/faults.md (FAULTS="s3 stall" for some)
+	@$(UV) sync --frozen --quiet --inexact --group faults
+	@$(RUN) -m tests.faults $(FAULTS)
+
 .PHONY: lint
 lint: setup ## Style, types and layers
 	@$(RUN) -m ruff check .

@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.servers import start
 
 from .cells import KINDS, cells
-from .run import Result, run
+from .result import Result
+from .run import run
 from .table import page
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"

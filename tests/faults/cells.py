@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.servers import Fault
 
-__all__ = ["BOUND_SECONDS", "FAULTS", "KINDS", "OPERATIONS", "PARTS_BOUND_SECONDS", "Cell", "Named", "cells"]
+__all__ = ["BOUND_SECONDS", "FAULTS_OF", "KINDS", "OPERATIONS", "PARTS_BOUND_SECONDS", "Cell", "Named", "cells"]
 
 BOUND_SECONDS = 4.0
 """timeout_seconds and purge_timeout_seconds of a cell."""
@@ -38,6 +38,8 @@ class Named:
     only: tuple[str, ...] = OPERATIONS
     endpoint: str = ""
     """Instead of the proxy's."""
+    clock: str = ""
+    """By how much the clock of the process is wrong."""
 
 
 def _pair(
@@ -104,7 +106,24 @@ FAULTS: tuple[Named, ...] = (
         only=("pull many", "push in parts"),
     ),
     Named("no such host", (), True, (UNAVAILABLE, LEFT), endpoint="http://no-such-host.invalid:9"),
+    Named("clock 20 minutes behind", (), True, (VALUE, DENIED, LEFT), clock="-20m"),
+    Named("clock 20 minutes ahead", (), True, (VALUE, DENIED, LEFT), clock="+20m"),
 )
+
+FULL = "StorageFullError"
+DISK_FAULTS: tuple[Named, ...] = (
+    Named("disk full", (), True, (VALUE,), only=(*_READS, "purge")),
+    Named("disk full", (), True, (FULL,), only=_WRITES),
+    Named("disk read-only", (), True, (VALUE,), only=_READS),
+    Named("disk read-only", (), True, (DENIED, LEFT), only=(*_WRITES, "purge")),
+    Named("object cut short", (), True, (INTEGRITY,), only=_READS),
+    Named("object altered", (), True, (INTEGRITY,), only=_READS),
+    Named("object gone", (), True, ("ObjectNotFoundError",), only=_READS),
+    Named("object gone", (), True, (VALUE,), only=("purge",)),
+)
+
+
+FAULTS_OF = {**dict.fromkeys(KINDS, FAULTS), "file": DISK_FAULTS}
 
 
 @dataclass(frozen=True)
@@ -145,8 +164,8 @@ def cells(words: Sequence[str] = ()) -> list[Cell]:
     """All cells, or those whose name holds each of the words."""
     found = [
         Cell(kind, fault, operation)
-        for kind in KINDS
-        for fault in FAULTS
+        for kind, faults in FAULTS_OF.items()
+        for fault in faults
         for operation in OPERATIONS
         if operation in fault.only
     ]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import logging
+import os
 import random
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.servers import FaultProxy, Server
@@ -19,24 +24,14 @@ from xcargo.lookahead import in_order
 from xcargo.pipeline import Pipeline
 
 from .cells import Cell
+from .disk import run_on_disk
+from .result import Result
 
-__all__ = ["Result", "run", "run_cell"]
+__all__ = ["SETTINGS", "Operation", "run", "run_cell"]
 
 MIB = 1024 * 1024
-_PART = 5 * MIB
+SETTINGS = {"compression": "none", "part_bytes": 5 * MIB, "max_concurrency": 4}
 _AT_ONCE = 10
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a cell came to."""
-
-    cell: Cell
-    outcome: str
-    seconds: float
-    leftovers: str
-    wrong: str
-    """Empty, or why the cell is red."""
 
 
 class WrongValueError(AssertionError):
@@ -47,7 +42,7 @@ def run(cells: Iterable[Cell], servers: Mapping[str, Server], told: Callable[[Re
     """The results in the order of the cells; ``told`` of each as it comes."""
 
     def one(cell: Cell) -> Result:
-        result = run_cell(cell, servers[cell.kind])
+        result = run_on_disk(cell) if cell.kind == "file" else run_cell(cell, servers[cell.kind])
         told(result)
         return result
 
@@ -60,98 +55,112 @@ def run_cell(cell: Cell, server: Server) -> Result:
     seed = zlib.crc32(cell.name.encode())
     prefix = f"faults/{seed:08x}"
     root = f"{server.root}/{prefix}"
-    direct = make_pipeline(root, connection=server.connection, compression="none", part_bytes=_PART)
-    operation = _Operation(cell.operation, direct, random.Random(seed))
-    operation.prepare()
+    direct = make_pipeline(root, connection=server.connection, **SETTINGS)
+    operation = Operation(cell.operation, seed)
+    operation.prepare(direct)
     before = _left(server, prefix)
     with FaultProxy(server.endpoint) as proxy:
-        pipeline = make_pipeline(
-            root,
-            connection=server.via(cell.fault.endpoint or proxy.url).connection,
-            compression="none",
-            part_bytes=_PART,
-            max_concurrency=4,
-            timeout_seconds=cell.bound_seconds,
-            purge_timeout_seconds=cell.bound_seconds,
-        )
+        connection = server.via(cell.fault.endpoint or proxy.url).connection
         for fault in cell.fault.faults:
             proxy.add(fault)
         began = time.monotonic()
-        try:
-            outcome = operation.do(pipeline)
-        except XCargoError as error:
-            outcome = type(error).__name__
-        except Exception as error:
-            outcome = f"{type(error).__name__}: {error}"
-        seconds = time.monotonic() - began
-    operation.check()
-    leftovers = _left(server, prefix) - before - operation.expected(server)
+        if cell.fault.clock:
+            told = {"name": cell.operation, "seed": seed, "rows": operation.rows, "root": root}
+            outcome, operation.row, seconds = _with_clock(cell, {**told, "connection": connection})
+        else:
+            bounds = dict.fromkeys(("timeout_seconds", "purge_timeout_seconds"), cell.bound_seconds)
+            outcome = operation.outcome(make_pipeline(root, connection=connection, **SETTINGS, **bounds))
+            seconds = time.monotonic() - began
+    outcome = operation.verified(direct, outcome)
+    leftovers = _left(server, prefix) - before - operation.keys()
     operation.clean(server)
     names = ", ".join(sorted(leftovers))
     return Result(cell, outcome, seconds, names, cell.verdict(outcome, seconds, names))
 
 
-class _Operation:
+def _with_clock(cell: Cell, told: dict[str, Any]) -> tuple[str, Any, float]:
+    """Outcome, row and seconds of an operation in a process of its own whose clock goes wrong."""
+    spec = importlib.util.find_spec("libfaketime")
+    if spec is None or not spec.submodule_search_locations:
+        return "libfaketime is not installed: make faults", None, 0
+    library = next(Path(spec.submodule_search_locations[0]).rglob("libfaketime.so.1"))
+    environ = {
+        **os.environ,
+        "LD_PRELOAD": str(library),
+        "FAKETIME": cell.fault.clock,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    command = [sys.executable, "-m", "tests.faults.child"]
+    told = {**told, "timeout_seconds": cell.bound_seconds}
+    done = subprocess.run(command, input=json.dumps(told), env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return done.stderr[-300:], None, 0
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found["outcome"], found["row"], found["seconds"]
+
+
+class Operation:
     """One of the operations: what it needs, what it does, what has to be there afterwards."""
 
-    def __init__(self, name: str, direct: Pipeline, rng: random.Random) -> None:
+    def __init__(self, name: str, seed: int, rows: list[Any] | None = None) -> None:
         self._name = name
-        self._direct = direct
-        self._rng = rng
-        self._rows: list[Any] = []
+        rng = random.Random(seed)
+        sizes = {"pull": [30_000], "pull many": [20_000] * 5, "purge": [20_000], "read a part": [9 * MIB]}
+        self._values = [rng.randbytes(size) for size in sizes.get(name, [])]
+        self._pushed = rng.randbytes({"push": 30_000, "push in parts": 21 * MIB}.get(name, 0))
+        self.rows = rows or []
+        """Of what is to be pulled or purged."""
         self.row: Any = None
         """The row that a push gave."""
-        self._pushed: Any = None
 
-    def _value(self, size: int) -> bytes:
-        return self._rng.randbytes(size)
+    def prepare(self, pipeline: Pipeline) -> None:
+        """Push what is to be pulled or purged."""
+        self.rows = [pipeline.push(value, HERE) for value in self._values]
 
-    def prepare(self) -> None:
-        """Push, without a fault, what is to be pulled or purged."""
-        sizes = {"pull": [30_000], "pull many": [20_000] * 5, "purge": [20_000], "read a part": [9 * MIB]}
-        self._values = [self._value(size) for size in sizes.get(self._name, [])]
-        self._rows = [self._direct.push(value, HERE) for value in self._values]
+    def outcome(self, pipeline: Pipeline) -> str:
+        """``value``, ``left, logged`` for a purge that did not delete, or the class of the error."""
+        try:
+            return self._do(pipeline)
+        except XCargoError as error:
+            return type(error).__name__
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
 
-    def do(self, pipeline: Pipeline) -> str:
-        """Returns ``value``, or ``left, logged`` for a purge that did not delete."""
+    def _do(self, pipeline: Pipeline) -> str:
         if self._name in ("push", "push in parts"):
-            self._pushed = self._value(30_000 if self._name == "push" else 21 * MIB)
             self.row = pipeline.push(self._pushed, HERE)
-            return self._verified()
-        if self._name == "purge":
-            return "value" if pipeline.purge(self._rows[0]) else "left, logged"
-        if self._name == "read a part":
-            self._same(_slice(pipeline, self._rows[0]), self._values[0][5 * MIB : 5 * MIB + 1000])
-            return "value"
-        pulled = in_order(self._rows, pipeline.pull, size_bytes=lambda _: 20_000, workers=4, window_bytes=MIB)
-        for found, value in zip(pulled, self._values, strict=True):
-            self._same(found, value)
+        elif self._name == "purge":
+            return "value" if pipeline.purge(self.rows[0]) else "left, logged"
+        elif self._name == "read a part":
+            self._same(_slice(pipeline, self.rows[0]), self._values[0][5 * MIB : 5 * MIB + 1000])
+        else:
+            pulled = in_order(self.rows, pipeline.pull, size_bytes=lambda _: 20_000, workers=4, window_bytes=MIB)
+            for found, value in zip(pulled, self._values, strict=True):
+                self._same(found, value)
         return "value"
 
-    def _verified(self) -> str:
-        """What a pull of the pushed row gives, past the proxy."""
+    def verified(self, direct: Pipeline, outcome: str, *, damaged: bool = False) -> str:
+        """The outcome, once what it says was seen: the pushed value is there, and so is what was there before."""
         try:
-            self._same(self._direct.pull(self.row), self._pushed)
+            if self.row is not None:
+                self._same(direct.pull(self.row), self._pushed)
+            if self._name != "purge" and not damaged:
+                for row, value in zip(self.rows, self._values, strict=True):
+                    self._same(direct.pull(row), value)
         except IntegrityError:
             return "IntegrityError"
-        return "value"
+        return outcome
 
     def _same(self, found: Any, value: bytes) -> None:
         if bytes(found) != value:
             raise WrongValueError(f"{self._name} gave another value")
 
-    def check(self) -> None:
-        """What was there before is still there, but for what was purged."""
-        if self._name != "purge":
-            for row, value in zip(self._rows, self._values, strict=True):
-                self._same(self._direct.pull(row), value)
-
-    def expected(self, server: Server) -> set[str]:
+    def keys(self) -> set[str]:
         """The object of a push that worked."""
         return {self.row["uri"].split("/", 3)[3]} if self.row is not None else set()
 
     def clean(self, server: Server) -> None:
-        for row in [*self._rows, *([self.row] if self.row is not None else [])]:
+        for row in [*self.rows, *([self.row] if self.row is not None else [])]:
             with suppress(OSError):
                 server.raw_delete(row["uri"].split("/", 3)[3])
 

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .cells import BOUND_SECONDS, FAULTS, KINDS, OPERATIONS
-from .run import Result
+from .cells import BOUND_SECONDS, FAULTS_OF, OPERATIONS, PARTS_BOUND_SECONDS
+from .result import Result
 
 __all__ = ["page"]
 
-_KIND_NAMES = {"s3": "S3 (SeaweedFS)", "gcs": "Google Cloud Storage (fake-gcs-server)", "azure": "Azure (Azurite)"}
+_KIND_NAMES = {
+    "s3": "S3 (SeaweedFS)",
+    "gcs": "Google Cloud Storage (fake-gcs-server)",
+    "azure": "Azure (Azurite)",
+    "file": "Local files (tmpfs of 64 MB)",
+}
 
 _HEAD = f"""# Faults
 
-What xcargo makes of a store that fails. `make faults` runs every cell against a real server behind a proxy and writes this page; a cell that is not as it must be is **red**, and fails the run.
+What xcargo makes of a store that fails. `make faults` runs every cell and writes this page. The servers are real ones,
+behind a proxy that spoils requests and answers. A cell that is not as it must be is **red**, and fails the run.
 
-A cell is the outcome of one operation, begun while the fault is in force, with `timeout_seconds` and `purge_timeout_seconds` of {BOUND_SECONDS:g}:
+A cell is the outcome of one operation while the fault is in force, with `timeout_seconds` and `purge_timeout_seconds`
+of {BOUND_SECONDS:g} ({PARTS_BOUND_SECONDS:g} for a push in parts):
 
-- `value`: it worked, and gave exactly what was pushed. For a purge: the object is gone.
-- an [error](errors.md) of that class, within the time bound. Nothing is left behind: no object, no unfinished upload.
+- *value*: it worked, and gave exactly what was pushed. For a purge: the object is gone.
+- an [error](errors.md) of that class, within the time bound. Nothing is left: no object, no unfinished upload.
 - `left, logged`: a purge that could not delete says so in the log and fails nobody.
-- `+ orphan`: the store did what nobody could learn of. No row names that object; a sweep takes it, and a lifecycle rule an unfinished upload.
+- *+ orphan*: the store did what nobody could learn of. No row names that object or unfinished upload. A sweep takes the
+  one, a lifecycle rule of the bucket the other.
 
-*once* is met by one request, *lasting* by all of them. A push in parts and a value read in part are larger than four and two parts.
+*once* is met by one request, *lasting* by all of them. *Push in parts* is a value of 21 MB, *read a part* a thousand
+bytes out of one of 9 MB. The emulators of Google and Azure do not look at a request's clock, SeaweedFS does. An upload
+that was altered on its way is found out by the pull; over TLS that cannot happen.
 """
 
 
@@ -31,11 +41,11 @@ def page(results: Iterable[Result]) -> str:
     found = {(r.cell.kind, r.cell.fault.name, r.cell.operation): r for r in results}
     red = sum(bool(r.wrong) for r in found.values())
     lines = [_HEAD, f"{len(found)} cells, {red} red.", ""]
-    for kind in KINDS:
+    for kind, faults in FAULTS_OF.items():
         lines += [f"## {_KIND_NAMES[kind]}", "", f"| Fault | {' | '.join(OPERATIONS)} |", "|---" * 7 + "|"]
-        for fault in FAULTS:
-            row = [_cell(found.get((kind, fault.name, operation))) for operation in OPERATIONS]
-            lines.append(f"| {fault.name} | {' | '.join(row)} |")
+        for name in dict.fromkeys(fault.name for fault in faults):
+            row = [_cell(found.get((kind, name, operation))) for operation in OPERATIONS]
+            lines.append(f"| {name} | {' | '.join(row)} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -1,0 +1,49 @@
+"""A few cells of the fault matrix; `make faults` runs all of them."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.faults.cells import Cell, cells
+from tests.faults.run import run
+
+NAMES = (
+    *("503 with Retry-After: 1, once / push", "reset after the request, once / push in parts"),
+    *("no answer, lasting / pull", "answer altered, lasting / pull many", "answer cut short, once / read a part"),
+    *("credentials expire, once / push", "connection refused, lasting / purge", "upload altered, once / push"),
+)
+CHOSEN = [cell for cell in cells() if cell.name.partition(" / ")[2] in NAMES]
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("kind", ["s3", "gcs", "azure"])
+def test_a_cell_is_as_it_must_be(kind: str, request: pytest.FixtureRequest) -> None:
+    """The value or the right error, within its time bound, and nothing left behind."""
+    chosen = [cell for cell in CHOSEN if cell.kind == kind]
+    assert len(chosen) == len(NAMES)
+    server = request.getfixturevalue(f"{kind}_server")
+    results = run(chosen, {kind: server}, lambda _: None)
+    assert [f"{result.cell.name}: {result.wrong}" for result in results if result.wrong] == []
+
+
+def test_a_full_disk_and_one_that_is_read_only() -> None:
+    """On a file system of their own; where user namespaces are forbidden, nothing is shown."""
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare")
+    chosen = [cell for cell in cells() if cell.kind == "file" and cell.fault.name.startswith("disk")]
+    results = run([cell for cell in chosen if cell.operation == "push"], {}, lambda _: None)
+    if any("unshare" in result.outcome for result in results):
+        pytest.skip("user namespaces are forbidden here")
+    assert [f"{result.cell.name}: {result.wrong}" for result in results if result.wrong] == []
+
+
+def test_the_matrix_knows_a_wrong_outcome() -> None:
+    """A cell is red for another outcome, for more time than it has, and for what is left behind."""
+    (cell,) = [c for c in cells() if c.name == "s3 / 500, once / push"]
+    assert isinstance(cell, Cell)
+    assert cell.verdict("value", 1, "") == ""
+    assert "must be" in cell.verdict("StoreUnavailableError", 1, "")
+    assert "within" in cell.verdict("value", 99, "")
+    assert "left behind" in cell.verdict("value", 1, "some/key")
