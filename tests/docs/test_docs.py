@@ -470,14 +470,3 @@ def test_fragments_have_names_that_are_gathered() -> None:
             assert re.fullmatch(rf"(\+[a-z0-9-]+|\d+)\.({'|'.join(kinds)})\.md", path.name), path.name
             assert path.read_text("utf-8").strip()
     assert "<!-- towncrier release notes start -->" in text_of(ROOT / "CHANGELOG.md")
-
-
-def test_the_page_of_faults_shows_every_cell_of_the_matrix_and_none_is_red() -> None:
-    """It is written by a run of them all."""
-    from tests.faults.cells import FAULTS_OF, cells
-
-    page = (DOCS / "faults.md").read_text("utf-8")
-    assert f"{len(cells())} cells, 0 red." in page
-    assert "**red**" not in page
-    for name in {fault.name for faults in FAULTS_OF.values() for fault in faults}:
-        assert f"| {name} |" in page
