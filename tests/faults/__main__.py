@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ def main(words: list[str]) -> int:
         elif sum(counts.values()) % 50 == 0:
             print(f"{sum(counts.values())} of {len(chosen)} cells, {counts[True]} red", flush=True)
 
+    logging.getLogger("xcargo").setLevel(logging.ERROR)
     began = time.monotonic()
     with ExitStack() as stack:
         kinds = [kind for kind in KINDS if any(cell.kind == kind for cell in chosen)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import os
 import random
 import subprocess
@@ -177,6 +176,3 @@ def _left(server: Server, prefix: str) -> set[str]:
     keys = {key for key in server.list_keys() if f"/{prefix}/" in f"/{key}"}
     begun = getattr(server.raw, "list_uploads", list)()
     return keys | {f"upload of {key}" for key in begun if f"/{prefix}/" in f"/{key}"}
-
-
-logging.getLogger("xcargo").setLevel(logging.ERROR)
