@@ -13,7 +13,7 @@ BOUND_SECONDS = 4.0
 """timeout_seconds and purge_timeout_seconds of a cell."""
 
 PARTS_BOUND_SECONDS = 12.0
-"""The same of a push in parts: 21 MB, of many cells at once, through a proxy in Python."""
+"""The same of those that move megabytes: many cells at once do so, through a proxy in Python."""
 
 KINDS = ("s3", "gcs", "azure")
 OPERATIONS = ("push", "pull", "pull many", "purge", "push in parts", "read a part")
@@ -151,7 +151,7 @@ class Cell:
     @property
     def bound_seconds(self) -> float:
         """``timeout_seconds`` of the cell."""
-        return PARTS_BOUND_SECONDS if self.operation == "push in parts" else BOUND_SECONDS
+        return PARTS_BOUND_SECONDS if self.operation in ("push in parts", "read a part") else BOUND_SECONDS
 
     @property
     def most_seconds(self) -> float:

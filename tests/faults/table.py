@@ -22,7 +22,7 @@ What xcargo makes of a store that fails. `make faults` runs every cell and write
 behind a proxy that spoils requests and answers. A cell that is not as it must be is **red**, and fails the run.
 
 A cell is the outcome of one operation while the fault is in force, with `timeout_seconds` and `purge_timeout_seconds`
-of {BOUND_SECONDS:g} ({PARTS_BOUND_SECONDS:g} for a push in parts):
+of {BOUND_SECONDS:g} ({PARTS_BOUND_SECONDS:g} for those of many megabytes):
 
 - *value*: it worked, and gave exactly what was pushed. For a purge: the object is gone.
 - an [error](errors.md) of that class, within the time bound. Nothing is left: no object, no unfinished upload.
