@@ -34,7 +34,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "changes" / "README.md"])
 USER_PAGES = [page for page in PAGES if page.parent in (ROOT, DOCS)]
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def blocks(*languages: str) -> list[Block]:
     found = []
     for page in PAGES:
         text = text_of(page)
-        for match in _FENCE.finditer(text):
+        for match in FENCE.finditer(text):
             if match["language"] in languages:
                 line = text.count("\n", 0, match.start()) + 1
                 found.append(Block(page, line, match["language"], textwrap.dedent(match["body"])))
@@ -74,7 +74,7 @@ def blocks(*languages: str) -> list[Block]:
 
 def prose(page: Path) -> str:
     """The page without its fenced blocks."""
-    return _FENCE.sub("", text_of(page))
+    return FENCE.sub("", text_of(page))
 
 
 def section(page: Path, heading: str) -> str:
@@ -152,7 +152,7 @@ def test_every_page_is_reachable_from_the_index() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_lists_are_read_alike_everywhere(page: Path) -> None:
     """What belongs to a list item is indented by four columns: GitHub takes less, the site's builder does not."""
-    outside = _FENCE.sub(lambda block: f"{block['indent']}-\n", text_of(page))
+    outside = FENCE.sub(lambda block: f"{block['indent']}-\n", text_of(page))
     short = [line for line in outside.splitlines() if re.match(r" {1,3}\S| {5,7}\S", line)]
     assert short == [], name_of(page)
 

@@ -8,9 +8,13 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
+
+from tests.servers.relay import Exchange, Relay
 
 BARE_PREFIXES = ("AIRFLOW__", "AIRFLOW_CONN_", "AWS_", "AZURE_", "GOOGLE_", "XCARGO_", "NO_COLOR", "FORCE_COLOR")
 
@@ -47,10 +51,17 @@ def environment(home: object, **variables: str) -> dict[str, str]:
     return {**bare, **settled, **variables}
 
 
-def xcargo(*args: str, env: Mapping[str, str], stdin: str = "", cwd: object = None, timeout: float = 60) -> Done:
-    """``python -m xcargo`` with its output in a pipe."""
+def xcargo(
+    *args: str,
+    env: Mapping[str, str],
+    stdin: str = "",
+    cwd: object = None,
+    timeout: float = 60,
+    under: Sequence[str] = (),
+) -> Done:
+    """``python -m xcargo`` with its output in a pipe, perhaps under a program that runs it."""
     done = subprocess.run(
-        [sys.executable, "-m", "xcargo", *args],
+        [*under, sys.executable, "-m", "xcargo", *args],
         env=dict(env),
         input=stdin,
         cwd=None if cwd is None else str(cwd),
@@ -93,3 +104,17 @@ def on_terminal(*args: str, env: Mapping[str, str], answers: Mapping[str, str] =
             os.write(leader, open_questions.pop(0)[1].encode() + b"\n")
     os.close(leader)
     return Done(process.wait(10), text.decode().replace("\r\n", "\n"), "")
+
+
+class Skewed(Relay):
+    """A real server whose clock seems to be off."""
+
+    def __init__(self, upstream: str, ahead: timedelta) -> None:
+        self._ahead = ahead
+        super().__init__(upstream)
+
+    def handle(self, exchange: Exchange) -> None:
+        reply, server = exchange.ask_server()
+        now = format_datetime(datetime.now(timezone.utc) + self._ahead, usegmt=True)
+        exchange.client.send_head(reply.with_field("Date", now))
+        exchange.client.send_body(reply, server.read_body(reply, to=exchange.method))

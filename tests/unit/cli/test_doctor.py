@@ -8,15 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.servers import Fault, FaultProxy, Server
-from tests.servers.relay import Exchange, Relay
 from tests.unit.cli.conftest import Examine
+from tests.unit.cli.kit import Skewed
 from xcargo.cli.checks import Finding, Status, worst
 from xcargo.cli.checks.connection import clock, credentials
 from xcargo.cli.checks.refusals import told
@@ -140,23 +139,9 @@ def test_an_unknown_option_is_named(examine: Examine) -> None:
     assert "threshold_bytes" in told.fix
 
 
-class _Skewed(Relay):
-    """A real server whose clock seems to be off."""
-
-    def __init__(self, upstream: str, ahead: timedelta) -> None:
-        self._ahead = ahead
-        super().__init__(upstream)
-
-    def handle(self, exchange: Exchange) -> None:
-        reply, server = exchange.ask_server()
-        now = format_datetime(datetime.now(timezone.utc) + self._ahead, usegmt=True)
-        exchange.client.send_head(reply.with_field("Date", now))
-        exchange.client.send_body(reply, server.read_body(reply, to=exchange.method))
-
-
 def test_a_wrong_clock_is_named(s3_server: Server, examine: Examine) -> None:
     """A clock an hour behind the store's is told, by how much and in which direction."""
-    with _Skewed(s3_server.endpoint, timedelta(hours=3)) as relay:
+    with Skewed(s3_server.endpoint, timedelta(hours=3)) as relay:
         found = examine(server=s3_server.via(relay.url))
     assert "3 h behind" in only(found, "connection.clock").what
 
