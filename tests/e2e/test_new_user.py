@@ -140,7 +140,7 @@ for name in sys.argv[1:]:
 
 
 def test_the_dags_of_the_pages_run(set_up: Callable[[str], Project]) -> None:
-    """The Python of the tutorial and of the pages on big data and mapped tasks, as a user copies it, and the example's."""
+    """The Python of tutorial, big data and mapped tasks, as a user copies it, and the example's Dag."""
     project = set_up("local")
     files = {**tutorial_files(), **dict(map(dag_file, DAGS))}
     del files["readme"]  # it ran above
