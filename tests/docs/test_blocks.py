@@ -13,7 +13,6 @@ from tests.docs.pages import DAGS, dag_file, excuse, python_of
 from tests.docs.test_docs import FENCE, PAGES, Block, blocks, name_of, text_of
 from tests.unit.cli.kit import environment
 
-SCRIPTS = ("docs/errors.md", "docs/doctor.md")
 WHOLE_DAGS = ("README.md", "docs/tutorial.md")
 """Run by tests/e2e/test_new_user.py, as those of DAGS are."""
 TESTS = {"CONTRIBUTING.md": ("test_store.py", "acme_money.py", "test_codec.py")}
@@ -32,12 +31,6 @@ LINES = (
 )
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("python") if excuse(b) is None], ids=str)
-def test_every_python_block_is_run_somewhere(block: Block) -> None:
-    """It is in a page that a test below or in tests/e2e runs; else a comment before it gives an excuse."""
-    assert name_of(block.page) in {*SCRIPTS, *WHOLE_DAGS, *DAGS, *TESTS}, "run it, or write <!-- not run: why -->"
-
-
 @pytest.mark.parametrize("page", DAGS)
 def test_tasks_of_a_page_make_a_dag(page: str) -> None:
     """All names that its blocks use are there, and its tasks fit together."""
@@ -46,14 +39,18 @@ def test_tasks_of_a_page_make_a_dag(page: str) -> None:
     exec(compile(text, dag_id, "exec"), {"__name__": dag_id})
 
 
-@pytest.mark.parametrize("page", SCRIPTS)
-def test_scripts_of_a_page_run(page: str, tmp_path: Path) -> None:
+def scripts() -> list[Block]:
+    """All other Python. A comment before a block, ``<!-- not run: why -->``, excuses it."""
+    elsewhere = {*WHOLE_DAGS, *DAGS, *TESTS}
+    return [b for b in blocks("python") if name_of(b.page) not in elsewhere and excuse(b) is None]
+
+
+@pytest.mark.parametrize("block", scripts(), ids=str)
+def test_scripts_run(block: Block, tmp_path: Path) -> None:
     """As a program of its own, in an Airflow of its own."""
     env = environment(tmp_path, AIRFLOW__XCARGO__PATH=tmp_path.as_uri(), AIRFLOW__CORE__EXECUTOR="LocalExecutor")
-    assert python_of(page)
-    for block in python_of(page):
-        done = subprocess.run([sys.executable, "-c", block.text], env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", block.text], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", TESTS)

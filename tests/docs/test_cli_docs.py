@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.docs.test_docs import DOCS, ROOT, assert_fresh, blocks, codes, rows, section
+from tests.docs.test_docs import DOCS, ROOT, assert_fresh, blocks, codes, rows, section, text_of
 from xcargo.cli.command import ExitCode
 from xcargo.cli.commands import all_commands
 from xcargo.cli.main import build_parser
+from xcargo.cli.rights import Needs, aws_policy, azure_role, gcs_role
 
 CHECKS = ROOT / "src" / "xcargo" / "cli" / "checks"
 
@@ -47,6 +49,17 @@ def test_every_check_is_documented() -> None:
     found = {name for path in CHECKS.glob("*.py") for name in re.findall(pattern, path.read_text("utf-8"))}
     table = {name for row in rows(section(DOCS / "doctor.md", "Checks")) for name in codes(row[0])}
     assert {name for name in table if not name.startswith("read.")} == found
+
+
+def test_the_tutorials_rights_are_those_that_are_printed() -> None:
+    """Policy, role and permissions stand there as `xcargo policy --no-gc` gives them."""
+    page = DOCS / "tutorial.md"
+    policy, role = (json.loads(block.text) for block in blocks("json") if block.page == page)
+    assert policy == aws_policy(Needs("my-bucket", "xcom", list=False))
+    printed = azure_role(Needs("my-container", list=False))
+    assert {**role, "AssignableScopes": printed["AssignableScopes"]} == printed
+    (given,) = re.findall(r"--permissions=(\S+)", text_of(page))
+    assert given.split(",") == gcs_role(Needs("my-bucket", list=False))["includedPermissions"]
 
 
 def test_the_health_dag_is_python() -> None:
