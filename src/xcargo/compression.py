@@ -155,7 +155,18 @@ def _zstd_decompress(data: _Bytes, size_bytes: int) -> _Bytes:
     declared = zstandard.frame_content_size(data)
     if declared != size_bytes:  # it is always declared; without it the envelope's claim would be allocated
         raise IntegrityError(f"The object holds {declared} bytes of payload, its envelope says {size_bytes}")
-    return zstandard.ZstdDecompressor().decompress(data, max_output_size=size_bytes)
+    return _zstd_decompressor().decompress(data, max_output_size=size_bytes)  # type: ignore[no-any-return]
+
+
+def _zstd_decompressor() -> Any:
+    """This thread's: a new one takes memory of its own, which costs more than a small object."""
+    try:
+        return _of_thread.unzstd
+    except AttributeError:
+        import zstandard
+
+        _of_thread.unzstd = zstandard.ZstdDecompressor()
+        return _of_thread.unzstd
 
 
 def _lz4_compress(data: _Bytes) -> _Bytes:

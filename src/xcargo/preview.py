@@ -68,6 +68,7 @@ class _Short:
 
     def __init__(self, chars: int) -> None:
         self._text_chars = min(chars, 60)
+        self._left = chars
 
     def of(self, x: Any, level: int = _LEVELS) -> str:
         kind = type(x)
@@ -139,13 +140,17 @@ class _Short:
         start, end = brackets
         if level <= 0 and x:
             return f"{start}…{end}"
-        if type(x) is dict:
-            items = [
-                f"{self.of(key, level - 1)}: {self.of(item, level - 1)}" for key, item in islice(x.items(), _ITEMS)
-            ]
-        else:
-            items = [self.of(item, level - 1) for item in islice(x, _ITEMS)]
-        if len(x) > _ITEMS:
+        items: list[str] = []
+        pairs = type(x) is dict
+        for part in islice(x.items() if pairs else x, _ITEMS):
+            if self._left <= 0:  # what comes now is cut off
+                break
+            key, value = part if pairs else (None, part)
+            text = self.of(value, level - 1)
+            items.append(f"{self.of(key, level - 1)}: {text}" if pairs else text)
+            if type(value) not in _BRACKETS:  # what a container holds is counted
+                self._left -= len(items[-1])
+        if len(x) > len(items):
             items.append("…")
         elif len(x) == 1 and type(x) is tuple:
             end = ",)"
