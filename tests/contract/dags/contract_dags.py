@@ -179,6 +179,26 @@ def contract_retry() -> None:
     after(flaky())
 
 
+@plain_dag
+def contract_delete() -> None:
+    """Values that are overwritten, and deleted by a task."""
+
+    @task
+    def push() -> str:
+        for key in ("gone", "kept", "kept"):
+            this_task().xcom_push(key=key, value=large(1))
+        return "done"
+
+    @task
+    def delete(_: str) -> None:
+        run = this_task()
+        if airflow_version.startswith("2."):
+            return  # there XCom.clear does it, when a task runs again
+        XCom.delete(key="gone", task_id="push", dag_id=run.dag_id, run_id=run.run_id, map_index=-1)
+
+    delete(push())
+
+
 FAN_IN = 18
 
 
@@ -345,7 +365,7 @@ def contract_loop() -> None:
     accumulate.loop(max_iterations=3, until=lambda *, loop: loop.result["number"] == 3) >> collect()
 
 
-DAGS = [contract_types(), contract_flow(), contract_retry(), contract_fan_in()]
+DAGS = [contract_types(), contract_flow(), contract_retry(), contract_delete(), contract_fan_in()]
 if ASYNC:
     DAGS.append(plain_dag(contract_async)())
 if LOOPS:
