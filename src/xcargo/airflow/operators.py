@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from xcargo import XComBackend  # noqa: F401 - on Airflow 2 it has to be loaded before anything else of the edge
 from xcargo.airflow import compat
 from xcargo.airflow.connections import access_of
 from xcargo.airflow.references.choose import choose_source
