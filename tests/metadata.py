@@ -167,7 +167,7 @@ class Metadata:
             ).inserted_primary_key[0]
         return int(found)
 
-    def _insert(self, connection: Any, name: str, **values: Any) -> Any:
+    def _insert(self, connection: Any, name: str, /, **values: Any) -> Any:
         """Insert, with a value of each column's type where it must have one."""
         table = self._tables[name]
         for column in table.c:

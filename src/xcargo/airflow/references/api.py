@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import weakref
 from functools import cached_property
 from typing import Any
 
@@ -100,7 +101,9 @@ class Api:
     def _client(self) -> Any:
         import httpx
 
-        return httpx.Client(timeout=self._timeout_seconds, follow_redirects=False)
+        client = httpx.Client(timeout=self._timeout_seconds, follow_redirects=False)
+        weakref.finalize(self, client.close)
+        return client
 
     def _request(self, method: str, url: str, **options: Any) -> Any:
         import httpx

@@ -88,7 +88,9 @@ class RestReferences:
 
     def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
         """Every Dag run that the user may see."""
-        dag = "~" if where.dag_id is None or "*" in where.dag_id else quote(where.dag_id, safe="")
+        dag = "~" if where.dag_id is None or {"*", "/"} & set(where.dag_id) else _part(where.dag_id)
+        if dag != "~" and self._api.get(f"dags/{dag}/dagRuns", {"limit": 1}) is None:
+            dag = "~"  # the API knows no Dag whose file is gone, but does know its runs
         meant = Where(where.dag_id, where.run_id)
         found = self._listed(f"dags/{dag}/dagRuns", "dag_runs", lambda run: (run["dag_id"], run["dag_run_id"]), "id")
         for entry in found:
@@ -103,11 +105,14 @@ class RestReferences:
                 yield run
 
     def _entries(self, run: Run) -> Iterator[dict[str, Any]]:
-        return self._listed(
-            f"{_of_run(run)}/taskInstances/~/xcomEntries",
-            "xcom_entries",
-            lambda entry: tuple(entry.get(name) for name in _IDENTITY),
-        )
+        if "/" in run.dag_id + run.run_id:  # the API takes it for the end of the id, and says 404
+            raise SweepRefusedError(
+                "The REST API cannot be asked for a run whose id has a slash",
+                where=f"dag {run.dag_id!r}, run {run.run_id!r}",
+                hint="Run this where the metadata database can be read.",
+            )
+        path = f"{_of_run(run)}/taskInstances/~/xcomEntries"
+        yield from self._listed(path, "xcom_entries", lambda entry: tuple(entry.get(name) for name in _IDENTITY))
 
     def _listed(
         self, path: str, name: str, identity: Callable[[dict[str, Any]], Any], order_by: str | None = None
@@ -125,7 +130,8 @@ class RestReferences:
                     {"order_by": order_by} if order_by else {}
                 )
                 answer = self._api.get(path, query)
-                if answer is None:  # the run was deleted since it was listed
+                if answer is None:
+                    self._refuse_unless_gone(path)
                     return
                 entries, total = answer[name], answer["total_entries"]
                 if last is not None:
@@ -152,13 +158,23 @@ class RestReferences:
             hint="Run the command at a quieter time, or where the metadata database can be read.",
         )
 
+    def _refuse_unless_gone(self, path: str) -> None:
+        """Raise SweepRefusedError unless the run whose listing is not there was deleted since it was listed."""
+        run = path.partition("/taskInstances/")[0]
+        if run == path or self._api.get(run, {}) is not None:
+            raise SweepRefusedError(
+                "The REST API has no such listing",
+                where=self._api.url_of(path),
+                hint="What is referred to is not known, so nothing was deleted or moved.",
+            )
+
     def _row(self, run: Run, entry: dict[str, Any], coordinate: Coordinate) -> Row | None:
-        entries = f"{_of_run(run)}/taskInstances/{quote(entry['task_id'], safe='')}/xcomEntries"
+        entries = f"{_of_run(run)}/taskInstances/{_part(entry['task_id'])}/xcomEntries"
         query: dict[str, Any] = {"map_index": entry["map_index"], "stringify": "false"}
         if entry.get("region_id") is not None:
             query = {"region_id": entry["region_id"], "region_index": entry["region_index"], "stringify": "false"}
-        found = self._api.get(f"{entries}/{quote(entry['key'], safe='')}", query)
-        if found is None:
+        found = self._api.get(f"{entries}/{_part(entry['key'])}", query)
+        if found is None or found.get("key") != entry["key"]:
             del query["stringify"]
             listed = self._api.get(entries, query | {"xcom_key": entry["key"], "limit": 1})
             if listed is not None and listed["total_entries"]:
@@ -181,7 +197,13 @@ def _coordinate(run: Run, entry: dict[str, Any]) -> Coordinate:
 
 
 def _of_run(run: Run) -> str:
-    return f"dags/{quote(run.dag_id, safe='')}/dagRuns/{quote(run.run_id, safe='')}"
+    return f"dags/{_part(run.dag_id)}/dagRuns/{_part(run.run_id)}"
+
+
+def _part(text: str) -> str:
+    """An id as a part of a URL's path; dots alone would mean the part before."""
+    quoted = quote(text, safe="")
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def _native(value: Any) -> Any:
