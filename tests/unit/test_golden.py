@@ -117,7 +117,7 @@ VALUES: dict[str, Any] = {
     "pandas_array": pd.array([1, None], dtype="Int8"),
     "pandas_offset": pd.offsets.MonthEnd(2),
     "pandas_frequency": pd.date_range(
-        "2026-01-01", periods=2, freq=pd.offsets.BusinessHour(start="08:00", end="12:00")
+        "2026-01-01", periods=2, freq=pd.offsets.BusinessHour(start="08:00", end="12:00"), unit="us"
     ),
     "pandas_sparse": pd.Series(pd.arrays.SparseArray([0, 0, 1])),
     "arrow_array": pa.array([1, None]),

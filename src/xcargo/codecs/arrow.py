@@ -42,7 +42,7 @@ class ArrowCodec:
             return Encoded(self.id, (_write_polars(frame),), params, _SUFFIX)
         table = _as_table(arrow(), kind, value)
         if kind in ("pyarrow.Table", "pyarrow.RecordBatch"):
-            params["shape"] = list(value.shape)
+            params["shape"] = [value.num_rows, value.num_columns]
         elif kind in ("pyarrow.Array", "pyarrow.ChunkedArray"):
             params["shape"] = [len(value)]
         params["columns"] = columns((field.name, field.type) for field in table.schema)

@@ -201,7 +201,7 @@ def _collected(frame: Any) -> Iterator[bytes]:
     """The bytes of an Arrow IPC file of what the query gives, from a temporary file."""
     import polars as pl
 
-    options: dict[str, Any] = {"compression": "uncompressed"}
+    options: dict[str, Any] = {"compression": None}  # which every polars takes for none
     if "compat_level" in inspect.signature(frame.sink_ipc).parameters:
         options["compat_level"] = pl.CompatLevel.oldest()  # any pyarrow reads it
     path = scratch.folder() / "table.arrow"

@@ -86,7 +86,7 @@ class ObjectCodec:
             raise DecodeError("The object does not hold an instance of a class")
         kind, name, state, *more = body
         cls = self._resolve(name.replace(":", "."))
-        if kind == "pydantic" and more:
+        if kind == "pydantic" and more and _kind(cls) == kind:
             cls, more = self._generic(cls, more.pop()), []
         if not isinstance(cls, type) or _kind(cls) != kind:
             raise DecodeError(
