@@ -50,6 +50,7 @@ def make_pipeline(
     describe: Callable[[str], str] = str,
     observe: Observer | None = None,
     team: str | None = None,
+    codecs: Registry | None = None,
     **settings: Any,
 ) -> Pipeline:
     """A pipeline over ``url``; ``connection`` is (or looks up) its Airflow connection, as a dictionary."""
@@ -64,7 +65,7 @@ def make_pipeline(
     defaults = Settings(Root.parse(url), read_roots=tuple(map(Root.parse, read_paths)))
     return Pipeline(
         dataclasses.replace(defaults, **settings),
-        Registry(entry_points=False),
+        codecs or Registry(entry_points=False),
         WrappingPool(access, wrap),
         describe=describe,
         observe=observe,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import dataclasses
 import datetime as dt
+import functools
 import io
 import json
 import tarfile
@@ -29,11 +30,17 @@ import pendulum
 import polars as pl
 import pyarrow as pa
 import pytest
+from airflow.sdk import ObjectStoragePath
 
 import xcargo
+from tests.unit import golden_classes
 from tests.unit.codecs.test_tree import same
 from tests.unit.conftest import HERE, make_pipeline
+from xcargo.airflow.serde_codec import SerdeCodec
+from xcargo.codecs import Registry
 from xcargo.codecs.files import Directory, File
+from xcargo.codecs.objects import ObjectCodec
+from xcargo.codecs.pickle import PickleCodec
 from xcargo.codecs.source import Held
 from xcargo.codecs.stream import ByteStream
 from xcargo.compression import ALGORITHMS
@@ -129,6 +136,17 @@ VALUES: dict[str, Any] = {
     "reader": lambda: pa.RecordBatchReader.from_batches(
         pa.schema([("a", pa.int64())]), [pa.record_batch({"a": [1, 2]}), pa.record_batch({"a": [3]})]
     ),
+    "array_objects_in_fields": np.array([(1, [2]), (3, None)], [("a", "<i4"), ("o", "O")]),
+    "array_masked_objects": np.ma.array([1, "a"], mask=[0, 1], dtype=object, fill_value="n"),
+    "array_dtype": np.dtype([("a", ">i4"), ("b", "M8[us]")]),
+    "pandas_dtype": pd.CategoricalDtype([1, 2], ordered=True),
+    "enum": [golden_classes.Colour.RED, golden_classes.Access(3)],
+    "named_tuple": golden_classes.Point(1, (2, {3})),
+    "dataclass": golden_classes.Order("A-1", golden_classes.Point(1, 2), [golden_classes.Colour.RED]),
+    "attrs": golden_classes.Parcel(golden_classes.Order("A-1", golden_classes.Point(1, 2))),
+    "model": golden_classes.page(),
+    "pickle": functools.partial(int, "7", base=8),
+    "airflow_serde": lambda: ObjectStoragePath("file:///data/x.csv"),
     "lazy_frame": pl.LazyFrame({"a": [1, None], "b": ["x", "y"]}),
     "parts": lambda: {"a": np.arange(20_000) % 3, "b": (File._stored(Held(b"x"), "x", media_type=None), 1)},
     **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in ALGORITHMS},
@@ -137,6 +155,15 @@ VALUES: dict[str, Any] = {
 
 GOLDEN_KEY = Key("golden", bytes(range(32)))
 SIGNED = ("signed", b"inline")
+
+
+def codecs() -> Registry:
+    """All of them, pickle too."""
+    resolve = lambda name: getattr(golden_classes, name.rpartition(".")[2])  # noqa: E731
+    fallbacks = [ObjectCodec(resolve), SerdeCodec()]
+    return Registry(fallbacks=fallbacks, last_resort=PickleCodec(allowed=True), entry_points=False)
+
+
 CHUNKED = [f"line {n} of a text that is longer than a chunk" for n in range(250_000)]
 
 
@@ -164,6 +191,12 @@ def equal(left: Any, right: Any) -> bool:
     if isinstance(right, pd.api.extensions.ExtensionArray):
         pd.testing.assert_extension_array_equal(left, right)
         return True
+    if isinstance(right, functools.partial):
+        return type(left) is type(right) and (left.func, left.args, left.keywords) == (
+            right.func,
+            right.args,
+            right.keywords,
+        )
     if isinstance(right, pd.DatetimeIndex):
         return bool(left.equals(right)) and left.freq == right.freq
     if isinstance(right, np.ndarray):
@@ -184,7 +217,7 @@ def equal(left: Any, right: Any) -> bool:
 @pytest.mark.parametrize("version", sorted(p.name for p in GOLDEN.iterdir()))
 def test_rows_of_every_release_still_give_their_values(version: str) -> None:
     """Every file reads as the value that it was made of; none is missing and none is unknown."""
-    pipeline = make_pipeline()
+    pipeline = make_pipeline(codecs=codecs())
     files = {path.stem: json.loads(path.read_text()) for path in (GOLDEN / version).glob("*.json")}
     assert set(files) == set((GOLDEN / version / "names.txt").read_text().split())
     for name, row in files.items():
@@ -224,6 +257,14 @@ def guarded() -> Any:
     return make_pipeline(signing_keys=(GOLDEN_KEY,), encryption_keys=(GOLDEN_KEY,), encryption_key=GOLDEN_KEY)
 
 
+def test_every_codec_has_a_golden_row() -> None:
+    """None could change its format unseen."""
+    rows = [json.loads(path.read_text()) for path in (GOLDEN / xcargo.__version__).glob("*.json")]
+    registry = codecs()
+    known = (registry._tree, *registry._own, *registry._fallbacks, registry._last_resort)
+    assert {row["codec"] for row in rows} == {codec.id for codec in known if codec is not None}
+
+
 def test_this_release_has_golden_rows() -> None:
     """A release without them could change the format unseen."""
     assert set((GOLDEN / xcargo.__version__ / "names.txt").read_text().split()) == set(VALUES)
@@ -236,7 +277,7 @@ def _write() -> None:
         path = folder / f"{name}.json"
         if not path.exists():
             compression = name.removeprefix("compressed_") if name.startswith("compressed_") else "none"
-            row = make_pipeline(threshold_bytes=-1, compression=compression).push(value_of(name), HERE)
+            row = make_pipeline(threshold_bytes=-1, compression=compression, codecs=codecs()).push(value_of(name), HERE)
             path.write_text(json.dumps(row, indent=1) + "\n")
     if not (folder / "chunked_object").exists():
         row = make_pipeline(compression="zstd").push(CHUNKED, HERE)

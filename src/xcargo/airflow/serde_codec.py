@@ -50,5 +50,5 @@ class SerdeCodec:
                 f"Airflow does not allow (or find) the class {name}: {error}",
                 hint=how_to_allow(name),
             ) from error
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
             raise DecodeError(f"Airflow could not rebuild the value: {error}") from error

@@ -1,0 +1,50 @@
+"""Classes of the golden rows: their names and fields stay as they are."""
+
+from __future__ import annotations
+
+import enum
+from collections import namedtuple
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import attrs
+import pydantic
+
+T = TypeVar("T")
+
+Point = namedtuple("Point", "x y")  # noqa: PYI024
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclass(frozen=True)
+class Order:
+    number: str
+    place: Point
+    parts: list[Any] = field(default_factory=list)
+
+
+@attrs.define
+class Parcel:
+    order: Order
+    weight: float = 0.0
+
+
+class Page(pydantic.BaseModel, Generic[T]):
+    model_config = pydantic.ConfigDict(extra="allow", arbitrary_types_allowed=True)
+    items: list[T]
+    _seen: bool = pydantic.PrivateAttr(default=False)
+
+
+def page() -> Page[Parcel]:
+    """A model with a private attribute and an extra one."""
+    made = Page[Parcel](items=[Parcel(Order("A-1", Point(1, (2,)), [Colour.RED]), 2.5)], more={1: 2})  # type: ignore[call-arg]
+    made._seen = True
+    return made
