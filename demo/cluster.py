@@ -228,6 +228,22 @@ class Cluster:
         for process in self._processes:
             signal_session(process.session, signal.SIGCONT)
 
+    # -- more ----------------------------------------------------------------------------------
+
+    def another_api_server(self, env: Mapping[str, str], *, seconds: float = 120.0) -> str:
+        """Start one more API server over the same database, `env` laid over; returns its URL when it answers."""
+        port = free_port()
+        usual, self.env = self.env, {**self.env, **env}
+        try:
+            process = self._launch(f"api-server-{port}", "api-server", "--host", "127.0.0.1", "--port", port)
+        finally:
+            self.env = usual
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(OSError), _LOOPBACK.open(f"http://127.0.0.1:{port}/api/v2/version", timeout=10):
+                return f"http://127.0.0.1:{port}"
+            self._poll("starting another API server", deadline, watch=[process])
+
     # -- Dags ----------------------------------------------------------------------------------
 
     def trigger(self, dag_id: str, *, seconds: float = 60.0) -> str:

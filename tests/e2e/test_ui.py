@@ -7,7 +7,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,18 @@ class World:
     server: Server
     tokens: dict[str, str]
     log: Path
+    another_api_server: Callable[[dict[str, str]], str]
 
     def page(self, task: str, run: int = 1) -> str:
         """The tab of a task instance in Airflow's UI."""
         quoted = urllib.parse.quote(self.runs[run], safe="")
         return f"{self.url}/dags/{DAG}/runs/{quoted}/tasks/{task}/plugin/xcom_data"
 
-    def get(self, path: str, user: str | None, *, cookie: bool = False, **query: str) -> tuple[int, bytes]:
+    def get(
+        self, path: str, user: str | None, *, cookie: bool = False, url: str = "", **query: str
+    ) -> tuple[int, bytes]:
         """An answer of the explorer: as a user, by either kind of login, or as nobody."""
-        request = urllib.request.Request(f"{self.url}/xcargo/{path}?{urllib.parse.urlencode(query)}")
+        request = urllib.request.Request(f"{url or self.url}/xcargo/{path}?{urllib.parse.urlencode(query)}")
         if user and cookie:
             request.add_header("Cookie", f"_token={self.tokens[user]}")
         elif user:
@@ -90,7 +93,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             runs.append(cluster.trigger(DAG))
             assert cluster.wait(DAG, runs[1]).ok
             tokens = {name: cluster.token(name, password) for name, password in PASSWORDS.items()}
-            yield World(cluster.url, (runs[0], runs[1]), server, tokens, cluster.logs / "api-server.log")
+            yield World(
+                cluster.url,
+                (runs[0], runs[1]),
+                server,
+                tokens,
+                cluster.logs / "api-server.log",
+                cluster.another_api_server,
+            )
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +143,12 @@ def opened(chromium: Any, world: World) -> Iterator[Any]:
     assert [complaint for complaints in seen for complaint in complaints] == []
 
 
+def alone(seen: Seen) -> Any:
+    """The explorer's page without Airflow's around it."""
+    seen.page.goto(seen.tab.owner.evaluate("frame => frame.src"))
+    return seen.page
+
+
 def _policy(message: Any) -> bool:
     return "Content Security Policy" in message.text and "xcargo" in message.location.get("url", "")
 
@@ -155,9 +171,10 @@ def test_filter_and_sort(opened: Any) -> None:
     tab.get_by_label("Value to compare with").fill("999998")
     tab.get_by_role("button", name="Filter").click()
     tab.get_by_text("1–2 of 2 (of 1,000,000)").wait_for()
-    tab.get_by_role("button", name="order_id").click()
-    tab.get_by_role("button", name="order_id").click()
-    tab.get_by_role("columnheader", name="order_id").and_(tab.locator("[aria-sort=descending]")).wait_for()
+    tab.get_by_role("button", name="order_id", exact=True).click()
+    tab.locator("th[aria-sort=ascending]").wait_for()
+    tab.get_by_role("button", name="order_id", exact=True).click()
+    tab.locator("th[aria-sort=descending]").wait_for()
     tab.get_by_role("row").nth(1).get_by_text("999,999").wait_for()
     tab.get_by_role("button", name="Remove the filter").click()
     tab.get_by_text("1–100 of 1,000,000").wait_for()
@@ -225,12 +242,14 @@ def test_who_has_no_right_gets_nothing(world: World, cookie: bool) -> None:
     assert json.loads(world.get("api/stored", "reader", cookie=cookie)[1])["count"] > 0
 
 
-def test_a_user_without_rights_is_told_so(opened: Any) -> None:
-    """In words, on the page."""
-    seen = opened("response", user="admin")
-    seen.tab.get_by_text("40,000 items").wait_for()
-    nobody = seen.page.context.browser.new_context()
-    nobody.close()
+def test_a_user_without_rights_is_told_so(opened: Any, world: World) -> None:
+    """In words, on the page itself."""
+    seen = opened("response")
+    seen.page.context.clear_cookies()
+    seen.page.context.add_cookies([{"name": "_token", "value": world.tokens["nobody"], "url": world.url}])
+    query = urllib.parse.urlencode({"dag_id": DAG, "run_id": world.runs[1], "task_id": "response"})
+    seen.page.goto(f"{world.url}/xcargo/?{query}")
+    seen.page.get_by_role("alert").get_by_text("You may not read the XComs of this Dag").wait_for()
 
 
 def test_run_dag_and_all_pages(opened: Any, world: World) -> None:
@@ -248,21 +267,21 @@ def test_run_dag_and_all_pages(opened: Any, world: World) -> None:
 def test_phone_width(opened: Any) -> None:
     """Nothing but tables scrolls sideways."""
     seen = opened("pieces")
+    alone(seen)
     seen.page.set_viewport_size({"width": 390, "height": 844})
-    seen.page.goto(seen.page.frames[-1].url)
     seen.page.get_by_role("tab", name="Tree").or_(seen.page.get_by_role("tab", name="Hex")).first.wait_for()
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("task", ["orders", "response", "weights", "report"])
+@pytest.mark.parametrize(
+    ("task", "scheme"), [("orders", "light"), ("orders", "dark"), ("response", "dark"), ("weights", "light")]
+)
 def test_axe_finds_nothing_serious(opened: Any, task: str, scheme: str) -> None:
     """Names, roles, contrast, focus: by axe-core, light and dark."""
     from axe_playwright_python.sync_playwright import Axe
 
     seen = opened(task, color_scheme=scheme)
-    page = seen.page
-    page.goto(page.frame_locator("iframe").owner.evaluate("frame => frame.src"))
+    page = alone(seen)
     page.get_by_role("tablist").wait_for()
     page.wait_for_load_state("networkidle")
     found = Axe().run(page).response["violations"]
@@ -278,18 +297,33 @@ def test_no_value_is_in_the_log(world: World) -> None:
 
 
 def test_an_object_that_is_gone_or_altered(opened: Any, world: World) -> None:
-    """The page says what is wrong and shows what the row tells."""
-    values = {
-        key: json.loads(world.get(f"api/dags/{DAG}/value", "reader", **world.value("pieces", key, 0))[1])
-        for key in ("raw", "hostile")
-    }
-    keys = {name: told["xcom"]["uri"].removeprefix(f"s3://{world.server.bucket}/") for name, told in values.items()}
-    world.server.raw_put(keys["raw"], b"x" * values["raw"]["xcom"]["stored_bytes"])
-    world.server.raw_delete(keys["hostile"])
-    tab = opened("pieces", run=0).tab
-    tab.get_by_role("button", name="hostile").click()
+    """The page says what is wrong and shows what the row tells; nothing of an altered object is shown."""
+    listed = json.loads(world.get(f"api/dags/{DAG}/xcoms", "reader", run_id=world.runs[0])[1])["xcoms"]
+    values = {xcom["task_id"]: xcom for xcom in listed}
+    keys = {task: values[task]["uri"].removeprefix(f"s3://{world.server.bucket}/") for task in ("report", "weights")}
+    world.server.raw_put(keys["weights"], b"x" * values["weights"]["stored_bytes"])
+    world.server.raw_delete(keys["report"])
+    tab = opened("report", run=0).tab
     tab.get_by_role("alert").get_by_text("The value cannot be shown").wait_for()
     tab.get_by_role("tab", name="Envelope").wait_for()
-    status, body = world.get(f"api/dags/{DAG}/bytes", "reader", **world.value("pieces", "raw", 0))
-    assert (status, json.loads(body)["error"]["kind"]) in ((422, "integrity"), (200, None))
-    assert world.get(f"api/dags/{DAG}/download", "reader", **world.value("pieces", "hostile", 0))[0] == 404
+    status, body = world.get(f"api/dags/{DAG}/array", "reader", **world.value("weights", run=0))
+    assert (status, json.loads(body)["error"]["kind"]) == (422, "integrity")
+    assert world.get(f"api/dags/{DAG}/download", "reader", **world.value("report", run=0))[0] == 404
+
+
+def test_wrong_credentials(opened: Any, world: World) -> None:
+    """An API server that cannot read the store says so, and shows the envelope; other pages are as before."""
+    connection = {**world.server.connection, "password": "wrong-secret"}
+    url = world.another_api_server({f"AIRFLOW_CONN_{world.server.connection_id.upper()}": json.dumps(connection)})
+    status, body = world.get(f"api/dags/{DAG}/value", "reader", url=url, **world.value("response"))
+    told = json.loads(body)
+    assert (status, told["problem"]["kind"]) == (200, "access_denied")
+    assert told["envelope"]["uri"].startswith("s3://")
+    assert "wrong-secret" not in body.decode()
+    assert world.get(f"api/dags/{DAG}/download", "reader", url=url, **world.value("response"))[0] == 502
+    page = opened("response").page
+    query = urllib.parse.urlencode({"dag_id": DAG, "run_id": world.runs[1], "task_id": "response"})
+    page.context.add_cookies([{"name": "_token", "value": world.tokens["reader"], "url": url}])
+    page.goto(f"{url}/xcargo/?{query}")
+    page.get_by_role("alert").get_by_text("needs its own credentials").wait_for()
+    page.get_by_role("tab", name="Envelope").wait_for()

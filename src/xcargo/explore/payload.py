@@ -12,8 +12,8 @@ from xcargo.explore.bounds import Budget
 
 __all__ = ["BLOCK_BYTES", "Blocks", "Payload"]
 
-BLOCK_BYTES = 1024 * 1024
-"""What is kept together: a page of a table touches a block or two a column."""
+BLOCK_BYTES = 64 * 1024
+"""What is kept together: little, so that what many people look at fits; yet dozens of pages of a column."""
 
 
 class Blocks:

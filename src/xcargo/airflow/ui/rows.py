@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import Text, cast, func, select
 
@@ -14,7 +15,7 @@ from xcargo.envelope import is_envelope
 from xcargo.errors import ObjectNotFoundError
 from xcargo.explore.bounds import TooLargeError
 
-__all__ = ["Found", "Place", "envelopes", "find", "listed", "others"]
+__all__ = ["Found", "Place", "envelopes", "find", "listed", "others", "sweep_reports"]
 
 _LISTED_BYTES = 256 * 1024
 """Of a row in a list; what a larger one holds is told when it is opened."""
@@ -107,6 +108,26 @@ def envelopes(session: Any, dag_ids: Sequence[str], run_id: str | None, count: i
     for row in session.execute(query.execution_options(yield_per=200)):
         if is_envelope(row.value):
             yield Found(_place(row), row.timestamp, row.row_bytes, row.value)
+
+
+def sweep_reports(session: Any, dag_ids: Sequence[str]) -> list[Found]:
+    """The results of the operator that swept last: one row, or one for each part of a mapped task."""
+    swept = session.execute(
+        select(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id)
+        .where(TaskInstance.operator == "XCargoGCOperator", TaskInstance.state == "success")
+        .where(TaskInstance.dag_id.in_(dag_ids))
+        .order_by(TaskInstance.end_date.desc())
+        .limit(1)
+    ).first()
+    if swept is None:
+        return []
+    rows = session.execute(
+        _measured()
+        .where(XComModel.dag_id == swept.dag_id, XComModel.run_id == swept.run_id, XComModel.task_id == swept.task_id)
+        .where(XComModel.key == "return_value")
+        .limit(50)
+    ).all()
+    return [_found(session, row, _LISTED_BYTES) for row in rows]
 
 
 def _measured() -> Any:

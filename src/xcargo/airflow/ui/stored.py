@@ -9,10 +9,13 @@ from typing import Annotated, Any
 from airflow.utils.session import create_session
 from fastapi import APIRouter, Depends
 
-from xcargo.airflow.ui import rows
+from xcargo.airflow.ui import look, rows
 from xcargo.airflow.ui.guard import allowed, current_user, readable_dags
 from xcargo.airflow.ui.look import told
 from xcargo.airflow.ui.rows import Found
+from xcargo.codecs.source import whole
+from xcargo.errors import XCargoError
+from xcargo.explore.plain import plain
 
 __all__ = ["router"]
 
@@ -37,7 +40,36 @@ def of_all(user: Annotated[Any, Depends(current_user)]) -> dict[str, Any]:
     """What all Dags have stored whose XComs the user may read."""
     dag_ids = readable_dags(user)
     with create_session() as session:
-        return _summed(rows.envelopes(session, dag_ids, None, _MOST_ROWS) if dag_ids else (), "dag_id")
+        summed = _summed(rows.envelopes(session, dag_ids, None, _MOST_ROWS) if dag_ids else (), "dag_id")
+        swept = rows.sweep_reports(session, dag_ids) if dag_ids else []
+    return summed | {"sweep": _sweep(swept)}
+
+
+def _sweep(found: list[Found]) -> dict[str, Any] | None:
+    """What the last sweep found, all its roots and parts together; None if none has run, or its result is gone."""
+    reports: list[dict[str, Any]] = []
+    for one in found:
+        try:
+            with look.looking():
+                tree, packed, root = look.opened(one, look.budget()).tree
+                tree.node(root)
+                value = plain(bytes(whole(packed.source))[root:])
+        except XCargoError:
+            continue
+        reports += [report for report in value if isinstance(report, dict)] if isinstance(value, list) else []
+    if not reports:
+        return None
+    told: dict[str, Any] = {"at": max(str(report.get("started_at", "")) for report in reports), "objects": {}}
+    told["applied"] = any(report.get("applied") is True for report in reports)
+    told["roots"] = sorted({str(report.get("root", ""))[:300] for report in reports})
+    told["missing"] = sum(_number(report.get("missing")) for report in reports)
+    for report in reports:
+        objects = report.get("objects")
+        for verdict, count in objects.items() if isinstance(objects, dict) else ():
+            sums = told["objects"].setdefault(str(verdict)[:40], {"objects": 0, "size_bytes": 0})
+            for name in sums:
+                sums[name] += _number(count.get(name)) if isinstance(count, dict) else 0
+    return told
 
 
 def _summed(found: Iterable[Found], by: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ export async function storedPage(page, where, go) {
     where.run_id ? null : section("Stored by day", days(told.days)),
     section("Largest values", largest(told.largest, go)),
     where.run_id ? null : section("Newest runs", runs(told.runs, go)),
-    told.report ? sweep(told.report) : where.dag_id ? null : section("Orphans and retention", notice("No sweep has reported yet", "A sweep finds objects that no XCom refers to any more. Run it from time to time; what the last one found is shown here.")),
+    where.dag_id ? null : section("Orphans and retention", sweep(told.sweep)),
   );
 }
 
@@ -94,6 +94,29 @@ function crumbs(where, go) {
   return steps.map(([label, to], n) => (n === steps.length - 1 ? h("span", { "aria-current": "page" }, label) : link(label, to, go)));
 }
 
-function sweep(report) {
-  return section("Orphans and retention", h("p", {}, `Last sweep: ${moment(report.finished_at)}`), h("pre", { class: "json", tabindex: "0" }, JSON.stringify(report, null, 2)));
+const VERDICTS = {
+  live: "an XCom refers to it",
+  retained: "kept by a retention rule",
+  too_young: "nothing refers to it yet",
+  unknown_age: "nothing refers to it, its age is not known",
+  cannot_be_told: "its rows could not be read",
+  not_ours: "not written by xcargo",
+  orphan: "nothing refers to it any more",
+  expired: "a retention rule lets it go",
+};
+
+function sweep(told) {
+  if (!told) {
+    return notice(
+      "No sweep has reported yet",
+      "A sweep finds objects that no XCom refers to any more, and values whose time is over. Let a Dag with XCargoGCOperator run from time to time: what it found last is shown here.",
+    );
+  }
+  const rows = Object.entries(told.objects)
+    .filter(([, count]) => count.objects)
+    .map(([verdict, count]) => ({ name: VERDICTS[verdict] ?? verdict, value: count.size_bytes, text: `${bytes(count.size_bytes)} · ${number(count.objects)}` }));
+  return [
+    h("p", { class: "hint" }, `Last sweep: ${moment(told.at)}, of ${told.roots.join(", ")}. ${told.applied ? "What was to go is gone." : "Nothing was deleted: it was a dry run."}${told.missing ? ` Of ${number(told.missing)} XComs the object is missing.` : ""}`),
+    ranking(rows),
+  ];
 }

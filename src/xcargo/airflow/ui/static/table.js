@@ -76,7 +76,10 @@ function table(columns, page, state, act, spread) {
   const head = columns.map((column) => {
     const sorted = state.sort === column.number;
     const mark = sorted ? (state.descending ? "▼" : "▲") : "";
-    const sort = () => act({ sort: sorted && state.descending ? null : column.number, descending: sorted && !state.descending, start: 0 });
+    const sort = () => {
+      const again = state.sort === column.number; // by now, not when this was drawn
+      return act({ sort: again && state.descending ? null : column.number, descending: again && !state.descending, start: 0 });
+    };
     const plot = h("div", { class: "spread" });
     observe(plot, () => spread(column).then((told) => show(plot, spreadOf(told))).catch(() => show(plot)));
     return h(
