@@ -37,7 +37,7 @@ def _first(results: Results, folder: Path) -> Path | None:
         return None
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 0.5 + 0.6 * len(cases)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 1 + 0.6 * len(cases)), layout="constrained")
     for place, (latency_ms, case) in enumerate(cases):
         for offset, subject in ((-0.18, "common-io"), (0.18, "xcargo")):
             found = results.figure("first", case, latency_ms, subject, f"{case.split(', ')[1]}_seconds")
@@ -50,9 +50,10 @@ def _first(results: Results, folder: Path) -> Path | None:
                 axes.text(found.most * 1.08, place + offset, f"{found.median * 1e3:.0f} ms", va="center", fontsize=8)
     names = [case.removeprefix("forked, ") + f", +{ms} ms" for ms, case in cases]
     axes.set(yticks=range(len(cases)), yticklabels=names, xscale="log", xlabel="seconds, first of a task's process")
-    axes.margins(x=0.15)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * 3)  # room for the figures at the ends of the bars
     axes.invert_yaxis()
-    axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return _saved(figure, folder / "bench-first.svg")
 
 
