@@ -155,6 +155,8 @@ def test_lists_are_read_alike_everywhere(page: Path) -> None:
     outside = FENCE.sub(lambda block: f"{block['indent']}-\n", text_of(page))
     short = [line for line in outside.splitlines() if re.match(r" {1,3}\S| {5,7}\S", line)]
     assert short == [], name_of(page)
+    lost = re.findall(r"\n {4,}\w[^\n]*\n\d+\. [^\n]*", outside)
+    assert lost == [], f"{name_of(page)}: an empty line belongs between a paragraph in a list and the next item"
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)

@@ -230,5 +230,6 @@ def test_each_of_ten_mistakes_is_named(project: Project, s3_server: Server, gcs_
     assert "nothing is offloaded" in found["what"]
 
     found = blamed(project.doctor(quick, AIRFLOW__XCARGO__PATH="s4://my-bucket/xcom"))
+    assert found["name"] == "connection.resolves"
     assert "'s4'" in found["what"]
     print(f"ten mistakes: {time.monotonic() - started:.0f} s")

@@ -222,7 +222,7 @@ def test_a_threshold_of_minus_one_is_named(s3_server: Server, examine: Examine) 
 def test_a_scheme_that_nobody_knows_is_named(examine: Examine) -> None:
     """A scheme without a store."""
     found = examine(xcargo__path="s4://bucket/xcom")
-    assert "'s4'" in only(found, "store.put").what
+    assert "'s4'" in only(found, "connection.resolves").what
 
 
 @pytest.mark.parametrize(
@@ -282,6 +282,18 @@ def test_roots_that_are_only_read_are_asked_too(s3_server: Server, examine: Exam
     """A former root whose bucket is gone is told."""
     found = examine(server=s3_server, xcargo__read_paths="s3://xcargo_s3@gone-bucket/old")
     assert "gone-bucket" in problems(found)["read.s3"].what
+
+
+def test_stores_of_routes_are_asked_too(s3_server: Server, gcs_server: Server, examine: Examine) -> None:
+    """A route whose bucket is right is fine; one whose bucket is not there is named."""
+    gone = gcs_server.root.replace("@xcom", "@no-such-bucket")
+    routes = [
+        {"name": "sales", "dag": "sales_*", "path": gcs_server.root},
+        {"name": "old", "dag": "old_*", "path": gone},
+    ]
+    found = examine(server=s3_server, env=gcs_server.env(), xcargo__routes=json.dumps(routes))
+    assert "'no-such-bucket'" in only(found, "route.old").what
+    assert found["route.sales"].status is Status.OK
 
 
 @pytest.mark.parametrize(

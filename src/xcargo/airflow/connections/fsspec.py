@@ -8,6 +8,7 @@ from typing import Any
 
 from xcargo.airflow.connections.fields import Fields
 from xcargo.errors import ConfigurationError, MissingDependencyError
+from xcargo.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["access"]
@@ -19,19 +20,21 @@ _SSH_IGNORED = ("allow_host_key_change", "ciphers", "compress", "host_key_algori
 
 
 def access(fields: Fields) -> Access:
-    """Access by a file system that is made at first use.
+    """Access by a file system that is made at first use. Raises ConfigurationError for a scheme that nobody knows.
 
     A scheme registered by an Airflow provider: that provider's, with the connection's id. Any other: fsspec's, with
     host, port, login and password of the connection, and its extra as further options of the file system.
     """
 
     root = fields.root
+    # Looked up now and not at first use: what a library takes to load is not the store's time, which is bounded.
+    official = _airflow_get_fs(root.scheme)
+    kind = None if official else _class(root)
 
     def filesystem() -> Any:
-        official = _airflow_get_fs(root.scheme)
         if official is not None:
             return official(root.scheme, root.connection_id)
-        return _of_fsspec(fields)
+        return _of_fsspec(fields, kind)
 
     return Access(filesystem=filesystem)
 
@@ -48,8 +51,8 @@ def _airflow_get_fs(scheme: str) -> Callable[[str, str | None], Any] | None:
     return get_fs if has_fs(scheme) else None
 
 
-def _of_fsspec(fields: Fields) -> Any:
-    root = fields.root
+def _class(root: Root) -> Any:
+    """fsspec's class for a scheme. Raises ConfigurationError if there is none."""
     try:
         import fsspec
     except ImportError as error:
@@ -59,10 +62,7 @@ def _of_fsspec(fields: Fields) -> Any:
             hint="Run: pip install 'airflow-provider-xcargo[fsspec]'",
         ) from error
     try:
-        kind = fsspec.get_filesystem_class(root.scheme)
-        if fields.connection is None:
-            return fsspec.url_to_fs(root.uri())[0]
-        return kind(**_options(fields))
+        return fsspec.get_filesystem_class(root.scheme)
     except ImportError as error:
         raise MissingDependencyError(f"{root.scheme}:// needs another package: {error}", where=root) from error
     except ValueError as error:
@@ -71,6 +71,18 @@ def _of_fsspec(fields: Fields) -> Any:
             where=root,
             hint="Known are s3, gs, az, file, and every protocol of fsspec and of the installed providers.",
         ) from error
+
+
+def _of_fsspec(fields: Fields, kind: Any) -> Any:
+    root = fields.root
+    try:
+        if fields.connection is None:
+            import fsspec
+
+            return fsspec.url_to_fs(root.uri())[0]
+        return kind(**_options(fields))
+    except ImportError as error:
+        raise MissingDependencyError(f"{root.scheme}:// needs another package: {error}", where=root) from error
     except TypeError as error:
         # Python's message names the argument, not its value.
         raise ConfigurationError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from xcargo.cli.checks.finding import Finding, Status, failure
 from xcargo.coordinate import Coordinate
 from xcargo.errors import XCargoError
 from xcargo.root import Root
+from xcargo.routes import Route
 from xcargo.settings import Settings
 from xcargo.stores.base import Limits
 
@@ -55,6 +56,11 @@ def diagnose(
             yield finding
         if usable:
             yield _round_trip(found, get_connection)
+    for route in found.routes:
+        if route.root is not None and route.root != found.root:
+            there = replace(found, root=route.root)
+            findings = _root(conf, there, route.root, get_connection, environ, limits, large=False)
+            yield from _of_route(route, findings)
     for root in (*found.read_roots, *(legacy.root for legacy in found.legacy_roots)):
         resolved, access = connection.resolve(root, get_connection, environ)
         yield replace(resolved, what=f"{resolved.what} (for {root})")
@@ -92,6 +98,17 @@ def _root(
             return
         yield connection.clock(skew)
     yield from store.exercise(root, access, limits, large=large)
+
+
+def _of_route(route: Route, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """What is not fine with a route's store, or that all is."""
+    name, wrong = f"route.{route.name}", False
+    for finding in findings:
+        if finding.status in (Status.WARNING, Status.FAILED):
+            wrong = True
+            yield replace(finding, name=name, what=f"{finding.what} (route {route.name!r})")
+    if not wrong:
+        yield Finding(name, Status.OK, f"Objects of route {route.name!r} go to {route.root}, which does what is asked")
 
 
 def _round_trip(found: Settings, get_connection: Callable[[str], Any]) -> Finding:
