@@ -5,10 +5,21 @@ An input is one byte that picks the params of a real value, and a payload. ``see
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
+import ipaddress
 import json
+import re
+import uuid
+import zoneinfo
+from array import array
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 from xcargo.codecs import Registry
@@ -73,10 +84,24 @@ def _codec(values: Callable[[], list[Any]]) -> Target:
 
 
 def _tree() -> list[Any]:
-    from tests.unit.test_golden import VALUES
-
+    zone = dt.timezone(dt.timedelta(hours=2))
+    moments = (dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")), dt.date(2026, 1, 2))
     return [
-        VALUES[name] for name in ("tuple", "numbers", "keys", "sets", "times", "containers", "names", "nested_bytes")
+        (1, ("a", [2.5, None])),
+        [2**100, -(2**70), float("inf"), -0.0, 3 + 4j, Decimal("0.10"), Fraction(1, 3)],
+        {1: "a", (2, 3): "b", None: "c", "d": {False: 0}},
+        [{1, 2}, frozenset({"x"})],
+        (*moments, dt.time(3, 4, 5, 6, tzinfo=zone), dt.timedelta(days=-1, microseconds=7), zone),
+        [
+            deque([1], maxlen=2),
+            OrderedDict(b=1, a=2),
+            Counter("aab"),
+            defaultdict(list, a=[1]),
+            range(0, 9, 2),
+            slice(1),
+        ],
+        [uuid.UUID(int=7), PurePosixPath("/a/b"), ..., re.compile("a+"), ipaddress.ip_network("10.0.0.0/8")],
+        {"a": b"x", "b": bytearray(b"y"), "c": memoryview(b"z"), "d": array("d", [1.5]), "e": SimpleNamespace(a=1)},
     ]
 
 
@@ -94,6 +119,9 @@ def _numpy() -> list[Any]:
         np.array(["a", "b"], np.dtypes.StringDType(na_object=None)),
         np.ma.array([1, 2], mask=[1, 0], fill_value=3),
         np.rec.array([(1, "a")], dtype=[("x", "i4"), ("y", "U2")]),
+        np.array([(1, [2])], [("a", "i1"), ("o", "O")]),
+        np.ma.array([1, "a"], mask=[0, 1], dtype=object, fill_value="n"),
+        np.dtype([("a", ">i4"), ("b", "M8[us]")]),
     ]
 
 
