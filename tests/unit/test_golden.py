@@ -139,6 +139,9 @@ VALUES: dict[str, Any] = {
     "array_objects_in_fields": np.array([(1, [2]), (3, None)], [("a", "<i4"), ("o", "O")]),
     "array_masked_objects": np.ma.array([1, "a"], mask=[0, 1], dtype=object, fill_value="n"),
     "array_dtype": np.dtype([("a", ">i4"), ("b", "M8[us]")]),
+    "pandas_text": labelled(
+        {"o": pd.Series(["a", None, "ü"], dtype=object), "s": pd.array(["b", None, ""], pd.StringDtype("pyarrow"))}
+    ),
     "pandas_dtype": pd.CategoricalDtype([1, 2], ordered=True),
     "enum": [golden_classes.Colour.RED, golden_classes.Access(3)],
     "named_tuple": golden_classes.Point(1, (2, {3})),

@@ -209,7 +209,7 @@ class _Writer:
                 if dtype.kind != "O":
                     return ["raw", array]
                 if set(map(type, array)) <= {str, type(None)} and all(x is None or is_utf8(x) for x in array):
-                    return ["text", self._place(pa.array(array, pa.large_string()), name, rows)]
+                    return ["text", self._place(pa.array(array, pa.large_string()), name, rows, narrow=True)]
                 return ["objects", list(array)]
             if kind == "CategoricalDtype":
                 array = values.array
@@ -220,7 +220,8 @@ class _Writer:
                 return ["zoned", dtype.tz, self._place(pa.array(np.asarray(array)), name, rows)]
             if kind == "SparseDtype":
                 return sparse_state(values.array)
-            return ["extension", _dtype_state(dtype), self._place(pa.array(values.array), name, rows)]
+            narrow = kind == "StringDtype"
+            return ["extension", _dtype_state(dtype), self._place(pa.array(values.array), name, rows, narrow=narrow)]
         except (pa.ArrowException, TypeError, ValueError) as error:
             if isinstance(error, XCargoError):
                 raise
@@ -229,9 +230,11 @@ class _Writer:
                 hint="Convert the column (for example .astype(str)) before returning it.",
             ) from error
 
-    def _place(self, array: Any, name: str, rows: bool) -> int | bytes:
+    def _place(self, array: Any, name: str, rows: bool, *, narrow: bool = False) -> int | bytes:
         if isinstance(array, self._pa.ChunkedArray):
             array = array.combine_chunks()
+        if narrow and array.type == self._pa.large_string() and array.nbytes < 2**31:
+            array = array.cast(self._pa.string())  # offsets of half the size, to compress and to carry
         if rows:
             self.arrays.append(array)
             self.names.append(name if name not in self.names else f"{name}.{len(self.names)}")
@@ -300,7 +303,7 @@ class _Reader:
         if kind == "raw":
             return state[1]
         if kind == "text":
-            return np.array(self._column(state[1], "is_large_string").to_pylist(), dtype=object)
+            return np.array(self._column(state[1], "is_string", "is_large_string").to_pylist(), dtype=object)
         if kind == "objects":
             array = np.empty(len(state[1]), dtype=object)
             for n, item in enumerate(state[1]):  # a list in one go would be taken for a second dimension
