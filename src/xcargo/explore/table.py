@@ -245,7 +245,10 @@ def _numbers(values: Sequence[float]) -> dict[str, Any]:
     if not finite:
         return {"min": None, "max": None, "mean": None, "bins": []}
     low, high = min(finite), max(finite)
-    bins = [0] * (_BINS if high > low else 1)
+    count = _BINS
+    if high - low < _BINS and all(value.is_integer() for value in finite):
+        count = int(high - low) + 1  # a bar for each number
+    bins = [0] * (count if high > low else 1)
     for value in finite:
-        bins[min(int((value - low) / (high - low) * _BINS), _BINS - 1) if high > low else 0] += 1
+        bins[min(int((value - low) / (high - low) * len(bins)), len(bins) - 1) if high > low else 0] += 1
     return {"min": repr(low), "max": repr(high), "mean": repr(math.fsum(finite) / len(finite)), "bins": bins}

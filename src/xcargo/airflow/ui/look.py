@@ -27,9 +27,9 @@ _gate = Gate(_LOOKS, patience_seconds=20)
 _shelf = Shelf(_SHELF_BYTES)
 
 
-def budget() -> Budget:
+def budget(seconds: float = _SECONDS) -> Budget:
     """What one request may take."""
-    return Budget(max_bytes=runtime.settings().max_preview_bytes, seconds=_SECONDS)
+    return Budget(max_bytes=runtime.settings().max_preview_bytes, seconds=seconds)
 
 
 @contextmanager

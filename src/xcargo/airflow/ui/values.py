@@ -19,7 +19,7 @@ from xcargo.codecs.source import whole
 from xcargo.envelope import is_envelope
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.explore import content
-from xcargo.explore.bounds import TooLargeError
+from xcargo.explore.bounds import Budget, TooLargeError
 from xcargo.explore.compare import compare
 from xcargo.explore.plain import as_json
 from xcargo.explore.search import search
@@ -30,6 +30,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/dags/{dag_id}", dependencies=[Depends(allowed)])
 
 _MOST_ROWS = 200
+_DOWNLOAD_SECONDS = 6 * 3600.0
 _IMAGE_BYTES = 16 * 1024 * 1024
 
 
@@ -40,9 +41,9 @@ class Asked:
     place: Place
     inside: str
 
-    def value(self) -> Value:
+    def value(self, limits: Budget | None = None) -> Value:
         """The value, ready to be read. Raises XCargoError."""
-        limits = look.budget()
+        limits = limits or look.budget()
         with create_session() as session:
             found = rows.find(session, self.place, limits.max_bytes)
         return look.opened(found, limits).inside(self.inside)
@@ -246,7 +247,7 @@ def compared(
 @router.get("/download")
 def download(which: AskedFor, form: str = "raw") -> Response:
     """The value as a file, streamed: its payload as it is, or a tree as JSON."""
-    opened = which.value()
+    opened = which.value(look.budget(_DOWNLOAD_SECONDS))
     name = quote(_file_name(which.place, opened, form), safe="")
     headers = {"content-disposition": f"attachment; filename*=UTF-8''{name}"}
     kind = "application/octet-stream"
