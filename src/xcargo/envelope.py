@@ -176,10 +176,12 @@ def _walk(items: Collection[Any], left: float, depth: int) -> tuple[int, float]:
             raise _AboveLimitError
         kind = type(item)
         if kind is str:
-            if len(item) > left:
+            chars = len(item)
+            if chars > left:
                 raise _AboveLimitError
-            size += _text_bytes(item)
-            left -= len(item) + 1
+            # Letters and digits stand as they are: most texts are told without being written out.
+            size += chars + 2 if item.isascii() and item.isalnum() else _text_bytes(item)
+            left -= chars + 1
         elif kind is dict:
             names, left = _walk_names(item, left - 1)
             parts, left = _walk(item.values(), left, depth + 1)
@@ -212,10 +214,11 @@ def _walk_names(names: Mapping[Any, Any], left: float) -> tuple[int, float]:
     for name in names:
         if type(name) is not str or name in RESERVED_KEYS:
             raise _NotPlainError
-        if len(name) > left:
+        chars = len(name)
+        if chars > left:
             raise _AboveLimitError
-        size += _text_bytes(name)
-        left -= len(name) + 1
+        size += chars + 2 if name.isascii() and name.isidentifier() else _text_bytes(name)
+        left -= chars + 1
     return size, left
 
 
