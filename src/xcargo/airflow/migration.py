@@ -18,7 +18,7 @@ from xcargo.envelope import is_envelope, is_plain
 from xcargo.errors import ConfigurationError, XCargoError
 from xcargo.keyorder import marked, restored
 from xcargo.legacy import resolve
-from xcargo.lifecycle.migrate import Left, Pinned, Step
+from xcargo.lifecycle.migrate import Fits, Left, Pinned, Step
 from xcargo.lifecycle.references import Row, Where
 from xcargo.pipeline import Pipeline
 from xcargo.settings import Settings
@@ -118,12 +118,12 @@ class ToStore:
             return _raw(new), new["uri"]
         value = self._load(step)
         new = self._pipeline.push(value, coordinate, inline_only=control_key(row.coordinate.key))
+        if step.kind == "database" and not (is_envelope(new) and "uri" in new):
+            raise Fits
         if is_envelope(new):
             back = self._pipeline.pull(new, row.coordinate.dag_id)
             if not _same(value, back, self._pipeline):
                 raise Left("what was stored does not come back as the value was")
-        elif step.kind == "database":
-            raise Left("it is not larger than the threshold after all")
         elif self._settings.keep_key_order and not AIRFLOW_2:
             new = marked(new)
         return _raw(new), new.get("uri") if is_envelope(new) else None

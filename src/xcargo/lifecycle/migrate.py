@@ -34,7 +34,7 @@ from xcargo.lifecycle.references import Row
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Journal", "Left", "Migration", "Moved", "Pinned", "Status", "Step", "deletable"]
+__all__ = ["Fits", "Journal", "Left", "Migration", "Moved", "Pinned", "Status", "Step", "deletable"]
 
 _MAX_ERRORS = 20
 """So many failures of a place in a row mean that none of the rest will go better."""
@@ -47,6 +47,8 @@ class Status(str, Enum):
     MOVED = "moved"
     LEFT = "left"
     """It cannot go where it was to go, and is as it was."""
+    FITS = "fits"
+    """The value is not larger than the threshold as it would be stored, so the row is as it was."""
     CHANGED = "changed"
     """Its row was deleted or overwritten meanwhile."""
     FAILED = "failed"
@@ -79,6 +81,10 @@ class Moved:
 
 class Left(Exception):  # noqa: N818 - no failure: the value stays where it is
     """Raised by a conversion: why a value cannot go where it was to go."""
+
+
+class Fits(Left):
+    """Raised by a conversion: the value belongs into the row that it is in."""
 
 
 class Pinned(Coordinate):
@@ -182,6 +188,8 @@ class Migration:
     ) -> tuple[Moved, XCargoError | None]:
         try:
             value, target = future.result()
+        except Fits:
+            return Moved(step, Status.FITS), None
         except Left as why:
             return Moved(step, Status.LEFT, str(why)), None
         except SweepRefusedError:

@@ -81,21 +81,23 @@ def test_large_rows_go_to_the_store_and_come_back_as_they_were(metadata: Metadat
     metadata.push(serialize(frame), task_id="frame")
     metadata.push({"a": 1}, task_id="small")
     metadata.push({"followed": ["x" * 2000]}, task_id="branch", key="skipmixin_key")
+    metadata.push(serialize([{n} for n in range(20)]), task_id="fits")
     before = metadata.values()
     done = migrate()
-    assert (done.code, counts(done)) == (0, {"database planned": 2})
+    assert (done.code, counts(done)) == (0, {"database planned": 3})
     assert metadata.values() == before
     assert not root.exists()
 
     done = migrate("--apply")
-    assert (done.code, counts(done)) == (0, {"database moved": 2}), done.out
+    assert (done.code, counts(done)) == (0, {"database fits": 1, "database moved": 2}), done.out
     assert len(files(root)) == 2
     assert value_of(row_of(metadata, "plain"), root.as_uri()) == BIG
     assert row_of(metadata, "plain")["type"] == "list"
     pd.testing.assert_frame_equal(value_of(row_of(metadata, "frame"), root.as_uri()), frame)
     assert row_of(metadata, "small") == {"a": 1}
     assert row_of(metadata, "branch", "skipmixin_key") == {"followed": ["x" * 2000]}
-    assert counts(migrate("--apply")) == {}
+    assert row_of(metadata, "fits") == before["a_dag", "a_run", "fits", -1, "return_value"]
+    assert counts(migrate("--apply")) == {"database fits": 1}
 
 
 def test_objects_move_to_another_place_and_the_old_ones_go_last(
