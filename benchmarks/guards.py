@@ -51,7 +51,7 @@ def opened(store: str) -> Iterator[tuple[str, Callable[[Root], Access]]]:
             yield f"{server.root}/bench", lambda root: access_of(root, lambda name: Connection(server.connection, name))
 
 
-def measure(store: str, rounds: int) -> dict[str, Any]:
+def measure(store: str, rounds: int, only: str) -> dict[str, Any]:
     """Median seconds of a push and a pull by value and guard; each round takes every guard in another order."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     with opened(store) as (url, access):
@@ -60,23 +60,22 @@ def measure(store: str, rounds: int) -> dict[str, Any]:
             for name, guard in GUARDS.items()
         }
         for label, make in VALUES.items():
+            if only not in label:
+                continue
             value = make()
-            repeats = 1 if len(value) > 1_000_000 else 50
-            for round_ in range(rounds + 1):  # the first warms up
+            few = len(value) > 1_000_000
+            for round_ in range(rounds if few else 100 * rounds):
                 for name in random.Random(round_).sample(list(pipelines), len(pipelines)):
-                    pipeline = pipelines[name]
                     begun = time.perf_counter()
-                    rows = [pipeline.push(value, HERE) for _ in range(repeats)]
+                    row = pipelines[name].push(value, HERE)
                     pushed = time.perf_counter()
-                    for row in rows:
-                        assert pipeline.pull(row) == value
+                    assert pipelines[name].pull(row) == value
                     pulled = time.perf_counter()
-                    for row in rows:
-                        pipeline.purge(row)
-                    if round_:
+                    pipelines[name].purge(row)
+                    if round_:  # the first warms up
                         took = found.setdefault(label, {}).setdefault(name, {"push": [], "pull": []})
-                        took["push"].append((pushed - begun) / repeats)
-                        took["pull"].append((pulled - pushed) / repeats)
+                        took["push"].append(pushed - begun)
+                        took["pull"].append(pulled - pushed)
     return {
         label: {name: {verb: statistics.median(times) for verb, times in took.items()} for name, took in by.items()}
         for label, by in found.items()
@@ -88,9 +87,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guards", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--store", choices=["file", "s3"], default="file")
+    parser.add_argument("--value", default="", help="a part of the value's name, for that one only")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = measure(options.store, options.rounds)
+    found = measure(options.store, options.rounds, options.value)
     for label, by in found.items():
         for name, took in by.items():
             ratios = {verb: seconds / by["plain"][verb] for verb, seconds in took.items()}

@@ -47,8 +47,7 @@ def preview(value: Any, chars: int) -> str | None:
     """
     if chars <= 0:
         return None
-    text = _Short(chars).of(value)
-    text = text.encode("utf-8", "replace").decode().replace("\0", "\\x00")
+    text = _printable(_Short(chars).of(value))
     return text if len(text) <= chars else text[: chars - 1] + "…"
 
 
@@ -60,7 +59,18 @@ def shown_params(
     if codec not in _TABLE_CODECS or type(columns) is not dict:
         return params
     rest = {name: value for name, value in params.items() if name != "columns"}
-    return {**rest, "columns": {describe(name): kind for name, kind in columns.items()}} if chars > 0 else rest
+    return (
+        {**rest, "columns": {describe(_printable(name)): _printable(kind) for name, kind in columns.items()}}
+        if chars > 0
+        else rest
+    )
+
+
+def _printable(text: str) -> str:
+    """The text without characters that could change how it is shown: controls, direction marks, lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Short:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import io
 import json
 import logging
@@ -135,6 +136,21 @@ def test_whatever_the_bytes(payload: bytes, number: int, codec: bytes) -> None:
     view = memoryview(bytearray(len(payload)))
     again.open_into(view, sealed, place)
     assert view == payload
+
+
+@pytest.mark.parametrize("change", [{"number": 1}, {"last": True}, {"size_bytes": 4}, {"compression": "zstd"}], ids=str)
+def test_a_chunk_opens_in_its_own_place_only(change: dict[str, Any]) -> None:
+    """Number, end, size and compression are each under the tag."""
+    cipher, place = Cipher.fresh(KEY, "k", "bytes"), Place(0, False, 3, "none")
+    with pytest.raises(IntegrityError):
+        cipher.open(cipher.seal(b"abc", place), dataclasses.replace(place, **change))
+
+
+def test_no_two_chunks_share_a_nonce() -> None:
+    """Equal chunks of one object become different bytes."""
+    row = encrypted(compression="none").push(bytes(12_000_000), HERE)
+    first, second, _ = (data for _, data in chunks_of(row))
+    assert first[:64] != second[:64]
 
 
 def test_older_versions_of_the_library_serve() -> None:

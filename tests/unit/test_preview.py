@@ -9,6 +9,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs.labels import columns
@@ -101,3 +103,24 @@ def test_names_of_columns_are_masked_and_left_out_with_the_preview() -> None:
     assert "example.org" not in str(masked)
     assert "***" in str(masked["params"])  # type: ignore[index,call-overload]
     assert "example.org" not in str(make_pipeline(preview_chars=0).push(frame, HERE))
+
+
+@given(st.recursive(st.text() | st.binary(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_a_preview_holds_no_character_that_changes_how_it_is_shown(value: Any) -> None:
+    """No control, no escape sequence, no mark that turns the direction of text, whatever the value holds."""
+    assert (preview(value, 200) or "").isprintable()
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[31mred", "line\nline", "\u202egnp.exe", "\x00", "\u2028", "\x9b31m"])
+def test_neither_do_names_of_columns(hostile: str) -> None:
+    """Labels, dtypes that name fields, and what the row tells of columns."""
+    nested = {hostile: [{hostile: 1}]}
+    for frame in (pd.DataFrame({hostile: [hostile]}), pl.DataFrame(nested), pa.table(nested)):
+        row = make_pipeline(threshold_bytes=0).push(frame, HERE)
+        shown = [row["preview"], row["type"], *row["params"]["columns"], *row["params"]["columns"].values()]  # type: ignore[index,call-overload]
+        assert all(text.isprintable() for text in shown), shown
+
+
+def test_markup_stays_text() -> None:
+    """The preview is shown as text by Airflow; nothing here takes that from it."""
+    assert preview("<script>alert(1)</script>", 160) == "'<script>alert(1)</script>'"

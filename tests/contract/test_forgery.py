@@ -1,0 +1,160 @@
+"""Forged rows, through a real API server where it takes them, else in the database: what a task that pulls them gets.
+
+Once with a signing key, once without: what the second leaves open is written down in docs/security.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from contract_forgery_dags import NAMES, ONLY_BY_SIGNATURE, SECRET, TRAP
+
+from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, file_of, objects_of, rows_of, run
+from .generation import AIRFLOW_2, airflow
+from .settle import Place
+
+RESERVES_KEYS = tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 2)
+"""From 3.2 on the REST API refuses values with keys that mean something to Airflow, as every envelope has."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What came of it."""
+
+    statuses: dict[str, int]
+    """Of the API, by forged row; 0 where there is no API that writes XComs."""
+    outcomes: dict[str, str]
+    victims_own: str
+    victims_file: Path
+    survivors: frozenset[Path]
+
+
+@pytest.fixture(scope="module")
+def api(database: Path) -> Iterator[dict[str, str]]:
+    """A real API server, on a port of its own; nothing on Airflow 2, whose API cannot write XComs."""
+    if AIRFLOW_2:
+        yield {}
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+    }
+    command = ["-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    log = database.parent / "api-server.log"
+    with (
+        log.open("wb") as sink,
+        subprocess.Popen(
+            [sys.executable, *command], env=os.environ | variables, stdout=sink, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            yield {"FORGERY_API": f"http://127.0.0.1:{port}", "FORGERY_TOKEN": _token(port, process, log)}
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _token(port: int, process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/auth/token", timeout=10) as response:
+                token: str = json.load(response)["access_token"]
+                return token
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"The API server did not come up: {log.read_text()[-5000:]}")
+
+
+@pytest.fixture(scope="module", params=["signed", "unsigned"])
+def attack(request: pytest.FixtureRequest, place: Place, database: Path, api: dict[str, str]) -> Attack:
+    """Both Dags once, with a signing key or without."""
+    variables = dict(api)
+    if request.param == "signed":
+        variables["AIRFLOW__XCARGO__SIGNING_KEY"] = base64.b64encode(os.urandom(32)).decode()
+    _forget(database)
+    report = place.home / f"forgery_{request.param}.json"
+    done = run(str(HERE / "run_forgery.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS, **variables)
+    log = done.stdout + done.stderr
+    assert done.returncode == 0, log[-20_000:]
+    assert json.loads(report.read_text()) == {"contract_victim": "success", "contract_attacker": "success"}, log
+    (victims,) = (row.value for row in rows_of(database, "contract_victim") if row.task_id == "secret")
+    return Attack(
+        *(json.loads((place.home / f"forgery_{name}.json").read_text()) for name in ("statuses", "outcomes")),
+        json.loads((place.home / "forgery_victims_own.json").read_text()),
+        file_of(victims),
+        objects_of(place, "contract_victim"),
+    )
+
+
+def _forget(database: Path) -> None:
+    """No row of an earlier run is left."""
+    with sqlite3.connect(database) as connection:
+        for (table,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE name IN ('xcom', 'xcom_v2')"
+        ).fetchall():
+            connection.execute(f"DELETE FROM {table}")
+
+
+def test_no_forged_row_gives_a_value(attack: Attack, request: pytest.FixtureRequest) -> None:
+    """With a key none at all. Without, only what is of the Dag itself, or wholly in the row."""
+    given = {name for name, outcome in attack.outcomes.items() if outcome.startswith("value")}
+    signed = request.node.callspec.params["attack"] == "signed"
+    assert set(attack.outcomes) == set(NAMES)
+    assert given == (set() if signed else set(ONLY_BY_SIGNATURE))
+    assert {outcome for name, outcome in attack.outcomes.items() if name not in given} <= {
+        "SignatureError",
+        "EnvelopeError",
+        "IntegrityError",
+        "DecodeError",
+        "MissingDependencyError",
+    }, attack.outcomes
+
+
+def test_the_victims_value_stays_with_the_victim(attack: Attack) -> None:
+    """No outcome holds it, nothing deleted its object, no code ran; who asks for the victim's own row gets it."""
+    assert not any(SECRET.strip() in outcome for outcome in attack.outcomes.values())
+    assert attack.victims_file in attack.survivors
+    assert not TRAP.exists()
+    assert attack.victims_own.startswith(f"value: {SECRET}")
+
+
+def test_what_the_api_takes(attack: Attack) -> None:
+    """Airflow 2 has no way to write an XCom by REST, 3.0 and 3.1 write anything, later ones no envelope."""
+    statuses = set(attack.statuses.values())
+    if AIRFLOW_2:
+        assert statuses == {0}
+    elif RESERVES_KEYS:
+        assert statuses <= {400, 422}, attack.statuses
+    else:
+        assert statuses == {200}, attack.statuses
+
+
+@pytest.mark.skipif(not AIRFLOW_2, reason="Airflow 3 has an API that writes XComs")
+def test_airflow_2_has_no_api_that_writes_xcoms(database: Path) -> None:
+    """Its REST API knows XComs for reading only."""
+    import yaml
+    from airflow import api_connexion
+
+    specification = Path(api_connexion.__file__).parent / "openapi" / "v1.yaml"
+    paths = yaml.safe_load(specification.read_text())["paths"]
+    verbs = {verb for path, item in paths.items() if "xcomEntries" in path for verb in item if verb != "parameters"}
+    assert verbs == {"get"}
