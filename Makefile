@@ -62,6 +62,24 @@ faults: setup ## Store kind x fault x operation, every cell; writes docs/faults.
 	@$(UV) sync --frozen --quiet --inexact --group faults
 	@$(RUN) -m tests.faults $(FAULTS)
 
+.PHONY: soak
+soak: setup ## 200,000 pushes and pulls by 16 processes, one request in 20 fails (SOAK="--seconds 60" for less)
+	@$(RUN) -m tests.faults.soak $(SOAK)
+
+.PHONY: lowest
+lowest: setup ## The core's tests with the lowest versions that pyproject.toml allows, on the oldest Python at hand
+	@UV="$(abspath $(UV))" bash tests/floors.sh lowest-direct
+
+.PHONY: newest
+newest: setup ## The same with the newest versions that there are
+	@UV="$(abspath $(UV))" bash tests/floors.sh highest
+
+.PHONY: sbom
+sbom: setup ## What a full installation consists of, as CycloneDX, into dist/
+	@mkdir -p dist
+	@$(UV) export --frozen --quiet --format cyclonedx1.5 --no-dev --extra all --output-file dist/sbom.cdx.json
+	@echo "dist/sbom.cdx.json"
+
 .PHONY: lint
 lint: setup ## Style, types and layers
 	@$(RUN) -m ruff check .
@@ -120,4 +138,4 @@ build: setup ## Wheel and source distribution, tried in an empty environment of 
 
 .PHONY: clean
 clean: ## Remove environments, caches and the demo's state
-	rm -rf .venv .venv-demo .venv-fuzz .venv-examples .venv-site site .fuzz .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest-direct .venv-highest .venv-demo .venv-fuzz .venv-examples .venv-site site .fuzz .cache .matrix .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -475,3 +475,25 @@ def test_fragments_have_names_that_are_gathered() -> None:
             assert re.fullmatch(rf"(\+[a-z0-9-]+|\d+)\.({'|'.join(kinds)})\.md", path.name), path.name
             assert path.read_text("utf-8").strip()
     assert "<!-- towncrier release notes start -->" in text_of(ROOT / "CHANGELOG.md")
+
+
+def test_the_page_of_faults_shows_every_cell_of_the_matrix_and_none_is_red() -> None:
+    """It is written by a run of them all."""
+    from tests.faults.cells import FAULTS_OF, cells
+
+    page = (DOCS / "faults.md").read_text("utf-8")
+    assert f"{len(cells())} cells, 0 red." in page
+    assert "**red**:" not in page
+    for name in {fault.name for faults in FAULTS_OF.values() for fault in faults}:
+        assert f"| {name} |" in page
+
+
+def test_each_guarantee_names_a_test_that_there_is() -> None:
+    """By file and function, and each promise has one."""
+    text = (DOCS / "guarantees.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| Promise")]
+    assert len(rows) > 20
+    for row in rows:
+        found = re.search(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert found, row
+        assert f"def {found.group(2)}(" in (ROOT / found.group(1)).read_text("utf-8"), row

@@ -1,4 +1,4 @@
-"""Run cells and, if all were run, write docs/faults.md."""
+"""Run cells, keep what they came to, and write docs/faults.md of what all came to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.servers import start
 
 from .cells import KINDS, cells
-from .result import Result
+from .result import Result, keep, kept
 from .run import run
 from .table import page
 
@@ -37,8 +37,8 @@ def main(words: list[str]) -> int:
         kinds = [kind for kind in KINDS if any(cell.kind == kind for cell in chosen)]
         servers = {kind: stack.enter_context(start(kind)) for kind in kinds}  # type: ignore[arg-type]
         results = run(chosen, servers, told)
-    if not words:
-        PAGE.write_text(page(results), "utf-8")
+    keep(results)
+    PAGE.write_text(page(kept()), "utf-8")
     print(f"{len(results)} cells in {time.monotonic() - began:.0f} s, {counts[True]} red")
     return 1 if counts[True] else 0
 
