@@ -1,0 +1,49 @@
+"""From rows to what is shown: of which Dag a row is, and what the last sweep found."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from xcargo.airflow.ui import look, stored
+from xcargo.airflow.ui.rows import Found, Place
+from xcargo.errors import EnvelopeError
+from xcargo.lifecycle.plan import Count, Verdict
+from xcargo.lifecycle.report import Report
+
+
+def found(value: Any, dag_id: str = "d") -> Found:
+    return Found(Place(dag_id, "r", "t", "return_value"), None, 100, value)
+
+
+def test_a_row_that_refers_to_another_dags_value_is_refused() -> None:
+    """Whoever may read one Dag's XComs gets no other Dag's value through a row that was copied there."""
+    root = look.runtime.settings().root
+    assert root is not None
+    row = {
+        "__id__": "xcargo/1",
+        "type": "bytes",
+        "codec": "bytes",
+        "size_bytes": 4,
+        "stored_bytes": 4,
+        "uri": root.uri("other/r/t/return_value~0123456789abcdef.bin"),
+        "checksum": "blake3:0",
+    }
+    with pytest.raises(EnvelopeError, match="refers to a value of Dag 'other'"):
+        look.opened(found(row), look.budget())
+    assert look.told(found(row))["uri"] == row["uri"]
+
+
+def test_the_last_sweeps_report_is_summed_up() -> None:
+    """Roots and parts together, by verdict; a result that is no report counts as none."""
+    count = Count()
+    count.add(1000)
+    report = Report("s3://b/x", (), datetime(2026, 1, 2, tzinfo=timezone.utc), 3600.0, missing=1)
+    report.total[Verdict.ORPHAN] = count
+    told = stored._sweep([found([report.to_json(), report.to_json()])])
+    assert told is not None
+    assert told["objects"]["orphan"] == {"objects": 2, "size_bytes": 2000}
+    assert (told["roots"], told["missing"], told["applied"]) == (["s3://b/x"], 2, False)
+    assert stored._sweep([found("nothing")]) is None
