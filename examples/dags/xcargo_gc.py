@@ -45,7 +45,7 @@ def xcargo_gc() -> None:
 
         return prefixes(PARTS)
 
-    @task
+    @task(multiple_outputs=False)
     def judge(reports: Any) -> dict[str, dict[str, int]]:
         """Refuse if all parts together would take too much."""
         from xcargo.airflow.operators import approve
