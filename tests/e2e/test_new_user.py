@@ -144,10 +144,10 @@ def test_the_dags_of_the_pages_run(set_up: Callable[[str], Project]) -> None:
     project = set_up("local")
     files = {**tutorial_files(), **dict(map(dag_file, DAGS))}
     del files["readme"]  # it ran above
-    orders = (ROOT / "examples" / "astro" / "dags" / "orders.py").read_text()
+    orders = (ROOT / "examples" / "astro" / "dags" / "orders.py").read_text("utf-8")
     files["orders"] = orders.replace("\norders()", "\nfound = orders()")
     for name, text in files.items():
-        (project.folder / "dags" / f"{name}.py").write_text(f"{text}\n")
+        (project.folder / "dags" / f"{name}.py").write_text(f"{text}\n", "utf-8")
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL, *files], env=project.env, capture_output=True, text=True, check=False
     )

@@ -29,7 +29,7 @@ def orders() -> None:
             }
         )
 
-    @task
+    @task(multiple_outputs=False)  # one XCom, not one a shop
     def total(tables: Any) -> dict[str, int]:
         """The tables of all shops come as they were: categories, zone and all."""
         found = {}
