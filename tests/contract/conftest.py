@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -96,6 +97,7 @@ def dag_runs(place: Place, database: Path) -> dict[str, Run]:
     done = run(str(HERE / "run_dags.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-20_000:]
+    shutil.copy(database, place.database_then)
     runs = json.loads(report.read_text())
     return {
         dag_id: Run(dag_id, **found, log=log, rows=rows_of(database, dag_id), objects=objects_of(place, dag_id))

@@ -15,7 +15,7 @@ from xcargo.airflow.rows import Row, load_ahead
 
 def below_a_span() -> None:
     """A push, a pull, five pulls side by side, and a pull of what is gone."""
-    from opentelemetry import trace
+    from opentelemetry import metrics, trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -32,6 +32,7 @@ def below_a_span() -> None:
         with contextlib.suppress(FileNotFoundError):
             hooks.pull(row)
     trace.get_tracer_provider().force_flush()
+    metrics.get_meter_provider().force_flush()  # Airflow 2 leaves what is not exported yet when it exits
 
 
 if sys.argv[1] == "dag":

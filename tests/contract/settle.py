@@ -30,6 +30,11 @@ class Place:
         """The metadata database."""
         return self.home / "airflow.db"
 
+    @property
+    def database_then(self) -> Path:
+        """A copy of it as the contract Dags left it; other tests go on changing the rows."""
+        return self.home / "then.db"
+
     def remove(self) -> None:
         """Delete everything."""
         shutil.rmtree(self.home, ignore_errors=True)

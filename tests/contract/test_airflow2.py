@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Run, file_of
+from .conftest import Run, file_of, rows_of
 from .generation import AIRFLOW_2, XCom
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_2, reason="only Airflow 2 loads rows through the backend to show them")
@@ -68,10 +69,12 @@ def test_clear_of_a_text_deletes_nothing(dag_runs: dict[str, Run]) -> None:
     assert file_of(envelope).exists()
 
 
-def test_clear_purges(dag_runs: dict[str, Run]) -> None:
+def test_clear_purges(dag_runs: dict[str, Run], database: Path) -> None:
     """``XCom.clear``, which Airflow calls before a task runs again, deletes the objects with the rows."""
     run = dag_runs["contract_flow"]
-    path = file_of(run.row("items"))
+    where = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "fan_in"}
+    XCom.set(key="large", value="x" * 20_000, **where)
+    (path,) = [file_of(row.value) for row in rows_of(database, run.dag_id) if row.key == "large"]
     assert path.exists()
-    XCom.clear(dag_id=run.dag_id, run_id=run.run_id, task_id="items")
+    XCom.clear(**where)
     assert not path.exists()

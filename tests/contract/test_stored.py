@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from .conftest import Run, run
 from .settle import Place
@@ -31,17 +32,18 @@ def xcargo(*arguments: str, code: int = 0, **variables: str) -> Any:
 
 
 @pytest.fixture
-def copy(database: Path, dag_runs: dict[str, Run], tmp_path: Path) -> dict[str, str]:
-    """The variable that has a process use a copy of the metadata database."""
-    shutil.copy(database, tmp_path / "copy.db")
+def copy(place: Place, dag_runs: dict[str, Run], tmp_path: Path) -> dict[str, str]:
+    """The variable that has a process use a copy of the metadata database, as the Dags left it."""
+    shutil.copy(place.database_then, tmp_path / "copy.db")
     return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/copy.db"}
 
 
-def test_every_row_that_refers_to_an_object_is_listed(dag_runs: dict[str, Run], database: Path) -> None:
+def test_every_row_that_refers_to_an_object_is_listed(dag_runs: dict[str, Run], place: Place) -> None:
     """Those of the tables, of every attempt, each under the coordinate that its object key was made of."""
     from xcargo.airflow.references import DatabaseReferences
 
-    found = list(DatabaseReferences(page_rows=7).iterate())
+    engine = sqlalchemy.create_engine(f"sqlite:///{place.database_then}")
+    found = list(DatabaseReferences(engine, page_rows=7).iterate())
     uris = [reference.uri for reference in found if reference.coordinate.dag_id in dag_runs]
     assert {uri: uris.count(uri) for uri in uris} == envelopes(dag_runs)
     assert len(uris) > 10
