@@ -32,7 +32,8 @@ def below_a_span() -> None:
         with contextlib.suppress(FileNotFoundError):
             hooks.pull(row)
     trace.get_tracer_provider().force_flush()
-    metrics.get_meter_provider().force_flush()  # Airflow 2 leaves what is not exported yet when it exits
+    if hasattr(metrics.get_meter_provider(), "force_flush"):
+        metrics.get_meter_provider().force_flush()  # Airflow 2 leaves what is not exported yet when it exits
 
 
 if sys.argv[1] == "dag":

@@ -25,7 +25,12 @@ from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, file_of, objects_of, rows_of,
 from .generation import AIRFLOW_2, airflow
 from .settle import Place
 
-RESERVES_KEYS = tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 2)
+_VERSION = tuple(map(int, airflow.__version__.split(".")[:2]))
+
+HAS_API = _VERSION >= (3, 1)
+"""Airflow 2 has none that writes XComs; that of 3.0 answers 404 and 500 for a Dag that no scheduler has parsed."""
+
+RESERVES_KEYS = _VERSION >= (3, 2)
 """From 3.2 on the REST API refuses values with keys that mean something to Airflow, as every envelope has."""
 
 
@@ -43,8 +48,8 @@ class Attack:
 
 @pytest.fixture(scope="module")
 def api(database: Path) -> Iterator[dict[str, str]]:
-    """A real API server, on a port of its own; nothing on Airflow 2, whose API cannot write XComs."""
-    if AIRFLOW_2:
+    """A real API server, on a port of its own; nothing where it cannot write these XComs."""
+    if not HAS_API:
         yield {}
         return
     with socket.socket() as probe:
@@ -73,7 +78,7 @@ def api(database: Path) -> Iterator[dict[str, str]]:
 
 
 def _token(port: int, process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/auth/token", timeout=10) as response:
@@ -138,9 +143,9 @@ def test_the_victims_value_stays_with_the_victim(attack: Attack) -> None:
 
 
 def test_what_the_api_takes(attack: Attack) -> None:
-    """Airflow 2 has no way to write an XCom by REST, 3.0 and 3.1 write anything, later ones no envelope."""
+    """Airflow 2 has no way to write an XCom by REST, 3.1 writes anything, later ones no envelope."""
     statuses = set(attack.statuses.values())
-    if AIRFLOW_2:
+    if not HAS_API:
         assert statuses == {0}
     elif RESERVES_KEYS:
         assert statuses <= {400, 422}, attack.statuses

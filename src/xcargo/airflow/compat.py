@@ -171,7 +171,7 @@ def stats() -> Any:
         from airflow.stats import Stats
 
         return Stats
-    return stats
+    return stats if hasattr(stats, "incr") else stats.Stats  # functions of the module from 3.3 on
 
 
 def mask_from_now_on(secret: str) -> None:
