@@ -13,6 +13,17 @@ from generation import HOOKS, as_json
 from xcargo.airflow.rows import Row, load_ahead
 
 
+def start_stats() -> None:
+    """What Airflow 3.2 does in a task's process before the task; other versions need nothing."""
+    try:
+        from airflow.sdk.observability.metrics import stats_utils
+        from airflow.sdk.observability.stats import Stats
+    except ImportError:
+        return
+    if hasattr(stats_utils, "get_stats_factory"):
+        Stats.initialize(factory=stats_utils.get_stats_factory(Stats))
+
+
 def below_a_span() -> None:
     """A push, a pull, five pulls side by side, and a pull of what is gone."""
     from opentelemetry import metrics, trace
@@ -40,4 +51,5 @@ if sys.argv[1] == "dag":
     run = DAG.test()
     assert str(getattr(run.state, "value", run.state)) == "success", run.state
 else:
+    start_stats()
     below_a_span()
