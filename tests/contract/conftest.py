@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -97,7 +96,8 @@ def dag_runs(place: Place, database: Path) -> dict[str, Run]:
     done = run(str(HERE / "run_dags.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-20_000:]
-    shutil.copy(database, place.database_then)
+    with sqlite3.connect(database) as now, sqlite3.connect(place.database_then) as then:
+        now.backup(then)  # a copy of the file would lack what is in its journal
     runs = json.loads(report.read_text())
     return {
         dag_id: Run(dag_id, **found, log=log, rows=rows_of(database, dag_id), objects=objects_of(place, dag_id))

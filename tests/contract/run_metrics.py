@@ -6,6 +6,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+import airflow
 from contract_metrics_dag import DAG
 from contract_values import large
 from generation import HOOKS, as_json
@@ -15,12 +16,10 @@ from xcargo.airflow.rows import Row, load_ahead
 
 def start_stats() -> None:
     """What Airflow 3.2 does in a task's process before the task; other versions need nothing."""
-    try:
+    if airflow.__version__.startswith("3.2."):
         from airflow.sdk.observability.metrics import stats_utils
         from airflow.sdk.observability.stats import Stats
-    except ImportError:
-        return
-    if hasattr(stats_utils, "get_stats_factory"):
+
         Stats.initialize(factory=stats_utils.get_stats_factory(Stats))
 
 
