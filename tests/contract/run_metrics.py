@@ -15,12 +15,17 @@ from xcargo.airflow.rows import Row, load_ahead
 
 
 def start_stats() -> None:
-    """What Airflow 3.2 does in a task's process before the task; other versions need nothing."""
+    """What Airflow 3.2 and 3.4 do in a task's process before the task; other versions need nothing."""
     if airflow.__version__.startswith("3.2."):
         from airflow.sdk.observability.metrics import stats_utils
         from airflow.sdk.observability.stats import Stats
 
         Stats.initialize(factory=stats_utils.get_stats_factory(Stats))
+    elif airflow.__version__.startswith("3.4."):
+        from airflow.sdk.observability import stats
+        from airflow.sdk.observability.metrics import stats_utils
+
+        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
 
 
 def below_a_span() -> None:
