@@ -7,27 +7,26 @@ import getpass
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xcargo.cli.command import YES, Argument, Command, Example, ExitCode
 from xcargo.cli.output import Output
+from xcargo.cli.setup.place import CLOUDS, Place
+from xcargo.cli.setup.project import KINDS, detect, plan
 from xcargo.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from xcargo.cli.setup.place import Place
 
 __all__ = ["COMMAND"]
 
 _SECRET = "XCARGO_INIT_SECRET"  # noqa: S105 - the name of a variable
-_CLOUDS = ("aws", "gcs", "azure", "minio", "local")
 
 
 def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
     from xcargo.cli.setup.edits import Conflict
-    from xcargo.cli.setup.project import detect, plan
 
     folder = Path(args.folder).resolve()
     kind = args.kind or detect(folder)
+    if kind is None and out.is_interactive and not args.yes:
+        out.note(f"There is no Airflow project in {folder} yet.")
+        kind = out.ask(f"Which kind is it to be? {', '.join(KINDS)}", choices=KINDS)
     if kind is None:
         raise ConfigurationError(
             "There is no Airflow project here",
@@ -69,26 +68,27 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
 
 
 def _place(args: argparse.Namespace, out: Output) -> Place:
-    from xcargo.cli.setup.place import Place
-
-    cloud = _answer(args.cloud, out, f"Where are objects to go? {', '.join(_CLOUDS)}", "--cloud", "aws")
-    if cloud not in _CLOUDS:
-        raise ConfigurationError(f"{cloud!r} is none of {', '.join(_CLOUDS)}")
+    cloud = _answer(args.cloud, out, f"Where are objects to go? {', '.join(CLOUDS)}", "--cloud", "aws", CLOUDS)
     what = {"azure": "Container", "local": "Folder (absolute)"}.get(cloud, "Bucket")
-    bucket = _answer(args.bucket, out, f"{what}?", "--bucket")
-    endpoint = args.endpoint_url or ""
-    login, account, secret = args.access_key or "", args.account or "", os.environ.get(_SECRET, "")
+    bucket = _answer(args.bucket, out, what, "--bucket")
+    endpoint, region = args.endpoint_url or "", args.region or ""
+    login, account, key_file = args.access_key or "", args.account or "", args.key_file or ""
+    secret = os.environ.get(_SECRET, "")
     if cloud == "minio":
-        endpoint = _answer(endpoint, out, "Endpoint, such as https://minio.example.com:9000?", "--endpoint-url")
+        endpoint = _answer(endpoint, out, "Endpoint, such as https://minio.example.com:9000", "--endpoint-url")
     if cloud == "azure":
-        account = _answer(account, out, "Storage account?", "--account")
-    if args.key_file:
-        secret = Path(args.key_file).expanduser().read_text("utf-8")
-    asks = out.is_interactive and not args.yes and not args.role_arn and not secret
+        account = _answer(account, out, "Storage account", "--account")
+    asks = out.is_interactive and not args.yes and not args.role_arn and not secret and not key_file
+    if cloud == "aws" and asks and not region and not endpoint:
+        region = out.ask("Region (empty: the machine's)", optional=True)
     if cloud in ("aws", "minio") and asks and not login:
-        login = out.ask("Access key id? (empty: the machine's role)")
+        login = out.ask("Access key id (empty: the machine's role)", optional=True)
+    if cloud == "gcs" and asks:
+        key_file = out.ask("Service account key file (empty: the machine's account)", optional=True)
     if asks and (login or cloud == "azure"):
-        secret = getpass.getpass("Secret key? " if login else "Account key or SAS token? (empty: managed identity) ")
+        secret = getpass.getpass("Secret key: " if login else "Account key or SAS token (empty: managed identity): ")
+    if key_file:
+        secret = _read(key_file)
     if login and not secret:
         raise ConfigurationError("An access key id needs its secret key", hint=f"Put it into the variable {_SECRET}.")
     return Place(
@@ -99,18 +99,29 @@ def _place(args: argparse.Namespace, out: Output) -> Place:
         login=login,
         secret=secret,
         endpoint=endpoint,
-        region=args.region or "",
+        region=region,
         role_arn=args.role_arn or "",
         account=account,
     )
 
 
-def _answer(given: str | None, out: Output, question: str, flag: str, default: str = "") -> str:
+def _answer(
+    given: str | None, out: Output, question: str, flag: str, default: str = "", choices: tuple[str, ...] = ()
+) -> str:
     """What was given by a flag, or is answered now."""
-    answer = given or (out.ask(question, default) if out.is_interactive else "")
-    if not answer:
+    if given:
+        return given
+    if not out.is_interactive:
         raise ConfigurationError(f"{flag} is missing", hint="Nobody can be asked here; give it on the command line.")
-    return answer
+    return out.ask(question, default, choices=choices)
+
+
+def _read(key_file: str) -> str:
+    path = Path(key_file).expanduser()
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The key file cannot be read: {error}", where=path) from error
 
 
 COMMAND = Command(
@@ -123,8 +134,8 @@ COMMAND = Command(
     run=_run,
     arguments=(
         Argument("folder", nargs="?", default=".", help="the project (default: here)"),
-        Argument("--kind", choices=("astro", "compose", "helm", "plain"), help="instead of finding out"),
-        Argument("--cloud", choices=_CLOUDS, help="where objects go"),
+        Argument("--kind", choices=KINDS, help="instead of finding out"),
+        Argument("--cloud", choices=CLOUDS, help="where objects go"),
         Argument("--bucket", metavar="NAME", help="bucket or container; an absolute folder for local"),
         Argument("--prefix", default="xcom", help="folder in the bucket (default: xcom)"),
         Argument("--connection", default="xcargo", metavar="ID", help="id of the connection (default: xcargo)"),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from xcargo.errors import XCargoError
+from xcargo.errors import ConfigurationError, XCargoError
 
 __all__ = ["Output"]
 
@@ -154,13 +154,23 @@ class Output:
         if not self.is_interactive:
             self.note("Nobody can be asked here. Give --yes to go on without a question.")
             return False
-        return self.ask(f"{question} [y/N]").lower() in ("y", "yes")
+        return self.ask(f"{question} [y/N]", optional=True).lower() in ("y", "yes")
 
-    def ask(self, question: str, default: str = "") -> str:
-        """The user's answer, or the default for an empty one. Only where :attr:`is_interactive` holds."""
-        self._stderr.write(f"{question}{f' ({default})' if default else ''} ")
-        self._stderr.flush()
-        return sys.stdin.readline().strip() or default
+    def ask(self, question: str, default: str = "", *, choices: tuple[str, ...] = (), optional: bool = False) -> str:
+        """The user's answer, or the default for an empty one; asked again until it is one of the choices, if any, and
+        not empty, unless ``optional``. Only where :attr:`is_interactive` holds. Raises ConfigurationError when the
+        input ends."""
+        while True:
+            self._stderr.write(f"{question}{f' [{default}]' if default else ''}: ")
+            self._stderr.flush()
+            line = sys.stdin.readline()
+            if not line:
+                raise ConfigurationError("The input ended before a question was answered")
+            answer = line.strip() or default
+            if choices and answer not in choices:
+                self.note(f"Please answer one of {', '.join(choices)}.")
+            elif answer or optional:
+                return answer
 
 
 def _console(stream: TextIO) -> Any:

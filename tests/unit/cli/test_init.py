@@ -264,16 +264,49 @@ def test_the_command_asks_on_a_terminal(tmp_path: Path) -> None:
     project("astro", tmp_path)
     answers = {
         "Where are objects": "minio",
-        "Bucket?": "xcom",
+        "Bucket": "xcom",
         "Endpoint": "http://127.0.0.1:9000",
-        "Access key id?": "me",
-        "Secret key?": "secret-of-mine",
+        "Access key id": "me",
+        "Secret key": "secret-of-mine",
         "[y/N]": "y",
     }
     done = on_terminal("init", str(tmp_path), env=environment(tmp_path, NO_COLOR="1"), answers=answers)
     assert done.code == 0, done.out
     assert json.loads(variables(tmp_path)["AIRFLOW_CONN_XCARGO"])["password"] == "secret-of-mine"
     assert "secret-of-mine" not in done.out
+
+
+def test_an_empty_folder_and_answers_that_do_not_do(tmp_path: Path) -> None:
+    """Asks for the kind of project; a question is asked again until it is answered with something that fits."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    answers = {
+        "Which kind": "rails",
+        "Please answer one of astro, compose, helm, plain.": "astro",
+        "Where are objects to go?": "local",
+        "Folder (absolute)": "",
+        "Folder (absolute): ": str(tmp_path / "objects"),
+        "[y/N]": "y",
+    }
+    done = on_terminal("init", str(folder), env=environment(tmp_path, NO_COLOR="1"), answers=answers)
+    assert done.code == 0, done.out
+    assert variables(folder)["AIRFLOW__XCARGO__PATH"] == f"file://{tmp_path}/objects"
+    assert (folder / "dags" / "xcargo_test.py").is_file()
+
+
+def test_googles_key_file_is_asked_for(tmp_path: Path) -> None:
+    """Its content becomes part of the connection; one that is not there is named."""
+    project("astro", tmp_path)
+    key = tmp_path / "key.json"
+    answers = {"Where are": "gcs", "Bucket": "my-bucket", "key file": str(key), "[y/N]": "y"}
+    env = environment(tmp_path, NO_COLOR="1")
+    done = on_terminal("init", str(tmp_path), env=env, answers=answers)
+    assert done.code == 4
+    assert str(key) in done.out
+    key.write_text(json.dumps({"type": "service_account", "client_email": "me@example.com", "private_key": "k"}))
+    done = on_terminal("init", str(tmp_path), env=env, answers=answers)
+    assert done.code == 0, done.out
+    assert "me@example.com" in variables(tmp_path)["AIRFLOW_CONN_XCARGO"]
 
 
 def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
