@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.docs.test_docs import DOCS, ROOT, codes, rows, section
+from tests.servers import debian
 from xcargo.airflow.metrics import METRICS
 from xcargo.errors import ErrorKind
 
@@ -21,7 +22,14 @@ DASHBOARD = json.loads((OPERATIONS / "grafana-dashboard.json").read_text("utf-8"
 ALERTS = yaml.safe_load((OPERATIONS / "prometheus-alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    """Prometheus' own tool."""
+    found = debian.program("promtool", package="prometheus")
+    if found is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    return str(found)
 
 
 def counters() -> set[str]:
@@ -85,19 +93,42 @@ def test_the_dashboard_can_be_imported() -> None:
         assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
 
 
-@needs_promtool
-def test_the_alerts_fire_when_they_should() -> None:
+def test_the_alerts_fire_when_they_should(promtool: str) -> None:
     """Prometheus' own tool runs the tests beside them."""
     done = subprocess.run(
-        ["promtool", "test", "rules", "prometheus-alerts_test.yml"],
+        [promtool, "test", "rules", "prometheus-alerts_test.yml"],
         cwd=OPERATIONS, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_promtool
+def test_grafanas_own_model_takes_the_whole_dashboard() -> None:
+    """Read and written again by Grafana's SDK, which drops the fields that Grafana does not know, nothing is lost."""
+    pytest.importorskip("grafana_foundation_sdk", reason="Grafana's SDK needs Python 3.11")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+    assert list(lost(DASHBOARD, again)) == []
+    assert list(lost({**DASHBOARD, "titel": "x"}, again)) == [".titel"]
+
+
+def lost(before: Any, after: Any, where: str = "") -> Iterator[str]:
+    """The places of a JSON document that are missing or different in another one; that may hold more."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name, value in before.items():
+            yield from lost(value, after.get(name), f"{where}.{name}")
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for n, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from lost(one, other, f"{where}[{n}]")
+    elif before != after:
+        yield where
+
+
 @pytest.mark.parametrize("otel", [False, True], ids=["statsd", "otel"])
-def test_every_expression_of_the_dashboard_gives_something(otel: bool, tmp_path: Path) -> None:
+def test_every_expression_of_the_dashboard_gives_something(promtool: str, otel: bool, tmp_path: Path) -> None:
     """Prometheus' own engine evaluates each over growing series, spelt as either exporter spells them."""
     series = []
     for name in sorted(counters()):
@@ -123,6 +154,6 @@ def test_every_expression_of_the_dashboard_gives_something(otel: bool, tmp_path:
     ]
     (tmp_path / "test.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": tests}))
     done = subprocess.run(
-        ["promtool", "test", "rules", str(tmp_path / "test.yml")], capture_output=True, text=True, check=False
+        [promtool, "test", "rules", str(tmp_path / "test.yml")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from tests.servers import debian
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
@@ -21,17 +21,8 @@ ARGUMENTS = [
 
 def installed() -> str | None:
     """The browser on this machine; Debian's is installed where that is possible and none is there."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None and shutil.which("apt-get"):
-        command = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
-        for before in ([], ["apt-get", "update"]):
-            if before:
-                subprocess.run(before, capture_output=True, check=False, timeout=240)
-            subprocess.run(command, capture_output=True, check=False, timeout=240)
-            found = shutil.which("chromium")
-            if found:
-                break
-    return found
+    found = debian.program(*NAMES, package="chromium")
+    return str(found) if found else None
 
 
 @contextmanager

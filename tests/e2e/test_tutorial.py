@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from demo.cluster import Cluster, RunResult, XComRow
-from tests.receivers import Otlp, Statsd
+from tests.receivers import Otlp
 from tests.servers import Server, start
+from tests.servers.statsd import Statsd
+from tests.servers.statsd import run as run_statsd
 
 pytestmark = [
     pytest.mark.e2e,
@@ -53,7 +55,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def statsd() -> Iterator[Statsd]:
-    with Statsd() as statsd:
+    with run_statsd() as statsd:
         yield statsd
 
 
@@ -194,11 +196,11 @@ def test_metrics_reach_statsd(configured: Outcome, statsd: Statsd) -> None:
     """Each task is a process of its own; none of their offloads, pulls and purges is lost."""
     counters = statsd.counters()
     offloads = 3  # the tutorial's big object twice, since it ran twice, and the frame
-    assert counters["xcargo.push.offloaded"] == counters["xcargo.pull.offloaded"] == offloads
-    assert counters["xcargo.purge.offloaded"] == 1
+    assert counters["airflow.xcargo.push.offloaded"] == counters["airflow.xcargo.pull.offloaded"] == offloads
+    assert counters["airflow.xcargo.purge.offloaded"] == 1
     rows = [row.value for row in configured.rows.values() if isinstance(row.value, dict) and "uri" in row.value]
-    assert counters["xcargo.push.stored_bytes"] > sum(value["stored_bytes"] for value in rows) > 0
-    assert len(statsd.timings("xcargo.push.duration")) == offloads
+    assert counters["airflow.xcargo.push.stored_bytes"] > sum(value["stored_bytes"] for value in rows) > 0
+    assert len(statsd.timings("airflow.xcargo.push.duration")) == offloads
 
 
 def test_spans_lie_below_those_of_the_tasks(configured: Outcome, otlp: Otlp) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
-from .azurite import find_node, installed
+from .node import find_node, installed
 from .processes import StartError, free_ports, running, scratch_directory
 from .server import BUCKET, Server
 from .wire import Reply, call, expect, quote_all, quote_key
@@ -27,10 +27,10 @@ _API_VERSION = "2023-11-03"
 def run() -> Iterator[Server]:
     """An azurite-blob with a container, its data in a scratch directory.
 
-    The first call on a machine installs azurite, which takes the better part of a minute.
+    The first call on a machine installs azurite with npm, which takes the better part of a minute.
     """
     node = find_node()
-    program = installed(node)
+    program = installed(node) / "azurite" / "dist" / "src" / "blob" / "main.js"
     # A key of its own: the first signed request proves that this server answers, not another.
     key = base64.b64encode(secrets.token_bytes(64)).decode()
     port = free_ports(1)[0]

