@@ -89,6 +89,8 @@ class Settings:
     """Those that decrypt."""
     encryption_key: Key | None = None
     """The one that encrypts; None stores objects as they are."""
+    deployment: str | None = None
+    """What sweeps know this deployment by; only they read it."""
     retention: str | None = None
     """Rules by which sweeps let values expire (:mod:`xcargo.lifecycle.retention`); only sweeps read them."""
     routes: tuple[Route, ...] = ()

@@ -1,5 +1,7 @@
 """All the ways in which Airflow deletes rows, on PostgreSQL and a real S3 server; then sweeps, by database and REST.
 
+XCARGO_GC_RUNS says how many Dag runs take part, 16 where it does not.
+
 What is expected is asked of PostgreSQL and of the bucket themselves, not of xcargo.
 """
 
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +39,10 @@ pytestmark = [
 ]
 
 HERE = Path(__file__).parent / "gc"
-RUNS = int(os.environ.get("XCARGO_GC_RUNS", "12")) // 3
-"""Runs of each of the three Dags."""
+RUNS = int(os.environ.get("XCARGO_GC_RUNS", "16")) // 4
+"""Runs of each of the four Dags."""
+PROCESSES = 2
+"""So many make them."""
 
 GRACE_SECONDS = 2
 
@@ -46,7 +51,7 @@ LOOPBACK = httpx.Client(trust_env=False, timeout=120)
 
 @dataclass
 class Life:
-    """An Airflow without a scheduler, and what is asked of its database and bucket."""
+    """An Airflow whose scheduler runs where that is said, and what is asked of its database and bucket."""
 
     home: Path
     env: dict[str, str]
@@ -75,27 +80,59 @@ class Life:
         (report,) = json.loads(out)
         return report
 
-    def make_runs(self, first: int, number: int) -> list[tuple[str, str]]:
-        told = self.home / "runs.json"
+    def verify(self, *args: str, **env: str) -> dict[str, int]:
+        """Verdict -> how many rows got it; none of them a bad one."""
+        told = json.loads(self.command("verify", "--json", *args, module="xcargo", **env))
+        assert told["problems"] == []
+        counts: dict[str, int] = {verdict: number for verdict, number in told["counts"].items() if number}
+        return counts
+
+    def make_runs(self, days: range) -> list[tuple[str, str]]:
+        """A run of each Dag on each day. Gives their Dags and ids, by day."""
         started = time.monotonic()
         log = self.home / "runs.log"
+        parts = [days[n::PROCESSES] for n in range(min(PROCESSES, len(days)))]
+        told = [self.home / f"runs{n}.json" for n in range(len(parts))]
         with log.open("ab") as output:
-            done = subprocess.run(
-                [sys.executable, HERE / "run_life.py", str(first), str(number), told],
-                env=self.env | {"PYTHONWARNINGS": "ignore"},
-                cwd=self.home,
-                stdout=output,
-                stderr=output,
-                timeout=1800,
-                check=False,
-            )
-        assert done.returncode == 0, log.read_text()[-5000:]
+            makers = [
+                subprocess.Popen(
+                    [sys.executable, HERE / "run_life.py", file, *map(str, part)],
+                    env=self.env | {"PYTHONWARNINGS": "ignore"},
+                    cwd=self.home,
+                    stdout=output,
+                    stderr=output,
+                )
+                for part, file in zip(parts, told, strict=True)
+            ]
+            try:
+                assert [maker.wait(1800) for maker in makers] == [0] * len(makers), log.read_text()[-5000:]
+            finally:
+                for maker in makers:
+                    maker.kill()
+                    maker.wait()
         self.seconds["making runs"] = self.seconds.get("making runs", 0) + time.monotonic() - started
-        return [tuple(run) for run in json.loads(told.read_text())]
+        return [tuple(run) for file in told for run in json.loads(file.read_text())]
 
-    def rest(self, method: str, path: str) -> Any:
+    @contextmanager
+    def scheduler(self) -> Iterator[None]:
+        """A scheduler with LocalExecutor while the block lasts."""
+        command = [sys.executable, "-m", "airflow", "scheduler", "--skip-serve-logs"]
+        with running(command, is_ready=lambda: True, env=self.env):
+            yield
+
+    def wait_for(self, runs: list[tuple[str, str]], seconds: float = 300) -> None:
+        """Until these runs have succeeded."""
+        deadline = time.monotonic() + seconds
+        for dag, run in runs:
+            path = f"/api/v2/dags/{dag}/dagRuns/{quote(run, safe='')}"
+            while (state := self.rest("GET", path)["state"]) != "success":
+                assert state in ("queued", "running"), state
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+
+    def rest(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self.token}"}
-        answer = LOOPBACK.request(method, self.url + path, headers=headers)
+        answer = LOOPBACK.request(method, self.url + path, headers=headers, json=body)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -134,7 +171,7 @@ class Life:
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
-    """An Airflow on PostgreSQL, its objects on S3; of its components only the API server runs."""
+    """An Airflow on PostgreSQL, its objects on S3; its API server runs."""
     home = tmp_path_factory.mktemp("gc")
     dags = home / "dags"
     dags.mkdir()
@@ -155,34 +192,53 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
 
 
 def delete_in_all_ways(life: Life) -> None:
-    """The commands and requests of Airflow itself."""
-    first = life.make_runs(0, 1)
+    """The commands of Airflow, and the requests that its UI sends."""
+    first = life.make_runs(range(1))
     unarchived_before = life.now()
-    life.make_runs(1, 1)
+    first += life.make_runs(range(1, 2))
     archived_before = life.now()
-    rest = life.make_runs(2, RUNS - 2)
-    assert len(life.objects()) == 12 * 3 * RUNS
-    assert len(life.referenced()) == 11 * 3 * RUNS  # all but the first of 'twice'
-    a = [run for dag, run in rest if dag == "life_a"]
+    rest = life.make_runs(range(2, RUNS))
+    assert len(life.objects()) == 12 * 4 * RUNS
+    assert len(life.referenced()) == 11 * 4 * RUNS  # all but the first of 'twice'
+    assert life.verify() == {"ok": 11 * 4 * RUNS}
+    (gone, changed), cleared = ([run for dag, run in rest if dag == f"life_{name}"][:2] for name in "ac")
     life.command("dags", "delete", "--yes", "life_b")
-    life.rest("DELETE", f"/api/v2/dags/life_a/dagRuns/{quote(a[0], safe='')}")
-    entries = f"/api/v2/dags/life_a/dagRuns/{quote(a[1], safe='')}/taskInstances"
+    life.rest("DELETE", "/api/v2/dags/life_d")
+    life.rest("DELETE", f"/api/v2/dags/life_a/dagRuns/{quote(gone, safe='')}")
+    entries = f"/api/v2/dags/life_a/dagRuns/{quote(changed, safe='')}/taskInstances"
     life.rest("DELETE", f"{entries}/parts/xcomEntries/return_value")
+    life.rest("PATCH", f"{entries}/twice/xcomEntries/twice", {"value": "small"})
     for clean, more in ((unarchived_before, ["--skip-archive"]), (archived_before, [])):
         life.command("db", "clean", "--clean-before-timestamp", clean, "--tables", "xcom", "--yes", *more)
-    assert not any(
-        "life_a" in uri or "life_c" in uri
-        for _, run in first
-        for uri in life.referenced()
-        if quote(run, safe="") in uri
-    )
-    # Rows of a cleared task stay until it runs again.
-    life.command("tasks", "clear", "--yes", "--start-date", "2025-01-03", "--end-date", "2025-01-03", "life_c")
+    assert not any(quote(run, safe="") in uri for _, run in first for uri in life.referenced(archives=False))
+    clear_and_run_again(life, cleared)
     time.sleep(GRACE_SECONDS + 2)
 
 
+def clear_and_run_again(life: Life, runs: list[str]) -> None:
+    """By the command and as the UI does it, beside a scheduler: what was pushed before is nobody's then."""
+    by_command, by_request = runs
+    day = life.rest("GET", f"/api/v2/dags/life_c/dagRuns/{quote(by_command, safe='')}")["logical_date"]
+
+    def rows_of(run: str) -> set[str]:
+        return {uri for uri in life.referenced(archives=False) if f"life_c/{quote(run, safe='')}/" in uri}
+
+    before = {run: rows_of(run) for run in runs}
+    with life.scheduler():
+        life.command("tasks", "clear", "--yes", "--start-date", day, "--end-date", day, "life_c")
+        whole = {"dag_run_id": by_request, "dry_run": False, "only_failed": False, "reset_dag_runs": True}
+        life.rest("POST", "/api/v2/dags/life_c/clearTaskInstances", whole)
+        life.wait_for([("life_c", run) for run in runs])
+    for run in runs:
+        assert len(before[run]) == len(rows_of(run)) == 11
+        assert not before[run] & rows_of(run)
+
+
 def test_a_sweep_leaves_exactly_what_rows_refer_to(life: Life) -> None:
-    """The dry run shows the exact orphans, applying takes them and nothing else; rows in archives count as rows."""
+    """The dry run shows the exact orphans, applying takes them and nothing else; rows in archives count as rows.
+
+    Then every object that a row refers to is read back and is what was stored.
+    """
     delete_in_all_ways(life)
     objects, referenced = life.objects(), life.referenced()
     orphans = objects - referenced
@@ -196,9 +252,10 @@ def test_a_sweep_leaves_exactly_what_rows_refer_to(life: Life) -> None:
     done = life.gc("--max-share", "1", "--apply", "--yes")
     assert done["outcomes"]["deleted"]["objects"] == len(orphans)
     assert life.objects() == referenced
+    assert life.verify() == {"ok": len(referenced)}
     again = life.gc("--apply", "--yes")
     assert again["objects"]["orphan"]["objects"] == 0
-    print(json.dumps({"seconds": life.seconds, "objects": len(objects), "orphans": len(orphans)}))
+    print(json.dumps({"runs": 4 * RUNS, "seconds": life.seconds, "objects": len(objects), "orphans": len(orphans)}))
 
 
 def test_the_same_through_the_rest_api(life: Life) -> None:
@@ -216,3 +273,5 @@ def test_the_same_through_the_rest_api(life: Life) -> None:
     assert dry["objects"]["orphan"]["objects"] == len(objects - referenced)
     life.gc(*via, "--apply", "--yes", **token, **nowhere)
     assert life.objects() == referenced
+    assert life.verify(*via[:4], **token, **nowhere) == {"ok": len(referenced)}
+    print(json.dumps({"seconds": life.seconds, "objects": len(objects), "live": len(referenced)}))

@@ -78,6 +78,7 @@ def read_settings(conf: Any) -> Settings:
         encryption_keys=encryption_keys,
         encryption_key=encryption_keys[0] if encryption_keys else None,
         routes=_parsed("routes", parse_routes, _text(conf, SECTION, "routes") or "[]"),
+        deployment=_text(conf, SECTION, "deployment"),
         retention=_text(conf, SECTION, "retention"),
         ui=_flag(conf, "ui", default=Settings.ui),
         max_preview_bytes=_number(conf, "max_preview_bytes", int, Settings.max_preview_bytes),

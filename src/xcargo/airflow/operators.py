@@ -86,7 +86,8 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
             reports = []
             for root in _roots(self.path):
                 store, rules = _store(root), rules_of(settings(), root)
-                with Sweep(store, root, source, policy, rules, self.prefixes or (), quarantine) as sweep:
+                name = settings().deployment
+                with Sweep(store, root, source, policy, rules, self.prefixes or (), quarantine, name) as sweep:
                     report = sweep.plan()
                     if self.apply or report.refusals:
                         sweep.apply(report)

@@ -171,6 +171,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "16",
         "default": "64",
     },
+    "deployment": {
+        "description": "The name of this deployment. The first sweep (xcargo gc --apply) notes below the path whose it "
+        "is, and sweeps of other deployments are refused from then on. Empty: a deployment is known by where its "
+        "metadata database or its REST API is, which a sweep by the other of the two cannot compare.",
+        "type": "string",
+        "example": "production",
+        "default": "",
+    },
     "retention": {
         "description": "For how long sweeps (xcargo gc --apply) keep values whose rows are still there: rules, "
         "separated by semicolons, of which the first that matches holds. dag=, task=, key= take patterns, state= "

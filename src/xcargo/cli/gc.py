@@ -50,7 +50,17 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     try:
         for root in roots:
             rules = rules_of(settings, root)
-            with Sweep(open_root(root), root, source, policy, rules, prefixes_of(args), quarantine) as sweep:
+            with Sweep(
+                open_root(root),
+                root,
+                source,
+                policy,
+                rules,
+                prefixes_of(args),
+                quarantine,
+                settings.deployment,
+                args.owner,
+            ) as sweep:
                 code = max(code, _sweep(sweep, args, out, reports))
     finally:  # what was done until an error is told too
         document = [report.to_json() for report in reports]
@@ -73,12 +83,12 @@ def _sweep(sweep: Sweep, args: argparse.Namespace, out: Output, reports: list[Re
             out.note(f"Refused: {refusal}.", style="bold red")
         return ExitCode.REFUSED
     taken = report.taken
-    if not args.apply or (not taken.objects and sweep.quarantine_seconds is None):
+    if not args.apply:
         if taken.objects:
             out.note("Nothing was deleted. Give --apply to do it.")
         return ExitCode.OK
     doing = "Delete" if sweep.quarantine_seconds is None else "Move into quarantine"
-    if not out.confirm(
+    if (taken.objects or sweep.quarantine_seconds is not None) and not out.confirm(
         f"{doing} {taken.objects:,} objects, {_size(taken.size_bytes)}, below {report.root}?", yes=args.yes
     ):
         return ExitCode.REFUSED
@@ -150,7 +160,8 @@ COMMAND = Command(
     "(or, by the REST API, with those that it shows), and prints what would go and what stays, and why. With --apply "
     "it goes. An object is taken only if no row refers to it and it is older than the grace by the store's own clock, "
     "or if a rule of [xcargo] retention lets its value expire. It refuses where what is referred to is not wholly "
-    "known, where another sweep is under way, and where too large a share would go.",
+    "known, where the path belongs to another deployment, where another sweep is under way, and where too large a "
+    "share would go.",
     run=_run,
     arguments=(
         JSON,
@@ -170,6 +181,12 @@ COMMAND = Command(
             "--quarantine",
             metavar="TIME",
             help="move orphans aside instead of deleting them, and delete them so much later",
+        ),
+        Argument(
+            "--owner",
+            choices=("me", "shared"),
+            help="with --apply, whose the path is from now on, whatever it says: this deployment's (me), or several "
+            "deployments', of which each sweeps only Dags that it names (shared)",
         ),
         VIA,
         API_URL,

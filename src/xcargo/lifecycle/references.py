@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -99,6 +99,10 @@ class ReferenceSource(Protocol):
 
     Its methods stream in bounded memory, and raise SweepRefusedError as soon as they cannot tell everything.
     """
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """``database`` or ``api``, and where that is, without credentials."""
 
     @property
     def hides_attempts(self) -> bool:

@@ -17,12 +17,13 @@ from datetime import datetime, timedelta
 from itertools import islice
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.expiry import Expiry
 from xcargo.lifecycle.lock import SweepLock, store_clock
+from xcargo.lifecycle.owner import Owner, claim, read_owner, refusal
 from xcargo.lifecycle.plan import BOOKKEEPING, Live, Plan, Policy, Verdict
 from xcargo.lifecycle.quarantine import QUARANTINE, move_there
 from xcargo.lifecycle.references import ReferenceSource, Where
@@ -69,10 +70,15 @@ class Sweep:
     rules: Sequence[Rule] = ()
     prefixes: Sequence[str] = ()
     quarantine_seconds: float | None = None
+    deployment: str | None = None
+    """The name of the deployment whose rows ``source`` reads, if it has one."""
+    claims: Literal["me", "shared"] | None = None
+    """Whose the root is from now on, whatever it says itself."""
     workers: int = 32
     advance: Advance = field(default=lambda *_: None)
     _taken: IO[str] = field(init=False, repr=False)
     _live_now: Live | None = field(init=False, repr=False, default=None)
+    _owner: Owner | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         self._taken = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the sweep
@@ -86,8 +92,13 @@ class Sweep:
     def plan(self) -> Report:
         """Judge every object. Takes nothing; writes one marker, to read the store's clock.
 
+        A root that says that it belongs to another deployment is a refusal of the plan.
+
         Raises SweepRefusedError when the references cannot be read to their end, and the store's errors.
         """
+        owner = {"me": None, "shared": Owner(shared=True)}[self.claims] if self.claims else read_owner(self.store)
+        not_ours = refusal(owner, self._me(), self.prefixes)
+        self._owner = owner
         now = store_clock(self.store)
         self._live_now = live = self._read_references(now)
         plan = Plan(live, now, self.policy)
@@ -109,7 +120,7 @@ class Sweep:
             missing=None if self.prefixes else max(0, len(live) - found),
             total=plan.total,
             dags=plan.dags,
-            refusals=plan.refusals(any_reference=self._has_references(live)),
+            refusals=[*([not_ours] if not_ours else []), *plan.refusals(any_reference=self._has_references(live))],
         )
 
     def apply(self, report: Report) -> Report:
@@ -122,6 +133,7 @@ class Sweep:
             raise SweepRefusedError(report.refusals[0], where=self.root)
         report.applied = True
         with SweepLock(self.store, self.prefixes) as lock, ThreadPoolExecutor(self.workers, "xcargo-sweep") as pool:
+            claim(self.store, self._owner, self._me(), self.prefixes, anew=self.claims is not None)
             for batch in self._batches():
                 lock.renew()
                 referenced = self._referenced_now(batch)
@@ -138,6 +150,15 @@ class Sweep:
             if self.quarantine_seconds is not None:
                 self._empty_quarantine(report)
         return report
+
+    # --- whose it is --------------------------------------------------------------------------------------------------
+
+    def _me(self) -> Owner:
+        """This deployment; for a root that is to be shared, nobody alone."""
+        if self.claims == "shared":
+            return Owner(shared=True)
+        place = self.source.place
+        return Owner(self.deployment, place.get("database"), place.get("api"))
 
     # --- planning ----------------------------------------------------------------------------------------------------
 

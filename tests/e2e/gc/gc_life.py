@@ -30,4 +30,4 @@ def life(dag_id: str) -> Any:
     return life()
 
 
-life_a, life_b, life_c = (life(f"life_{name}") for name in "abc")
+DAGS = life_a, life_b, life_c, life_d = [life(f"life_{name}") for name in "abcd"]

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from xcargo.coordinate import Coordinate
 from xcargo.lifecycle.plan import Policy
@@ -52,6 +52,7 @@ class Rows:
     """References out of a file."""
 
     hides_attempts = hides_dags = False
+    place: ClassVar = {"database": "a file"}
 
     def __init__(self, uris: list[str]) -> None:
         self._uris = uris

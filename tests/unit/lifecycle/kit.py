@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.unit.conftest import make_pipeline
 from xcargo.coordinate import Coordinate
+from xcargo.lifecycle.owner import NOTE
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.references import Reference, Row, Run, Where, reference_in
 from xcargo.lifecycle.report import Report
@@ -68,6 +69,7 @@ class Deployment:
     rows: dict[Coordinate, Any] = dataclasses.field(default_factory=dict)
     archive: list[tuple[Coordinate, Any]] = dataclasses.field(default_factory=list)
     known_runs: dict[tuple[str, str], Run] = dataclasses.field(default_factory=dict)
+    place: dict[str, str] = dataclasses.field(default_factory=lambda: {"database": "here"})
     hides_attempts: bool = False
     hides_dags: bool = False
 
@@ -142,8 +144,8 @@ class Deployment:
         return {key for key in self.keys() if not key.startswith("~xcargo/")}
 
     def notes(self) -> set[str]:
-        """What sweeps left of themselves."""
-        return self.keys() - self.objects()
+        """What sweeps left of themselves, but for whose the root is."""
+        return self.keys() - self.objects() - {NOTE}
 
     def referenced(self) -> set[str]:
         """Object keys that rows name, straight from the rows."""

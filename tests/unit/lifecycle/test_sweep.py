@@ -42,7 +42,8 @@ def test_an_object_without_a_row_goes_and_one_with_a_row_stays(here: Deployment)
     assert here.keys() == {kept, gone}
     done = here.sweep()
     assert done.outcomes == {Outcome.DELETED: Count(1, dry.total[Verdict.ORPHAN].size_bytes)}
-    assert here.keys() == {kept}
+    assert here.objects() == {kept}
+    assert here.notes() == set()
     assert done.dags["gone"] == {Verdict.ORPHAN: dry.total[Verdict.ORPHAN]}
 
 

@@ -28,11 +28,11 @@ class Api:
         password: str | None = None,
         timeout_seconds: float = 60.0,
     ) -> None:
-        self._url = url.strip().rstrip("/")
+        self.url = url.strip().rstrip("/")
         self._token = token
         self._user = (username or "", password or "")
         self._timeout_seconds = timeout_seconds
-        if not re.match(r"https?://[^/]", self._url):
+        if not re.match(r"https?://[^/]", self.url):
             raise ConfigurationError(
                 f"{url!r} is not the URL of an Airflow",
                 hint="Write it as the web page is opened, for example https://airflow.example.org.",
@@ -42,16 +42,16 @@ class Api:
     def airflow_version(self) -> tuple[int, int]:
         """The Airflow that answers, such as (3, 3). Raises ConfigurationError if none does."""
         for path in ("api/v2/version", "api/v1/version"):
-            answer = self._request("GET", f"{self._url}/{path}")
+            answer = self._request("GET", f"{self.url}/{path}")
             if answer.status_code == 200 and (found := re.match(r"(\d+)\.(\d+)", str(answer.json().get("version")))):
                 return int(found[1]), int(found[2])
         raise ConfigurationError(
-            "No REST API of Airflow answers there", where=self._url, hint="Write the URL as the web page is opened."
+            "No REST API of Airflow answers there", where=self.url, hint="Write the URL as the web page is opened."
         )
 
     def url_of(self, path: str) -> str:
         """The URL of a path below the API's own."""
-        return f"{self._url}/api/{'v1' if self.airflow_version < (3, 0) else 'v2'}/{path}"
+        return f"{self.url}/api/{'v1' if self.airflow_version < (3, 0) else 'v2'}/{path}"
 
     def get(self, path: str, query: dict[str, Any]) -> Any:
         """The JSON of a path, or None if there is nothing there.
@@ -87,7 +87,7 @@ class Api:
             import base64
 
             return {"Authorization": "Basic " + base64.b64encode(":".join(self._user).encode()).decode()}
-        url = f"{self._url}/auth/token"
+        url = f"{self.url}/auth/token"
         answer = self._request("POST", url, json={"username": self._user[0], "password": self._user[1]})
         if answer.status_code not in (200, 201):
             raise AccessDeniedError(

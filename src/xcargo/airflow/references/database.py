@@ -38,6 +38,13 @@ class DatabaseReferences:
         self.schema = schema
         self._page_rows = page_rows
 
+    @property
+    def place(self) -> Mapping[str, str]:
+        url = self.engine.url
+        port = f":{url.port}" if url.port else ""
+        schema = f", schema {self.schema}" if self.schema else ""
+        return {"database": f"{self.engine.dialect.name}://{url.host or ''}{port}/{url.database or ''}{schema}"}
+
     def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
         """Every reference of the rows that are meant, those of archives last."""
         for row in self.rows(where, only_envelopes=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -48,6 +48,10 @@ class RestReferences:
         self._api = Api(url, token=token, username=username, password=password, timeout_seconds=timeout_seconds)
         self._page_rows = page_rows
         self._concurrency = concurrency
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        return {"api": self._api.url}
 
     @property
     def hides_attempts(self) -> bool:
