@@ -21,7 +21,7 @@ import pytest
 
 from tests.docs.pages import DAGS, dag_file, tutorial_files
 from tests.docs.test_docs import ROOT
-from tests.e2e.test_setup import airflow
+from tests.e2e.test_setup import airflow, flags
 from tests.servers import Fault, FaultProxy, Server
 from tests.unit.cli.kit import Done, Skewed, environment, xcargo
 
@@ -78,23 +78,6 @@ def set_up(database: dict[str, str], tmp_path: Path, request: pytest.FixtureRequ
         return Project(folder, {**bare, **database, **folders, **variables})
 
     return run
-
-
-def flags(cloud: str, folder: Path, request: pytest.FixtureRequest) -> tuple[list[str], str]:
-    """Options of `init` for a cloud, and the secret that goes with them."""
-    if cloud == "local":
-        return ["--bucket", str(folder / "objects")], ""
-    kind = {"aws": "s3", "minio": "s3"}.get(cloud, cloud)
-    server: Server = request.getfixturevalue(f"{kind}_server")
-    fields = server.connection
-    found = ["--bucket", server.bucket, "--prefix", f"new-user-{cloud}", "--endpoint-url", server.endpoint]
-    if kind == "s3":
-        return [*found, "--access-key", fields["login"], "--region", "us-east-1"], fields["password"]
-    if kind == "azure":
-        return [*found, "--account", fields["login"]], fields["password"]
-    key = folder / "key.json"
-    key.write_text(json.dumps(fields["extra"]["keyfile_dict"]))
-    return [*found, "--key-file", str(key)], ""
 
 
 def sourced(path: Path) -> dict[str, str]:
