@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["block"]
+__all__ = ["Template", "block"]
+
+
+class Template(str):
+    """A text in which ``${reference}`` is filled in. In any other text it stands for itself."""
+
+    __slots__ = ()
 
 
 def block(*header: str, body: Mapping[str, Any]) -> str:
-    """A block with labels. A key ``name {}`` makes a nested block; the text ``${reference}`` alone is a reference."""
+    """A block with labels. A key ``name {}`` makes a nested block, a template of only a reference that reference."""
     kind, *labels = header
     return f"{kind} {' '.join(map(json.dumps, labels))} {{\n{_body(body, 1)}}}\n"
 
@@ -27,6 +34,8 @@ def _body(body: Mapping[str, Any], depth: int) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, str) and value.startswith("${") and value.endswith("}") and value.count("${") == 1:
-        return value[2:-1]
-    return json.dumps(value)  # strings, numbers, booleans and lists are written as in JSON
+    if isinstance(value, Template):
+        alone = re.fullmatch(r"\$\{([^}]*)\}", value)
+        return alone[1] if alone else json.dumps(value)
+    # Strings, numbers, booleans and lists are written as in JSON.
+    return json.dumps(value).replace("${", "$${").replace("%{", "%%{")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xcargo.errors import ConfigurationError
 from xcargo.root import Root
 
 __all__ = [
@@ -54,7 +55,12 @@ class Needs:
 
 
 def aws_policy(needs: Needs) -> dict[str, Any]:
-    """An IAM policy. MinIO reads the same language."""
+    """An IAM policy. MinIO reads the same language. Raises ConfigurationError for a prefix that means more in it."""
+    if any(c in needs.prefix for c in "*?$"):
+        raise ConfigurationError(
+            f"A policy cannot be bounded to the prefix {needs.prefix!r}: *, ? and $ have a meaning in policies",
+            hint="Choose a path without them.",
+        )
     below = f"{needs.prefix}/*" if needs.prefix else "*"
     bucket = f"arn:aws:s3:::{needs.bucket}"
     actions = [

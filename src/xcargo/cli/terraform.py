@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from xcargo.cli.hcl import block
+from xcargo.cli.hcl import Template, block
 from xcargo.cli.rights import Needs, aws_policy, azure_role, gcs_role
 
 __all__ = ["aws", "azure", "gcs", "minio"]
@@ -21,7 +21,7 @@ def aws(needs: Needs) -> str:
     }
     if needs.expire_days:
         rule["expiration {}"] = {"days": needs.expire_days}
-    bucket = "${aws_s3_bucket.xcargo.id}"
+    bucket = Template("${aws_s3_bucket.xcargo.id}")
     return "\n".join(
         (
             block("resource", "aws_s3_bucket", "xcargo", body={"bucket": needs.bucket}),
@@ -68,8 +68,8 @@ def minio(needs: Needs) -> str:
                 "minio_iam_user_policy_attachment",
                 "xcargo",
                 body={
-                    "user_name": "${minio_iam_user.xcargo.id}",
-                    "policy_name": "${minio_iam_policy.xcargo.id}",
+                    "user_name": Template("${minio_iam_user.xcargo.id}"),
+                    "policy_name": Template("${minio_iam_policy.xcargo.id}"),
                 },
             ),
         )
@@ -109,9 +109,9 @@ def gcs(needs: Needs) -> str:
                 "google_storage_bucket_iam_member",
                 "xcargo",
                 body={
-                    "bucket": "${google_storage_bucket.xcargo.name}",
-                    "role": "${google_project_iam_custom_role.xcargo.id}",
-                    "member": "serviceAccount:${google_service_account.xcargo.email}",
+                    "bucket": Template("${google_storage_bucket.xcargo.name}"),
+                    "role": Template("${google_project_iam_custom_role.xcargo.id}"),
+                    "member": Template("serviceAccount:${google_service_account.xcargo.email}"),
                 },
             ),
         )
@@ -121,7 +121,7 @@ def gcs(needs: Needs) -> str:
 def azure(needs: Needs) -> str:
     """Resources for a container on Azure and its role."""
     role = azure_role(needs)
-    container = "${azurerm_storage_container.xcargo.id}"
+    container = Template("${azurerm_storage_container.xcargo.id}")
     parts = [
         block(
             "resource",
@@ -149,7 +149,7 @@ def azure(needs: Needs) -> str:
             "xcargo",
             body={
                 "scope": container,
-                "role_definition_id": "${azurerm_role_definition.xcargo.role_definition_resource_id}",
+                "role_definition_id": Template("${azurerm_role_definition.xcargo.role_definition_resource_id}"),
                 "principal_id": "PRINCIPAL_ID",
             },
         ),

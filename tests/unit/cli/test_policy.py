@@ -10,6 +10,7 @@ import copy
 import json
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.request import Request, urlopen
 
+import hcl2
 import pytest
 
 from tests.conftest import Connection
@@ -26,9 +28,10 @@ from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Finding, Status
 from xcargo.cli.checks.store import exercise
 from xcargo.cli.clouds import CLOUDS
+from xcargo.cli.hcl import Template, block
 from xcargo.cli.provision import steps
 from xcargo.cli.rights import Needs, aws_policy, azure_sas_permissions
-from xcargo.errors import AccessDeniedError, StoreError
+from xcargo.errors import AccessDeniedError, ConfigurationError, StoreError
 from xcargo.root import Root
 from xcargo.stores.base import Access, Limits
 from xcargo.stores.open import open_store
@@ -259,6 +262,30 @@ def test_each_cloud_prints_its_document(cloud: str, tmp_path: Any) -> None:
     script = xcargo("policy", cloud, "--path", url, "--format", "commands", "--expire-days", "9", env=env).out
     assert "my-bucket" in script
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_terraform_reads_what_is_printed_for_it(cloud: str, tmp_path: Any) -> None:
+    """It is HCL, and every resource it refers to is there."""
+    url = f"{CLOUDS[cloud].schemes[0]}://my-bucket/it's"
+    done = xcargo(
+        "policy", cloud, "--path", url, "--format", "terraform", "--expire-days", "9", env=environment(tmp_path)
+    )
+    resources = [kind for part in hcl2.loads(done.out)["resource"] for kind in part.items()]
+    made = {f"{kind}.{name}".replace('"', "") for kind, rest in resources for name in rest}
+    assert made
+    code = re.sub(r"#.*", "", done.out)
+    assert set(re.findall(r"\b((?:aws|google|azurerm|minio)_\w+\.xcargo)\b", code)) <= made
+
+
+def test_a_path_is_no_template() -> None:
+    """What Terraform would fill in is escaped; a prefix that would widen an IAM policy is refused."""
+    text = block(
+        "resource", "x", "y", body={"a": "it${b}", "c": ["%{d}"], "e": Template("${f.g}"), "h": Template("i${j}")}
+    )
+    assert text.splitlines()[1:5] == ['  a = "it$${b}"', '  c = ["%%{d}"]', "  e = f.g", '  h = "i${j}"']
+    with pytest.raises(ConfigurationError, match="have a meaning in policies"):
+        aws_policy(Needs("my-bucket", "teams/*"))
 
 
 def test_a_path_in_another_cloud_is_refused(tmp_path: Any) -> None:
