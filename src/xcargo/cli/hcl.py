@@ -17,7 +17,10 @@ class Template(str):
 
 
 def block(*header: str, body: Mapping[str, Any]) -> str:
-    """A block with labels. A key ``name {}`` makes a nested block, a template of only a reference that reference."""
+    """A block with labels. A key ``name {}`` makes a nested block, of a list several.
+
+    A template of only a reference is that reference.
+    """
     kind, *labels = header
     return f"{kind} {' '.join(map(json.dumps, labels))} {{\n{_body(body, 1)}}}\n"
 
@@ -27,7 +30,8 @@ def _body(body: Mapping[str, Any], depth: int) -> str:
     width = max((len(name) for name in body if not name.endswith(" {}")), default=0)
     for name, value in body.items():
         if name.endswith(" {}"):
-            text += f"{indent}{name[:-3]} {{\n{_body(value, depth + 1)}{indent}}}\n"
+            for one in value if isinstance(value, list) else [value]:
+                text += f"{indent}{name[:-3]} {{\n{_body(one, depth + 1)}{indent}}}\n"
         else:
             text += f"{indent}{name:<{width}} = {_value(value)}\n"
     return text

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xcargo.cli.rights import Needs, s3_lifecycle
+from xcargo.cli.rights import Needs, gcs_lifecycle, s3_lifecycle
 from xcargo.errors import ConfigurationError, MissingDependencyError
 
 __all__ = ["Step", "steps"]
@@ -152,19 +152,19 @@ def _gcs(needs: Needs, region: str | None, project: str | None, endpoint: str | 
 
     def tidy() -> bool:
         bucket = client.get_bucket(needs.bucket)
-        prefix = [f"{needs.prefix}/"] if needs.prefix else None
-        wanted = {"age": needs.expire_days, **({"matchesPrefix": prefix} if prefix else {})}
-        if any(rule.get("condition") == wanted for rule in bucket.lifecycle_rules):
+        kept = [dict(rule) for rule in bucket.lifecycle_rules]
+        wanted = [rule for rule in gcs_lifecycle(needs)["rule"] if rule not in kept]
+        if not wanted:
             return False
-        bucket.add_lifecycle_delete_rule(age=needs.expire_days, matches_prefix=prefix)
+        bucket.lifecycle_rules = [*kept, *wanted]
         bucket.patch()
         return True
 
-    found = [
+    return [
         Step(f"bucket {needs.bucket} is there", create),
         Step("access is uniform and public access prevented", close),
+        Step(f"broken uploads go after 7 days{_expiry(needs)}", tidy),
     ]
-    return [*found, Step(f"the bucket tidies itself{_expiry(needs)}", tidy)] if needs.expire_days else found
 
 
 def _azure(needs: Needs, endpoint: str | None) -> list[Step]:

@@ -184,16 +184,12 @@ def gcs_commands(needs: Needs) -> str:
     """Bucket, role and service account, by ``gcloud``."""
     permissions = ",".join(gcs_role(needs)["includedPermissions"])
     account = "xcargo@PROJECT_ID.iam.gserviceaccount.com"
-    lifecycle = ""
-    if needs.expire_days:
-        lifecycle = f"""\
-echo {_quoted(gcs_lifecycle(needs))} > xcargo-lifecycle.json
-gcloud storage buckets update gs://{needs.bucket} --lifecycle-file=xcargo-lifecycle.json
-"""
     return f"""\
 gcloud storage buckets create gs://{needs.bucket} --project=PROJECT_ID \\
   --uniform-bucket-level-access --public-access-prevention
-{lifecycle}gcloud iam roles create xcargo --project=PROJECT_ID --title=xcargo --stage=GA \\
+echo {_quoted(gcs_lifecycle(needs))} > xcargo-lifecycle.json
+gcloud storage buckets update gs://{needs.bucket} --lifecycle-file=xcargo-lifecycle.json
+gcloud iam roles create xcargo --project=PROJECT_ID --title=xcargo --stage=GA \\
   --permissions={permissions}
 gcloud iam service-accounts create xcargo --project=PROJECT_ID
 gcloud storage buckets add-iam-policy-binding gs://{needs.bucket} \\
@@ -204,11 +200,12 @@ gcloud iam service-accounts keys create xcargo-key.json --iam-account={account}
 
 
 def gcs_lifecycle(needs: Needs) -> dict[str, Any]:
-    """Objects older than ``expire_days`` go."""
-    condition: dict[str, Any] = {"age": needs.expire_days}
-    if needs.prefix:
-        condition["matchesPrefix"] = [f"{needs.prefix}/"]
-    return {"rule": [{"action": {"type": "Delete"}, "condition": condition}]}
+    """Uploads that were broken off go, and objects older than ``expire_days``."""
+    below = {"matchesPrefix": [f"{needs.prefix}/"]} if needs.prefix else {}
+    rules = [{"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7, **below}}]
+    if needs.expire_days:
+        rules.insert(0, {"action": {"type": "Delete"}, "condition": {"age": needs.expire_days, **below}})
+    return {"rule": rules}
 
 
 # --- Azure Blob Storage ----------------------------------------------------------------------------------------------

@@ -84,11 +84,11 @@ def gcs(needs: Needs) -> str:
         "uniform_bucket_level_access": True,
         "public_access_prevention": "enforced",
     }
-    if needs.expire_days:
-        condition: dict[str, Any] = {"age": needs.expire_days}
-        if needs.prefix:
-            condition["matches_prefix"] = [f"{needs.prefix}/"]
-        bucket["lifecycle_rule {}"] = {"action {}": {"type": "Delete"}, "condition {}": condition}
+    below = {"matches_prefix": [f"{needs.prefix}/"]} if needs.prefix else {}
+    ages = {"AbortIncompleteMultipartUpload": 7, **({"Delete": needs.expire_days} if needs.expire_days else {})}
+    bucket["lifecycle_rule {}"] = [
+        {"action {}": {"type": action}, "condition {}": {"age": age, **below}} for action, age in ages.items()
+    ]
     return "\n".join(
         (
             block("resource", "google_storage_bucket", "xcargo", body=bucket),

@@ -17,7 +17,7 @@ from xcargo.lifecycle.keyset import ExactKeySet, KeySet
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
 from xcargo.root import Root
-from xcargo.stores.base import ObjectInfo
+from xcargo.stores.base import ObjectInfo, is_part
 
 __all__ = ["BOOKKEEPING", "Count", "Judgement", "Live", "Plan", "Policy", "Verdict", "count_of"]
 
@@ -168,7 +168,7 @@ class Plan:
         return judgement
 
     def _judge(self, info: ObjectInfo) -> Judgement:
-        dag = dag_of(info.key)
+        dag = _dag_of(info.key)
         if info.key in self.live:
             rule = self.live.rule_against(info.key, info.size_bytes)
             if rule is not None and self._age_seconds(info) >= max(rule.keep_seconds or 0, self.policy.grace_seconds):
@@ -207,6 +207,14 @@ class Plan:
         if not any_reference:
             found.insert(0, _NO_REFERENCE)
         return found
+
+
+def _dag_of(key: str) -> str | None:
+    """The Dag of an object, or of a file that never became one; None if we would not have written it."""
+    if is_part(key):  # its folder is that of an object, and its own name says nothing
+        folder = key.rpartition("/")[0]
+        return dag_of(f"{folder}/part~{0:016x}")
+    return dag_of(key)
 
 
 _NO_REFERENCE = (

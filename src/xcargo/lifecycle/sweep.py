@@ -30,7 +30,7 @@ from xcargo.lifecycle.references import ReferenceSource, Where
 from xcargo.lifecycle.report import Outcome, Report
 from xcargo.lifecycle.retention import Rule
 from xcargo.root import Root
-from xcargo.stores.base import ObjectInfo, Store
+from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
 from xcargo.tombstone import tombstone
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Sweep:
 
     def _listing(self) -> Iterator[ObjectInfo]:
         for prefix in self.prefixes or ("",):
-            for info in self.store.list(prefix):
+            for info in list_all(self.store, prefix):
                 if not info.key.startswith(BOOKKEEPING):
                     yield info
 
@@ -227,7 +227,7 @@ class Sweep:
         if candidate.verdict is Verdict.EXPIRED:
             self.store.put(info.key, [tombstone(candidate.rule or "", now, info.size_bytes)])
             return Outcome.EXPIRED
-        if self.quarantine_seconds is not None:
+        if self.quarantine_seconds is not None and not is_part(info.key):
             move_there(self.store, info)
             return Outcome.QUARANTINED
         self.store.delete([info.key])
@@ -253,7 +253,7 @@ class Sweep:
         """Delete what has lain in quarantine for long enough."""
         oldest = report.started_at - timedelta(seconds=self.quarantine_seconds or 0)
         for prefix in self.prefixes or ("",):
-            for info in self.store.list(f"{QUARANTINE}/{prefix}".rstrip("/")):
+            for info in list_all(self.store, f"{QUARANTINE}/{prefix}".rstrip("/")):
                 if info.last_modified is None or info.last_modified >= oldest:
                     continue
                 if self._live_now is None or info.key.removeprefix(f"{QUARANTINE}/") in self._live_now:

@@ -8,11 +8,28 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, Union, runtime_checkable
 
-__all__ = ["Access", "Buffer", "Limits", "ObjectInfo", "Store", "StoreIntoMemory", "Watched", "get_into"]
+__all__ = [
+    "PART_NAME",
+    "Access",
+    "Buffer",
+    "Limits",
+    "ObjectInfo",
+    "PutMode",
+    "Store",
+    "StoreIntoMemory",
+    "Watched",
+    "get_into",
+    "is_part",
+    "list_all",
+]
 
 Buffer = Union[bytes, bytearray, memoryview]
 
 PutMode = Literal["overwrite", "create"]
+
+
+PART_NAME = ".xcargo-part-"
+"""So begins the name of the file that a store of files writes first; a put that is killed leaves it behind."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,20 @@ def get_into(store: Store, key: str, view: memoryview, *, start: int) -> int:
     data = store.get(key, start=start, end=start + len(view))
     view[: len(data)] = data
     return len(data)
+
+
+def is_part(key: str) -> bool:
+    """Whether a key is that of a file which a put was writing."""
+    return key.rpartition("/")[2].startswith(PART_NAME)
+
+
+def list_all(store: Store, prefix: str = "") -> Iterator[ObjectInfo]:
+    """Objects and, from a store of files, what puts write or were killed while writing (:func:`is_part`).
+
+    Object stores show none of that: parts of an upload that was broken off are the bucket's own to tidy.
+    """
+    listing: Callable[[str], Iterator[ObjectInfo]] = getattr(store, "list_all", store.list)
+    return listing(prefix)
 
 
 class Watched:

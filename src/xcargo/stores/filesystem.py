@@ -24,12 +24,10 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.root import Root
-from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode, Watched
+from xcargo.stores.base import PART_NAME, Access, Buffer, Limits, ObjectInfo, PutMode, Watched, is_part
 from xcargo.stores.retries import bounded, retried
 
 __all__ = ["FilesystemStore"]
-
-_TEMPORARY = ".xcargo-part-"
 
 _T = TypeVar("_T")
 
@@ -70,7 +68,7 @@ class FilesystemStore:
     def _put(self, key: str, parts: Iterable[Buffer], mode: PutMode) -> None:
         fs, path = self._fs(), self._path(key)
         folder = path.rpartition("/")[0]
-        temporary = f"{folder}/{_TEMPORARY}{secrets.token_hex(8)}"
+        temporary = f"{folder}/{PART_NAME}{secrets.token_hex(8)}"
         if mode == "create" and fs.exists(path):
             raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
         fs.makedirs(folder, exist_ok=True)
@@ -102,6 +100,11 @@ class FilesystemStore:
         self._retried("delete", key, lambda: self._fs().rm_file(self._path(key)))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return (info for info in self.list_all(prefix) if not is_part(info.key))
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects, and the files of puts that are under way or were killed."""
+
         def find() -> Any:
             return self._fs().find(self._path(prefix), withdirs=False, detail=True)
 
@@ -110,8 +113,7 @@ class FilesystemStore:
         except ObjectNotFoundError:
             return
         for info in found.values():
-            if not info["name"].rpartition("/")[2].startswith(_TEMPORARY):
-                yield self._info(info)
+            yield self._info(info)
 
     def _retried(self, verb: str, key: str, work: Callable[[], _T]) -> _T:
         def attempt(seconds: float) -> _T:

@@ -20,11 +20,9 @@ from xcargo.errors import (
     StoreUnavailableError,
 )
 from xcargo.root import Root
-from xcargo.stores.base import Buffer, ObjectInfo, PutMode, Watched
+from xcargo.stores.base import PART_NAME, Buffer, ObjectInfo, PutMode, Watched, is_part
 
 __all__ = ["LocalStore"]
-
-_TEMPORARY = ".xcargo-part-"
 
 
 class LocalStore:
@@ -42,7 +40,7 @@ class LocalStore:
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
     ) -> None:
         path = self._base / key
-        temporary = path.with_name(_TEMPORARY + secrets.token_hex(8))
+        temporary = path.with_name(PART_NAME + secrets.token_hex(8))
         watched = Watched(parts)
         try:
             try:
@@ -104,11 +102,13 @@ class LocalStore:
             self._prune((self._base / key).parent)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return (info for info in self.list_all(prefix) if not is_part(info.key))
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects, and the files of puts that are under way or were killed."""
         start = self._base / prefix
         for folder, _, names in os.walk(start, onerror=self._refuse):
             for name in names:
-                if name.startswith(_TEMPORARY):
-                    continue
                 path = Path(folder, name)
                 try:
                     stat = path.stat()

@@ -235,13 +235,14 @@ def test_apply_makes_a_closed_bucket_and_is_idempotent(moto: Moto, monkeypatch: 
 def test_apply_makes_a_google_bucket_and_an_azure_container(
     gcs_server: Server, azure_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the official SDKs; a second run changes nothing."""
+    """With the official SDKs; a second run changes nothing. (This GCS server keeps no rules of a bucket.)"""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.endpoint)
     needs = Needs("fresh-bucket", "xcom")
     made, again = (
         [step.run() for step in steps("gcs", needs, project="p", endpoint=gcs_server.endpoint)] for _ in range(2)
     )
     assert made[0]
+    assert made[2]
     assert not again[0]
     key = azure_server.connection["password"]
     text = f"AccountName=devstoreaccount1;AccountKey={key};BlobEndpoint={azure_server.endpoint};"

@@ -9,10 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.unit.lifecycle.killed_sweep import Rows
+from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.sweep import Sweep
 from xcargo.root import Root
+from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.filesystem import FilesystemStore
 from xcargo.stores.localfiles import LocalStore
 
 
@@ -54,6 +60,49 @@ def sweep(folder: Path, rows: set[str], fatal: int = 0, quarantine: str = "") ->
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return int(done.stdout) if done.returncode == 0 else done.returncode
+
+
+@pytest.mark.parametrize("scheme", ["file", "fsspec"])
+def test_what_a_killed_put_had_written_goes_past_the_grace(tmp_path: Path, scheme: str) -> None:
+    """A file that never became an object: it stays while the put may be at work, then a sweep takes it, at once."""
+    rows, kept = lay_out(tmp_path)
+    code = f"""
+import os, signal
+from tests.unit.lifecycle.test_killed import store_of
+def parts():
+    yield b"a part" * 1000
+    os.kill(os.getpid(), signal.SIGKILL)
+store_of({scheme!r}, {str(tmp_path)!r}).put("d/gone/t/k~0123456789abcde0.bin", parts())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = [path for path in tmp_path.rglob("*") if path.name.startswith(".xcargo-part-")]
+    store = store_of(scheme, str(tmp_path))
+    assert left.relative_to(tmp_path).as_posix() not in {info.key for info in store.list()}
+
+    def swept() -> set[str]:
+        source: Any = Rows(sorted(rows))
+        root = Root.parse(tmp_path.as_uri())
+        with Sweep(store, root, source, Policy(3600, None), quarantine_seconds=86400) as sweep:
+            report = sweep.apply(sweep.plan())
+        assert not report.failed
+        return {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+
+    assert left.relative_to(tmp_path).as_posix() in swept()
+    os.utime(left, (time.time() - 7200, time.time() - 7200))
+    found = swept()
+    assert not any(".xcargo-part-" in name for name in found)
+    assert found >= kept.keys()
+
+
+def store_of(scheme: str, folder: str) -> Store:
+    """A store of files, of ours or behind fsspec."""
+    root = Root.parse(Path(folder).as_uri())
+    if scheme == "file":
+        return LocalStore(root)
+    from fsspec.implementations.local import LocalFileSystem
+
+    return FilesystemStore(root, Access(filesystem=LocalFileSystem), Limits())
 
 
 @pytest.mark.parametrize("quarantine", ["", "86400"], ids=["deleting", "quarantine"])
