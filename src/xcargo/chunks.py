@@ -28,11 +28,11 @@ __all__ = ["CHUNK_BYTES", "WORKERS", "Chunks", "Sealing", "SpentError", "altered
 
 Buffer = Union[bytes, bytearray, memoryview]
 
-CHUNK_BYTES = 4 * 1024 * 1024
-"""Payload of a chunk: enough to compress well and to be worth a request, little enough to hold many."""
+CHUNK_BYTES = 1024 * 1024
+"""Payload of a chunk: enough to compress well, little enough to hold many, and to stay in the processor's cache."""
 
 _MAX_CHUNK_BYTES = 32 * 1024 * 1024
-_GROWS_AFTER = 1024
+_GROWS_AFTER = 256
 """Chunks after which those that follow are twice as large, so that the table of a huge payload stays small."""
 
 _DIGEST_BYTES = 16

@@ -45,7 +45,8 @@ _of_thread = threading.local()
 
 _SAMPLE_BYTES = 64 * 1024
 _MIN_BYTES = 128
-_WORTH = 0.9
+_WORTH = 0.8
+"""What a sample may be of its size after it was compressed. Beyond that, time is better spent on sending the bytes."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def squeezed(name: str, data: _Bytes) -> _Bytes | None:
 
 
 def pays_off(name: str, data: _Bytes) -> bool:
-    """Whether a sample (start, middle and end; 64 KiB at most) shrinks by a tenth or more."""
+    """Whether a sample (start, middle and end; 64 KiB at most) shrinks by a fifth or more."""
     if name == "none" or len(data) < _MIN_BYTES:
         return False
     if len(data) <= 4 * _SAMPLE_BYTES:

@@ -6,7 +6,7 @@ import base64
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from itertools import chain, islice
@@ -68,15 +68,17 @@ class Offload:
                 "s3://my_aws_conn@my-bucket/xcom.",
             )
         started = time.perf_counter()
-        chunks: Iterable[Buffer] = cut(encoded.parts)
+        begun = cut(encoded.parts)
+        first = list(islice(begun, 2))
+        chunks: Iterable[Buffer]
+        ahead: Iterable[Buffer]
         if isinstance(encoded.parts, Sequence):
-            chunks = ahead = list(chunks)
+            chunks = ahead = _Cut(encoded.parts)
         else:
-            ahead = list(islice(chunks, 2))
-            chunks = chain(ahead, chunks)
+            chunks, ahead = chain(first, begun), first
         wanted = self._compressions[settings.compression]
-        if len(ahead) < 2:
-            payload = ahead[0] if ahead else b""
+        if len(first) < 2:
+            payload = first[0] if first else b""
             compression, stored = self._compressed(payload, settings)
             key = _object_key(root, coordinate, encoded, compression, settings)
             cipher = _cipher(settings, key, encoded)
@@ -152,6 +154,16 @@ class Offload:
             created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             **place,
         )
+
+
+class _Cut:
+    """The chunks of a payload, cut anew each time: none is held, and one that is a copy is made when it is wanted."""
+
+    def __init__(self, parts: Iterable[Buffer]) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[Buffer]:
+        return cut(self._parts)
 
 
 def payload_suffix(envelope: Envelope) -> str:

@@ -29,8 +29,11 @@ _IN_FLIGHT_BYTES = 64 * 1024 * 1024
 _AHEAD_BYTES = 64 * 1024 * 1024
 """Bound of the payload that is read ahead of whoever takes it; or two pieces, if these are more."""
 
-_KEPT_CHUNKS = 4
-"""Chunks that small reads find again without another request."""
+_RUN_BYTES = 4 * 1024 * 1024
+"""Chunks of a small read's neighbourhood that come in one request: enough to be worth it."""
+
+_KEPT_RUNS = 4
+"""Such runs of chunks that small reads find again without another request."""
 
 
 class ObjectSource:
@@ -62,6 +65,10 @@ class ObjectSource:
         self._uri = uri
         self._explain = explain
         self._cipher = cipher
+        starts = chunks.starts
+        self._runs = [n for n in range(len(chunks)) if not n or starts[n] // _RUN_BYTES != starts[n - 1] // _RUN_BYTES]
+        self._runs.append(len(chunks))
+        self._run_starts = [starts[n] for n in self._runs]
         self._kept: OrderedDict[int, Buffer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -73,16 +80,16 @@ class ObjectSource:
         start, end = max(start, 0), min(end, self.size_bytes)
         if start >= end:
             return b""
-        starts = self._chunks.starts
-        first, last = self._chunk_at(start), self._chunk_at(end - 1)
+        starts = self._run_starts
+        first, last = self._run_at(start), self._run_at(end - 1)
         begin = starts[first]
         if first == last:
-            return memoryview(self._chunk(first))[start - begin : end - begin]
+            return memoryview(self._run(first))[start - begin : end - begin]
         view = memoryview(fresh(starts[last + 1] - begin))
         missing = [n for n in range(first, last + 1) if not self._copied(n, view[starts[n] - begin :])]
-        if missing:  # one run of chunks, since those that are kept lie at its ends nearly always
-            self._fill(view[starts[missing[0]] - begin :], missing[0], missing[-1] + 1)
-            for n in missing[1 - _KEPT_CHUNKS :]:  # where the next read is likely to begin
+        if missing:  # one stretch, since those that are kept lie at its ends nearly always
+            self._fill(view[starts[missing[0]] - begin :], self._runs[missing[0]], self._runs[missing[-1] + 1])
+            for n in missing[1 - _KEPT_RUNS :]:  # where the next read is likely to begin
                 self._keep(n, bytes(view[starts[n] - begin : starts[n + 1] - begin]))
         return view[start - begin : end - begin]
 
@@ -105,26 +112,26 @@ class ObjectSource:
         finally:  # left early, or after an error: nothing more is fetched
             pool.shutdown(cancel_futures=True)
 
-    def _chunk_at(self, position: int) -> int:
-        return bisect_right(self._chunks.starts, position) - 1
+    def _run_at(self, position: int) -> int:
+        return bisect_right(self._run_starts, position) - 1
 
-    def _chunk(self, n: int) -> Buffer:
-        """The payload of one chunk; the last few are kept, since small reads tend to follow one another."""
+    def _run(self, n: int) -> Buffer:
+        """The payload of one run of chunks; the last few are kept, since small reads tend to follow one another."""
         with self._lock:
             found = self._kept.get(n)
         if found is None:
-            found = self._group(n, n + 1).toreadonly()
+            found = self._group(self._runs[n], self._runs[n + 1]).toreadonly()
             self._keep(n, found)
         return found
 
     def _keep(self, n: int, payload: Buffer) -> None:
         with self._lock:
             self._kept[n] = payload
-            while len(self._kept) > _KEPT_CHUNKS:
+            while len(self._kept) > _KEPT_RUNS:
                 self._kept.popitem(last=False)
 
     def _copied(self, n: int, place: memoryview) -> bool:
-        """Whether a chunk was kept, and lies in its place now."""
+        """Whether a run was kept, and lies in its place now."""
         with self._lock:
             found = self._kept.get(n)
         if found is not None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo import chunks
+from xcargo import chunks, reader
 from xcargo.chunks import Chunks, Sealing, SpentError, cut
 from xcargo.codecs.source import whole
 from xcargo.errors import EnvelopeError, IntegrityError, ObjectNotFoundError
@@ -30,6 +30,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_BYTES", SMALL)
     monkeypatch.setattr(chunks, "_MAX_CHUNK_BYTES", 4 * SMALL)
     monkeypatch.setattr(chunks, "_GROWS_AFTER", 4)
+    monkeypatch.setattr(reader, "_RUN_BYTES", SMALL)
 
 
 PIECES = st.lists(

@@ -46,7 +46,7 @@ class ArrowCodec:
         elif kind in ("pyarrow.Array", "pyarrow.ChunkedArray"):
             params["shape"] = [len(value)]
         params["columns"] = columns((field.name, field.type) for field in table.schema)
-        return Encoded(self.id, (ipc.write(table),), params, _SUFFIX)
+        return Encoded(self.id, ipc.write(table), params, _SUFFIX)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         kind = params.get("type")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -162,9 +161,9 @@ def scan(file: TableFile) -> Any:
     return frame
 
 
-def _written(pa: Any, reader: Any) -> Iterator[bytes]:
+def _written(pa: Any, reader: Any) -> Iterator[Buffer]:
     """The bytes of an Arrow IPC file of all batches, as they come."""
-    sink = _Sink()
+    sink = ipc.Sink()
     options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
     with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), reader.schema, options=options) as file:
         for batch in reader:
@@ -177,24 +176,6 @@ def _written(pa: Any, reader: Any) -> Iterator[bytes]:
                 ) from error
             yield from sink.taken()
     yield from sink.taken()
-
-
-class _Sink(io.RawIOBase):
-    """A file that gives away what was written to it."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._pieces.append(bytes(data))
-        return len(self._pieces[-1])
-
-    def taken(self) -> list[bytes]:
-        taken, self._pieces = self._pieces, []
-        return taken
 
 
 def _collected(frame: Any) -> Iterator[bytes]:

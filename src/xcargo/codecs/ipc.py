@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 from xcargo.codecs.base import Buffer, arrow
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 
-__all__ = ["Batch", "batch", "blocks", "check", "culprit", "read", "read_stream", "rows", "write"]
+__all__ = ["Batch", "Sink", "batch", "blocks", "check", "culprit", "read", "read_stream", "rows", "write"]
 
 _Place = tuple[int, int]
 _Read = Callable[[int, int], Buffer]
@@ -20,10 +23,14 @@ _EXTENSION = b"ARROW:extension:name"
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 _MAX_ROWS = 2**32
 """Of one batch; so many nulls take no bytes."""
+_LARGE_BYTES = 16 * 1024 * 1024
+"""A table from which on threads are worth their start."""
+_SMALL_BYTES = 64 * 1024
+"""Pieces of a file below this are copied together."""
 
 
-def write(table: Any) -> memoryview:
-    """A table or record batch as an IPC file. Copies it once.
+def write(table: Any) -> list[Buffer]:
+    """A table or record batch as the pieces of an IPC file. Large ones are the columns' own memory: nothing is copied.
 
     Raises UnsupportedTypeError naming the column that Arrow cannot write.
     """
@@ -50,7 +57,7 @@ def read(payload: Buffer) -> Any:
     try:
         with pa.ipc.open_file(pa.py_buffer(payload)) as file:
             table = file.read_all()
-        table.validate(full=True)
+        _validate(table)
     except (pa.ArrowException, OSError, OverflowError) as error:
         raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
     for field in table.schema:
@@ -194,17 +201,53 @@ def _check_batch(batch: _Table, body_bytes: int) -> None:
         raise DecodeError("The Arrow data claims buffers that it does not have")
 
 
-def _written(pa: Any, table: Any) -> memoryview:
-    size = pa.MockOutputStream()  # measures without copying, so that no buffer has to grow
-    _write(pa, size, table)
-    buffer = pa.allocate_buffer(size.size())
-    _write(pa, pa.FixedSizeBufferWriter(buffer), table)
-    return memoryview(buffer).cast("B")
+def _validate(table: Any) -> None:
+    """Check every value; those of a large table by a thread a column, since texts take their time."""
+    if table.nbytes < _LARGE_BYTES:
+        table.validate(full=True)
+        return
+    table.validate()
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="xcargo-check") as pool:
+        for _ in pool.map(lambda column: column.validate(full=True), table.columns):
+            pass
 
 
-def _write(pa: Any, sink: Any, table: Any) -> None:
-    with pa.ipc.new_file(sink, table.schema) as file:
+def _written(pa: Any, table: Any) -> list[Buffer]:
+    sink = Sink()
+    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), table.schema) as file:
         file.write(table)
+    return sink.taken()
+
+
+class Sink(io.RawIOBase):
+    """A file that gives away, as pieces, what was written to it. Large pieces are the writer's memory, not copies."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Buffer] = []
+        self._small = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if len(view) < _SMALL_BYTES:
+            self._small += view
+        else:
+            self._end_small()
+            self._pieces.append(view)
+        return len(view)
+
+    def taken(self) -> list[Buffer]:
+        """The pieces since the last time."""
+        self._end_small()
+        taken, self._pieces = self._pieces, []
+        return taken
+
+    def _end_small(self) -> None:
+        if self._small:
+            self._pieces.append(self._small)
+            self._small = bytearray()
 
 
 def _filed(file: memoryview) -> Iterator[tuple[_Table, int]]:

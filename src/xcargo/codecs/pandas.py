@@ -37,6 +37,10 @@ _NUMPY_DTYPES = ("NumpyEADtype", "PandasDtype")
 _SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
 _KEY = b"xcargo"
 
+_OWN_BLOCK_BYTES = 256 * 1024
+_MOST_BLOCKS = 64
+"""Up to so many columns of that size on average are left where they are."""
+
 
 class PandasCodec:
     """``pandas`` DataFrame, Series, every Index, Timestamp, Timedelta, Period, Interval, NaT and NA; pandas 2 and 3.
@@ -80,7 +84,7 @@ class PandasCodec:
         except UnsupportedTypeError as error:
             error.what = cell_named(error.what, value)
             raise
-        return Encoded(self.id, (ipc.write(table),), params, ".arrow")
+        return Encoded(self.id, ipc.write(table), params, ".arrow")
 
     def columns(self, source: Source, params: Mapping[str, Any], labels: Sequence[str] | None) -> Any:
         """The frame with these columns only (all by default), exactly as in the whole; fetches no other.
@@ -120,7 +124,7 @@ class PandasCodec:
                 return self._registry.unpack(payload).dtype
             table = ipc.read(payload)
             kind, state = self._registry.unpack(table.schema.metadata[_KEY])
-            reader = _Reader(pd, arrow(), table)
+            reader = _Reader(pd, arrow(), table, payload)
             if kind not in ("frame", "series", "index", "array"):
                 raise DecodeError(f"Unknown kind of pandas value {kind!r}")
             return getattr(reader, kind)(state)
@@ -247,23 +251,31 @@ class _Writer:
 
 
 class _Reader:
-    """Puts a pandas value together again from the columns of ``table`` and a state."""
+    """Puts a pandas value together again from the columns of ``table`` and a state.
 
-    def __init__(self, pd: Any, pa: Any, table: Any) -> None:
+    Columns of numbers that lie in ``memory``, if it may be written to, stay there.
+    """
+
+    def __init__(self, pd: Any, pa: Any, table: Any, memory: Buffer = b"") -> None:
         self._pd = pd
         self._pa = pa
         self._table = table
+        self._memory = memory
 
     def frame(self, state: dict[str, Any], only: Sequence[int] | None = None) -> Any:
         index, labels, columns = self.index(state["index"]), self.index(state["labels"]), state["columns"]
         if only is not None:
             labels, columns = labels[list(only)], [columns[n] for n in only]
-        frame = self._pd.DataFrame({n: self._column_of(c, index) for n, c in enumerate(columns)}, index=index)
+        series = {n: self._column_of(c, index) for n, c in enumerate(columns)}
+        # Without a copy each column is a block of its own. With many of them, or small ones, pandas is slower than that
+        # copy takes, and it warns of more than a hundred.
+        alone = len(self._memory) >= _OWN_BLOCK_BYTES * max(1, len(columns)) and len(columns) <= _MOST_BLOCKS
+        frame = self._pd.DataFrame(series, index=index, copy=not alone)
         frame.columns = labels
         return self._finished(frame, state)
 
     def series(self, state: dict[str, Any]) -> Any:
-        series = self._pd.Series(self._column_of(state["values"], self.index(state["index"])), copy=True)
+        series = self._column_of(state["values"], self.index(state["index"]))
         return self._finished(series.rename(state["name"]), state)
 
     def array(self, state: list[Any]) -> Any:
@@ -291,7 +303,8 @@ class _Reader:
 
     def _column_of(self, state: list[Any], index: Any) -> Any:
         values = self._values(state)  # with its dtype, for pandas would guess a better one than object
-        return self._pd.Series(values, index=index, dtype=values.dtype)
+        ours = bool(getattr(getattr(values, "flags", None), "writeable", False))
+        return self._pd.Series(values, index=index, dtype=values.dtype, copy=not ours)
 
     def _values(self, state: list[Any]) -> Any:
         import numpy as np
@@ -299,6 +312,8 @@ class _Reader:
         pd, kind = self._pd, state[0]
         if kind == "numpy":
             column = self._column(state[2], "is_primitive")
+            if (found := self._in_place(np, column, np.dtype(state[1]))) is not None:
+                return found
             return column.to_numpy(zero_copy_only=False).astype(np.dtype(state[1]), copy=False)
         if kind == "raw":
             return state[1]
@@ -327,6 +342,19 @@ class _Reader:
         raise DecodeError(
             f"Unknown kind of column {str(kind)[:80]!r}; run: pip install --upgrade airflow-provider-xcargo"
         )
+
+    def _in_place(self, np: Any, column: Any, dtype: Any) -> Any:
+        """The column's values as an array that may be written to, without a copy; None if there is no such way."""
+        width = getattr(column.type, "bit_width", 0)
+        if len(self._memory) < _OWN_BLOCK_BYTES or column.null_count or width < 8 or width != 8 * dtype.itemsize:
+            return None
+        whole = np.frombuffer(self._memory, dtype=np.uint8)
+        start = column.buffers()[1].address - whole.ctypes.data + column.offset * dtype.itemsize
+        end = start + len(column) * dtype.itemsize
+        if not whole.flags.writeable or not 0 <= start <= end <= len(whole):
+            return None
+        values = whole[start:end].view(dtype)
+        return values if values.flags.aligned else None
 
     def _column(self, place: int | bytes, *kinds: str, forbidden: bool = False) -> Any:
         """A column, if its type is of ``kinds``: one that is not meant could take up far more than its bytes."""

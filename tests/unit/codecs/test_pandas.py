@@ -288,7 +288,7 @@ def test_codes_outside_their_level_are_refused() -> None:
     table = pa.ipc.open_file(pa.py_buffer(contiguous(encoded))).read_all()
     forged = table.set_column(0, table.schema.names[0], pa.array([0, 100], table.column(0).type))
     with pytest.raises(DecodeError, match="outside its level"):
-        codec.decode(ipc.write(forged), encoded.params)
+        codec.decode(b"".join(ipc.write(forged)), encoded.params)
 
 
 @pytest.mark.parametrize("forge", [lambda n: pa.nulls(n), lambda n: pa.RunEndEncodedArray.from_arrays([n], [1])])
@@ -300,7 +300,7 @@ def test_a_column_of_a_type_that_takes_up_more_than_its_bytes_is_refused(forge: 
         table = pa.ipc.open_file(pa.py_buffer(contiguous(encoded))).read_all()
         huge = pa.table({table.schema.names[0]: forge(2**31 - 1)}).replace_schema_metadata(table.schema.metadata)
         with pytest.raises(DecodeError):
-            codec.decode(ipc.write(huge), encoded.params)
+            codec.decode(b"".join(ipc.write(huge)), encoded.params)
 
 
 def test_a_table_tells_its_columns_and_shape_in_the_envelope() -> None:
