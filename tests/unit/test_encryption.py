@@ -149,7 +149,7 @@ def test_a_chunk_opens_in_its_own_place_only(change: dict[str, Any]) -> None:
 def test_no_two_chunks_share_a_nonce() -> None:
     """Equal chunks of one object become different bytes."""
     row = encrypted(compression="none").push(bytes(12_000_000), HERE)
-    first, second, _ = (data for _, data in chunks_of(row))
+    first, second, *_ = (data for _, data in chunks_of(row))
     assert first[:64] != second[:64]
 
 
@@ -225,23 +225,23 @@ def test_chunks_cannot_be_moved_left_out_doubled_or_cut_off() -> None:
     """Each knows its number, and the last one that it is the last."""
     row = encrypted().push(NOISE, HERE)
     chunks = chunks_of(row)
-    assert len(chunks) == 3
+    assert len(chunks) == 10
     assert same(encrypted().pull(put_chunks(row, chunks)), NOISE)
-    first, second, third = chunks
-    for order in ([second, first, third], [first, third], [second, third], [first, second], [first, first, third]):
+    first, second, *others = chunks
+    left_out = ([first, *others], [second, *others], chunks[:-1])
+    for order in ([second, first, *others], *left_out, [first, first, *others], [*chunks, chunks[-1]]):
         refused(put_chunks(row, order))
-    refused(put_chunks(row, [*chunks, third]))
 
 
 def test_a_swapped_chunk_is_seen_by_whoever_reads_it_alone() -> None:
     """A ranged read of the other chunks is right, of the swapped ones an error: nothing in between."""
     row = encrypted().push(NOISE, HERE)
-    first, second, third = chunks_of(row)
-    forged = put_chunks(row, [second, first, third])
+    first, second, *others = chunks_of(row)
+    forged = put_chunks(row, [second, first, *others])
     file = encrypted().handle(forged).open()
     file.seek(9_000_000)
     assert file.read(1000) == NOISE[9_000_000:9_001_000]
-    for start in (0, 5_000_000):
+    for start in (0, 1_100_000):
         file.seek(start)
         with pytest.raises(IntegrityError):
             file.read(1000)
@@ -441,7 +441,7 @@ def test_neither_log_nor_error_nor_repr_shows_key_or_value(caplog: pytest.LogCap
 def test_a_random_object_is_no_longer_than_the_tags_make_it() -> None:
     """16 bytes a chunk, and nothing is compressed for nothing."""
     row = encrypted().push(NOISE, HERE)
-    assert row["stored_bytes"] == len(NOISE) + 3 * TAG_BYTES
+    assert row["stored_bytes"] == len(NOISE) + 10 * TAG_BYTES
     assert "stored" not in row["chunks"]
     assert io.BytesIO(stored(row)).read(16) != NOISE[:16]
     assert os.path.basename(row["uri"]).endswith(".bin.enc")

@@ -19,7 +19,9 @@ from xcargo.codecs.pandas_parts import (
     frequency_state,
     offset_state,
     restore_offset,
+    restore_scalar,
     restore_sparse,
+    scalar_state,
     sparse_state,
 )
 from xcargo.codecs.source import Source
@@ -61,7 +63,7 @@ class PandasCodec:
         kind = _kind(value)
         name = f"pandas.{type(value).__name__}"
         if kind == "scalar":
-            payload = self._registry.pack([type(value).__name__, *_scalar_state(value)])
+            payload = self._registry.pack([type(value).__name__, *scalar_state(value)])
             return Encoded(self.id, (payload,), {"type": name}, ".msgpack")
         if kind == "offset":
             return Encoded(
@@ -117,7 +119,7 @@ class PandasCodec:
         try:
             if params.get("type") in [f"pandas.{name}" for name in _SCALARS]:
                 name, *state = self._registry.unpack(payload)
-                return _restore_scalar(pd, name, state)
+                return restore_scalar(pd, name, state)
             if params.get("type") == "pandas.DateOffset":
                 return restore_offset(pd, self._registry.unpack(payload))
             if params.get("type") == "pandas.ExtensionDtype":
@@ -394,32 +396,3 @@ def _restore_dtype(pd: Any, state: list[Any]) -> Any:
             "The value was written with pandas 3, whose text columns the pandas installed here does not know",
             hint="Run: pip install 'pandas>=2.3'",
         ) from error
-
-
-def _scalar_state(value: Any) -> list[Any]:
-    kind = type(value).__name__
-    if kind == "Timestamp":
-        return [value.asm8.astype("int64").item(), value.unit, value.tz, value.fold]
-    if kind == "Timedelta":
-        return [value.asm8.astype("int64").item(), value.unit]
-    if kind == "Period":
-        return [value.ordinal, value.freqstr]
-    return [value.left, value.right, value.closed] if kind == "Interval" else []
-
-
-def _restore_scalar(pd: Any, kind: str, state: list[Any]) -> Any:
-    import numpy as np
-
-    restore: dict[str, Callable[..., Any]] = {
-        "NaTType": lambda: pd.NaT,
-        "NAType": lambda: pd.NA,
-        "Timedelta": lambda n, unit: pd.Timedelta(np.timedelta64(n, unit)),
-        "Period": lambda ordinal, freq: pd.Period(ordinal=ordinal, freq=freq),
-        "Interval": pd.Interval,
-    }
-    if kind != "Timestamp":
-        return restore[kind](*state)
-    n, unit, zone, fold = state
-    moment = pd.Timestamp(np.datetime64(n, unit))
-    moment = moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)
-    return moment.replace(fold=fold) if fold != moment.fold else moment

@@ -1,12 +1,21 @@
-"""Parts of pandas values that are no columns of Arrow's: frequencies and sparse arrays."""
+"""Parts of pandas values that are no columns of Arrow's: scalars, frequencies and sparse arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xcargo.errors import DecodeError, UnsupportedTypeError
 
-__all__ = ["frequency_state", "offset_state", "restore_offset", "restore_sparse", "sparse_state"]
+__all__ = [
+    "frequency_state",
+    "offset_state",
+    "restore_offset",
+    "restore_scalar",
+    "restore_sparse",
+    "scalar_state",
+    "sparse_state",
+]
 
 _MADE_OF_OTHERS = ("calendar",)
 """Arguments that pandas itself makes of the rest."""
@@ -76,3 +85,34 @@ def _block_index(cls: Any, length: int, indices: Any) -> Any:
     starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
     lengths = np.diff(starts, append=len(indices)).astype(np.int32)
     return cls(length, indices[starts].astype(np.int32), lengths)
+
+
+def scalar_state(value: Any) -> list[Any]:
+    """What makes a Timestamp, Timedelta, Period or Interval again, beside the name of its class."""
+    kind = type(value).__name__
+    if kind == "Timestamp":
+        return [value.asm8.astype("int64").item(), value.unit, value.tz, value.fold]
+    if kind == "Timedelta":
+        return [value.asm8.astype("int64").item(), value.unit]
+    if kind == "Period":
+        return [value.ordinal, value.freqstr]
+    return [value.left, value.right, value.closed] if kind == "Interval" else []
+
+
+def restore_scalar(pd: Any, kind: str, state: list[Any]) -> Any:
+    """The scalar of :func:`scalar_state`."""
+    import numpy as np
+
+    restore: dict[str, Callable[..., Any]] = {
+        "NaTType": lambda: pd.NaT,
+        "NAType": lambda: pd.NA,
+        "Timedelta": lambda n, unit: pd.Timedelta(np.timedelta64(n, unit)),
+        "Period": lambda ordinal, freq: pd.Period(ordinal=ordinal, freq=freq),
+        "Interval": pd.Interval,
+    }
+    if kind != "Timestamp":
+        return restore[kind](*state)
+    n, unit, zone, fold = state
+    moment = pd.Timestamp(np.datetime64(n, unit))
+    moment = moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)
+    return moment.replace(fold=fold) if fold != moment.fold else moment
