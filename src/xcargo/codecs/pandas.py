@@ -8,7 +8,7 @@ Python objects that are not all text goes into that description, value by value,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs import ipc
