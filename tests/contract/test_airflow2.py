@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow import __version__ as airflow_version
 
-from .conftest import Run, file_of, rows_of
+from tests.servers.processes import free_ports, running
+from xcargo.airflow.references import DatabaseReferences, RestReferences
+from xcargo.errors import AccessDeniedError
+
+from .conftest import Run, file_of, rows_of, run
 from .generation import AIRFLOW_2, XCom
+
+PASSWORD = "correct horse"
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_2, reason="only Airflow 2 loads rows through the backend to show them")
 
@@ -78,3 +87,51 @@ def test_clear_purges(dag_runs: dict[str, Run], database: Path) -> None:
     assert path.exists()
     XCom.clear(**where)
     assert not path.exists()
+
+
+@pytest.fixture
+def webserver(database: Path, dag_runs: dict[str, Run]) -> Iterator[str]:
+    """URL of this Airflow's web server, whose REST API takes a password."""
+    user = (
+        "users",
+        "create",
+        "-u",
+        "reader",
+        "-p",
+        PASSWORD,
+        "-r",
+        "Admin",
+        "-e",
+        "r@example.org",
+        "-f",
+        "R",
+        "-l",
+        "R",
+    )
+    made = run("-m", "airflow", *user)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "airflow", "webserver", "--hostname", "127.0.0.1", "--port", str(port)]
+    env = {"AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.basic_auth", "AIRFLOW__WEBSERVER__WORKERS": "1"}
+
+    def answers() -> bool:
+        with urllib.request.urlopen(f"{url}/api/v1/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+
+    with running(command, is_ready=answers, env=env):
+        yield url
+
+
+@pytest.mark.skipif(not airflow_version.startswith("2.11"), reason="once is enough: its REST API is the same on 2.x")
+def test_references_through_the_rest_api_are_those_of_the_database(webserver: str) -> None:
+    """By version 1 of the API on a real web server: the same rows with their runs; a wrong password is told."""
+
+    def told(source: Any) -> set[tuple[Any, ...]]:
+        return {(r.coordinate, r.uri, r.stored_bytes, r.run_state, r.run_ended, r.run_date) for r in source.iterate()}
+
+    found = told(RestReferences(webserver, username="reader", password=PASSWORD))
+    assert len(found) > 10
+    assert found == told(DatabaseReferences())
+    with pytest.raises(AccessDeniedError):
+        told(RestReferences(webserver, username="reader", password="wrong"))

@@ -39,6 +39,7 @@ pytestmark = [
 ]
 
 HERE = Path(__file__).parent / "gc"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "dags" / "xcargo_gc.py"
 RUNS = int(os.environ.get("XCARGO_GC_RUNS", "16")) // 4
 """Runs of each of the four Dags."""
 PROCESSES = 2
@@ -114,10 +115,10 @@ class Life:
         return [tuple(run) for file in told for run in json.loads(file.read_text())]
 
     @contextmanager
-    def scheduler(self) -> Iterator[None]:
+    def scheduler(self, **env: str) -> Iterator[None]:
         """A scheduler with LocalExecutor while the block lasts."""
         command = [sys.executable, "-m", "airflow", "scheduler", "--skip-serve-logs"]
-        with running(command, is_ready=lambda: True, env=self.env):
+        with running(command, is_ready=lambda: True, env=self.env | env):
             yield
 
     def wait_for(self, runs: list[tuple[str, str]], seconds: float = 300) -> None:
@@ -275,3 +276,38 @@ def test_the_same_through_the_rest_api(life: Life) -> None:
     assert life.objects() == referenced
     assert life.verify(*via[:4], **token, **nowhere) == {"ok": len(referenced)}
     print(json.dumps({"seconds": life.seconds, "objects": len(objects), "live": len(referenced)}))
+
+
+def test_the_maintenance_dag_sweeps_from_workers(life: Life) -> None:
+    """The example's Dag, whose tasks have no database: split, planned, judged, swept side by side, told in XComs."""
+    for dag in ("life_a", "life_c"):
+        (run, *_) = [r["dag_run_id"] for r in life.rest("GET", f"/api/v2/dags/{dag}/dagRuns?order_by=-id")["dag_runs"]]
+        life.rest("DELETE", f"/api/v2/dags/{dag}/dagRuns/{quote(run, safe='')}")
+    time.sleep(GRACE_SECONDS + 2)
+    orphans = life.objects() - life.referenced()
+    assert len(orphans) > 11
+    text = EXAMPLE.read_text()
+    for was, now in {
+        "APPLY = False": "APPLY = True",
+        "MAX_SHARE = 0.5": "MAX_SHARE = 1.0",
+        '"24h"': f'"{GRACE_SECONDS}s"',
+        '"all_dags": False': '"all_dags": True',
+        '"@weekly"': "None",
+    }.items():
+        assert text.count(was) == 1
+        text = text.replace(was, now)
+    (life.home / "dags" / "xcargo_gc.py").write_text(text)
+    life.command("dags", "reserialize")
+    made = life.rest("POST", "/api/v2/dags/xcargo_gc/dagRuns", {"logical_date": None})["dag_run_id"]
+    connection = {"conn_type": "http", "host": life.url, "password": life.token}
+    with life.scheduler(AIRFLOW_CONN_AIRFLOW_API=json.dumps(connection)):
+        life.wait_for([("xcargo_gc", made)])
+    assert life.objects() == life.referenced()
+    told = [
+        json.loads(
+            life.command("cat", "xcargo_gc", made, "sweep", "--map-index", str(n), "--head", "0", module="xcargo")
+        )
+        for n in range(2)
+    ]
+    assert sorted(report["prefixes"] for ((report,),) in zip(told, strict=True)) == [["life_a"], ["life_c"]]
+    assert sum(report["outcomes"]["deleted"]["objects"] for (report,) in told) == len(orphans)

@@ -64,7 +64,7 @@ class Expiry:
         most = max((rule.keep_attempts or 0 for rule in self._rules), default=0)
         if most:
             held = self._attempts.setdefault(_digest(group, where.run_id), [])
-            heapq.heappush(held, created)
+            heapq.heappush(held, _made(reference))
             if len(held) > most:
                 heapq.heappop(held)
 
@@ -96,13 +96,16 @@ class Expiry:
             group = _digest(where.dag_id, where.task_id, where.key, where.map_index)
             held = self._attempts.get(_digest(group, where.run_id), [])
             newest = heapq.nlargest(rule.keep_attempts, held)
-            if not newest or reference.created_at.timestamp() >= newest[-1]:
+            if not newest or _made(reference) >= newest[-1]:
                 return True
         return False
 
     def _is_readable_later(self, reference: Reference) -> bool:
         where = reference.coordinate
         group = _digest(where.dag_id, where.task_id, where.key, where.map_index)
+        # Of one run a pull reads the latest attempt only. Attempts are known where a rule counts them.
+        if where.attempt and _made(reference) < max(self._attempts.get(_digest(group, where.run_id), (-_NEVER,))):
+            return False
         return (
             _timestamp(reference.run_date) in self._readable.get(group, (_timestamp(reference.run_date),))
             # PostgreSQL sorts runs without a logical date first, and the newest row among those.
@@ -115,6 +118,14 @@ class Expiry:
             not rule.forever and any(rule.matches(reference.coordinate, state) for state in rule.states)
             for rule in self._rules
         )
+
+
+def _made(reference: Reference) -> float:
+    """When an attempt was made, by the one clock that made its id (UUID version 7); else when its value was pushed."""
+    attempt = reference.coordinate.attempt
+    if attempt and attempt[14:15] == "7":
+        return int(attempt[:8] + attempt[9:13], 16) / 1000
+    return _timestamp(reference.created_at)
 
 
 def _timestamp(time: datetime | None) -> _Date:
