@@ -42,16 +42,17 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     policy = Policy(parse_duration(args.grace), args.max_share)
     quarantine = parse_duration(args.quarantine) if args.quarantine else None
     settings = read_settings()
-    roots, source = roots_of(args), source_of(args)
+    stores = {root: open_root(root) for root in roots_of(args)}  # all that there are, before any is swept
+    source = source_of(args)
     if policy.grace_seconds < _SHORT_GRACE_SECONDS:
         out.note("A value whose upload takes longer than the grace may go before its row is there.", style="yellow")
     reports: list[Report] = []
     code = ExitCode.OK
     try:
-        for root in roots:
+        for root, store in stores.items():
             rules = rules_of(settings, root)
             with Sweep(
-                open_root(root),
+                store,
                 root,
                 source,
                 policy,

@@ -13,9 +13,17 @@ from typing import Any
 import pytest
 
 from tests.metadata import Metadata
+from tests.servers.postgres import Postgres
 from tests.unit.cli.kit import Done, environment, xcargo
 from tests.unit.conftest import make_pipeline
+from xcargo.airflow.references import DatabaseReferences
 from xcargo.coordinate import Coordinate
+from xcargo.errors import SweepRefusedError
+from xcargo.lifecycle.lock import SweepLock
+from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.sweep import Sweep
+from xcargo.root import Root
+from xcargo.stores.localfiles import LocalStore
 
 OLD = 3 * 86400
 
@@ -118,6 +126,62 @@ def test_what_it_refuses(place: Place, args: list[str], code: int, says: str) ->
     done = place.gc(*args)
     assert done.code == code, done.err
     assert says in done.err
+    assert gone.exists()
+
+
+def test_two_at_once_are_refused(place: Place) -> None:
+    """The second one ends with 3 and deletes nothing, as long as the first one lives."""
+    place.push("kept")
+    gone = place.push("gone", row=False)
+    with SweepLock(LocalStore(Root.parse(place.folder.as_uri())), []):
+        done = place.gc("--apply", "--yes")
+        assert (done.code, gone.exists()) == (3, True)
+        assert "Another sweep is under way" in done.err
+    assert place.gc("--apply", "--yes").code == 0
+    assert not gone.exists()
+
+
+def test_a_path_without_credentials_ends_it_before_anything_is_deleted(place: Place) -> None:
+    """Neither there nor below another path."""
+    place.push("kept")
+    gone = place.push("gone", row=False)
+    done = place.gc("--apply", "--yes", AIRFLOW__XCARGO__READ_PATHS="s3://nobody@bucket/xcom")
+    assert (done.code, gone.exists()) == (4, True)
+    assert "'nobody' is not defined" in done.err
+
+
+def test_a_database_that_goes_away_midway_is_refused(
+    tmp_path: Path, postgres_metadata: Metadata, postgres: Postgres
+) -> None:
+    """Part of the rows were read: nothing is deleted, neither then nor by what was planned before."""
+    place = Place(tmp_path / "xcom", postgres_metadata)
+    for n in range(6):
+        place.push(f"kept{n}")
+    gone = place.push("gone", row=False)
+    root = Root.parse(place.folder.as_uri())
+    source = DatabaseReferences(postgres_metadata.engine, page_rows=2)
+    name = postgres_metadata.url.rpartition("/")[2]
+    seen = 0
+
+    def cut_off() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 3:
+            postgres.sql(
+                f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false',
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+            )
+
+    policy = Policy(3600, None)
+    with Sweep(LocalStore(root), root, source, policy) as planned, Sweep(LocalStore(root), root, source, policy) as cut:
+        report = planned.plan()
+        assert report.taken.objects == 1
+        cut.advance = cut_off
+        with pytest.raises(SweepRefusedError, match="could not be read"):
+            cut.plan()
+        with pytest.raises(SweepRefusedError, match="could not be read"):
+            planned.apply(report)
+    postgres.sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     assert gone.exists()
 
 

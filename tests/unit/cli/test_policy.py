@@ -12,18 +12,21 @@ import logging
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 from urllib.request import Request, urlopen
 
 import hcl2
 import pytest
 
 from tests.conftest import Connection
+from tests.metadata import Metadata
 from tests.servers import Fault, FaultProxy, Server
-from tests.unit.cli.kit import environment, xcargo
+from tests.unit.cli.kit import Done, environment, xcargo
+from tests.unit.conftest import make_pipeline
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Finding, Status
 from xcargo.cli.checks.store import exercise
@@ -31,6 +34,7 @@ from xcargo.cli.clouds import CLOUDS
 from xcargo.cli.hcl import Template, block
 from xcargo.cli.provision import steps
 from xcargo.cli.rights import Needs, aws_policy, azure_sas_permissions
+from xcargo.coordinate import Coordinate
 from xcargo.errors import AccessDeniedError, ConfigurationError, StoreError
 from xcargo.root import Root
 from xcargo.stores.base import Access, Limits
@@ -65,6 +69,11 @@ class Moto:
 
     def access(self, policy: dict[str, Any], endpoint: str | None = None, root: Root = ROOT) -> Access:
         """The access of a fresh user who has this policy."""
+        connection = self.connection(policy, endpoint)
+        return access_of(root, lambda _: Connection(connection))
+
+    def connection(self, policy: dict[str, Any], endpoint: str | None = None) -> dict[str, Any]:
+        """The Airflow connection of a fresh user who has this policy."""
         self.enforce(on=False)
         iam = self.client("iam")
         self.users += 1
@@ -73,13 +82,12 @@ class Moto:
         key = iam.create_access_key(UserName=name)["AccessKey"]
         iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=json.dumps(policy))
         self.enforce(on=True)
-        connection = {
+        return {
             "conn_type": "aws",
             "login": key["AccessKeyId"],
             "password": key["SecretAccessKey"],
             "extra": {"endpoint_url": endpoint or self.url, "region_name": "us-east-1"},
         }
-        return access_of(root, lambda _: Connection(connection))
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +153,33 @@ def test_the_right_to_abort_is_needed_to_leave_no_parts(moto: Moto, allowed: boo
     assert [upload["Key"] for upload in left if upload["Key"].endswith(f"k{allowed}")] == (
         [] if allowed else ["team/xcom/kFalse"]
     )
+
+
+@pytest.mark.parametrize("missing", ["s3:ListBucket", "s3:DeleteObject"])
+def test_a_sweep_without_a_right_deletes_nothing(
+    moto: Moto, missing: str, here: Any, sqlite_metadata: Metadata
+) -> None:
+    """It ends with 4 and says what was refused; with the right its dry run shows what would go."""
+    root = Root.parse(f"s3://conn@guarded/team/{missing[3:]}")
+    full = aws_policy(Needs.of(root))
+    pipeline = make_pipeline(str(root), connection=moto.connection(full), threshold_bytes=0)
+    kept, gone = (cast("Any", pipeline.push("v", Coordinate("sales", "r", task, "k"))) for task in ("kept", "gone"))
+    sqlite_metadata.push(kept, dag_id="sales", run_id="r", task_id="kept", key="k")
+    time.sleep(1.1)  # times of objects are whole seconds there
+
+    def gc(policy: dict[str, Any], *args: str) -> Done:
+        connection = json.dumps(moto.connection(policy))
+        call = here(sqlite_metadata, AIRFLOW__XCARGO__PATH=str(root), AIRFLOW_CONN_CONN=connection)
+        return cast("Done", call("gc", "--grace", "0s", *args))
+
+    able, unable = gc(full, "--json"), gc(without(full, missing), "--apply", "--yes")
+    assert able.json[0]["objects"]["orphan"]["objects"] == 1
+    assert unable.code == 4
+    assert "<Code>AccessDenied</Code>" in unable.err
+    moto.enforce(on=False)
+    found = moto.client("s3").list_objects_v2(Bucket="guarded", Prefix=root.prefix)["Contents"]
+    left = {f"s3://guarded/{entry['Key']}" for entry in found if "~xcargo/" not in entry["Key"]}
+    assert left == {kept["uri"], gone["uri"]}
 
 
 def test_the_aws_policy_ends_at_the_path(moto: Moto) -> None:
