@@ -12,8 +12,9 @@ writes bytearray and memoryview like bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from itertools import islice
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from xcargo import collector
 from xcargo.codecs.base import Buffer, Codec, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.parts import Parts, assemble, is_part
-from xcargo.codecs.place import TooDeepError, name_place, path_to
+from xcargo.codecs.place import TooDeepError, name_place, path_to, too_deep
 from xcargo.codecs.source import Held, Source
 from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
@@ -43,6 +44,12 @@ _OPTIONS = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 _JSON_TYPES = (dict, list, str, int, float, bool, type(None))
+_FIRST_ITEMS = 4096
+"""Items of a list or dictionary from whose size that of all is guessed."""
+_STREAMED_BYTES = 4 * 1024 * 1024
+"""Payload from which on a long list or dictionary is packed while it travels."""
+_GROUP_BYTES = 1024 * 1024
+"""About so much of it at a time."""
 _NEST_EVERY = 100
 _MOST_LEVELS = 64
 """Of instances, arrays and the like in one another: a pull takes up to ten frames each, of a thousand."""
@@ -62,6 +69,9 @@ class TreeCodec:
         return type(value) in _JSON_TYPES or extension_of(value) is not None
 
     def encode(self, value: Any) -> Encoded:
+        streamed = _Streamed.of(self._registry, value)
+        if streamed is not None:
+            return Encoded(self.id, iter(streamed), suffix=".msgpack", expected_bytes=streamed.expected_bytes)
         packing = _Packing(self._registry, apart=True)
         return assemble(self.id, packing.run(value), packing.parts, ".msgpack")
 
@@ -182,6 +192,64 @@ def _encoded(codec: Codec, value: Any) -> Encoded:
         return codec.encode(value)
     finally:
         _level.reset(token)
+
+
+class _Streamed:
+    """The payload of a long list or dictionary, packed group by group as it is taken: the same bytes as in one piece.
+
+    What would be a part of its own lies in the tree here, since parts come before it.
+    """
+
+    def __init__(self, registry: Registry, value: Any, group: int, expected_bytes: int) -> None:
+        self._registry = registry
+        self._value = value
+        self._group = group
+        self.expected_bytes = expected_bytes
+
+    @classmethod
+    def of(cls, registry: Registry, value: Any) -> _Streamed | None:
+        """None for a value that is better packed in one piece: it is small, or holds parts, or keys other than text."""
+        if type(value) not in (list, dict) or len(value) < _FIRST_ITEMS:
+            return None
+        packing = _Packing(registry, apart=True)
+        group = cls(registry, value, _FIRST_ITEMS, 0)._groups()
+        expected_bytes = len(packing.run(next(group))) * len(value) // _FIRST_ITEMS
+        if expected_bytes < _STREAMED_BYTES or packing.parts or (type(value) is dict and not _plain_keys(value)):
+            return None
+        items = max(1, _GROUP_BYTES * len(value) // expected_bytes)
+        return cls(registry, value, items, expected_bytes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        done, count = 0, len(self._value)
+        short, long = (b"\xdc", b"\xdd") if type(self._value) is list else (b"\xde", b"\xdf")
+        yield short + count.to_bytes(2, "big") if count < 2**16 else long + count.to_bytes(4, "big")
+        for group in self._groups():
+            try:
+                packed = _Packing(self._registry, apart=False).run(group)
+            except (RecursionError, TooDeepError):
+                raise too_deep(self._value) from None
+            except UnsupportedTypeError:
+                if done and type(group) is list:  # whose places are counted from the group's start
+                    _Packing(self._registry, apart=False).run(self._value)
+                raise
+            done += len(group)
+            yield packed[1 if len(group) < 16 else 3 if len(group) < 2**16 else 5 :]
+        if done != count:
+            raise UnsupportedTypeError("The value changed its size while it was stored", hint="Return a copy of it.")
+
+    def _groups(self) -> Iterator[Any]:
+        if type(self._value) is list:
+            for start in range(0, len(self._value), self._group):
+                yield self._value[start : start + self._group]
+        else:
+            items = iter(self._value.items())
+            while group := dict(islice(items, self._group)):
+                yield group
+
+
+def _plain_keys(value: dict[Any, Any]) -> bool:
+    """Whether the packer takes all keys as they are."""
+    return set(map(type, value)) == {str} and (all(map(str.isascii, value)) or all(map(is_utf8, value)))
 
 
 class _Unpacking:

@@ -20,10 +20,10 @@ import pandas as pd
 import pendulum
 import pytest
 import pytz
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xcargo.codecs import Codec, Registry
+from xcargo.codecs import Codec, Registry, tree
 from xcargo.codecs.base import contiguous
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.testing import CodecTests
@@ -255,3 +255,57 @@ def test_hostile_extensions_raise_only_decode_errors(tag: int, body: bytes) -> N
         REGISTRY.decode("msgpack", payload, {})
     except (DecodeError, ImportError):  # an unknown codec id is a missing dependency
         return
+
+
+@pytest.fixture
+def groups_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists and dictionaries of four items or more are packed while they travel, two or so at a time."""
+    monkeypatch.setattr(tree, "_FIRST_ITEMS", 4)
+    monkeypatch.setattr(tree, "_STREAMED_BYTES", 0)
+    monkeypatch.setattr(tree, "_GROUP_BYTES", 20)
+
+
+@pytest.mark.usefixtures("groups_of_two")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(VALUES, min_size=4) | st.dictionaries(st.text() | HASHABLE, VALUES, min_size=4))
+def test_long_values_that_are_packed_in_groups_come_back_exactly(value: Any) -> None:
+    """As in one piece; whatever their items are, and their keys."""
+    assert same(round_trip(value), value)
+
+
+@pytest.mark.usefixtures("groups_of_two")
+@pytest.mark.parametrize("count", [16, 65_535, 65_536])
+def test_a_payload_made_in_groups_is_the_one_made_at_once(count: int) -> None:
+    """Byte for byte, for every length that the packer writes in another way; and it is taken piece by piece."""
+    for value in ([{"n": n} for n in range(count)], {str(n): n for n in range(count)}):
+        encoded = REGISTRY.encode(value)
+        assert encoded.size_bytes is None
+        pieces = list(encoded.parts)
+        assert len(pieces) > 2
+        assert b"".join(pieces) == REGISTRY.pack(value)
+
+
+@pytest.mark.usefixtures("groups_of_two")
+def test_what_a_later_group_cannot_hold_is_named_by_its_place_in_the_whole() -> None:
+    """Not by its place in the group."""
+    for value, place in (
+        ([*range(9), [object()]], r"value\[9\]\[0\]"),
+        ({**{str(n): n for n in range(9)}, "x": object()}, r"value\['x'\]"),
+    ):
+        with pytest.raises(UnsupportedTypeError, match=place):
+            list(REGISTRY.encode(value).parts)
+    endless: list[Any] = list(range(9))
+    endless.append(endless)
+    with pytest.raises(UnsupportedTypeError, match=r"itself|deep"):
+        list(REGISTRY.encode(endless).parts)
+
+
+@pytest.mark.usefixtures("groups_of_two")
+def test_a_list_that_grows_while_it_is_stored_is_refused() -> None:
+    """Its payload would not hold what it says."""
+    value: list[int] = list(range(9))
+    pieces = iter(REGISTRY.encode(value).parts)
+    next(pieces)
+    value.append(9)
+    with pytest.raises(UnsupportedTypeError, match="changed its size"):
+        list(pieces)
