@@ -68,15 +68,10 @@ def big_data() -> None:
         return sum(batch.num_rows for batch in reader)
 
     @task
-    def query(table: xcargo.Lazy) -> dict[str, object]:
+    def query(table: xcargo.Lazy) -> list[object]:
         last = table.to_arrow(columns=["n"], rows=slice(ROWS * BATCHES - 2, ROWS * BATCHES))
         found = table.scan().filter(pl.col("n") == 12_345).collect()
-        return {
-            "type": table.type,
-            "columns": list(table.columns),
-            "last": last.column("n").to_pylist(),
-            "text": found["text"].item(),
-        }
+        return [table.type, list(table.columns), last.column("n").to_pylist(), found["text"].item()]
 
     @task
     def piece(n: int) -> pa.RecordBatch:
