@@ -19,6 +19,7 @@ from xcargo.cli.checks import Status
 from xcargo.cli.setup.edits import Conflict, with_options, with_requirement, with_variables
 from xcargo.cli.setup.place import Place
 from xcargo.cli.setup.project import KINDS, detect, plan
+from xcargo.errors import ConfigurationError
 
 SECRET = "wJalr$XUtnFEMI/K7'MD#ENG"
 PLACE = Place("aws", "my-bucket", login="AKIAEXAMPLE", secret=SECRET)
@@ -307,6 +308,17 @@ def test_googles_key_file_is_asked_for(tmp_path: Path) -> None:
     done = on_terminal("init", str(tmp_path), env=env, answers=answers)
     assert done.code == 0, done.out
     assert "me@example.com" in variables(tmp_path)["AIRFLOW_CONN_XCARGO"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_begin_in_an_empty_folder_or_says_why_not(kind: str, tmp_path: Path) -> None:
+    """compose needs Airflow's file; the others get what they lack, and then lack nothing."""
+    if kind == "compose":
+        with pytest.raises(ConfigurationError, match="no compose file"):
+            apply(kind, tmp_path)
+    else:
+        assert apply(kind, tmp_path) > 0
+        assert apply(kind, tmp_path) == 0
 
 
 def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xcargo.cli.setup.edits import with_ignored, with_options, with_requirement, with_variables
 from xcargo.cli.setup.place import Place
+from xcargo.errors import ConfigurationError
 
 __all__ = ["KINDS", "Change", "Plan", "detect", "plan"]
 
@@ -71,7 +72,8 @@ def detect(folder: Path) -> str | None:
 
 
 def plan(kind: str, folder: Path, place: Place, *, replace: bool = False) -> Plan:
-    """What is missing. Looks at files and changes none. Raises Conflict when a setting has another value."""
+    """What is missing. Looks at files and changes none. Raises Conflict when a setting has another value, ConfigurationError when
+    the kind cannot begin here."""
     found = Plan(kind)
     builders = {"astro": _astro, "compose": _compose, "helm": _helm, "plain": _plain}
     for change in builders[kind](folder, place, found.steps, replace=replace):
@@ -91,8 +93,13 @@ def _astro(folder: Path, place: Place, steps: list[str], *, replace: bool) -> It
 
 
 def _compose(folder: Path, place: Place, steps: list[str], *, replace: bool) -> Iterator[Change]:
-    file = next(file for file in _COMPOSE if "airflow" in (_read(folder / file) or ""))
-    text = _read(folder / file) or ""
+    text = next((text for name in _COMPOSE if "airflow" in (text := _read(folder / name) or "")), None)
+    if text is None:
+        raise ConfigurationError(
+            "There is no compose file with Airflow's services here",
+            where=folder,
+            hint="Begin with Airflow's own docker-compose.yaml, see its page on Docker; then run this again.",
+        )
     variables = {**place.variables(), **place.connection_variable()}
     if (folder / "Dockerfile").is_file() or (folder / "requirements.txt").is_file():
         yield _requirements(folder, place)
