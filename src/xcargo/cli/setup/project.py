@@ -72,8 +72,10 @@ def detect(folder: Path) -> str | None:
 
 
 def plan(kind: str, folder: Path, place: Place, *, replace: bool = False) -> Plan:
-    """What is missing. Looks at files and changes none. Raises Conflict when a setting has another value, ConfigurationError when
-    the kind cannot begin here."""
+    """What is missing. Looks at files and changes none.
+
+    Raises Conflict when a setting has another value, ConfigurationError when the kind cannot begin here.
+    """
     found = Plan(kind)
     builders = {"astro": _astro, "compose": _compose, "helm": _helm, "plain": _plain}
     for change in builders[kind](folder, place, found.steps, replace=replace):
