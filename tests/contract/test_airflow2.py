@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from airflow import __version__ as airflow_version
 
 from tests.servers.processes import free_ports, running
@@ -18,6 +20,7 @@ from xcargo.errors import AccessDeniedError
 
 from .conftest import Run, file_of, rows_of, run
 from .generation import AIRFLOW_2, XCom
+from .settle import Place
 
 PASSWORD = "correct horse"
 
@@ -90,8 +93,16 @@ def test_clear_purges(dag_runs: dict[str, Run], database: Path) -> None:
 
 
 @pytest.fixture
-def webserver(database: Path, dag_runs: dict[str, Run]) -> Iterator[str]:
-    """URL of this Airflow's web server, whose REST API takes a password."""
+def webserver(place: Place, dag_runs: dict[str, Run], tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """URLs of this Airflow's web server, whose REST API takes a password, and of its database: one with its Dags."""
+    shutil.copy(place.database_then, tmp_path / "airflow.db")
+    database = f"sqlite:///{tmp_path}/airflow.db"
+    env = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
+        "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.basic_auth",
+        "AIRFLOW__WEBSERVER__WORKERS": "1",
+    }
     user = (
         "users",
         "create",
@@ -103,35 +114,35 @@ def webserver(database: Path, dag_runs: dict[str, Run]) -> Iterator[str]:
         "Admin",
         "-e",
         "r@example.org",
-        "-f",
-        "R",
-        "-l",
-        "R",
+        *"-f R -l R".split(),
     )
-    made = run("-m", "airflow", *user)
-    assert made.returncode == 0, made.stdout + made.stderr
+    for command in (("dags", "reserialize"), user):
+        done = run("-m", "airflow", *command, **env)
+        assert done.returncode == 0, done.stdout + done.stderr
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "airflow", "webserver", "--hostname", "127.0.0.1", "--port", str(port)]
-    env = {"AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.basic_auth", "AIRFLOW__WEBSERVER__WORKERS": "1"}
 
     def answers() -> bool:
         with urllib.request.urlopen(f"{url}/api/v1/health", timeout=5) as answer:
             return bool(answer.status == 200)
 
-    with running(command, is_ready=answers, env=env):
-        yield url
+    server = [sys.executable, "-m", "airflow", "webserver", "--hostname", "127.0.0.1", "--port", str(port)]
+    with running(server, is_ready=answers, env=env):
+        yield url, database
 
 
 @pytest.mark.skipif(not airflow_version.startswith("2.11"), reason="once is enough: its REST API is the same on 2.x")
-def test_references_through_the_rest_api_are_those_of_the_database(webserver: str) -> None:
+def test_references_through_the_rest_api_are_those_of_the_database(webserver: tuple[str, str]) -> None:
     """By version 1 of the API on a real web server: the same rows with their runs; a wrong password is told."""
+    url, database = webserver
 
     def told(source: Any) -> set[tuple[Any, ...]]:
         return {(r.coordinate, r.uri, r.stored_bytes, r.run_state, r.run_ended, r.run_date) for r in source.iterate()}
 
-    found = told(RestReferences(webserver, username="reader", password=PASSWORD))
+    engine = sa.create_engine(database)
+    found = told(RestReferences(url, username="reader", password=PASSWORD))
     assert len(found) > 10
-    assert found == told(DatabaseReferences())
+    assert found == told(DatabaseReferences(engine))
+    engine.dispose()
     with pytest.raises(AccessDeniedError):
-        told(RestReferences(webserver, username="reader", password="wrong"))
+        told(RestReferences(url, username="reader", password="wrong"))

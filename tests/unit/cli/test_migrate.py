@@ -239,12 +239,13 @@ if where == "put":
     deadly(localfiles.LocalStore, "put", when)
 elif where == "convert":
     deadly(migration.ToStore, "convert", when)
+    deadly(migration.ToStock, "convert", when)
 elif where == "journal":
     deadly(migrate.Journal, "note", when)
 elif where == "finish":
     deadly(migrate.Migration, "_finished", when)
 from xcargo.cli.main import main
-main(["migrate", "--apply", "--workers", "1", "--journal", sys.argv[3]])
+main(["migrate", "--apply", "--workers", "1", "--journal", *sys.argv[3:]])
 os._exit(99)
 """
 
@@ -292,6 +293,65 @@ def test_a_migration_may_be_killed_at_any_step(
     again = {"AIRFLOW__XCARGO__READ_PATHS": old.as_uri()}
     assert migrate("--delete-source", "--apply", "--grace", "0", **again).json["deleted"] == len(left)
     assert files(old) == []
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("step", ["convert after", "journal after", "finish after"])
+def test_a_migration_from_and_to_other_backends_may_be_killed_too(
+    step: str, metadata: Metadata, migrate: Call, tmp_path: Path, root: Path
+) -> None:
+    """References of Common IO to ours, and ours to stock rows: old or new until the next run, and then new."""
+    common = tmp_path / "common"
+    common.mkdir()
+    expected = {task_id: [*BIG, n] for n, task_id in enumerate(TASKS)}
+    for task_id, value in expected.items():
+        (common / f"{task_id}.json").write_text(json.dumps(value))
+        metadata.push(f"{common.as_uri()}/{task_id}.json", dag_id="sales", run_id=RUN, task_id=task_id)
+    env = {"AIRFLOW__XCARGO__PATH": root.as_uri(), "AIRFLOW__XCARGO__LEGACY_REFERENCES": common.as_uri()}
+
+    def value(task_id: str) -> Any:
+        row = row_of(metadata, task_id)
+        if isinstance(row, str):
+            return json.loads(Path(row.removeprefix("file://")).read_text())
+        return row if isinstance(row, list) else value_of(row, root.as_uri())
+
+    for way in ([], ["--to", "stock"]):
+        done = subprocess.run(
+            [sys.executable, "-c", KILL, step, "2", str(tmp_path / "journal"), *way],
+            env=metadata.env | env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == -9, done.stderr[-2000:]
+        assert {task_id: value(task_id) for task_id in TASKS} == expected
+        assert migrate("--apply", *way, **env).code == 0
+        assert {task_id: value(task_id) for task_id in TASKS} == expected
+        assert len(files(root)) == len(TASKS)
+        assert migrate("--delete-source", "--apply", "--grace", "0", **env).json["deleted"] == len(TASKS)
+    assert {task_id: row_of(metadata, task_id) for task_id in TASKS} == expected
+    assert files(root) + files(common) == []
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_objects_are_decoded_and_encoded_again_on_request(metadata: Metadata, migrate: Call, root: Path) -> None:
+    """The same value under a new key, as today's codecs write it; what cannot be decoded stays and is named."""
+    frame = pd.DataFrame({"n": range(1000)})
+    before = {name: stored(metadata, value, name, root.as_uri()) for name, value in {"f": frame, "l": BIG}.items()}
+    lost = stored(metadata, BIG, "lost", root.as_uri())
+    Path(lost["uri"].removeprefix("file://")).write_bytes(b"damaged")
+    done = migrate("--recode", "--apply", AIRFLOW__XCARGO__COMPRESSION="none")
+    assert (done.code, counts(done)) == (1, {"store failed": 1, "store moved": 2}), done.out
+    pd.testing.assert_frame_equal(value_of(row_of(metadata, "f"), root.as_uri()), frame)
+    assert value_of(row_of(metadata, "l"), root.as_uri()) == BIG
+    for name, row in before.items():
+        now = row_of(metadata, name)
+        assert now["uri"] != row["uri"]
+        assert now["codec"] == row["codec"]
+        assert now["compression"] == "none"
+    assert row_of(metadata, "lost") == lost
+    assert migrate("--delete-source", "--apply", "--grace", "0").json["deleted"] == 2
+    assert len(files(root)) == 3
 
 
 def test_two_at_once_are_refused(metadata: Metadata, migrate: Call, root: Path) -> None:
