@@ -11,10 +11,23 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from benchmarks.scenarios import fanin, fanout, first, inline, limits, many, memory, scheduler, startup, warm, wire
+from benchmarks.scenarios import (
+    compression,
+    fanin,
+    fanout,
+    first,
+    inline,
+    limits,
+    many,
+    memory,
+    scheduler,
+    startup,
+    warm,
+    wire,
+)
 
 __all__ = ["SCENARIOS"]
 
-_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, wire, limits, scheduler)
+_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, compression, wire, limits, scheduler)
 
 SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ALL}

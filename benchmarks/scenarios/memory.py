@@ -18,7 +18,7 @@ BASELINE = ("common-io",)
 SHOWN = ("push_extra_of_value", "pull_extra_of_value")
 
 QUICK = ("dict, 100 MB", "DataFrame, 1M rows", "bytes, 100 MB")
-RELEASE = (*QUICK, "records, 10 MB", "numpy, 100 MB", "bytes, 1 GB", "file, 100 MB")
+RELEASE = (*QUICK, "records, 10 MB", "numpy, 100 MB", "bytes, 1 GB", "numpy, 1 GB", "file, 1 GB")
 
 
 def trials(plan: Plan) -> Iterator[Trial]:

@@ -16,7 +16,7 @@ SHOWN = ("push_seconds", "pull_seconds", "push_cpu_seconds", "pull_cpu_seconds")
 QUICK = ("dict, 1 KB", "dict, 1 MB", "records, 10 MB", "DataFrame, 1M rows", "numpy, 100 MB", "bytes, 100 MB")
 RELEASE = (
     *("dict, 100 B", "dict, 1 KB", "dict, 10 KB", "dict, 100 KB", "dict, 1 MB", "dict, 10 MB", "dict, 100 MB"),
-    *("records, 1 KB", "records, 100 KB", "records, 1 MB", "records, 10 MB"),
+    *("records, 1 KB", "records, 100 KB", "records, 1 MB", "records, 5750 KB", "records, 10 MB"),
     *("DataFrame, 100 rows", "DataFrame, 10k rows", "DataFrame, 1M rows"),
     *("numpy, 1 KB", "numpy, 100 KB", "numpy, 10 MB", "numpy, 100 MB", "numpy, 1 GB"),
     *("bytes, 1 KB", "bytes, 100 KB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB"),
