@@ -60,8 +60,17 @@ def get_all(carry: list[Any], count: int, **_: Any) -> dict[str, Any]:
 
 
 def iterate(carry: list[Any], count: int, **_: Any) -> dict[str, Any]:
-    """``for value in values`` over what a mapped task's output becomes as an argument."""
-    return _measured(carry, lambda sequence: list(iter(sequence)), count)
+    """``for value in values`` over what a mapped task's output becomes as an argument; keeps none of them."""
+
+    def consumed(sequence: Any) -> Sequence[Any]:
+        first, number = None, 0
+        for number, value in enumerate(sequence, 1):
+            first = first or value
+            if len(value) != len(first):
+                raise ValueError("not what was pushed")
+        return range(number)
+
+    return _measured(carry, consumed, count)
 
 
 def slice(carry: list[Any], count: int, **_: Any) -> dict[str, Any]:  # noqa: A001
@@ -84,7 +93,7 @@ def _measured(found: list[Any], work: Callable[[Any], Sequence[Any]], count: int
     with watch("pull"):
         values = work(sequence)
     extra = peak.extra_bytes()
-    if len(values) != count or any(value != values[0] for value in values):
+    if len(values) != count or (type(values) is not range and any(value != values[0] for value in values)):
         raise ValueError("not what was pushed")
     seconds = [seconds / count for seconds in watch.metrics["pull_seconds"]]
     return {**watch.metrics, "value_seconds": seconds, "peak_extra_bytes": extra}

@@ -20,7 +20,7 @@ RELEASE = (
     *("DataFrame, 100 rows", "DataFrame, 10k rows", "DataFrame, 1M rows"),
     *("numpy, 1 KB", "numpy, 100 KB", "numpy, 10 MB", "numpy, 100 MB", "numpy, 1 GB"),
     *("bytes, 1 KB", "bytes, 100 KB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB"),
-    *("file, 1 MB", "file, 10 MB", "file, 100 MB", "file, 1 GB"),
+    *("file, 1 MB", "file, 10 MB", "file, 100 MB"),
 )
 FULL = (
     *("dict, 100 B", "dict, 1 KB", "dict, 10 KB", "dict, 100 KB", "dict, 1 MB", "dict, 10 MB", "dict, 100 MB"),
