@@ -64,8 +64,8 @@ def iterate(carry: list[Any], count: int, **_: Any) -> dict[str, Any]:
 
     def consumed(sequence: Any) -> Sequence[Any]:
         first, number = None, 0
-        for number, value in enumerate(sequence, 1):
-            first = first or value
+        for value in sequence:
+            first, number = first or value, number + 1
             if len(value) != len(first):
                 raise ValueError("not what was pushed")
         return range(number)
