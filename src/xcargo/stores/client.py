@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, Protocol
 
-from xcargo.errors import ConfigurationError, XCargoError
+from xcargo.errors import ConfigurationError, StoreUnavailableError, XCargoError
 from xcargo.root import Root
 from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode
 from xcargo.stores.direct import DirectReader, may_read_directly
+from xcargo.stores.heeding import HeedfulRequests
 from xcargo.stores.refusals import first_line, translated
 
 __all__ = ["Client", "Requests"]
@@ -61,10 +63,13 @@ class Client:
         self._credentials = _Asked(access.credentials) if access.credentials else None
         self._clients: dict[Work, Any] = {}
         quiet = min(10.0, limits.timeout_seconds / 4)
-        self._direct = DirectReader(self._signed, quiet) if may_read_directly(root, access) else None
+        self._busy = HeedfulRequests(root, access, self._signed, quiet)
+        self._direct = DirectReader(partial(self._signed, "GET"), quiet) if may_read_directly(root, access) else None
 
     def put(self, key: str, parts: Sequence[Buffer], mode: PutMode, seconds: float) -> None:
         size = sum(map(len, parts))
+        if mode == "overwrite" and self._busy.put(key, parts, seconds):
+            return
         with _Translated(self, key, writing=True):
             client = self.open("request" if size <= _QUICK_UPLOAD_BYTES else "upload", seconds)
             import obstore
@@ -80,6 +85,8 @@ class Client:
             obstore.put(client, key, parts, use_multipart=True, chunk_size=part_bytes, max_concurrency=at_once)
 
     def get(self, key: str, start: int, end: int | None, seconds: float) -> Buffer:
+        if answer := self._busy.ask("GET", key, seconds, (start, end) if start or end is not None else None):
+            return memoryview(answer.body)
         with _Translated(self, key):
             client = self.open("request", seconds)
             import obstore
@@ -90,6 +97,9 @@ class Client:
             return memoryview(obstore.get(client, key, options={"range": wanted}).bytes())
 
     def get_into(self, key: str, view: memoryview, start: int, seconds: float) -> int:
+        if answer := self._busy.ask("GET", key, seconds, (start, start + len(view))):
+            view[: len(answer.body)] = answer.body
+            return len(answer.body)
         begun = time.monotonic()
         filled = self._direct.read_into(key, view, start, seconds) if self._direct is not None else 0
         if filled == len(view):
@@ -106,6 +116,8 @@ class Client:
             return filled
 
     def head(self, key: str, seconds: float) -> ObjectInfo:
+        if answer := self._busy.ask("HEAD", key, seconds):
+            return ObjectInfo(key, answer.size_bytes, answer.last_modified, answer.e_tag)
         with _Translated(self, key):
             client = self.open("request", seconds)
             import obstore
@@ -113,6 +125,8 @@ class Client:
             return _info(obstore.head(client, key), key)
 
     def delete(self, key: str, seconds: float) -> None:
+        if self._busy.ask("DELETE", key, seconds):
+            return
         with _Translated(self, key):
             client = self.open("request", seconds)
             import obstore
@@ -136,10 +150,10 @@ class Client:
 
             return [prefix.rstrip("/") for prefix in obstore.list_with_delimiter(client)["common_prefixes"]]
 
-    def _signed(self, key: str, life: timedelta) -> str:
+    def _signed(self, method: Any, key: str, life: timedelta) -> str:
         import obstore
 
-        return obstore.sign(self.open("request"), "GET", key, life)
+        return obstore.sign(self.open("request"), method, key, life)
 
     def open(self, work: Work, seconds: float | None = None) -> Any:
         """obstore's client for a kind of work. One with less time than usual is made for this once."""
@@ -238,6 +252,7 @@ class _Translated:
     def __init__(self, client: Client, key: str, *, writing: bool = False) -> None:
         self._root = client._root
         self._asked = client._credentials
+        self._busy = client._busy
         self._key = key
         self._writing = writing
 
@@ -254,4 +269,7 @@ class _Translated:
         if self._asked is not None and self._asked.error is not None:
             self._asked.error.at(where)
             raise self._asked.error from error
-        raise translated(error, self._root, where, self._writing) from error
+        found = translated(error, self._root, where, self._writing)
+        if isinstance(found, StoreUnavailableError) and found.busy:
+            self._busy.heed()
+        raise found from error

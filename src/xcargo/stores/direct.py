@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from xcargo.root import Root
 from xcargo.stores.base import Access
 
-__all__ = ["DirectReader", "may_read_directly"]
+__all__ = ["DirectReader", "may_read_directly", "tls"]
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class DirectReader:
                     return idle
                 idle.close()
         if scheme == "https":
-            return http.client.HTTPSConnection(netloc, timeout=stall_seconds, context=_tls())
+            return http.client.HTTPSConnection(netloc, timeout=stall_seconds, context=tls())
         return http.client.HTTPConnection(netloc, timeout=stall_seconds)
 
 
@@ -130,5 +130,5 @@ def _close(idle: deque[tuple[float, http.client.HTTPConnection]]) -> None:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     return ssl.create_default_context()

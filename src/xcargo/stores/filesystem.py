@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from xcargo.errors import (
@@ -25,7 +24,7 @@ from xcargo.errors import (
 )
 from xcargo.root import Root
 from xcargo.stores.base import PART_NAME, Access, Buffer, Limits, ObjectInfo, PutMode, Watched, is_part
-from xcargo.stores.retries import bounded, retried
+from xcargo.stores.retries import bounded, retried, retry_after_seconds
 
 __all__ = ["FilesystemStore"]
 
@@ -171,7 +170,7 @@ class FilesystemStore:
         if passing or _PASSING.search(text) or (isinstance(status, int) and (status in (408, 429) or status >= 500)):
             unavailable = StoreUnavailableError(f"The file system cannot be reached: {text}", where=where)
             unavailable.busy = status in (429, 503)
-            unavailable.retry_after_seconds = _retry_after(_answer(error, "headers"))
+            unavailable.retry_after_seconds = retry_after_seconds(_header(error, "Retry-After"))
             return unavailable
         return StoreError(f"The file system failed: {text}", where=where)
 
@@ -188,15 +187,9 @@ def _answer(error: Exception, *names: str) -> Any:
     return None
 
 
-def _retry_after(headers: Any) -> float | None:
-    """Seconds, of either form that ``Retry-After`` may have."""
-    text = str(headers.get("Retry-After") or "") if hasattr(headers, "get") else ""
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds())
-    except (TypeError, ValueError):
-        return None
+def _header(error: Exception, name: str) -> str | None:
+    headers = _answer(error, "headers")
+    return headers.get(name) if hasattr(headers, "get") else None
 
 
 def _plain_fsspec(root: Root) -> Any:

@@ -1,6 +1,6 @@
 """obstore's errors -> ours: what a store's answer, or the want of one, means.
 
-obstore hands on a status and a body, and no header: what a store says in ``Retry-After`` does not get here.
+obstore hands on a status and a body, and no header: ``Retry-After`` does not get here (``heeding.py``).
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def _rebuilt(fields: dict[str, Any]) -> XCargoError:
     cls = getattr(errors, fields["class"], StoreError)
     error: XCargoError = cls(fields["what"], where=fields["where"], hint=fields["hint"])
     if isinstance(error, StoreUnavailableError):
-        error.busy, error.lost = fields["busy"], fields["lost"]
+        error.busy, error.lost, error.retry_after_seconds = fields["busy"], fields["lost"], fields["retry_after"]
     return error
 
 
@@ -239,7 +239,7 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
                 "hint": error.hint,
             }
             if isinstance(error, StoreUnavailableError):
-                described = {**described, "busy": error.busy, "lost": error.lost}
+                described.update(busy=error.busy, lost=error.lost, retry_after=error.retry_after_seconds)
             answer, parts = {"error": described}, []
         _write(sink, answer, parts)
 

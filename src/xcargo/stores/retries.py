@@ -12,13 +12,15 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from xcargo.errors import StoreUnavailableError
 from xcargo.stores.base import Limits
 
-__all__ = ["bounded", "hedged", "pause_seconds", "retried", "tell"]
+__all__ = ["bounded", "hedged", "pause_seconds", "retried", "retry_after_seconds", "tell"]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,16 @@ def pause_seconds(attempt: int, error: StoreUnavailableError, limits: Limits, le
     longest = min(first * 2.0 ** min(attempt - 1, 30), limits.retry_max_wait_seconds)
     wait = random.uniform(longest / 2, longest)  # noqa: S311 - so that many tasks do not return together
     return min(max(wait, error.retry_after_seconds or 0), usable)
+
+
+def retry_after_seconds(text: str | None) -> float | None:
+    """Seconds, of either form that the header ``Retry-After`` may have; None if it says nothing."""
+    if text is None or text.isdecimal():
+        return None if text is None else float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds())
+    except (TypeError, ValueError):
+        return None
 
 
 def hedged(work: Callable[[], _T], after_seconds: float, what: str) -> _T:

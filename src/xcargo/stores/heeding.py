@@ -1,0 +1,142 @@
+"""Requests to an S3 store that said it is busy, by signed URLs over plain connections.
+
+obstore hands on a status and a body and no header, so what a store asks for in ``Retry-After`` is not seen there. For a
+minute after such an answer requests go this way, where it is. Only on S3: a URL of Google's takes a request to sign
+without a key file, and one of Azure's is refused for a key in which anything is quoted.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from xcargo.errors import StoreUnavailableError
+from xcargo.root import Root
+from xcargo.stores.base import Access, Buffer
+from xcargo.stores.direct import may_read_directly, tls
+from xcargo.stores.retries import retry_after_seconds
+
+__all__ = ["Answer", "HeedfulRequests"]
+
+_HEED_SECONDS = 60.0
+_PIECE_BYTES = 1024 * 1024
+"""After so many bytes the clock is looked at."""
+_LIFE = timedelta(seconds=120)
+_SSE = ("sse", "server_side")
+"""Beginnings of options that ask for headers which a PUT by a signed URL does not carry."""
+
+Sign = Callable[[Any, str, timedelta], str]
+
+
+class Answer:
+    """What a store gave to a request that it carried out."""
+
+    def __init__(self, headers: Message, body: bytes) -> None:
+        self.body = body
+        self.size_bytes = int(headers.get("Content-Length") or 0)
+        self.e_tag: str | None = headers.get("ETag")
+        modified = headers.get("Last-Modified")
+        self.last_modified: datetime | None = parsedate_to_datetime(modified) if modified else None
+
+
+class HeedfulRequests:
+    """Requests while a store is busy: nothing else, and nothing is spent on it, until ``heed`` is called.
+
+    An answer that is neither what was asked for nor busy explains nothing; then the caller asks by other means. After
+    no answer at all the store is taken for one that is not busy. Methods may be called from many threads.
+    """
+
+    def __init__(self, root: Root, access: Access, sign: Sign, quiet_seconds: float) -> None:
+        self._root = root
+        self._access = access
+        self._sign = sign
+        self._quiet_seconds = quiet_seconds
+        self._until = 0.0
+
+    def heed(self) -> None:
+        """The store said that it is busy."""
+        self._until = time.monotonic() + _HEED_SECONDS
+
+    def ask(self, method: str, key: str, seconds: float, span: tuple[int, int | None] | None = None) -> Answer | None:
+        """GET, HEAD or DELETE. None if it is refused. Raises StoreUnavailableError if still busy."""
+        if span is None:
+            return self._request(method, key, seconds, {})
+        last = "" if span[1] is None else span[1] - 1
+        return self._request(method, key, seconds, {"Range": f"bytes={span[0]}-{last}"}, expected=(206,))
+
+    def put(self, key: str, parts: Sequence[Buffer], seconds: float) -> bool:
+        """Whether the object was put, replacing one that is there. Raises StoreUnavailableError, as above."""
+        if any(name.removeprefix("aws_").startswith(_SSE) for name in self._access.config):
+            return False
+        headers = {"Content-Length": str(sum(map(len, parts)))}
+        return self._request("PUT", key, seconds, headers, parts, expected=(200,)) is not None
+
+    def _request(
+        self,
+        method: str,
+        key: str,
+        seconds: float,
+        headers: Mapping[str, str],
+        parts: Sequence[Buffer] = (),
+        expected: Sequence[int] = (200, 204),
+    ) -> Answer | None:
+        if time.monotonic() >= self._until or not may_read_directly(self._root, self._access):
+            return None
+        deadline = time.monotonic() + seconds
+        try:
+            url = urlsplit(self._sign(method, key, _LIFE))
+        except Exception:  # the caller's own request will tell
+            return None
+        quiet = min(seconds, self._quiet_seconds)
+        if url.scheme == "https":
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                url.netloc, timeout=quiet, context=tls()
+            )
+        else:
+            connection = http.client.HTTPConnection(url.netloc, timeout=quiet)
+        told = {"User-Agent": "xcargo", **headers}
+        try:
+            connection.request(method, f"{url.path}?{url.query}", iter(parts) if parts else None, told)
+            reply = connection.getresponse()
+            body = _body(reply, deadline)
+        except Exception as error:
+            self._until = 0.0
+            lost = StoreUnavailableError(
+                f"The store did not do its work: {type(error).__name__}",
+                where=self._root.uri(key),
+                hint="Check that this machine reaches the endpoint, then let Airflow retry the task.",
+            )
+            lost.lost = True
+            raise lost from None
+        finally:
+            connection.close()
+        if reply.status in expected:
+            return Answer(reply.headers, body)
+        status, asked = reply.status, retry_after_seconds(reply.headers.get("Retry-After"))
+        if status not in (429, 503):
+            return None
+        self.heed()
+        busy = StoreUnavailableError(
+            f"The store is busy: status code {status}" + ("" if asked is None else f", Retry-After {asked:.0f} s"),
+            where=self._root.uri(key),
+            hint="It answers so to too many requests. Let Airflow retry the task, or spread the load.",
+        )
+        busy.busy, busy.retry_after_seconds = True, asked
+        raise busy
+
+
+def _body(reply: http.client.HTTPResponse, deadline: float) -> bytes:
+    pieces = []
+    while piece := reply.read1(_PIECE_BYTES):
+        pieces.append(piece)
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    if reply.length:
+        raise http.client.IncompleteRead(b"", reply.length)
+    return b"".join(pieces)
