@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from xcargo.errors import ObjectExistsError, ObjectNotFoundError, SweepRefusedError
+from xcargo.errors import ObjectExistsError, ObjectNotFoundError, StoreError, SweepRefusedError
 from xcargo.lifecycle.plan import BOOKKEEPING
 from xcargo.stores.base import Store
 
@@ -86,7 +86,8 @@ def claim(store: Store, found: Owner | None, me: Owner, prefixes: Sequence[str],
     """Note whose the root is, where it does not say so yet; ``anew`` in place of what it says. At most two requests.
 
     The note of the same deployment is written again, so that no rule of the bucket that goes by age takes it while
-    there are sweeps. Raises SweepRefusedError if another deployment was faster.
+    there are sweeps. Raises SweepRefusedError if another deployment was faster. Where a store cannot write only what is
+    not there yet (a mount without links, an old S3 server), the one that is slower owns the root.
     """
     if anew:
         store.put(NOTE, [_text(me)])
@@ -97,6 +98,8 @@ def claim(store: Store, found: Owner | None, me: Owner, prefixes: Sequence[str],
             why = refusal(read_owner(store), me, prefixes)
             if why is not None:
                 raise SweepRefusedError(why) from None
+        except StoreError:
+            store.put(NOTE, [_text(me)])
     elif not found.shared and found.is_same(me):
         store.put(NOTE, [_text(replace(found, **{name: value for name, value in asdict(me).items() if value}))])
 

@@ -1,6 +1,7 @@
 """All that can happen to an XCom, in any order, against a model that knows only rows and objects.
 
 Whatever happens: no object that a row refers to is deleted. After a sweep past the grace: no other one is left.
+The clock of tasks and sweeps is months off that of the store all the time.
 """
 
 from __future__ import annotations

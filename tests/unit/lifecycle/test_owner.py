@@ -12,7 +12,7 @@ import pytest
 from tests.servers import Server
 from tests.unit.conftest import make_pipeline
 from tests.unit.lifecycle.kit import DAY, Deployment
-from xcargo.errors import SweepRefusedError
+from xcargo.errors import AccessDeniedError, SweepRefusedError
 from xcargo.lifecycle.owner import NOTE, Owner, claim, read_owner, refusal
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.sweep import Sweep
@@ -122,6 +122,20 @@ def test_a_note_that_cannot_be_read_refuses(here: Deployment) -> None:
     with pytest.raises(SweepRefusedError, match="cannot be read"):
         here.sweep()
     assert here.sweep(claims="me").refusals == []
+
+
+def test_a_store_that_cannot_write_only_what_is_new_gets_its_note_too(tmp_path: Path) -> None:
+    """A mount without links refuses such a write; a plain one does then."""
+
+    class WithoutLinks(LocalStore):
+        def put(self, key: str, parts: Any, *, mode: Any = "overwrite", expected_bytes: Any = None) -> None:
+            if mode == "create":
+                raise AccessDeniedError("Operation not permitted")
+            super().put(key, parts, expected_bytes=expected_bytes)
+
+    store, me = WithoutLinks(Root.parse(tmp_path.as_uri())), Owner("me")
+    claim(store, None, me, ())
+    assert read_owner(store) == me
 
 
 def test_of_two_first_sweeps_one_owns_the_root(any_server: Server, tmp_path: Path) -> None:
