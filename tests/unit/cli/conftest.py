@@ -80,6 +80,8 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
                 capfd.readouterr()
                 try:
                     code = main(args)
+                except SystemExit as ended:  # arguments that are none
+                    code = int(str(ended.code))
                 finally:
                     for cached in (runtime.settings, runtime._pipeline):
                         cached.cache_clear()

@@ -1,4 +1,4 @@
-"""``xcargo gc``, ``restore`` and ``lifecycle`` as processes, on a real metadata database and a real folder."""
+"""``xcargo gc``, ``restore`` and ``lifecycle`` on a real metadata database and a real folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from tests.metadata import Metadata
 from tests.servers.postgres import Postgres
-from tests.unit.cli.kit import Done, environment, xcargo
+from tests.unit.cli.kit import Call, Done, xcargo
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow.references import DatabaseReferences
 from xcargo.coordinate import Coordinate
@@ -34,6 +35,7 @@ class Place:
 
     folder: Path
     metadata: Metadata
+    call: Call
 
     def __post_init__(self) -> None:
         self.pipeline = make_pipeline(self.folder.as_uri(), threshold_bytes=0, compression="none")
@@ -51,12 +53,13 @@ class Place:
         return path
 
     def gc(self, *args: str, **env: str) -> Done:
-        return xcargo("gc", *args, env=self.env | env)
+        return self.call("gc", *args, **env)
 
 
 @pytest.fixture
-def place(tmp_path: Path, sqlite_metadata: Metadata) -> Place:
-    return Place(tmp_path / "xcom", sqlite_metadata)
+def place(tmp_path: Path, sqlite_metadata: Metadata, here: Callable[..., Call]) -> Place:
+    folder = tmp_path / "xcom"
+    return Place(folder, sqlite_metadata, here(sqlite_metadata, AIRFLOW__XCARGO__PATH=folder.as_uri()))
 
 
 def test_a_dry_run_shows_and_applying_deletes(place: Place, tmp_path: Path) -> None:
@@ -87,11 +90,11 @@ def test_quarantine_and_back(place: Place) -> None:
     data = gone.read_bytes()
     assert place.gc("--apply", "--yes", "--quarantine", "7d").code == 0
     assert not gone.exists()
-    listed = xcargo("restore", "--json", env=place.env).json
+    listed = place.call("restore", "--json").json
     assert [entry["uri"] for entry in listed["objects"]] == [gone.as_uri()]
-    assert xcargo("restore", "--dag", "other", "--apply", env=place.env).code == 0
+    assert place.call("restore", "--dag", "other", "--apply").code == 0
     assert not gone.exists()
-    assert xcargo("restore", "--dag", "gone", "--apply", env=place.env).code == 0
+    assert place.call("restore", "--dag", "gone", "--apply").code == 0
     assert gone.read_bytes() == data
     assert [path.name for path in (place.folder / "~xcargo").iterdir()] == ["owner.json"]
 
@@ -154,7 +157,7 @@ def test_a_database_that_goes_away_midway_is_refused(
     tmp_path: Path, postgres_metadata: Metadata, postgres: Postgres
 ) -> None:
     """Part of the rows were read: nothing is deleted, neither then nor by what was planned before."""
-    place = Place(tmp_path / "xcom", postgres_metadata)
+    place = Place(tmp_path / "xcom", postgres_metadata, xcargo)
     for n in range(6):
         place.push(f"kept{n}")
     gone = place.push("gone", row=False)
@@ -197,7 +200,8 @@ def test_a_database_that_is_not_there_is_refused(place: Place, tmp_path: Path) -
     """Nothing is listed, nothing deleted."""
     place.push("kept")
     gone = place.push("gone", row=False)
-    done = place.gc("--apply", "--yes", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{tmp_path}/none.db")
+    nowhere = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/none.db"}
+    done = xcargo("gc", "--apply", "--yes", env=place.env | nowhere)
     assert (done.code, gone.exists()) == (3, True)
 
 
@@ -210,9 +214,9 @@ def test_a_database_that_is_not_there_is_refused(place: Place, tmp_path: Path) -
         ("azure", "az://bucket/xcom", ("rules", 0, "definition", "filters", "prefixMatch", 0)),
     ],
 )
-def test_the_buckets_own_rule(tmp_path: Path, cloud: str, path: str, where: tuple[Any, ...]) -> None:
+def test_the_buckets_own_rule(place: Place, cloud: str, path: str, where: tuple[Any, ...]) -> None:
     """The documents have the clouds' own shape, and end below the path."""
-    done = xcargo("lifecycle", cloud, "--path", path, "--days", "180", env=environment(tmp_path))
+    done = place.call("lifecycle", cloud, "--path", path, "--days", "180")
     assert done.code == 0, done.err
     found = done.json
     for part in where:
@@ -220,10 +224,9 @@ def test_the_buckets_own_rule(tmp_path: Path, cloud: str, path: str, where: tupl
     assert found in (180, "xcom/", "bucket/xcom/")
 
 
-def test_the_buckets_rule_follows_from_retention_where_every_value_has_an_end(tmp_path: Path) -> None:
+def test_the_buckets_rule_follows_from_retention_where_every_value_has_an_end(place: Place) -> None:
     """Else it has to be told."""
-    env = environment(tmp_path, AIRFLOW__XCARGO__RETENTION="dag=a: keep 60d even latest; keep 30d even latest")
-    done = xcargo("lifecycle", "aws", "--path", "s3://bucket/xcom", env=env)
+    print_rule = ("lifecycle", "aws", "--path", "s3://bucket/xcom")
+    done = place.call(*print_rule, AIRFLOW__XCARGO__RETENTION="dag=a: keep 60d even latest; keep 30d even latest")
     assert done.json["Rules"][1]["Expiration"]["Days"] == 90
-    env = environment(tmp_path, AIRFLOW__XCARGO__RETENTION="keep 30d")
-    assert xcargo("lifecycle", "aws", "--path", "s3://bucket/xcom", env=env).code == 4
+    assert place.call(*print_rule, AIRFLOW__XCARGO__RETENTION="keep 30d").code == 4
