@@ -34,6 +34,10 @@ _WHOLE_PARTS = 4
 _STREAM_PARTS = 2
 """Parts of an object of unknown length are this much larger: S3 takes 10,000 of them."""
 
+_USUAL_PARTS = 16
+_LEAST_PART_BYTES = 5 * 1024 * 1024
+"""S3 takes no smaller part, but for the last."""
+
 _IN_FLIGHT_BYTES = 128 * 1024 * 1024
 """Bound of what parts under way hold in memory."""
 
@@ -91,7 +95,7 @@ class ObjectStore:
 
     def _put_in_parts(self, key: str, parts: Iterator[Buffer], expected_bytes: int | None) -> None:
         part = self._limits.part_bytes
-        size = max(part, expected_bytes // 9_000) if expected_bytes else _STREAM_PARTS * part
+        size = _part_bytes(part, expected_bytes) if expected_bytes else _STREAM_PARTS * part
         at_once = min(self._limits.max_concurrency, max(2, _IN_FLIGHT_BYTES // size))
         begun = _Begun(_sliced(parts, size), 2 * size)
 
@@ -173,6 +177,12 @@ class ObjectStore:
 
     def _forked(self) -> bool:
         return _runtime_pid not in (None, os.getpid())
+
+
+def _part_bytes(most_bytes: int, expected_bytes: int) -> int:
+    """Size of the parts of an object: smaller ones if there would be few, so that more of them travel at once."""
+    usual = max(min(most_bytes, _LEAST_PART_BYTES), min(most_bytes, expected_bytes // _USUAL_PARTS))
+    return max(usual, expected_bytes // 9_000)
 
 
 class _Begun:
