@@ -159,7 +159,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "10",
     },
     "part_bytes": {
-        "description": "Part size of large transfers. Objects of more than four parts travel in parallel parts.",
+        "description": "Part size of large transfers. Objects of more than four parts travel in parallel parts; "
+        "an upload of less than 16 parts in smaller ones, of 5 MiB at least.",
         "type": "integer",
         "example": "16777216",
         "default": "8388608",
