@@ -303,11 +303,9 @@ def test_the_maintenance_dag_sweeps_from_workers(life: Life) -> None:
     with life.scheduler(AIRFLOW_CONN_AIRFLOW_API=json.dumps(connection)):
         life.wait_for([("xcargo_gc", made)])
     assert life.objects() == life.referenced()
-    told = [
-        json.loads(
-            life.command("cat", "xcargo_gc", made, "sweep", "--map-index", str(n), "--head", "0", module="xcargo")
-        )
-        for n in range(2)
-    ]
-    assert sorted(report["prefixes"] for ((report,),) in zip(told, strict=True)) == [["life_a"], ["life_c"]]
-    assert sum(report["outcomes"]["deleted"]["objects"] for (report,) in told) == len(orphans)
+    cat = ("cat", "xcargo_gc", made)
+    judged = json.loads(life.command(*cat, "judge", module="xcargo"))
+    assert judged["orphan"]["objects"] == len(orphans)
+    (report,) = json.loads(life.command(*cat, "sweep", "--map-index", "0", "--head", "0", module="xcargo"))
+    assert report["prefixes"] == ["life_a"]
+    assert report["outcomes"]["deleted"]["objects"] == sum(key.startswith("demo/life_a/") for key in orphans)
