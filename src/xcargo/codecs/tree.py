@@ -44,7 +44,8 @@ _OPTIONS = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 _JSON_TYPES = (dict, list, str, int, float, bool, type(None))
-_FIRST_ITEMS = 4096
+_LEAST_ITEMS = 4096
+_FIRST_ITEMS = 256
 """Items of a list or dictionary from whose size that of all is guessed."""
 _STREAMED_BYTES = 4 * 1024 * 1024
 """Payload from which on a long list or dictionary is packed while it travels."""
@@ -209,11 +210,11 @@ class _Streamed:
     @classmethod
     def of(cls, registry: Registry, value: Any) -> _Streamed | None:
         """None for a value that is better packed in one piece: it is small, or holds parts, or keys other than text."""
-        if type(value) not in (list, dict) or len(value) < _FIRST_ITEMS:
+        if type(value) not in (list, dict) or len(value) < _LEAST_ITEMS:
             return None
         packing = _Packing(registry, apart=True)
-        group = cls(registry, value, _FIRST_ITEMS, 0)._groups()
-        expected_bytes = len(packing.run(next(group))) * len(value) // _FIRST_ITEMS
+        first = next(cls(registry, value, _FIRST_ITEMS, 0)._groups())
+        expected_bytes = len(packing.run(first)) * len(value) // len(first)
         if expected_bytes < _STREAMED_BYTES or packing.parts or (type(value) is dict and not _plain_keys(value)):
             return None
         items = max(1, _GROUP_BYTES * len(value) // expected_bytes)

@@ -260,6 +260,7 @@ def test_hostile_extensions_raise_only_decode_errors(tag: int, body: bytes) -> N
 @pytest.fixture
 def groups_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists and dictionaries of four items or more are packed while they travel, two or so at a time."""
+    monkeypatch.setattr(tree, "_LEAST_ITEMS", 4)
     monkeypatch.setattr(tree, "_FIRST_ITEMS", 4)
     monkeypatch.setattr(tree, "_STREAMED_BYTES", 0)
     monkeypatch.setattr(tree, "_GROUP_BYTES", 20)
