@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import struct
+import zlib
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +12,18 @@ from tempfile import mkdtemp
 from typing import Any
 
 from airflow.sdk import dag, task
+
+
+def _picture(seed: str) -> bytes:
+    """A PNG of coloured noise, which no compression makes smaller."""
+    side, rng = 96, random.Random(seed)
+    lines = b"".join(b"\0" + rng.randbytes(side * 3) for _ in range(side))
+
+    def part(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(lines)) + part(b"IEND", b"")
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), tags=["xcargo"])
@@ -82,6 +96,7 @@ def explorer_demo() -> None:
     def pieces(**context: Any) -> None:
         """Smaller ones, under keys of their own."""
         push = context["ti"].xcom_push
+        push(key="picture", value=_picture(context["run_id"]))
         push(key="raw", value=bytes(range(256)) * 16)
         push(key="when", value=datetime(2026, 3, 1, tzinfo=timezone.utc))
         push(key="small", value={"a": 23, "b": [1, 2, 3]})

@@ -22,7 +22,7 @@ from xcargo.codecs.base import Encoded
 from xcargo.codecs.registry import Registry
 from xcargo.coordinate import Coordinate, segment
 from xcargo.envelope import Envelope, Json, is_envelope, plain_bytes
-from xcargo.errors import DecodeError, EnvelopeError, XCargoError
+from xcargo.errors import DecodeError, EnvelopeError, StoreError, XCargoError
 from xcargo.fetch import Fetch
 from xcargo.handle import Lazy
 from xcargo.legacy import expand, resolve
@@ -205,6 +205,28 @@ class Pipeline:
         if is_envelope(row):
             return self._lazy(self._believed(row, dag_id))
         return self._lazy(self._offload.inline(row, self._codecs.encode(row), self.settings))
+
+    def signed_url(self, row: Any, dag_id: str, seconds: float) -> str | None:
+        """A URL at which whoever has it reads the payload of a row for so long, past any check of its checksum.
+
+        None where the object is not the payload itself (compressed, encrypted, in the row), or its store signs none.
+        Raises ObjectNotFoundError if the object is gone. One request.
+        """
+        envelope = self._believed(row, dag_id)
+        as_it_is = envelope.compression == "none" and not envelope.encryption
+        if envelope.uri is None or not as_it_is or envelope.stored_bytes != envelope.size_bytes:
+            return None
+        root, key = self._places.of(envelope.uri)
+        if not hasattr(self._places.store(root, self._limits), "signed_url"):
+            return None
+        self._places.work(root, self._limits, lambda store: store.head(key))
+        store: Any = self._places.store(root, self._limits)
+        try:
+            url: str | None = store.signed_url(key, seconds)
+        except StoreError as error:
+            log.warning("xcargo could not sign a URL, and streams the object: %s", type(error).__name__)
+            return None
+        return url
 
     def _believed(self, row: Any, dag_id: str | None) -> Envelope:
         """The envelope of a row, if it may be followed: signed, where there is a key, and of the row's own Dag."""

@@ -97,6 +97,8 @@ class Settings:
     """The first that matches a value holds for it."""
     ui: bool = False
     """Whether Airflow's UI shows values."""
+    ui_signed_downloads: bool = False
+    """Whether the UI sends a browser to the store for what is stored as it is."""
     max_preview_bytes: int = 64 * 1024 * 1024
     """What of a value lies in memory to answer one request of the UI."""
     no_root_reason: str = field(default="no path is set", repr=False)

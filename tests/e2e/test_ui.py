@@ -51,10 +51,12 @@ class World:
         return f"{self.url}/dags/{DAG}/runs/{quoted}/tasks/{task}/plugin/xcom_data"
 
     def get(
-        self, path: str, user: str | None, *, cookie: bool = False, url: str = "", **query: str
+        self, path: str, user: str | None, *, cookie: bool = False, url: str = "", typed: str = "", **query: str
     ) -> tuple[int, bytes]:
         """An answer of the explorer: as a user, by either kind of login, or as nobody."""
         request = urllib.request.Request(f"{url or self.url}/xcargo/{path}?{urllib.parse.urlencode(query)}")
+        if typed:
+            request.add_header("X-Xcargo-Text", urllib.parse.quote(typed))
         if user and cookie:
             request.add_header("Cookie", f"_token={self.tokens[user]}")
         elif user:
@@ -233,7 +235,7 @@ def test_who_has_no_right_gets_nothing(world: World, cookie: bool) -> None:
     """Neither kind of login lets a user without the right to any answer; the reader gets the same ones."""
     value = world.value("response")
     for name in ("xcoms", "value", "tree", "search", "download", "others", "stored", "bytes"):
-        query = {**value, "text": "x"}
+        query: dict[str, str] = {**value}
         assert world.get(f"api/dags/{DAG}/{name}", "nobody", cookie=cookie, **query)[0] == 403, name
         assert world.get(f"api/dags/{DAG}/{name}", None, **query)[0] == 401, name
         assert world.get(f"api/dags/{DAG}/{name}", "reader", cookie=cookie, **query)[0] in (200, 422), name
@@ -294,6 +296,60 @@ def test_no_value_is_in_the_log(world: World) -> None:
     text = world.log.read_text(errors="replace")
     for secret in ("alert('x')", "A text that is longer than", "Orders of the day"):
         assert secret not in text
+
+
+def test_what_was_typed_is_not_in_the_access_log(opened: Any, world: World) -> None:
+    """A search and a filter are answered, and the log has neither their texts nor any signed URL."""
+    seen = opened("response").tab
+    seen.get_by_role("searchbox", name="Search keys and texts").fill("typed-öl 39999")
+    seen.get_by_role("button", name="Search", exact=True).click()
+    seen.get_by_text("No places").wait_for()
+    tab = opened("orders").tab
+    tab.get_by_label("Column", exact=True).select_option(label="customer")
+    tab.get_by_label("Value to compare with").fill("typed-customer")
+    tab.get_by_role("button", name="Filter").click()
+    tab.get_by_text("No row passes the filter.").wait_for()
+    text = urllib.parse.unquote(world.log.read_text(errors="replace"))
+    assert "/xcargo/api/dags/explorer_demo/search" in text
+    assert "typed-" not in text
+
+
+def test_a_page_is_few_requests_and_few_bytes(opened: Any, world: World) -> None:
+    """What a value's page costs a browser, its own files and answers alike."""
+    seen = opened("orders")
+    page = alone(seen)
+    page.get_by_text("of 1,000,000").wait_for()
+    page.wait_for_load_state("networkidle")
+    entries = page.evaluate("performance.getEntriesByType('resource').map(e => [e.name, e.decodedBodySize])")
+    assert all(name.startswith(world.url) for name, _ in entries)
+    files = [size for name, size in entries if "/static/" in name]
+    answers = [size for name, size in entries if "/api/" in name]
+    assert (len(files) <= 18, sum(files) < 100_000) == (True, True), entries
+    assert (len(answers) <= 3 + 7, sum(answers) < 150_000) == (True, True), entries
+
+
+def test_a_signed_download_leads_to_the_store(opened: Any, world: World) -> None:
+    """Where it is turned on, what is stored as it is comes from the store itself, for whoever has the right only."""
+    url = world.another_api_server({"AIRFLOW__XCARGO__UI_SIGNED_DOWNLOADS": "True"})
+    value = world.value("pieces", "picture")
+    told = json.loads(world.get(f"api/dags/{DAG}/value", "reader", **value)[1])
+    assert told["envelope"].get("compression", "none") == "none"
+    assert world.get(f"api/dags/{DAG}/download", "nobody", url=url, **value)[0] == 403
+    streamed = world.get(f"api/dags/{DAG}/download", "reader", **value)[1]
+    page = opened("pieces").page
+    page.context.add_cookies([{"name": "_token", "value": world.tokens["reader"], "url": url}])
+    query = urllib.parse.urlencode({"dag_id": DAG, **value})
+    page.goto(f"{url}/xcargo/?{query}")
+    redirects: list[str] = []
+    page.on("response", lambda answer: redirects.append(answer.headers["location"]) if answer.status == 307 else None)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert Path(download.value.path()).read_bytes() == streamed
+    (location,) = redirects
+    assert location.startswith(world.server.endpoint)
+    assert "X-Amz-Expires=60" in location
+    log = next(log for log in world.log.parent.glob("api-server-*.log") if url.rpartition(":")[2] in log.name)
+    assert "X-Amz-Signature" not in log.read_text(errors="replace")
 
 
 def test_an_object_that_is_gone_or_altered(opened: Any, world: World) -> None:

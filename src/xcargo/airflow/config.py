@@ -81,6 +81,7 @@ def read_settings(conf: Any) -> Settings:
         deployment=_text(conf, SECTION, "deployment"),
         retention=_text(conf, SECTION, "retention"),
         ui=_flag(conf, "ui", default=Settings.ui),
+        ui_signed_downloads=_flag(conf, "ui_signed_downloads", default=Settings.ui_signed_downloads),
         max_preview_bytes=_number(conf, "max_preview_bytes", int, Settings.max_preview_bytes),
         no_root_reason=reason,
     )

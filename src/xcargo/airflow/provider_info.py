@@ -212,6 +212,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "True",
         "default": "False",
     },
+    "ui_signed_downloads": {
+        "description": "Whether a download of the explorer sends the browser to the object itself, by a URL that is "
+        "signed for 60 seconds, where an object is neither compressed nor encrypted and its store signs URLs (S3, "
+        "Google and Azure with keys). Such a download does not pass through the API server, nor is it verified, and "
+        "the browser must reach the store. Whoever has the URL can use it for these seconds, whatever rights they "
+        "have.",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
     "max_preview_bytes": {
         "description": "How much of a value the explorer holds in memory to answer one request, at most. What needs "
         "more (sorting a table by a very large column) is refused with a message; pages of a table need far less.",

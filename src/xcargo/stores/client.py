@@ -150,6 +150,18 @@ class Client:
 
             return [prefix.rstrip("/") for prefix in obstore.list_with_delimiter(client)["common_prefixes"]]
 
+    def signed_url(self, key: str, seconds: float) -> str | None:
+        """A URL at which an object may be read for so long; None without credentials that can sign here.
+
+        Google's need a service account's key: other credentials would have to ask another service at each URL.
+        """
+        config = self._access.config
+        keyless = self._root.scheme == "gs" and not any("service_account" in name for name in config)
+        if config.get("skip_signature") or keyless:
+            return None
+        with _Translated(self, key):
+            return self._signed("GET", key, timedelta(seconds=seconds))
+
     def _signed(self, method: Any, key: str, life: timedelta) -> str:
         import obstore
 

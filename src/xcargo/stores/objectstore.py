@@ -161,6 +161,10 @@ class ObjectStore:
         self._requests()
         return self._client.folders()
 
+    def signed_url(self, key: str, seconds: float) -> str | None:
+        """A URL at which whoever has it may read an object for so long; None where none can be made."""
+        return None if self._forked() else self._client.signed_url(key, seconds)
+
     def _retried(self, attempt: Callable[[float], _T], verb: str, key: str) -> _T:
         return retried(attempt, verb, self._root.uri(key), self._limits)
 

@@ -77,6 +77,7 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         "retry_max_wait_seconds": "7",
         "hedge_after_seconds": "1.5",
         "ui": "True",
+        "ui_signed_downloads": "True",
         "max_preview_bytes": "2000000",
     }
     assert set(given) == set(OPTIONS)
@@ -109,6 +110,7 @@ def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
         retry_max_wait_seconds=7,
         hedge_after_seconds=1.5,
         ui=True,
+        ui_signed_downloads=True,
         max_preview_bytes=2_000_000,
     )
     assert [key.name for key in found.signing_keys] == ["new", found.signing_keys[1].name]

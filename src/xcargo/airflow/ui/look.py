@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xcargo.airflow import compat, runtime
-from xcargo.airflow.ui.rows import Found
+from xcargo.airflow.ui.rows import KEEPS_ATTEMPTS, Found
 from xcargo.coordinate import Coordinate
 from xcargo.envelope import Envelope, is_envelope
 from xcargo.explore.bounds import Budget, Gate
@@ -15,12 +15,13 @@ from xcargo.explore.value import Shelf, Value
 from xcargo.keyorder import restored
 from xcargo.preview import preview
 
-__all__ = ["budget", "envelope_of", "looking", "opened", "told"]
+__all__ = ["budget", "envelope_of", "looking", "opened", "signed_url", "told"]
 
 _LOOKS = 4
 """Values that are read at once in this process."""
 
 _SECONDS = 15.0
+_SIGNED_SECONDS = 60.0
 _SHELF_BYTES = 64 * 1024 * 1024
 
 _gate = Gate(_LOOKS, patience_seconds=20)
@@ -50,6 +51,13 @@ def opened(found: Found, limits: Budget) -> Value:
     return Value.of(Envelope.from_row(row), handle.open, _shelf, limits)
 
 
+def signed_url(found: Found) -> str | None:
+    """Where a browser gets the object itself, for a minute; None where it is to be streamed. It is in no log."""
+    if not runtime.settings().ui_signed_downloads or not is_envelope(found.value):
+        return None
+    return runtime.run(lambda pipeline: pipeline.signed_url(found.value, found.place.dag_id, _SIGNED_SECONDS))
+
+
 def envelope_of(value: Any) -> Envelope | None:
     """The envelope that a row is, if it is one that can be read."""
     return Envelope.from_row(value) if is_envelope(value) else None
@@ -64,6 +72,8 @@ def told(found: Found) -> dict[str, Any]:
         "task_id": place.task_id,
         "key": place.key,
         "map_index": place.map_index,
+        "attempt": place.attempt or None,
+        "every_attempt": KEEPS_ATTEMPTS,
         "stored_at": found.stored_at.isoformat() if found.stored_at else None,
         "row_bytes": found.row_bytes,
     }

@@ -28,6 +28,8 @@ _VIEWS = (
     ("nav", "xcom_data_all", ""),
 )
 
+_POSSIBLE = hasattr(AirflowPlugin, "external_views")
+
 log = logging.getLogger(__name__)
 
 
@@ -35,6 +37,12 @@ class XCargoPlugin(AirflowPlugin):  # type: ignore[misc]
     """Tabs of a task instance, a run and a Dag, and a page in the menu, if ``[xcargo] ui`` is true."""
 
     name = "xcargo"
+
+    @classmethod
+    def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
+        """Say it where the explorer is asked for and cannot be."""
+        if not _POSSIBLE and _asked_for():
+            log.warning("[xcargo] ui is on, but the XCom explorer needs Airflow 3.1 or later; there is none here")
 
     @property
     def external_views(self) -> list[dict[str, Any]]:
@@ -52,10 +60,14 @@ class XCargoPlugin(AirflowPlugin):  # type: ignore[misc]
 
 
 def _wanted() -> bool:
+    return _POSSIBLE and _asked_for()
+
+
+def _asked_for() -> bool:
     from airflow.configuration import conf
 
     try:
-        return bool(conf.getboolean("xcargo", "ui", fallback=False)) and hasattr(AirflowPlugin, "external_views")
+        return bool(conf.getboolean("xcargo", "ui", fallback=False))
     except Exception:
         log.exception("[xcargo] ui is neither True nor False; there is no explorer")
         return False

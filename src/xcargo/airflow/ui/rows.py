@@ -9,10 +9,10 @@ from typing import Any
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import Text, and_, cast, func, select
 
 from xcargo.envelope import is_envelope
-from xcargo.errors import ObjectNotFoundError
+from xcargo.errors import ObjectNotFoundError, UnsupportedTypeError
 from xcargo.explore.bounds import TooLargeError
 
 __all__ = ["Found", "Place", "envelopes", "find", "listed", "others", "sweep_reports"]
@@ -21,6 +21,9 @@ _LISTED_BYTES = 256 * 1024
 """Of a row in a list; what a larger one holds is told when it is opened."""
 
 _COLUMNS = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index, XComModel.key)
+
+KEEPS_ATTEMPTS = hasattr(XComModel, "task_instance_id")
+"""Airflow 3.4 and later keep the XComs of every attempt; before, an attempt deletes those of the one before it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Place:
     task_id: str
     key: str
     map_index: int = -1
+    attempt: int = 0
+    """Number of the attempt; 0 asks for the latest."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,15 @@ def listed(
 
 
 def find(session: Any, place: Place, max_bytes: int) -> Found:
-    """One row. Raises ObjectNotFoundError when there is none, TooLargeError when it is larger than ``max_bytes``."""
-    row = session.execute(_measured().where(*_is(place)).limit(1)).first()
+    """One row. Raises ObjectNotFoundError when there is none, TooLargeError when it is larger than ``max_bytes``.
+
+    Raises UnsupportedTypeError for an attempt before the latest where Airflow keeps none.
+    """
+    if place.attempt and not KEEPS_ATTEMPTS:
+        raise UnsupportedTypeError(
+            "This Airflow keeps the XComs of the latest attempt only", hint="Airflow 3.4 and later keep all of them."
+        )
+    row = session.execute(_of(_measured(), place).limit(1)).first()
     if row is None:
         raise ObjectNotFoundError(
             f"There is no XCom {place.key!r} of this task instance",
@@ -82,15 +94,17 @@ def find(session: Any, place: Place, max_bytes: int) -> Found:
 
 
 def others(session: Any, place: Place, count: int) -> list[Found]:
-    """The same key of the same task in other runs and map indexes, the newest first; without values."""
-    rows = session.execute(
+    """The same key of the same task in other runs, map indexes and attempts, the newest first; without values."""
+    me = session.execute(_of(_measured(), place).limit(1)).first()
+    query = (
         _measured()
         .where(XComModel.dag_id == place.dag_id, XComModel.task_id == place.task_id, XComModel.key == place.key)
         .order_by(XComModel.timestamp.desc(), XComModel.map_index)
         .limit(count + 1)
-    ).all()
+    )
+    rows = session.execute(query.execution_options(include_all_attempts=True)).all()
     found = [_found(session, row, -1) for row in rows]
-    return [one for one in found if one.place != place][:count]
+    return [one for one in found if me is None or one.place != _place(me)][:count]
 
 
 def envelopes(session: Any, dag_ids: Sequence[str], run_id: str | None, count: int) -> Iterator[Found]:
@@ -131,7 +145,25 @@ def sweep_reports(session: Any, dag_ids: Sequence[str]) -> list[Found]:
 
 
 def _measured() -> Any:
-    return select(*_COLUMNS, XComModel.timestamp, func.length(cast(XComModel.value, Text)).label("row_bytes"))
+    """Rows of the latest attempts, unless the statement is executed with ``include_all_attempts``."""
+    size = func.length(cast(XComModel.value, Text)).label("row_bytes")
+    return _with_attempts(select(*_COLUMNS, XComModel.timestamp, size, TaskInstance.try_number.label("attempt")))
+
+
+def _with_attempts(query: Any) -> Any:
+    if KEEPS_ATTEMPTS:
+        return query.select_from(XComModel).join(TaskInstance, TaskInstance.id == XComModel.task_instance_id)
+    same = [getattr(TaskInstance, name) == getattr(XComModel, name) for name in ("dag_id", "run_id", "task_id")]
+    same.append(TaskInstance.map_index == XComModel.map_index)
+    return query.select_from(XComModel).outerjoin(TaskInstance, and_(*same))
+
+
+def _of(query: Any, place: Place) -> Any:
+    """The query for one XCom; of the attempt that is named, where Airflow keeps all."""
+    query = query.where(*_is(place))
+    if not (place.attempt and KEEPS_ATTEMPTS):
+        return query
+    return query.where(TaskInstance.try_number == place.attempt).execution_options(include_all_attempts=True)
 
 
 def _is(place: Place) -> list[Any]:
@@ -148,9 +180,9 @@ def _found(session: Any, row: Any, max_bytes: int) -> Found:
     place, size = _place(row), row.row_bytes or 0
     value = None
     if size <= max_bytes:
-        value = session.execute(select(XComModel.value).where(*_is(place)).limit(1)).scalar()
+        value = session.execute(_of(_with_attempts(select(XComModel.value)), place).limit(1)).scalar()
     return Found(place, row.timestamp, size, value)
 
 
 def _place(row: Any) -> Place:
-    return Place(row.dag_id, row.run_id, row.task_id, row.key, row.map_index)
+    return Place(row.dag_id, row.run_id, row.task_id, row.key, row.map_index, getattr(row, "attempt", None) or 0)

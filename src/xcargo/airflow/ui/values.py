@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from airflow.utils.session import create_session
-from fastapi import APIRouter, Depends, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from xcargo.airflow.ui import look, rows
 from xcargo.airflow.ui.guard import allowed
-from xcargo.airflow.ui.rows import Place
+from xcargo.airflow.ui.rows import Found, Place
 from xcargo.codecs.source import whole
 from xcargo.envelope import is_envelope
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
@@ -44,9 +44,12 @@ class Asked:
     def value(self, limits: Budget | None = None) -> Value:
         """The value, ready to be read. Raises XCargoError."""
         limits = limits or look.budget()
+        return look.opened(self.found(limits), limits).inside(self.inside)
+
+    def found(self, limits: Budget) -> Found:
+        """Its row. Raises XCargoError."""
         with create_session() as session:
-            found = rows.find(session, self.place, limits.max_bytes)
-        return look.opened(found, limits).inside(self.inside)
+            return rows.find(session, self.place, limits.max_bytes)
 
 
 def map_index_of(text: str) -> int:
@@ -60,10 +63,11 @@ def asked(
     task_id: str,
     key: Annotated[str, Query(max_length=512)],
     map_index: str = "-1",
+    attempt: Annotated[int, Query(ge=0)] = 0,
     inside: Annotated[str, Query(max_length=200)] = "",
 ) -> Asked:
     """The value that a request names."""
-    return Asked(Place(dag_id, run_id, task_id, key, map_index_of(map_index)), inside)
+    return Asked(Place(dag_id, run_id, task_id, key, map_index_of(map_index), attempt), inside)
 
 
 AskedFor = Annotated[Asked, Depends(asked)]
@@ -87,7 +91,7 @@ def xcoms(
 
 @router.get("/others")
 def others(which: AskedFor) -> dict[str, Any]:
-    """The same XCom of other runs and map indexes, to compare with."""
+    """The same XCom of other runs, map indexes and attempts, to compare with."""
     with create_session() as session:
         found = rows.others(session, which.place, 50)
     return {"xcoms": [look.told(one) for one in found]}
@@ -125,9 +129,12 @@ def tree(
 
 @router.get("/search")
 def find(
-    which: AskedFor, text: Annotated[str, Query(max_length=200)], start: Annotated[int, Query(ge=0)] = 0
+    which: AskedFor,
+    x_xcargo_text: Annotated[str, Header(max_length=2000)],
+    start: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, Any]:
-    """Keys and texts of a tree that contain a text."""
+    """Keys and texts of a tree that contain a text. It comes, quoted, in a header: access logs hold addresses."""
+    text = unquote(x_xcargo_text)[:200]
     with look.looking():
         opened = which.value()
         nodes, packed, root = opened.tree
@@ -142,9 +149,10 @@ def table(
     columns: Annotated[str, Query(max_length=4000)] = "",
     sort: int | None = None,
     descending: bool = False,
-    filters: Annotated[str, Query(max_length=4000)] = "",
+    x_xcargo_filters: Annotated[str, Header(max_length=12_000)] = "",
 ) -> dict[str, Any]:
-    """A page of a table's rows and columns."""
+    """A page of a table's rows and columns. Filters come, quoted, in a header: access logs hold addresses."""
+    filters = unquote(x_xcargo_filters)
     try:
         numbers = [int(number) for number in columns.split(",") if number][:200]
         wanted = json.loads(filters) if filters else []
@@ -236,18 +244,21 @@ def compared(
     which: AskedFor,
     other_run_id: str,
     other_map_index: str = "-1",
+    other_attempt: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, Any]:
-    """What differs between this XCom and the same one of another run or map index of the same task."""
+    """What differs between this XCom and the same one of another run, map index or attempt of the same task."""
     mine = which.place
-    place = Place(mine.dag_id, other_run_id, mine.task_id, mine.key, map_index_of(other_map_index))
+    place = Place(mine.dag_id, other_run_id, mine.task_id, mine.key, map_index_of(other_map_index), other_attempt)
     with look.looking():
         return compare(which.value(), Asked(place, which.inside).value())
 
 
 @router.get("/download")
 def download(which: AskedFor, form: str = "raw") -> Response:
-    """The value as a file, streamed: its payload as it is, or a tree as JSON."""
-    opened = which.value(look.budget(_DOWNLOAD_SECONDS))
+    """The value as a file: its payload as it is, or a tree as JSON. Streamed, or from the store by a signed URL."""
+    limits = look.budget(_DOWNLOAD_SECONDS)
+    found = which.found(limits)
+    opened = look.opened(found, limits).inside(which.inside)
     name = quote(_file_name(which.place, opened, form), safe="")
     headers = {"content-disposition": f"attachment; filename*=UTF-8''{name}"}
     kind = "application/octet-stream"
@@ -259,6 +270,8 @@ def download(which: AskedFor, form: str = "raw") -> Response:
         return Response(text, media_type=kind, headers=headers)
     if opened.kind == "opaque" and opened.codec == "pickle":
         raise UnsupportedTypeError("A pickle is not handed out here: opening it runs its code")
+    if not which.inside and (url := look.signed_url(found)):
+        return RedirectResponse(url, status_code=307)
     pieces = _streamed(opened)
     first = next(pieces, b"")  # an object that is gone is told before the answer begins
     headers["content-length"] = str(opened.source.size_bytes)

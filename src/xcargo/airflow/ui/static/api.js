@@ -22,11 +22,13 @@ export function address(path, query) {
   return `./api/${path}?${parameters}`;
 }
 
-/** An answer. Throws Problem, whose text is for the reader. */
-export async function ask(path, query, signal) {
+/** An answer. What was typed goes into headers, for addresses get into access logs. Throws Problem, for the reader. */
+export async function ask(path, query, { signal, typed } = {}) {
+  const headers = { accept: "application/json" };
+  for (const [name, text] of Object.entries(typed ?? {})) if (text) headers[`x-xcargo-${name}`] = encodeURIComponent(text);
   let response;
   try {
-    response = await fetch(address(path, query), { signal, headers: { accept: "application/json" } });
+    response = await fetch(address(path, query), { signal, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The API server does not answer", "It may be restarting; try again in a moment.", 0);

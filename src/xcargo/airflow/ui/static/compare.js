@@ -1,32 +1,34 @@
-// This value beside the same XCom of another run or map index.
+// This value beside the same XCom of another run, map index or attempt.
 
 import { ask } from "./api.js";
-import { h, moment, notice, number, short, show } from "./dom.js";
+import { button, h, moment, notice, number, short, show } from "./dom.js";
 import { bars } from "./plots.js";
 
-export function compareView(where, xcom) {
+export function compareView(where, xcom, choose) {
   const view = h("div", { class: "compare-view" }, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
   const result = h("div", {});
   ask(where.path("others"), where.query)
     .then(({ xcoms }) => {
       if (!xcoms.length) {
-        show(view, notice("There is nothing to compare with yet", "No other run or map index of this task has stored this key."));
+        show(view, notice("There is nothing to compare with yet", xcom.every_attempt
+              ? "No other run, map index or attempt of this task has stored this key."
+              : "No other run or map index of this task has stored this key. This Airflow keeps no earlier attempts; 3.4 and later do."));
         return;
       }
       const choice = h(
         "select",
         { class: "input", id: "other" },
-        xcoms.map((other, n) => h("option", { value: n }, `${other.run_id}${other.map_index >= 0 ? ` [${other.map_index}]` : ""} · ${moment(other.stored_at)}`)),
+        xcoms.map((other, n) => h("option", { value: n }, `${side(other)} · ${moment(other.stored_at)}`)),
       );
       const run = () => {
         const other = xcoms[Number(choice.value)];
         show(result, h("p", { class: "hint", "aria-busy": "true" }, "Comparing …"));
-        ask(where.path("compare"), { ...where.query, other_run_id: other.run_id, other_map_index: other.map_index })
+        ask(where.path("compare"), { ...where.query, other_run_id: other.run_id, other_map_index: other.map_index, other_attempt: other.every_attempt ? other.attempt : null })
           .then((told) => show(result, resultOf(told, xcom, other)))
           .catch((problem) => show(result, notice(problem.message, problem.hint, "error")));
       };
       choice.addEventListener("change", run);
-      show(view, h("div", { class: "bar" }, h("label", { for: "other" }, "Compare with"), choice), result);
+      show(view, h("div", { class: "bar" }, h("label", { for: "other" }, "Compare with"), choice, button("Open it", () => choose(xcoms[Number(choice.value)]))), result);
       run();
     })
     .catch((problem) => show(view, notice(problem.message, problem.hint, "error")));
@@ -45,7 +47,8 @@ function resultOf(told, left, right) {
 }
 
 function side(xcom) {
-  return `${xcom.run_id}${xcom.map_index >= 0 ? ` [${xcom.map_index}]` : ""}`;
+  const attempt = xcom.every_attempt && xcom.attempt ? `, attempt ${xcom.attempt}` : "";
+  return `${xcom.run_id}${xcom.map_index >= 0 ? ` [${xcom.map_index}]` : ""}${attempt}`;
 }
 
 function pairs(title, what, rows, sides) {

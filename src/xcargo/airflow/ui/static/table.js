@@ -41,9 +41,8 @@ export function tableView(where, value) {
           columns: columns.map((column) => column.number).join(","),
           sort: state.sort,
           descending: state.sort === null ? null : state.descending,
-          filters: state.filters.length ? JSON.stringify(state.filters) : null,
         },
-        running.signal,
+        { signal: running.signal, typed: { filters: state.filters.length ? JSON.stringify(state.filters) : null } },
       );
       state.total = page.total;
       state.start = page.start;

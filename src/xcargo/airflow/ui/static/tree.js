@@ -129,7 +129,7 @@ function searchBar(where, results, show_at) {
   const run = async (start) => {
     if (!input.value) return show(results);
     if (!start) show(results, h("p", { class: "hint", "aria-busy": "true" }, "Searching …"));
-    const found = await ask(where.path("search"), { ...where.query, text: input.value, start });
+    const found = await ask(where.path("search"), { ...where.query, start }, { typed: { text: input.value } });
     const list = found.hits.map((hit) => h("li", {}, hitOf(hit, show_at)));
     const rest = found.next === null ? null : button(`Search on (${Math.round((100 * found.next) / found.size_bytes)}% searched)`, () => run(found.next));
     show(results, h("p", { class: "hint" }, `${found.hits.length || "No"} ${found.hits.length === 1 ? "place" : "places"}${found.next === null ? "" : " so far"}`), h("ul", { class: "hits" }, list), rest);

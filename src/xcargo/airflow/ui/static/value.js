@@ -10,7 +10,8 @@ import { treeView } from "./tree.js";
 
 /** The query that names a value to the API. */
 function named(xcom, inside) {
-  return { run_id: xcom.run_id, task_id: xcom.task_id, key: xcom.key, map_index: xcom.map_index, inside };
+  const { run_id, task_id, key, map_index } = xcom;
+  return { run_id, task_id, key, map_index, attempt: xcom.every_attempt ? xcom.attempt : null, inside };
 }
 
 export function valuePanel(panel, xcom, go) {
@@ -25,7 +26,8 @@ async function open(panel, xcom, inside, go) {
   if (panel.dataset.token !== token) return; // another one was chosen meanwhile
   const enter = (step) => open(panel, xcom, inside ? `${inside}/${step}` : step, go);
   const back = inside ? button("← Whole value", () => open(panel, xcom, "", go)) : null;
-  const views = viewsOf(told, where, enter);
+  const choose = (other) => valuePanel(panel, other, go);
+  const views = viewsOf(told, where, enter, choose);
   show(
     panel,
     h("header", { class: "head" }, h("h1", {}, told.xcom.key, inside ? ` › ${inside}` : ""), back, actions(told, where)),
@@ -61,6 +63,7 @@ function facts(told) {
       : ["Stored", "in the metadata database"],
     shape ? ["Shape", shape.map(number).join(" × ")] : null,
     xcom.map_index >= 0 ? ["Map index", number(xcom.map_index)] : null,
+    xcom.attempt ? ["Attempt", number(xcom.attempt)] : null,
     ["Written", moment(xcom.created_at ?? xcom.stored_at)],
     xcom.checksum ? ["Checksum", checksum(told)] : null,
     xcom.uri ? ["Place", h("code", { class: "uri" }, xcom.uri)] : null,
@@ -88,7 +91,7 @@ function problemOf(problem) {
   return notice(`The value cannot be shown: ${problem.what}`, hint || "What its row tells is below.", "error");
 }
 
-function viewsOf(told, where, enter) {
+function viewsOf(told, where, enter, choose) {
   const value = told.value;
   const views = [];
   if (value) {
@@ -105,7 +108,7 @@ function viewsOf(told, where, enter) {
       views.push(["Hex", () => hexView(where, value.size_bytes)]);
     }
     if (value.kind === "opaque") views.push(["Value", () => opaque(told)]);
-    if (value.kind !== "opaque" && !where.query.inside) views.push(["Compare", () => compareView(where, told.xcom)]);
+    if (value.kind !== "opaque" && !where.query.inside) views.push(["Compare", () => compareView(where, told.xcom, choose)]);
   }
   views.push([told.envelope ? "Envelope" : "Row", () => envelope(told)]);
   return views;
