@@ -18,11 +18,12 @@ def markdown(results: Results) -> str:
 
 
 def growth(results: Results) -> str:
-    """How the time of xcargo grows between the two largest sizes or numbers: the exponent, 1 where it is linear."""
+    """How the time of xcargo grows up to the largest size or number, from one of a third or less: the exponent."""
     lines = ["### growth", "", "| what | from | to | push | pull |", "|---|---:|---:|---:|---:|"]
     for group in grouped(results):
-        xs = sorted(group.cases)[-2:]
-        if len(xs) < 2:
+        last = max(group.cases)
+        xs = [max((x for x in group.cases if 3 * x <= last), default=last), last]
+        if xs[0] == last:
             continue
         cells = []
         for metric in ("push_seconds", "pull_seconds"):

@@ -57,7 +57,7 @@ def read(payload: Buffer) -> Any:
     try:
         with pa.ipc.open_file(pa.py_buffer(payload)) as file:
             table = file.read_all()
-        _validate(table)
+        _validate(table, len(payload))
     except (pa.ArrowException, OSError, OverflowError) as error:
         raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
     for field in table.schema:
@@ -201,9 +201,9 @@ def _check_batch(batch: _Table, body_bytes: int) -> None:
         raise DecodeError("The Arrow data claims buffers that it does not have")
 
 
-def _validate(table: Any) -> None:
-    """Check every value; those of a large table by a thread a column, since texts take their time."""
-    if table.nbytes < _LARGE_BYTES:
+def _validate(table: Any, size_bytes: int) -> None:
+    """Check every value; those of a large table by a few threads, column by column, since texts take their time."""
+    if size_bytes < _LARGE_BYTES:
         table.validate(full=True)
         return
     table.validate()

@@ -348,7 +348,9 @@ class _Reader:
     def _in_place(self, np: Any, column: Any, dtype: Any) -> Any:
         """The column's values as an array that may be written to, without a copy; None if there is no such way."""
         width = getattr(column.type, "bit_width", 0)
-        if len(self._memory) < _OWN_BLOCK_BYTES or column.null_count or width < 8 or width != 8 * dtype.itemsize:
+        if len(self._memory) < _OWN_BLOCK_BYTES or not len(column) or column.null_count:
+            return None
+        if width < 8 or width != 8 * dtype.itemsize:
             return None
         whole = np.frombuffer(self._memory, dtype=np.uint8)
         start = column.buffers()[1].address - whole.ctypes.data + column.offset * dtype.itemsize

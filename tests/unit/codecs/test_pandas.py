@@ -317,3 +317,39 @@ def test_a_damaged_table_is_a_decode_error(cut: int) -> None:
     encoded = REGISTRY.encode(frame(a=[1, 2], s=["x", None]))
     with pytest.raises(DecodeError):
         REGISTRY.decode(encoded.codec, bytes(contiguous(encoded))[:cut], encoded.params)
+
+
+@pytest.mark.parametrize("pack", [bytearray, bytes], ids=["writable", "read-only"])
+def test_a_large_frame_can_be_written_to_wherever_its_columns_lie(pack: Any) -> None:
+    """Numbers stay in a download's own memory; from other memory they are copied. Neither is the pushed frame's."""
+    rows = 400_000
+    value = frame(
+        n=np.arange(rows),
+        x=np.arange(rows) / 2,
+        t=pd.date_range("2026-01-01", periods=rows, freq="s"),
+        b=np.arange(rows) % 2 == 0,
+        k=pd.array(np.arange(rows), "Int64"),
+        c=pd.Categorical(["a", "b"] * (rows // 2)),
+        s=["x"] * rows,
+        none=np.full(rows, np.nan),
+    )
+    before = value.copy(deep=True)
+    encoded = REGISTRY.encode(value)
+    payload = pack(b"".join(encoded.parts))
+    back = REGISTRY.decode(encoded.codec, memoryview(payload), encoded.params)
+    pd.testing.assert_frame_equal(back, value)
+    for name in back.columns:
+        back.loc[0, name] = back.loc[1, name]
+        column = REGISTRY.decode("pandas", memoryview(pack(b"".join(REGISTRY.encode(value[name]).parts))), {})
+        column.iloc[0] = column.iloc[1]
+        assert column.iloc[0] == column.iloc[1] or name == "none"
+    assert back["x"].sum() == value["x"].sum() + 0.5
+    pd.testing.assert_frame_equal(value, before)
+
+
+def test_the_pieces_of_a_large_frame_are_its_columns_own_memory() -> None:
+    """Nothing is copied to push it."""
+    column = np.arange(200_000)
+    pieces = list(REGISTRY.encode(pd.DataFrame({"n": column}, copy=False)).parts)
+    largest = np.frombuffer(max(pieces, key=len), dtype=column.dtype)
+    assert np.shares_memory(largest, column)
