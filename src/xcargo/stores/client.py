@@ -6,6 +6,7 @@ upload, and the pages of a listing.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -156,8 +157,9 @@ class Client:
         Google's need a service account's key: other credentials would have to ask another service at each URL.
         """
         config = self._access.config
-        keyless = self._root.scheme == "gs" and not any("service_account" in name for name in config)
-        if config.get("skip_signature") or keyless:
+        if config.get("skip_signature"):
+            return None
+        if self._root.scheme == "gs" and not json.loads(config.get("service_account_key", "{}")).get("private_key"):
             return None
         with _Translated(self, key):
             return self._signed("GET", key, timedelta(seconds=seconds))

@@ -97,10 +97,12 @@ def test_every_answer_carries_the_policy(client: TestClient) -> None:
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:
-    """No address of another host in any file of the page but the names of XML's spaces."""
+    """Few files and bytes, and no address of another host in any but the names of XML's spaces."""
     import xcargo.airflow.ui as package
 
-    for path in (Path(package.__file__).parent / "static").iterdir():
+    files = list((Path(package.__file__).parent / "static").iterdir())
+    assert (len(files) <= 19, sum(path.stat().st_size for path in files) < 90_000) == (True, True)
+    for path in files:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text, path
         assert "https:" not in text, path
