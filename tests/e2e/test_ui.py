@@ -345,8 +345,9 @@ def test_a_signed_download_leads_to_the_store(world: World) -> None:
         connection.close()
     assert answers["nobody"] == (403, None)
     status, location = answers["reader"]
-    assert (status, location and location.startswith(world.server.endpoint)) == (307, True)
-    assert location and "X-Amz-Expires=60" in location
+    assert location is not None
+    assert (status, location.startswith(world.server.endpoint)) == (307, True)
+    assert "X-Amz-Expires=60" in location
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(location, timeout=10) as answered:
         assert answered.read() == world.get(f"api/dags/{DAG}/download", "reader", **value)[1]
     assert world.get(f"api/dags/{DAG}/download", "reader", url=url, **world.value("report"))[0] == 200
