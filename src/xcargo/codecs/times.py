@@ -65,7 +65,7 @@ def _pack_dateutil(zone: Any, kind: str) -> list[Any] | None:
         return ["dateutil-offset", zone._name, _microseconds(zone._offset)]
     if name == "tzfile":  # knows the file it was read from, not its name
         place = str(zone._filename)
-        for folder in _library("dateutil.tz").TZPATHS:
+        for folder in (*zoneinfo.TZPATH, *getattr(_library("dateutil.tz"), "TZPATHS", ())):  # 3.0 has none
             place = place.removeprefix(f"{folder}/")
         return ["dateutil", place] if _ZONE_NAME.fullmatch(place) else None
     return None
