@@ -2,7 +2,7 @@
 
 obstore hands on a status and a body and no header, so what a store asks for in ``Retry-After`` is not seen there. For a
 minute after such an answer requests go this way, where it is. Only on S3: a URL of Google's takes a request to sign
-without a key file, and one of Azure's is refused for a key in which anything is quoted.
+without a key file, and one of Azure's was refused for object keys with a space.
 """
 
 from __future__ import annotations
