@@ -215,7 +215,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ui_signed_downloads": {
         "description": "Whether a download of the explorer sends the browser to the object itself, by a URL that is "
         "signed for 60 seconds, where an object is neither compressed nor encrypted and its store signs URLs (S3, "
-        "Google and Azure with keys). Such a download does not pass through the API server, nor is it verified, and "
+        "Azure with an account key). Such a download does not pass through the API server, nor is it verified, and "
         "the browser must reach the store. Whoever has the URL can use it for these seconds, whatever rights they "
         "have.",
         "type": "boolean",

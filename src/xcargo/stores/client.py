@@ -6,7 +6,6 @@ upload, and the pages of a listing.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -19,6 +18,7 @@ from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode
 from xcargo.stores.direct import DirectReader, may_read_directly
 from xcargo.stores.heeding import HeedfulRequests
 from xcargo.stores.refusals import first_line, translated
+from xcargo.stores.signed import Method, signed_url
 
 __all__ = ["Client", "Requests"]
 
@@ -65,7 +65,9 @@ class Client:
         self._clients: dict[Work, Any] = {}
         quiet = min(10.0, limits.timeout_seconds / 4)
         self._busy = HeedfulRequests(root, access, self._signed, quiet)
-        self._direct = DirectReader(partial(self._signed, "GET"), quiet) if may_read_directly(root, access) else None
+        self._direct = (
+            DirectReader(partial(self._by_obstore, "GET"), quiet) if may_read_directly(root, access) else None
+        )
 
     def put(self, key: str, parts: Sequence[Buffer], mode: PutMode, seconds: float) -> None:
         size = sum(map(len, parts))
@@ -152,19 +154,20 @@ class Client:
             return [prefix.rstrip("/") for prefix in obstore.list_with_delimiter(client)["common_prefixes"]]
 
     def signed_url(self, key: str, seconds: float) -> str | None:
-        """A URL at which an object may be read for so long; None without credentials that can sign here.
-
-        Google's need a service account's key: other credentials would have to ask another service at each URL.
-        """
-        config = self._access.config
-        if config.get("skip_signature"):
-            return None
-        if self._root.scheme == "gs" and not json.loads(config.get("service_account_key", "{}")).get("private_key"):
-            return None
+        """A URL at which this object, and nothing else, may be read for so long; None where none can be made here."""
         with _Translated(self, key):
+            if "sas_token" in self._given():  # it would open more, and for longer
+                return None
             return self._signed("GET", key, timedelta(seconds=seconds))
 
-    def _signed(self, method: Any, key: str, life: timedelta) -> str:
+    def _signed(self, method: Method, key: str, life: timedelta) -> str | None:
+        return signed_url(self._root, self._access.config, self._given(), self._by_obstore, method, key, life)
+
+    def _given(self) -> Mapping[str, Any]:
+        """Azure's key or token."""
+        return self._credentials() if self._credentials is not None and self._root.scheme == "az" else {}
+
+    def _by_obstore(self, method: Method, key: str, life: timedelta) -> str:
         import obstore
 
         return obstore.sign(self.open("request"), method, key, life)

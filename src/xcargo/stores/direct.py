@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from xcargo.root import Root
 from xcargo.stores.base import Access
 
-__all__ = ["DirectReader", "may_read_directly", "tls"]
+__all__ = ["DirectReader", "may_read_directly", "may_sign", "tls"]
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +44,17 @@ _BY_HEADER = ("sse_customer", "request_payer", "s3_express")
 
 
 def may_read_directly(root: Root, access: Access) -> bool:
+    """Whether large reads go by signed URLs: from S3, where that was measured to be faster."""
+    return may_sign(root, access, "s3")
+
+
+def may_sign(root: Root, access: Access, *schemes: str) -> bool:
     """Whether a URL that is signed without a request does what the client's own requests do.
 
-    So it is for S3, without a proxy, certificates or time limits of the connection's own. A signed URL is refused where
-    a bucket's policy does not allow them; then nothing is lost but a request or three.
+    So it is without a proxy, certificates or time limits of the connection's own. A signed URL is refused where a
+    bucket's policy does not allow them; then nothing is lost but a request or three.
     """
-    if root.scheme != "s3" or access.client or access.config.get("skip_signature"):
+    if root.scheme not in schemes or access.client or access.config.get("skip_signature"):
         return False
     if any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
         return False

@@ -1,8 +1,7 @@
-"""Requests to an S3 store that said it is busy, by signed URLs over plain connections.
+"""Requests to a store that said it is busy, by signed URLs over plain connections.
 
 obstore hands on a status and a body and no header, so what a store asks for in ``Retry-After`` is not seen there. For a
-minute after such an answer requests go this way, where it is. Only on S3: a URL of Google's takes a request to sign
-without a key file, and one of Azure's was refused for object keys with a space.
+minute after such an answer requests go this way, where it is: on S3, and on Azure with an account key or a signature.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 from xcargo.errors import StoreUnavailableError
 from xcargo.root import Root
 from xcargo.stores.base import Access, Buffer
-from xcargo.stores.direct import may_read_directly, tls
+from xcargo.stores.direct import may_sign, tls
 from xcargo.stores.retries import retry_after_seconds
+from xcargo.stores.signed import Method
 
 __all__ = ["Answer", "HeedfulRequests"]
 
@@ -31,7 +30,10 @@ _LIFE = timedelta(seconds=120)
 _SSE = ("sse", "server_side")
 """Beginnings of options that ask for headers which a PUT by a signed URL does not carry."""
 
-Sign = Callable[[Any, str, timedelta], str]
+_KIND = {"az": {"x-ms-blob-type": "BlockBlob"}}
+"""What a PUT has to say by scheme."""
+
+Sign = Callable[[Method, str, timedelta], str | None]
 
 
 class Answer:
@@ -63,7 +65,9 @@ class HeedfulRequests:
         """The store said that it is busy."""
         self._until = time.monotonic() + _HEED_SECONDS
 
-    def ask(self, method: str, key: str, seconds: float, span: tuple[int, int | None] | None = None) -> Answer | None:
+    def ask(
+        self, method: Method, key: str, seconds: float, span: tuple[int, int | None] | None = None
+    ) -> Answer | None:
         """GET, HEAD or DELETE. None if it is refused. Raises StoreUnavailableError if still busy."""
         if span is None:
             return self._request(method, key, seconds, {})
@@ -74,25 +78,28 @@ class HeedfulRequests:
         """Whether the object was put, replacing one that is there. Raises StoreUnavailableError, as above."""
         if any(name.removeprefix("aws_").startswith(_SSE) for name in self._access.config):
             return False
-        headers = {"Content-Length": str(sum(map(len, parts)))}
-        return self._request("PUT", key, seconds, headers, parts, expected=(200,)) is not None
+        headers = {"Content-Length": str(sum(map(len, parts))), **_KIND.get(self._root.scheme, {})}
+        return self._request("PUT", key, seconds, headers, parts, expected=(200, 201)) is not None
 
     def _request(
         self,
-        method: str,
+        method: Method,
         key: str,
         seconds: float,
         headers: Mapping[str, str],
         parts: Sequence[Buffer] = (),
-        expected: Sequence[int] = (200, 204),
+        expected: Sequence[int] = (200, 202, 204),
     ) -> Answer | None:
-        if time.monotonic() >= self._until or not may_read_directly(self._root, self._access):
+        if time.monotonic() >= self._until or not may_sign(self._root, self._access, "s3", "az"):
             return None
         deadline = time.monotonic() + seconds
         try:
-            url = urlsplit(self._sign(method, key, _LIFE))
+            signed = self._sign(method, key, _LIFE)
         except Exception:  # the caller's own request will tell
             return None
+        if signed is None:
+            return None
+        url = urlsplit(signed)
         quiet = min(seconds, self._quiet_seconds)
         if url.scheme == "https":
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(

@@ -155,35 +155,40 @@ class Timed(FaultProxy):
 
 
 @pytest.mark.parametrize("verb", ["get", "part", "into", "head", "put", "delete"])
-def test_a_busy_store_that_says_for_how_long_is_left_alone_for_that_long(s3_server: Server, verb: str) -> None:
+@pytest.mark.parametrize("kind", ["s3", "azure"])
+def test_a_busy_store_that_says_for_how_long_is_left_alone_for_that_long(
+    kind: str, verb: str, request: pytest.FixtureRequest
+) -> None:
     """Of the first answer only the status is seen; from the second on what it asks for is waited."""
-    root = Root.parse(s3_server.root + "/busy")
-    stored = s3_server.root.split("/", 3)[3] + "/busy/a b/x=1~1"
-    with Timed(s3_server.endpoint) as proxy:
-        access = access_of(root, lambda _: Connection(s3_server.via(proxy.url).connection))
+    server: Server = request.getfixturevalue(f"{kind}_server")
+    root = Root.parse(server.root + "/busy")
+    key = "a b/2026-11-25T00%3A00/x=1~1"
+    stored = f"{server.root.split('/', 3)[3]}/busy/{key}"
+    with Timed(server.endpoint) as proxy:
+        access = access_of(root, lambda _: Connection(server.via(proxy.url).connection))
         store = ObjectStore(root, access, Limits(30, retry_wait_seconds=0.001))
-        store.put("a b/x=1~1", [DATA])
+        store.put(key, [DATA])
         proxy.reset_requests()
         proxy.times.clear()
         proxy.add(Fault("status", status=503))
         proxy.add(Fault("status", status=429, retry_after=2))
         memory = bytearray(1000)
         got = {
-            "get": lambda: bytes(store.get("a b/x=1~1")) == DATA,
-            "part": lambda: bytes(store.get("a b/x=1~1", start=5, end=500)) == DATA[5:500],
-            "into": lambda: store.get_into("a b/x=1~1", memoryview(memory), start=5) == 1000 and memory == DATA[5:1005],
-            "head": lambda: store.head("a b/x=1~1").size_bytes == len(DATA),
-            "put": lambda: store.put("a b/x=1~1", [DATA[:9], DATA[9:20]]) is None,
-            "delete": lambda: store.delete(["a b/x=1~1"]) is None,
+            "get": lambda: bytes(store.get(key)) == DATA,
+            "part": lambda: bytes(store.get(key, start=5, end=500)) == DATA[5:500],
+            "into": lambda: store.get_into(key, memoryview(memory), start=5) == 1000 and memory == DATA[5:1005],
+            "head": lambda: store.head(key).size_bytes == len(DATA),
+            "put": lambda: store.put(key, [DATA[:9], DATA[9:20]]) is None,
+            "delete": lambda: store.delete([key]) is None,
         }[verb]()
         assert got
         assert len(proxy.requests) == 3, proxy.requests
         assert proxy.times[2] - proxy.times[1] >= 2
     if verb == "delete":
-        assert stored not in s3_server.list_keys()
+        assert stored not in server.list_keys()
     else:
-        assert s3_server.raw_get(stored) == (DATA[:20] if verb == "put" else DATA)
-        s3_server.raw_delete(stored)
+        assert server.raw_get(stored) == (DATA[:20] if verb == "put" else DATA)
+        server.raw_delete(stored)
 
 
 def test_what_a_store_asks_for_is_waited_no_longer_than_the_bound(
