@@ -139,7 +139,7 @@ class Sweep:
                 referenced = self._referenced_now(batch)
 
                 def take(candidate: _Candidate, referenced: set[str] = referenced) -> Outcome | XCargoError:
-                    if self.root.uri(candidate.info.key) in referenced:
+                    if candidate.verdict is Verdict.ORPHAN and self.root.uri(candidate.info.key) in referenced:
                         return Outcome.REFERENCED
                     try:
                         return self._take(candidate, report.started_at)

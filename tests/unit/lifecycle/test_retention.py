@@ -20,6 +20,7 @@ from xcargo.errors import ConfigurationError, IntegrityError, ObjectExpiredError
 from xcargo.lifecycle.expiry import Expiry
 from xcargo.lifecycle.plan import Policy, Verdict
 from xcargo.lifecycle.references import Reference, Run
+from xcargo.lifecycle.report import Outcome
 from xcargo.lifecycle.retention import FINISHED, Rule, parse_duration, parse_rules, rules_of
 from xcargo.root import Root
 from xcargo.routes import Route
@@ -285,6 +286,25 @@ def test_an_expired_value_is_told_from_a_lost_one(value: Any, lazily: bool) -> N
     here.pass_time(2 * DAY)
     here.sweep()
     assert here.objects() == here.referenced()
+
+
+def test_a_value_expires_beside_an_orphan_of_the_same_run() -> None:
+    """That a row refers to it keeps an orphan that has a row again, not a value whose time is over."""
+    here = Deployment()
+    expired = here.push("d", "r1")
+    orphan = here.push("d", "r1", key="gone")
+    del here.rows[Coordinate("d", "r1", "t", "gone")]
+    here.run("d", "r2", day=1)
+    here.push("d", "r2")
+    here.rows[Coordinate("d", "r1", "t", "k")]["created_at"] = BEGINNING.isoformat()
+    here.pass_time(30 * DAY)
+    report = here.sweep(rules=parse_rules("keep 7d"))
+    assert {outcome: tally.objects for outcome, tally in report.outcomes.items() if tally.objects} == {
+        Outcome.DELETED: 1,
+        Outcome.EXPIRED: 1,
+    }
+    assert orphan not in here.keys()
+    assert expired in here.keys()
 
 
 def test_an_expired_value_is_told_on_every_store(any_server: Server) -> None:
