@@ -12,6 +12,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from benchmarks.scenarios import (
+    codec,
     compression,
     fanin,
     fanout,
@@ -28,6 +29,6 @@ from benchmarks.scenarios import (
 
 __all__ = ["SCENARIOS"]
 
-_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, compression, wire, limits, scheduler)
+_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, codec, compression, wire, limits, scheduler)
 
 SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ALL}
