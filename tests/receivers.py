@@ -12,6 +12,8 @@ from typing import Any
 
 from typing_extensions import Self
 
+from .servers.statsd import statsd_env
+
 __all__ = ["Otlp", "Statsd"]
 
 
@@ -41,11 +43,7 @@ class Statsd:
 
     def env(self) -> dict[str, str]:
         """Variables that make Airflow send its metrics here."""
-        return {
-            "AIRFLOW__METRICS__STATSD_ON": "True",
-            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-            "AIRFLOW__METRICS__STATSD_PORT": str(self.port),
-        }
+        return statsd_env(self.port)
 
     def counters(self) -> Counter[str]:
         """Our counters, summed up, without Airflow's prefix. What has arrived so far."""

@@ -16,6 +16,15 @@ _NEVER = 1_000_000_000
 """Milliseconds until it would hand its figures on and begin anew."""
 
 
+def statsd_env(port: int) -> dict[str, str]:
+    """Variables that make Airflow send its metrics to a statsd on loopback."""
+    return {
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(port),
+    }
+
+
 @dataclass(frozen=True)
 class Statsd:
     """A running daemon; ``admin`` is the port where it answers questions."""
@@ -25,11 +34,7 @@ class Statsd:
 
     def env(self) -> dict[str, str]:
         """Variables that make Airflow send its metrics here."""
-        return {
-            "AIRFLOW__METRICS__STATSD_ON": "True",
-            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-            "AIRFLOW__METRICS__STATSD_PORT": str(self.port),
-        }
+        return statsd_env(self.port)
 
     def counters(self) -> dict[str, int]:
         """Every counter, and how far it is."""

@@ -83,11 +83,10 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
         policy = Policy(parse_duration(self.grace), self.max_share)
         quarantine = parse_duration(self.quarantine) if self.quarantine else None
         try:
-            reports = []
+            reports, deployment = [], settings().deployment
             for root in _roots(self.path):
                 store, rules = _store(root), rules_of(settings(), root)
-                name = settings().deployment
-                with Sweep(store, root, source, policy, rules, self.prefixes or (), quarantine, name) as sweep:
+                with Sweep(store, root, source, policy, rules, self.prefixes or (), quarantine, deployment) as sweep:
                     report = sweep.plan()
                     if self.apply or report.refusals:
                         sweep.apply(report)

@@ -76,10 +76,13 @@ class HeedfulRequests:
 
     def put(self, key: str, parts: Sequence[Buffer], seconds: float) -> bool:
         """Whether the object was put, replacing one that is there. Raises StoreUnavailableError, as above."""
-        if any(name.removeprefix("aws_").startswith(_SSE) for name in self._access.config):
+        if not self._heeds() or any(name.removeprefix("aws_").startswith(_SSE) for name in self._access.config):
             return False
         headers = {"Content-Length": str(sum(map(len, parts))), **_KIND.get(self._root.scheme, {})}
         return self._request("PUT", key, seconds, headers, parts, expected=(200, 201)) is not None
+
+    def _heeds(self) -> bool:
+        return time.monotonic() < self._until
 
     def _request(
         self,
@@ -90,7 +93,7 @@ class HeedfulRequests:
         parts: Sequence[Buffer] = (),
         expected: Sequence[int] = (200, 202, 204),
     ) -> Answer | None:
-        if time.monotonic() >= self._until or not may_sign(self._root, self._access, "s3", "az"):
+        if not self._heeds() or not may_sign(self._root, self._access, "s3", "az"):
             return None
         deadline = time.monotonic() + seconds
         try:
