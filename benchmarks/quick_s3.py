@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
 __all__ = ["BUCKET", "running"]
@@ -30,7 +30,8 @@ _PARTS = re.compile(rb"<PartNumber>(\d+)</PartNumber>")
 _KEYS = re.compile(r"<Key>([^<]*)</Key>")
 _NAMES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'"}
 
-Body = "list[memoryview]"
+_STAMP = f'ETag: "0"\r\nLast-Modified: {formatdate(usegmt=True)}\r\n'
+"""All objects were written when the server began."""
 
 
 class Bucket:
@@ -40,6 +41,21 @@ class Bucket:
         self.objects: dict[str, list[memoryview]] = {}
         self.uploads: dict[str, dict[int, memoryview]] = {}
         self.numbers = itertools.count(1)
+
+
+class Fields:
+    """The header fields of a request, looked for when they are asked for: most never are. One that is absent is empty."""
+
+    def __init__(self, head: str) -> None:
+        self._head = head
+        self._lower = head.lower()
+
+    def __getitem__(self, name: str) -> str:
+        at = self._lower.find(f"\r\n{name}:")
+        if at < 0:
+            return ""
+        start = at + len(name) + 3
+        return self._head[start : self._head.index("\r\n", start)].strip()
 
 
 class Connection:
@@ -55,17 +71,16 @@ class Connection:
         """Answer until the client goes."""
         with self._link, suppress(ConnectionError):
             while (head := self._head()) is not None:
-                first, *lines = head.decode("latin-1").split("\r\n")
-                method, target, _ = first.split(" ", 2)
-                fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-                if fields.get("expect"):
+                method, target, _ = head.split(" ", 2)
+                fields = Fields(head)
+                if fields["expect"]:
                     self._link.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 body = self._body(fields)
-                parts = urlsplit(target)
-                key = unquote(parts.path).partition("/")[2].partition("/")[2]
-                self._answer(method, key, parse_qs(parts.query, keep_blank_values=True), fields, body)
+                path, _, query = target.partition("?")
+                key = unquote(path).partition("/")[2].partition("/")[2]
+                self._answer(method, key, parse_qs(query, keep_blank_values=True) if query else {}, fields, body)
 
-    def _head(self) -> bytes | None:
+    def _head(self) -> str | None:
         data = self._early
         while (end := data.find(b"\r\n\r\n")) < 0:
             more = self._link.recv(_HEAD_BYTES)
@@ -73,12 +88,12 @@ class Connection:
                 return None
             data += more
         self._early = data[end + 4 :]
-        return data[:end]
+        return data[: end + 2].decode("latin-1")
 
-    def _body(self, fields: dict[str, str]) -> memoryview:
+    def _body(self, fields: Fields) -> memoryview:
         """The body of a request; of one in signed chunks their content."""
-        size = int(fields.get("content-length") or 0)
-        if size == 0 and "chunked" in fields.get("transfer-encoding", ""):
+        size = int(fields["content-length"] or 0)
+        if size == 0 and "chunked" in fields["transfer-encoding"]:
             raise ConnectionError("this server wants to know the length")
         body = _memory(size)
         early, self._early = self._early[:size], self._early[size:]
@@ -89,7 +104,7 @@ class Connection:
             if not got:
                 raise ConnectionError("the client went")
             filled += got
-        if "aws-chunked" not in fields.get("content-encoding", ""):
+        if "aws-chunked" not in fields["content-encoding"]:
             return body
         content, place, at = _memory(int(fields["x-amz-decoded-content-length"])), 0, 0
         while at < len(content):
@@ -101,7 +116,7 @@ class Connection:
         return content
 
     def _answer(
-        self, method: str, key: str, query: dict[str, list[str]], fields: dict[str, str], body: memoryview
+        self, method: str, key: str, query: dict[str, list[str]], fields: Fields, body: memoryview
     ) -> None:
         objects = self._bucket.objects
         if method == "PUT" and "uploadId" in query:
@@ -111,7 +126,7 @@ class Connection:
             objects[key] = [body]
             self._reply(200, e_tag=True)
         elif method in ("GET", "HEAD") and key:
-            self._give(method, key, fields.get("range", ""))
+            self._give(method, key, fields["range"])
         elif method == "HEAD":
             self._reply(200)
         elif method == "GET":
@@ -182,7 +197,7 @@ class Connection:
         method: str = "",
         e_tag: bool = False,
     ) -> None:
-        stamp = f'ETag: "0"\r\nLast-Modified: {formatdate(usegmt=True)}\r\n' if e_tag else ""
+        stamp = _STAMP if e_tag else ""
         size = "" if status == 204 else f"Content-Length: {length}\r\n"
         head = f"HTTP/1.1 {status} OK\r\n{stamp}{more}{size}\r\n".encode()
         if not pieces or method == "HEAD":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from xcargo import collector
 from xcargo.airflow import compat, lazily, runtime, sequences
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
 from xcargo.airflow.rows import (
@@ -186,3 +187,4 @@ def _loads_as_ours(backend: Any) -> bool:
 
 
 sequences.install(_loads_as_ours)
+collector.spare_inherited()

@@ -50,6 +50,42 @@ def test_the_first_push_sets_off_no_collection_and_loads_nothing_of_ours(tmp_pat
     assert told["enabled"] is True
 
 
+FULL_COLLECTION = """
+import gc, json, os
+import airflow.sdk.execution_time.task_runner
+from airflow.sdk.execution_time.xcom import XCom
+
+def copied_bytes():
+    with open("/proc/self/smaps_rollup") as lines:
+        return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+
+if os.fork() == 0:
+    before, tracked = copied_bytes(), len(gc.get_objects())
+    cycle = []
+    cycle.append(cycle)
+    del cycle
+    found = gc.collect()
+    print("FULL", json.dumps({"tracked": tracked, "found": found, "bytes": copied_bytes() - before}), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells what was copied")
+def test_a_full_collection_in_a_task_does_not_copy_what_it_inherited(tmp_path: Path) -> None:
+    """Only what the task made itself is looked at, and garbage of its own is found."""
+    environ = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend"}
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_COLLECTION], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FULL ")]
+    told = json.loads(line.partition(" ")[2])
+    assert told["tracked"] < 1_000
+    assert told["found"] == 1
+    assert told["bytes"] < 10_000_000
+
+
 def test_the_collector_is_given_back_as_it_was() -> None:
     """Also after an error, and if the user had turned it off."""
     with pytest.raises(KeyError), collector.paused():  # noqa: PT012
