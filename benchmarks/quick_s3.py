@@ -44,7 +44,7 @@ class Bucket:
 
 
 class Fields:
-    """The header fields of a request, looked for when they are asked for: most never are. One that is absent is empty."""
+    """The header fields of a request, looked for when asked for, since most never are. One that is absent is empty."""
 
     def __init__(self, head: str) -> None:
         self._head = head
@@ -115,9 +115,7 @@ class Connection:
             place, at = place + length + 2, at + length
         return content
 
-    def _answer(
-        self, method: str, key: str, query: dict[str, list[str]], fields: Fields, body: memoryview
-    ) -> None:
+    def _answer(self, method: str, key: str, query: dict[str, list[str]], fields: Fields, body: memoryview) -> None:
         objects = self._bucket.objects
         if method == "PUT" and "uploadId" in query:
             self._bucket.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = body

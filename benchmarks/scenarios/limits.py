@@ -37,8 +37,7 @@ def trials(plan: Plan) -> Iterator[Trial]:
                     continue
                 repeat = 30 if size < 100_000 else 5 if size < 500_000_000 else 2
                 arguments = {"name": name, "repeat": repeat, "client": subject}
-                rounds = 2 if size >= 500_000_000 else None
-                yield Trial(name, subject, f"{__name__}:measure", arguments, latency_ms=latency_ms, rounds=rounds)
+                yield Trial(name, subject, f"{__name__}:measure", arguments, latency_ms=latency_ms)
 
 
 def measure(name: str, repeat: int, client: str) -> dict[str, Any]:

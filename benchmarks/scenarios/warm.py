@@ -51,7 +51,7 @@ def trials(plan: Plan) -> Iterator[Trial]:
                     f"{__name__}:measure",
                     {"name": name, "repeat": repeats(size, latency_ms)},
                     latency_ms=latency_ms,
-                    rounds=1 if size >= MINUTES and not plan.payloads else None,
+                    rounds=1 if size >= MINUTES and not plan.payloads and subject in BASELINE else None,
                 )
 
 
