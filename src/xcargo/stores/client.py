@@ -104,7 +104,8 @@ class Client:
             view[: len(answer.body)] = answer.body
             return len(answer.body)
         begun = time.monotonic()
-        filled = self._direct.read_into(key, view, start, seconds) if self._direct is not None else 0
+        most = min(seconds, self._limits.timeout_seconds / 2)  # as long as a request of the client's may take
+        filled = self._direct.read_into(key, view, start, most) if self._direct is not None else 0
         if filled == len(view):
             return filled
         with _Translated(self, key):
@@ -156,7 +157,8 @@ class Client:
     def signed_url(self, key: str, seconds: float) -> str | None:
         """A URL at which this object, and nothing else, may be read for so long; None where none can be made here."""
         with _Translated(self, key):
-            if "sas_token" in self._given():  # it would open more, and for longer
+            # A token would open more, and for longer; what a header tells, who pays, a URL does not.
+            if "sas_token" in self._given() or "default_headers" in self._access.client:
                 return None
             return self._signed("GET", key, timedelta(seconds=seconds))
 

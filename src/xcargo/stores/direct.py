@@ -97,11 +97,13 @@ class DirectReader:
             if reply.length != len(view):  # the object is shorter
                 return 0
             while filled < len(view) and time.monotonic() < deadline:
-                got = reply.readinto(view[filled : filled + _PIECE_BYTES])
+                # What has come: readinto would wait for the whole piece, however slowly it comes.
+                got = reply.fp.readinto1(view[filled : filled + _PIECE_BYTES])
                 if not got:
                     break
                 filled += got
-            if filled == len(view) and reply.isclosed() and len(self._idle) < _IDLE_CONNECTIONS:
+            if filled == len(view) and len(self._idle) < _IDLE_CONNECTIONS:
+                reply.close()  # so that the connection takes another request
                 self._idle.append((time.monotonic(), connection))
                 connection = None
             self._failures = 0

@@ -67,6 +67,7 @@ def test_a_large_read_is_one_request_by_a_signed_url(store: ObjectStore, proxy: 
         Fault("reset_before", match="X-Amz-Signature"),
         Fault("truncate", match="X-Amz-Signature"),
         Fault("stall", match="X-Amz-Signature"),
+        Fault("drip", match="X-Amz-Signature", seconds=1),
     ],
     ids=lambda fault: f"{fault.kind} {fault.status}",
 )
