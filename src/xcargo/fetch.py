@@ -42,8 +42,8 @@ class Fetch:
             return found
         if envelope.encryption:  # whose payload is not for the disk of a node
             return found
-        # The name tells all that the payload follows from, so that no row can claim another one's place.
-        told = f"{envelope.checksum} {envelope.compression} {envelope.size_bytes}"
+        # The name tells the place too, so that no row gets from here what it would not get from there.
+        told = f"{envelope.uri} {envelope.checksum} {envelope.compression} {envelope.size_bytes}"
         return Cached(found, self._cache, f"payload:{blake3(told.encode()).hexdigest()}")
 
     def verify(self, envelope: Envelope) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.envelope import is_envelope
-from xcargo.errors import EnvelopeError, SignatureError, XCargoError
+from xcargo.errors import EnvelopeError, IntegrityError, SignatureError, XCargoError
 from xcargo.keys import Key
 from xcargo.stores.memory import _buckets
 
@@ -137,6 +137,19 @@ def test_a_row_of_one_dag_never_serves_another(kind: str) -> None:
         row = pipeline.push(VALUES[kind], HERE)
         refused(pipeline, row, EnvelopeError, dag_id="another_dag")
         assert np.all(pipeline.pull(row, HERE.dag_id) == VALUES[kind])
+
+
+@pytest.mark.parametrize("kind", ["object", "chunks"])
+def test_nor_does_the_nodes_cache_serve_it(kind: str, tmp_path: Path) -> None:
+    """A row that names a place of its own Dag and the checksum of another one's value gets nothing from the cache."""
+    value = VALUES["chunks"][:1_000_000] * (9 if kind == "chunks" else 1) + bytes(100_000)
+    pipeline = make_pipeline(cache_path=str(tmp_path))
+    row = pipeline.push(value, HERE)
+    assert pipeline.pull(row, HERE.dag_id) == value
+    assert len(list(tmp_path.iterdir())) == 1
+    own = pipeline.push(b"x" * 10_000, dataclasses.replace(HERE, dag_id="another_dag"))
+    with pytest.raises(IntegrityError):
+        pipeline.pull({**row, "uri": own["uri"]}, "another_dag")
 
 
 def test_a_small_value_in_the_row_is_of_its_dag_too_once_signed() -> None:
