@@ -25,6 +25,10 @@ from xcargo.stores.base import PART_NAME, Buffer, ObjectInfo, PutMode, Watched, 
 __all__ = ["LocalStore"]
 
 
+_NO_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
+"""So that what somebody else put in an object's place, a link or a pipe, is neither followed nor waited for."""
+
+
 class LocalStore:
     """Store on a mounted file system.
 
@@ -67,7 +71,7 @@ class LocalStore:
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         try:
-            with open(self._base / key, "rb", buffering=0) as file:
+            with open(self._base / key, "rb", buffering=0, opener=_opener) as file:
                 if start:
                     file.seek(start)
                 return file.readall() if end is None else _read_at_most(file, end - start)
@@ -76,7 +80,7 @@ class LocalStore:
 
     def get_into(self, key: str, view: memoryview, *, start: int) -> int:
         try:
-            with open(self._base / key, "rb", buffering=0) as file:
+            with open(self._base / key, "rb", buffering=0, opener=_opener) as file:
                 file.seek(start)
                 filled = 0
                 while filled < len(view) and (read := file.readinto(view[filled:])):
@@ -87,7 +91,7 @@ class LocalStore:
 
     def head(self, key: str) -> ObjectInfo:
         try:
-            return _info(key, os.stat(self._base / key))
+            return _info(key, os.lstat(self._base / key))
         except OSError as error:
             raise self._translate(error, key) from error
 
@@ -111,7 +115,7 @@ class LocalStore:
             for name in names:
                 path = Path(folder, name)
                 try:
-                    stat = path.stat()
+                    stat = path.lstat()
                 except FileNotFoundError:  # deleted since it was listed
                     continue
                 yield _info(path.relative_to(self._base).as_posix(), stat)
@@ -169,6 +173,10 @@ class LocalStore:
         if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN):
             return StoreUnavailableError(f"The file system failed: {reason}", where=where)
         return StoreError(f"The file system failed: {reason}", where=where)
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_FILE)
 
 
 def _write_all(descriptor: int, data: Buffer) -> None:

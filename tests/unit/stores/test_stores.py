@@ -16,6 +16,7 @@ from tests.conftest import Connection
 from tests.servers import Server
 from xcargo.airflow.connections import access_of
 from xcargo.coordinate import Coordinate
+from xcargo.errors import StoreError
 from xcargo.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.filesystem import FilesystemStore
@@ -203,6 +204,27 @@ def test_purging_the_last_object_takes_its_empty_folders_along(tmp_path: Path) -
     assert base.exists()
     assert list(base.iterdir()) == []
     assert os.access(base, os.W_OK)
+
+
+def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    """Whoever may write below the root has no other file read or copied by a link, and holds nobody up by a pipe."""
+    base, secret = tmp_path / "root", tmp_path / "secret"
+    secret.write_text("of somebody else")
+    store = LocalStore(Root.parse(base.as_uri()))
+    store.put("d/r/t/k~0", [b"x"])
+    (base / "d/r/t/link~0").symlink_to(secret)
+    (base / "d/r/t/loop~0").symlink_to("loop~0")
+    os.mkfifo(base / "d/r/t/pipe~0")
+    for name in ("link", "loop"):
+        for read in (store.get, lambda key: store.get_into(key, memoryview(bytearray(9)), start=0)):
+            with pytest.raises(StoreError, match="symbolic link"):
+                read(f"d/r/t/{name}~0")
+    assert not store.get("d/r/t/pipe~0")
+    found = {info.key: info.size_bytes for info in store.list()}
+    assert sorted(found) == ["d/r/t/k~0", "d/r/t/link~0", "d/r/t/loop~0", "d/r/t/pipe~0"]
+    assert store.head("d/r/t/link~0").size_bytes == found["d/r/t/link~0"] == len(str(secret))
+    store.delete(found)
+    assert secret.read_text() == "of somebody else"
 
 
 def _as_child(work: Callable[[], str]) -> str:
