@@ -123,6 +123,13 @@ class Settings:
                 hint="It must be an absolute path on a local disk of the machine, for example /var/cache/xcargo.",
             )
 
+        places: dict[str, Root] = {}
+        for root in self.roots:
+            if places.setdefault(root.uri(), root) != root:
+                raise ConfigurationError(
+                    f"Two connections or accounts are named for {root.uri()}, and rows do not tell which was meant",
+                    hint="Name one of them for it, or give each a bucket or prefix of its own.",
+                )
         assert self.ways  # an unusable route is told now
 
     @property

@@ -6,6 +6,7 @@ import pytest
 
 from xcargo.errors import ConfigurationError
 from xcargo.root import Root
+from xcargo.routes import Route
 from xcargo.settings import LegacyRoot, Settings
 
 ROOT = Root.parse("s3://b/xcom")
@@ -46,6 +47,21 @@ def test_the_innermost_of_nested_roots_holds_a_uri() -> None:
     assert settings.root_of("s3://b/xcom/old/k") == inner
     assert settings.root_of("s3://b/xcom/new/k") == ROOT
     assert settings.root_of("s3://b/elsewhere/k") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("s3://here@b/xcom", "s3://there@b/xcom"),
+        ("abfss://c@one.dfs.core.windows.net/x", "abfss://c@two.dfs.core.windows.net/x"),
+    ],
+)
+def test_two_places_that_rows_cannot_tell_apart_are_refused(one: str, other: str) -> None:
+    """Rows name neither connection nor account: the values of one of the two could not be read, or by anybody."""
+    for former in ({"read_roots": (Root.parse(other),)}, {"routes": (Route("hr", root=Root.parse(other)),)}):
+        with pytest.raises(ConfigurationError, match="Two connections or accounts"):
+            Settings(Root.parse(one), **former)  # type: ignore[arg-type]
+    Settings(Root.parse(one), read_roots=(Root.parse(one), Root.parse(other + "/of-its-own")))
 
 
 def test_legacy_references_name_a_path_or_a_prefix() -> None:
