@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -71,6 +72,17 @@ def make_pipeline(
         observe=observe,
         team=lambda: team,
     )
+
+
+@cache
+def google_key() -> dict[str, str]:
+    """The key file of a service account, made here."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    account = {"type": "service_account", "client_email": "me@project.iam.gserviceaccount.com"}
+    return {**account, "private_key": key.decode(), "private_key_id": "1"}
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """Requests to a store that said it is busy, by signed URLs over plain connections.
 
 obstore hands on a status and a body and no header, so what a store asks for in ``Retry-After`` is not seen there. For a
-minute after such an answer requests go this way, where it is: on S3, and on Azure with an account key or a signature.
+minute after such an answer requests go this way, where it is: on S3, on Azure with an account key or a signature, and
+on Google Cloud Storage with the key of a service account.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class HeedfulRequests:
         parts: Sequence[Buffer] = (),
         expected: Sequence[int] = (200, 202, 204),
     ) -> Answer | None:
-        if not self._heeds() or not may_sign(self._root, self._access, "s3", "az"):
+        if not self._heeds() or not may_sign(self._root, self._access, "s3", "az", "gs"):
             return None
         deadline = time.monotonic() + seconds
         try:

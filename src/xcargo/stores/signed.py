@@ -1,18 +1,19 @@
 """URLs for one object, one method and a short time, signed here without a request.
 
 S3's by obstore. Azure's by hand: obstore signs the key as it stands in the URL, where the service expects it as it is,
-so every key with a character that URLs quote is refused, as ours are. Google's not at all: what obstore signs for a key
-with ``%`` is the URL of another one.
+so every key with a character that URLs quote is refused, as ours are. Google's by obstore, with the key of a service
+account: other credentials would have to ask Google to sign.
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from xcargo.root import Root
 
@@ -41,10 +42,15 @@ def signed_url(
         return None
     if root.scheme == "s3":
         return by_client(method, key, life)
+    name = f"{root.prefix}/{key}" if root.prefix else key
     if root.scheme == "az":
-        name = f"{root.prefix}/{key}" if root.prefix else key
         return _azure(root, name, config, credentials, method, life)
-    return None
+    account = json.loads(config.get("service_account_key") or "{}")
+    if root.scheme != "gs" or not account.get("private_key") or account.get("disable_oauth"):
+        return None
+    # obstore puts the key into the URL as it is: one with ``%`` would name another object.
+    url = by_client(method, quote(key), life)
+    return url if unquote(urlsplit(url).path).endswith(f"/{root.bucket}/{name}") else None
 
 
 def _azure(

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tests.conftest import Connection
 from tests.servers import Fault, FaultProxy, Server
 from tests.servers.relay import Exchange
+from tests.unit.conftest import google_key
 from xcargo.airflow.connections import access_of
 from xcargo.errors import ObjectExistsError, StoreError, StoreUnavailableError
 from xcargo.root import Root
@@ -155,7 +156,7 @@ class Timed(FaultProxy):
 
 
 @pytest.mark.parametrize("verb", ["get", "part", "into", "head", "put", "delete"])
-@pytest.mark.parametrize("kind", ["s3", "azure"])
+@pytest.mark.parametrize("kind", ["s3", "azure", "gcs"])
 def test_a_busy_store_that_says_for_how_long_is_left_alone_for_that_long(
     kind: str, verb: str, request: pytest.FixtureRequest
 ) -> None:
@@ -165,7 +166,10 @@ def test_a_busy_store_that_says_for_how_long_is_left_alone_for_that_long(
     key = "a b/2026-11-25T00%3A00/x=1~1"
     stored = f"{server.root.split('/', 3)[3]}/busy/{key}"
     with Timed(server.endpoint) as proxy:
-        access = access_of(root, lambda _: Connection(server.via(proxy.url).connection))
+        connection = server.via(proxy.url).connection
+        if kind == "gcs":
+            connection["extra"] |= {"keyfile_dict": google_key(), "endpoint": proxy.url}
+        access = access_of(root, lambda _: Connection(connection))
         store = ObjectStore(root, access, Limits(30, retry_wait_seconds=0.001))
         store.put(key, [DATA])
         proxy.reset_requests()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 import pytest
 
 from tests.conftest import Connection
+from tests.unit.conftest import google_key
 from xcargo.airflow.connections import access_of
 from xcargo.root import Root
 from xcargo.stores.base import Limits
+from xcargo.stores.client import Client
 from xcargo.stores.objectstore import ObjectStore
-from xcargo.stores.signed import signed_url
+from xcargo.stores.signed import Method, signed_url
 
 KEY = "a b/2026-11-25T00%3A00+00/ü=1~1"
 LIFE = timedelta(seconds=60)
@@ -36,16 +40,41 @@ def test_azures_names_the_object_and_the_right() -> None:
     assert "c2VjcmV0" not in url
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_googles_names_the_object_and_its_signature_fits(method: Method) -> None:
+    """Held against the service's own rules, since its emulator looks at no signature."""
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    root = Root.parse("gs://conn@my-bucket/xcom")
+    connection = Connection({"conn_type": "google_cloud_platform", "extra": {"keyfile_dict": google_key()}})
+    signed = Client(root, access_of(root, lambda _: connection), Limits())._signed(method, KEY, LIFE)
+    assert signed is not None
+    url = urlsplit(signed)
+    assert (url.netloc, unquote(url.path)) == ("storage.googleapis.com", f"/my-bucket/xcom/{KEY}")
+    query, _, signature = url.query.partition("&X-Goog-Signature=")
+    told = dict(parse_qsl(query))
+    assert (told["X-Goog-SignedHeaders"], told["X-Goog-Expires"]) == ("host", "60")
+    request = f"{method}\n{url.path}\n{query}\nhost:{url.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+    scope = told["X-Goog-Credential"].partition("/")[2]
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    text = "\n".join(("GOOG4-RSA-SHA256", told["X-Goog-Date"], scope, digest))
+    key: Any = load_pem_private_key(google_key()["private_key"].encode(), None)
+    key.public_key().verify(bytes.fromhex(signature), text.encode(), PKCS1v15(), SHA256())
+
+
 @pytest.mark.parametrize(
     ("root", "config"),
     [
         ("gs://b/x", {}),
+        ("gs://b/x", {"service_account_key": json.dumps({**google_key(), "disable_oauth": True})}),
         ("az://b/x", {"account_name": "mine"}),
         ("s3://b/x", {"skip_signature": True}),
     ],
 )
 def test_what_cannot_sign_gives_none(root: str, config: dict[str, Any]) -> None:
-    """Google, identities, nobody."""
+    """Google without a key, an emulator's, identities, nobody."""
     assert signed_url(Root.parse(root), config, {}, never, "GET", KEY, LIFE) is None
 
 
@@ -58,3 +87,12 @@ def test_a_token_of_the_connections_own_is_handed_to_nobody() -> None:
     connection = Connection({"conn_type": "wasb", "login": "mine", "password": "c2VjcmV0"})
     store = ObjectStore(root, access_of(root, lambda _: connection), Limits())
     assert "sig=" in (store.signed_url(KEY, 60) or "")
+
+
+def test_a_url_that_does_not_tell_who_pays_is_not_made() -> None:
+    """What a connection says by a header is not in a URL."""
+    root = Root.parse("gs://conn@my-bucket/xcom")
+    for project in ({}, {"quota_project_id": "payer"}):
+        fields = {"conn_type": "google_cloud_platform", "extra": {"keyfile_dict": google_key(), **project}}
+        store = ObjectStore(root, access_of(root, lambda _, fields=fields: Connection(fields)), Limits())  # type: ignore[misc]
+        assert (store.signed_url(KEY, 60) is None) == bool(project)
