@@ -118,7 +118,7 @@ def _write_polars(frame: Any) -> memoryview:
     def write(part: Any) -> memoryview:
         written = io.BytesIO()
         part.write_ipc(written, compression="uncompressed")
-        return written.getbuffer()
+        return memoryview(written.getvalue())
 
     try:
         return write(frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from xcargo.codecs.base import Buffer, Encoded
@@ -11,6 +12,14 @@ from xcargo.codecs.source import Held, Source, in_huge_pages
 from xcargo.errors import DecodeError
 
 __all__ = ["BytesCodec"]
+
+
+class _Lender(io.BytesIO):
+    """Memory that frames of an error's traceback may still hold when it goes: Python 3.13 would write that out."""
+
+    def close(self) -> None:
+        with suppress(BufferError):
+            super().close()
 
 
 class BytesCodec:
@@ -34,7 +43,7 @@ class BytesCodec:
                 source.read_into(in_huge_pages(memoryview(data)))
                 return data
             # A BytesIO lends the memory of the very object that getvalue then gives: nothing is copied.
-            buffer = io.BytesIO(bytes(source.size_bytes))
+            buffer = _Lender(bytes(source.size_bytes))
         except (MemoryError, OverflowError) as error:
             raise DecodeError(f"There is no memory for the {source.size_bytes} bytes of the value") from error
         with buffer.getbuffer() as view:
