@@ -81,11 +81,13 @@ sbom: setup ## What a full installation consists of, as CycloneDX, into dist/
 	@echo "dist/sbom.cdx.json"
 
 .PHONY: lint
-lint: setup ## Style, types and layers
+lint: setup ## Style, types, layers and workflows
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 	@.venv/bin/lint-imports
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
+	@.venv/bin/zizmor --quiet --offline --strict-collection .github/workflows
 
 .PHONY: format
 format: setup ## Mend style
