@@ -71,7 +71,7 @@ lowest: setup ## The core's tests with the lowest versions that pyproject.toml a
 	@UV="$(abspath $(UV))" bash tests/floors.sh lowest-direct
 
 .PHONY: newest
-newest: setup ## The same with the newest versions that there are
+newest: setup ## The same with the newest versions that there are, on the newest Python at hand
 	@UV="$(abspath $(UV))" bash tests/floors.sh highest
 
 .PHONY: sbom

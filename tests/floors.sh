@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # The core's tests with other versions of what it depends on than uv.lock has: the lowest that pyproject.toml allows
-# ("lowest-direct", on the oldest Python at hand) or the newest there are ("highest").
+# ("lowest-direct", on the oldest Python at hand) or the newest there are ("highest", on the newest one).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 resolution=${1:-lowest-direct}
-python=$(command -v python3.10 >/dev/null && python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
+versions="3.10 3.11 3.12 3.13"
+[ "$resolution" != highest ] || versions="3.13 3.12 3.11 3.10"
+for version in $versions; do
+  python=$("python$version" -c 'import sys; print(sys.executable)' 2>/dev/null) && break
+done
 folder=.venv-$resolution
 "$UV" venv --quiet --allow-existing --python "$python" "$folder"
 # What the tests need is held at what uv.lock has; dateutil too, which pandas 2.1 does not bound but cannot do with.
