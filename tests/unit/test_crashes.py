@@ -176,6 +176,24 @@ def test_a_push_that_is_killed_at_any_step_and_tried_again_loses_nothing(
         assert sorted(verdicts) in ([Verdict.LIVE], [Verdict.LIVE, Verdict.ORPHAN]), step
 
 
+@pytest.mark.parametrize("kind", ["gcs", "azure"])
+def test_a_push_that_is_killed_between_its_parts_leaves_no_object_on_other_clouds(
+    kind: str, database: Path, request: pytest.FixtureRequest
+) -> None:
+    """Nothing is to be seen before all parts are there; the second try is whole."""
+    server: Server = request.getfixturevalue(f"{kind}_server")
+    size = SIZES["in parts"]
+    for n in (1, 3):
+        assert run_child(server, database, "push", size, at=(n, "after"))[0] == -signal.SIGKILL
+        assert objects(server) == rows(database) == []
+    assert run_child(server, database, "push", size)[0] == 0
+    direct = make_pipeline(f"{server.root}/crash", connection=server.connection)
+    assert bytes(direct.pull(rows(database)[0])) == random.Random(size).randbytes(size)
+    (key,) = objects(server)
+    assert seen_by_a_sweep(server, database) == [Verdict.LIVE]
+    server.raw_delete(key)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_pull_that_is_killed_at_any_step_and_tried_again_gives_the_value(
     s3_server: Server, database: Path, size: str
