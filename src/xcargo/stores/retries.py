@@ -83,7 +83,7 @@ def retry_after_seconds(text: str | None) -> float | None:
         return None if text is None else float(text)
     try:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
