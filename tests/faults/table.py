@@ -32,7 +32,9 @@ of {BOUND_SECONDS:g} ({PARTS_BOUND_SECONDS:g} for those of many megabytes):
 
 *once* is met by one request, *lasting* by all of them. *Push in parts* is a value of 21 MB, *read a part* a thousand
 bytes out of one of 9 MB. The emulators of Google and Azure do not look at a request's clock, SeaweedFS does. An upload
-that was altered on its way is found out by the pull; over TLS that cannot happen.
+that was altered on its way is found out by the pull; over TLS that cannot happen. What a cell pushes follows from its
+name, so a red one can be run again by itself: `make faults FAULTS="s3 refused pull"` runs those whose names hold the
+words.
 """
 
 
