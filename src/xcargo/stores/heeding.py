@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -113,7 +113,7 @@ class HeedfulRequests:
             connection = http.client.HTTPConnection(url.netloc, timeout=quiet)
         told = {"User-Agent": "xcargo", **headers}
         try:
-            connection.request(method, f"{url.path}?{url.query}", iter(parts) if parts else None, told)
+            connection.request(method, f"{url.path}?{url.query}", _in_time(parts, deadline) if parts else None, told)
             reply = connection.getresponse()
             body = _body(reply, deadline)
         except Exception as error:
@@ -140,6 +140,13 @@ class HeedfulRequests:
         )
         busy.busy, busy.retry_after_seconds = True, asked
         raise busy
+
+
+def _in_time(parts: Sequence[Buffer], deadline: float) -> Iterator[Buffer]:
+    for part in parts:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        yield part
 
 
 def _body(reply: http.client.HTTPResponse, deadline: float) -> bytes:
