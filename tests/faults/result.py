@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cells import Cell, cells
+from .cells import UNAVAILABLE, Cell, cells
 
 __all__ = ["Result", "keep", "kept"]
 
@@ -24,6 +24,12 @@ class Result:
     leftovers: str
     wrong: str
     """Empty, or why the cell is red."""
+
+    @property
+    def late(self) -> bool:
+        """Whether the cell is red for want of time, and for nothing else."""
+        in_vain = self.outcome == UNAVAILABLE or self.seconds > self.cell.most_seconds
+        return bool(self.wrong) and in_vain and not self.leftovers
 
 
 def keep(results: Iterable[Result]) -> None:

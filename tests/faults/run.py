@@ -39,15 +39,20 @@ class WrongValueError(AssertionError):
 
 
 def run(cells: Iterable[Cell], servers: Mapping[str, Server], told: Callable[[Result], None]) -> list[Result]:
-    """The results in the order of the cells; ``told`` of each as it comes."""
+    """The results in the order of the cells; ``told`` of each as it comes.
 
-    def one(cell: Cell) -> Result:
+    One that ran out of time is run again by itself: so many at once can be too much for a server on a busy machine.
+    """
+
+    def one(cell: Cell, *, alone: bool = False) -> Result:
         result = run_on_disk(cell) if cell.kind == "file" else run_cell(cell, servers[cell.kind])
-        told(result)
+        if alone or not result.late:
+            told(result)
         return result
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(one, cells))
+        results = list(pool.map(one, cells))
+    return [one(result.cell, alone=True) if result.late else result for result in results]
 
 
 def run_cell(cell: Cell, server: Server) -> Result:

@@ -34,7 +34,7 @@ of {BOUND_SECONDS:g} ({PARTS_BOUND_SECONDS:g} for those of many megabytes):
 bytes out of one of 9 MB. The emulators of Google and Azure do not look at a request's clock, SeaweedFS does. An upload
 that was altered on its way is found out by the pull; over TLS that cannot happen. What a cell pushes follows from its
 name, so a red one can be run again by itself: `make faults FAULTS="s3 refused pull"` runs those whose names hold the
-words.
+words. Ten cells run at once, and one that ran out of time among them is run again by itself.
 """
 
 
