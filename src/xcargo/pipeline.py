@@ -206,7 +206,7 @@ class Pipeline:
             return self._lazy(self._believed(row, dag_id))
         return self._lazy(self._offload.inline(row, self._codecs.encode(row), self.settings))
 
-    def signed_url(self, row: Any, dag_id: str, seconds: float) -> str | None:
+    def signed_url(self, row: Any, dag_id: str, seconds: float, disposition: str = "") -> str | None:
         """A URL at which whoever has it reads the payload of a row for so long, past any check of its checksum.
 
         None where the object is not the payload itself (compressed, encrypted, in the row), or its store signs none.
@@ -222,7 +222,7 @@ class Pipeline:
         self._places.work(root, self._limits, lambda store: store.head(key))
         store: Any = self._places.store(root, self._limits)
         try:
-            url: str | None = store.signed_url(key, seconds)
+            url: str | None = store.signed_url(key, seconds, disposition)
         except StoreError as error:
             log.warning("xcargo could not sign a URL, and streams the object: %s", type(error).__name__)
             return None

@@ -154,20 +154,19 @@ class Client:
 
             return [prefix.rstrip("/") for prefix in obstore.list_with_delimiter(client)["common_prefixes"]]
 
-    def signed_url(self, key: str, seconds: float) -> str | None:
+    def signed_url(self, key: str, seconds: float, disposition: str) -> str | None:
         """A URL at which this object, and nothing else, may be read for so long; None where none can be made here."""
         with _Translated(self, key):
+            given = self._credentials() if self._credentials is not None and self._root.scheme != "gs" else {}
             # A token would open more, and for longer; what a header tells, who pays, a URL does not.
-            if "sas_token" in self._given() or "default_headers" in self._access.client:
+            if "sas_token" in given or "default_headers" in self._access.client:
                 return None
-            return self._signed("GET", key, timedelta(seconds=seconds))
+            life, config = timedelta(seconds=seconds), self._access.config
+            return signed_url(self._root, config, given, self._by_obstore, "GET", key, life, disposition)
 
     def _signed(self, method: Method, key: str, life: timedelta) -> str | None:
-        return signed_url(self._root, self._access.config, self._given(), self._by_obstore, method, key, life)
-
-    def _given(self) -> Mapping[str, Any]:
-        """Azure's key or token."""
-        return self._credentials() if self._credentials is not None and self._root.scheme == "az" else {}
+        given = self._credentials() if self._credentials is not None and self._root.scheme == "az" else {}
+        return signed_url(self._root, self._access.config, given, self._by_obstore, method, key, life)
 
     def _by_obstore(self, method: Method, key: str, life: timedelta) -> str:
         import obstore

@@ -161,9 +161,12 @@ class ObjectStore:
         self._requests()
         return self._client.folders()
 
-    def signed_url(self, key: str, seconds: float) -> str | None:
-        """A URL at which whoever has it may read an object for so long; None where none can be made."""
-        return None if self._forked() else self._client.signed_url(key, seconds)
+    def signed_url(self, key: str, seconds: float, disposition: str = "") -> str | None:
+        """A URL at which whoever has it may read an object for so long; None where none can be made.
+
+        The store answers with ``disposition`` as Content-Disposition, unless S3's client alone knows the keys.
+        """
+        return None if self._forked() else self._client.signed_url(key, seconds, disposition)
 
     def _retried(self, attempt: Callable[[float], _T], verb: str, key: str) -> _T:
         return retried(attempt, verb, self._root.uri(key), self._limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
@@ -17,7 +17,7 @@ from xcargo.root import Root
 from xcargo.stores.base import Limits
 from xcargo.stores.client import Client
 from xcargo.stores.objectstore import ObjectStore
-from xcargo.stores.signed import Method, signed_url
+from xcargo.stores.signed import Method, _s3, signed_url
 
 KEY = "a b/2026-11-25T00%3A00+00/ü=1~1"
 LIFE = timedelta(seconds=60)
@@ -62,6 +62,55 @@ def test_googles_names_the_object_and_its_signature_fits(method: Method) -> None
     text = "\n".join(("GOOG4-RSA-SHA256", told["X-Goog-Date"], scope, digest))
     key: Any = load_pem_private_key(google_key()["private_key"].encode(), None)
     key.public_key().verify(bytes.fromhex(signature), text.encode(), PKCS1v15(), SHA256())
+
+
+EXAMPLE = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
+
+
+def test_s3s_signature_is_that_of_amazons_own_example() -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html gives URL and signature."""
+    config = {"endpoint": "https://examplebucket.s3.amazonaws.com", "virtual_hosted_style_request": True}
+    root, now = Root.parse("s3://examplebucket"), datetime(2013, 5, 24, tzinfo=timezone.utc)
+    url = _s3(root, "test.txt", config, EXAMPLE, "GET", timedelta(days=1), "", now)
+    assert url == (
+        "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256"
+        "&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request"
+        "&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host"
+        "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+    )
+
+
+@pytest.mark.parametrize(
+    ("extra", "place"),
+    [
+        ({"region_name": "eu-north-1"}, "https://my-bucket.s3.eu-north-1.amazonaws.com/xcom/"),
+        ({"endpoint_url": "https://minio.example:443/s3/"}, "https://minio.example/s3/my-bucket/xcom/"),
+        ({"endpoint_url": "http://10.0.0.1:9000"}, "http://10.0.0.1:9000/my-bucket/xcom/"),
+        (
+            {"endpoint_url": "https://s.example", "config_kwargs": {"s3": {"addressing_style": "virtual"}}},
+            "https://my-bucket.s.example/xcom/",
+        ),
+        ({"config_kwargs": {"s3": {"addressing_style": "path"}}}, "https://s3.us-east-1.amazonaws.com/my-bucket/xcom/"),
+    ],
+)
+def test_s3s_names_the_object_as_obstore_does(extra: dict[str, Any], place: str) -> None:
+    """The same place and the same signed scope, for each way in which a bucket is addressed; and a session's token."""
+    fields = {
+        "conn_type": "aws",
+        "login": "key",
+        "password": "secret",
+        "extra": {"aws_session_token": "a/b+c", **extra},
+    }
+    root = Root.parse("s3://conn@my-bucket/xcom")
+    store = ObjectStore(root, access_of(root, lambda _: Connection(fields)), Limits())
+    ours, theirs = (urlsplit(store.signed_url(KEY, 60, name) or "") for name in ("attachment", ""))
+    assert ours._replace(query="").geturl().startswith(place)
+    assert unquote(ours.path) == unquote(theirs.path)
+    told, others = (parse_qs(url.query) for url in (ours, theirs))
+    assert told.pop("response-content-disposition") == ["attachment"]
+    assert told["X-Amz-Security-Token"] == ["a/b+c"]
+    assert told["X-Amz-Credential"][0].split("/")[2:] == others["X-Amz-Credential"][0].split("/")[2:]
+    assert told.keys() == others.keys()
 
 
 @pytest.mark.parametrize(

@@ -153,15 +153,16 @@ class ServerTests(StoreTests):
         return Bucket(server, prefix)
 
     def test_a_signed_url_reads_its_object_alone(self, store: ObjectStore) -> None:
-        """Whoever has it reads that object, without any credentials, and no other object by it."""
+        """Whoever has it reads that object, without any credentials, and no other object by it, under a name."""
         store.put("d/a%3Ab c/k~1", [b"payload"])
         store.put("d/a%3Ab c/k~2", [b"another"])
-        url = store.signed_url("d/a%3Ab c/k~1", 60)
+        name = "attachment; filename*=UTF-8''a%20%C3%BC%25.png"
+        url = store.signed_url("d/a%3Ab c/k~1", 60, name)
         if url is None:
             pytest.skip("this server is used without credentials")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(url, timeout=10) as answer:
-            assert answer.read() == b"payload"
+            assert (answer.read(), answer.headers["content-disposition"]) == (b"payload", name)
         with pytest.raises(urllib.error.HTTPError):
             opener.open(url.replace("k~1", "k~2").replace("k%7E1", "k%7E2"), timeout=10)
 
