@@ -19,6 +19,7 @@ from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeEr
 __all__ = ["ArrowStreamCodec", "TableFile", "scan"]
 
 _READ_BYTES = 4 * 1024 * 1024
+_MOST_RUNS = 1000
 
 
 class TableFile:
@@ -120,8 +121,8 @@ class ArrowStreamCodec:
         pa = sys.modules.get("pyarrow")
         if pa is not None and isinstance(value, pa.RecordBatchReader):
             columns = shown((field.name, field.type) for field in value.schema)
-            params = {"type": "pyarrow.RecordBatchReader", "columns": columns}
-            return Encoded(self.id, _written(arrow(), value), params, ".arrow")
+            params: dict[str, Any] = {"type": "pyarrow.RecordBatchReader", "columns": columns}
+            return Encoded(self.id, _written(arrow(), value, params), params, ".arrow")
         columns = shown(value.collect_schema().items())
         return Encoded(self.id, _collected(value), {"type": "polars.LazyFrame", "columns": columns}, ".arrow")
 
@@ -161,9 +162,14 @@ def scan(file: TableFile) -> Any:
     return frame
 
 
-def _written(pa: Any, reader: Any) -> Iterator[Buffer]:
-    """The bytes of an Arrow IPC file of all batches, as they come."""
+def _written(pa: Any, reader: Any, params: dict[str, Any]) -> Iterator[Buffer]:
+    """The bytes of an Arrow IPC file of all batches, as they come.
+
+    ``params`` get ``batches`` at the end: how many rows the batches have, as runs of a number and how often it comes.
+    So who looks for a row need not read the beginnings of all batches. Left out if there are too many runs for a row.
+    """
     sink = ipc.Sink()
+    runs: list[list[int]] = []
     options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
     with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), reader.schema, options=options) as file:
         for batch in reader:
@@ -174,7 +180,13 @@ def _written(pa: Any, reader: Any) -> Iterator[Buffer]:
                     f"Arrow cannot store a batch of the reader: {error}",
                     hint="Cast dictionary columns to plain ones, or return reader.read_all().",
                 ) from error
+            if runs and runs[-1][0] == batch.num_rows:
+                runs[-1][1] += 1
+            elif len(runs) <= _MOST_RUNS:
+                runs.append([batch.num_rows, 1])
             yield from sink.taken()
+    if len(runs) <= _MOST_RUNS:
+        params["batches"] = runs
     yield from sink.taken()
 
 

@@ -43,10 +43,12 @@ class Rows:
 
     How many rows a batch has stands at its beginning. So what lies in the middle of a table of many batches is found by
     reading the beginnings of those before it, or of those after it if ``total`` is known; ``counts`` keeps them for the
-    next look.
+    next look. None is read where the envelope tells the ``batches``, as runs of a number of rows and how often it is.
     """
 
-    def __init__(self, payload: Payload, *, total: int | None = None, counts: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, payload: Payload, *, total: int | None = None, counts: dict[int, int] | None = None, batches: Any = None
+    ) -> None:
         self._pa = arrow()
         self._payload = payload
         self._file = TableFile(payload)
@@ -54,6 +56,7 @@ class Rows:
         _, self._blocks = ipc.blocks(payload.read, payload.size_bytes)
         self._read: dict[int, tuple[ipc.Batch, list[_Place]]] = {}
         self._counts = {} if counts is None else counts
+        self._counts.update(_counted(batches, len(self._blocks)))
         self._total = total
 
     @cached_property
@@ -286,6 +289,17 @@ class _Reading:
         if offset > place[1] - place[0]:
             raise DecodeError("The Arrow data claims more than its buffers hold")
         return offset
+
+
+def _counted(batches: Any, count: int) -> dict[int, int]:
+    """Rows of each of so many batches by what an envelope tells; nothing if it does not fit. Who reads them checks."""
+    try:
+        if all(type(n) is int and n >= 0 for run in batches for n in run) and sum(n for _, n in batches) == count:
+            runs = (itertools.repeat(rows, times) for rows, times in batches)
+            return dict(enumerate(itertools.chain.from_iterable(runs)))
+    except (TypeError, ValueError):
+        pass
+    return {}
 
 
 def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:

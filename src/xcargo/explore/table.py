@@ -32,11 +32,12 @@ _CHARS = 200
 class Table:
     """A stored table or frame. Raises UnsupportedTypeError for what none of its columns can be shown of."""
 
-    def __init__(self, payload: Payload, *, total: int | None = None, counts: dict[int, int] | None = None) -> None:
+    def __init__(self, payload: Payload, **known: Any) -> None:
+        """``known`` is what Rows take beside the payload."""
         self._pa = arrow()
         self._pc = importable("pyarrow.compute", "a table", extra="arrow")
         self._payload = payload
-        self.rows = Rows(payload, total=total, counts=counts)
+        self.rows = Rows(payload, **known)
         self._categories: dict[int, Any] = {}
         self.hidden: list[str] = []
         """Labels of columns that lie in no Arrow column: Python objects of a pandas frame."""
@@ -83,6 +84,8 @@ class Table:
         if sort is None:
             return found
         self._known(sort)
+        # Before the beginnings of all batches are read for the size of the column.
+        self._payload.budget.fits(8 * self.rows.count, "The order of all rows")
         self._payload.budget.fits(self.rows.column_bytes(sort) + 8 * self.rows.count, "The column to sort by")
         pieces = []
         for start in range(0, self.rows.count, _SCAN_ROWS):
