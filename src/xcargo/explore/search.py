@@ -55,7 +55,9 @@ def _ways(tree: Tree, packed: Packed, root: int, places: list[int]) -> list[list
             ways += [way for _ in wanted[:1]]
             continue
         for step, some in _children_of(tree, packed, inside, wanted):
-            if len(way) < 300:
+            if step.get("in_key"):
+                ways.append([*way, step])
+            elif len(way) < 300:
                 todo.append((step["at"], some, [*way, step]))
     return ways
 
@@ -75,10 +77,14 @@ def _children_of(
     for index, begin, middle, some in _spans(packed, values, total, 2 if kind == "map" else 1, left):
         step: dict[str, Any] = {"index": index, "at": middle}
         if kind == "map":
-            step |= {"key": tree.key(begin)["value"], "in_key": all(place < middle for place in some)}
+            step["key"] = tree.key(begin)["value"]
+            if some[0] < middle:
+                yield {**step, "in_key": True}, some
+            some = [place for place in some if place >= middle]
         elif kind == "pairs":
             step["key"] = _label(tree, keys, packed, index)
-        yield step, some
+        if some:
+            yield step, some
 
 
 def _label(tree: Tree, keys: int, packed: Packed, index: int) -> str:

@@ -115,11 +115,13 @@ def test_a_page_of_a_large_value_reads_little_of_it() -> None:
 
 def test_search_finds_keys_and_texts_and_the_way_to_them() -> None:
     """Upper and lower case alike, in dictionaries of any keys, and not inside bytes."""
-    value, _ = look({"a": [{"b": "The Needle"}], "needles": 1, 5: {"c": "needle"}, "raw": b"needle"})
+    value, _ = look(
+        {"a": [{"b": "The Needle"}], "needles": 1, 5: {"c": "needle"}, "raw": b"needle", "d": {"needles": [1]}}
+    )
     tree, packed, root = value.tree
     found = search(tree, packed, root, "nEEdle", 0, value.budget)
     ways = [[step.get("key", step["index"]) for step in hit["way"]] for hit in found["hits"]]
-    assert sorted(ways, key=str) == sorted([["a", 0, "b"], ["needles"], ["5", "c"]], key=str)
+    assert sorted(ways, key=str) == sorted([["a", 0, "b"], ["needles"], ["5", "c"], ["d", "needles"]], key=str)
     assert found["next"] is None
 
 
