@@ -16,7 +16,7 @@ from .releases import Release
 __all__ = ["CHECKOUT", "clean_environ", "environment_of", "find_uv", "is_ready", "make"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-EXTRAS = ("arrow", "numpy", "pandas", "polars")
+EXTRAS = ("arrow", "numpy", "pandas", "polars", "ui")
 TEST_REQUIREMENTS = ("apache-airflow-providers-common-io", "hypothesis>=6.100", "pytest>=8", "pytz", "statsd>=3.3")
 
 _STAMP = "requirements.sha256"
