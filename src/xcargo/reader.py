@@ -32,8 +32,8 @@ _AHEAD_BYTES = 64 * 1024 * 1024
 _RUN_BYTES = 4 * 1024 * 1024
 """Chunks of a small read's neighbourhood that come in one request: enough to be worth it."""
 
-_KEPT_RUNS = 4
-"""Such runs of chunks that small reads find again without another request."""
+_KEPT_BYTES = 4 * _RUN_BYTES
+"""Of such runs, the last of which small reads find again without another request; or one, if it is larger."""
 
 
 class ObjectSource:
@@ -89,8 +89,9 @@ class ObjectSource:
         missing = [n for n in range(first, last + 1) if not self._copied(n, view[starts[n] - begin :])]
         if missing:  # one stretch, since those that are kept lie at its ends nearly always
             self._fill(view[starts[missing[0]] - begin :], self._runs[missing[0]], self._runs[missing[-1] + 1])
-            for n in missing[1 - _KEPT_RUNS :]:  # where the next read is likely to begin
-                self._keep(n, bytes(view[starts[n] - begin : starts[n + 1] - begin]))
+            for n in missing[-3:]:  # where the next read is likely to begin
+                if starts[n + 1] - starts[n] < _KEPT_BYTES:
+                    self._keep(n, bytes(view[starts[n] - begin : starts[n + 1] - begin]))
         return view[start - begin : end - begin]
 
     def read_into(self, view: memoryview) -> None:
@@ -127,7 +128,7 @@ class ObjectSource:
     def _keep(self, n: int, payload: Buffer) -> None:
         with self._lock:
             self._kept[n] = payload
-            while len(self._kept) > _KEPT_RUNS:
+            while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
 
     def _copied(self, n: int, place: memoryview) -> bool:
@@ -140,7 +141,7 @@ class ObjectSource:
 
     def _group(self, first: int, end: int) -> memoryview:
         starts = self._chunks.starts
-        view = memoryview(bytearray(starts[end] - starts[first]))
+        view = memoryview(fresh(starts[end] - starts[first]))
         self._unseal(view, first, end)
         return view
 

@@ -20,7 +20,7 @@ from typing import IO
 
 from . import keeper
 
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.03
 _recent_ports: collections.deque[int] = collections.deque(maxlen=1000)
@@ -79,7 +79,7 @@ def running(
 
     `is_ready` may raise OSError for "not yet". Afterwards the process group is gone, waited for,
     and the `remove` paths are deleted; that also holds when this process is killed. Raises
-    StartError with the end of the server's output when it exits or is not ready in 60 s.
+    StartError with the end of the server's output when it exits or is not ready in two minutes.
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(

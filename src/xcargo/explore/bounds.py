@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from xcargo.errors import StoreUnavailableError, UnsupportedTypeError
 
-__all__ = ["Budget", "Gate", "TooLargeError"]
+__all__ = ["Budget", "Looks", "TooLargeError"]
+
+_T = TypeVar("_T")
 
 
 class TooLargeError(UnsupportedTypeError):
@@ -48,21 +51,43 @@ class Budget:
             )
 
 
-class Gate:
-    """Lets so many looks read values at once. Memory of a process is bounded by this times what one may take."""
+class Looks:
+    """Does looks, so many at once, each on one of as many threads that do nothing else.
 
-    def __init__(self, places: int, *, patience_seconds: float) -> None:
-        self._places = threading.BoundedSemaphore(places)
+    So memory is bounded by their number times what one look may take, and whoever waits for a look holds none of the
+    threads that answer others. What is waited for is the loop's, not a thread's.
+    """
+
+    def __init__(self, at_once: int, *, patience_seconds: float, seconds: float) -> None:
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="xcargo-look")
         self._patience = patience_seconds
+        self._seconds = seconds
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """For the length of the block, one of the places. Raises StoreUnavailableError when none gets free in time."""
-        if not self._places.acquire(timeout=self._patience):
-            raise StoreUnavailableError(
-                "Many people look at values right now, and no place got free in time", hint="Try again in a moment."
-            )
+    async def do(self, look: Callable[[], _T]) -> _T:
+        """What ``look`` gives or raises. Raises StoreUnavailableError when it does not begin or end in time.
+
+        One that does not end holds its thread until it does: time limits of its own are to end it.
+        """
+        begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def on_thread() -> _T:
+            loop.call_soon_threadsafe(begun.set)
+            return look()
+
+        work = self._threads.submit(on_thread)
+        done = asyncio.wrap_future(work)
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())  # also if nobody waits any more
         try:
-            yield
-        finally:
-            self._places.release()
+            await asyncio.wait_for(begun.wait(), self._patience)
+        except asyncio.TimeoutError:
+            if work.cancel():
+                raise StoreUnavailableError(
+                    "Many people look at values right now, and no place got free in time", hint="Try again in a moment."
+                ) from None
+        await asyncio.wait([done], timeout=self._seconds)
+        if not done.done():
+            raise StoreUnavailableError(
+                f"There was no answer within {self._seconds:g} seconds; the store may be slow",
+                hint="Try again in a moment.",
+            )
+        return done.result()

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from xcargo.codecs.base import Buffer
-from xcargo.codecs.source import Source
+from xcargo.codecs.source import Source, fresh
 from xcargo.explore.bounds import Budget
 
 __all__ = ["BLOCK_BYTES", "Blocks", "Payload"]
@@ -17,30 +17,36 @@ BLOCK_BYTES = 64 * 1024
 
 
 class Blocks:
-    """The blocks that were used last, of all values that are looked at; no more than ``max_bytes`` of them."""
+    """The blocks that were used last, of all values that are looked at; no more than ``max_bytes`` of them.
+
+    They lie side by side in one mapping. Each in memory of its own would lie, for long, among what looks take and give
+    back, and a process would grow by the holes between them.
+    """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._bytes = 0
+        self._memory = fresh(max_bytes)
+        self._free = list(range(max_bytes // BLOCK_BYTES))
+        self._kept: OrderedDict[tuple[str, int], tuple[int, int]] = OrderedDict()
+        """Where each lies, and where it ends."""
         self._lock = threading.Lock()
 
     def get(self, name: str, number: int) -> bytes | None:
         """A block, if it is kept."""
         with self._lock:
-            block = self._kept.get((name, number))
-            if block is not None:
-                self._kept.move_to_end((name, number))
-            return block
+            found = self._kept.get((name, number))
+            if found is None:
+                return None
+            self._kept.move_to_end((name, number))
+            return bytes(self._memory[slice(*found)])
 
     def keep(self, name: str, number: int, block: bytes) -> None:
         """Keep a block, in place of those that were not used for the longest time."""
         with self._lock:
-            before = self._kept.pop((name, number), b"")
-            self._kept[name, number] = block
-            self._bytes += len(block) - len(before)
-            while self._bytes > self._max_bytes and self._kept:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
+            if (name, number) in self._kept:
+                return
+            start = self._free.pop() * BLOCK_BYTES if self._free else self._kept.popitem(last=False)[1][0]
+            self._kept[name, number] = start, start + len(block)
+            self._memory[start : start + len(block)] = block
 
 
 class Payload:

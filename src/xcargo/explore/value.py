@@ -5,6 +5,7 @@ Pickles and values of codecs that are not ours are described and never decoded.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -28,6 +29,9 @@ from xcargo.explore.tree import Tree, tree_source
 __all__ = ["Opened", "Shelf", "Value"]
 
 _BEGIN_BYTES = 4096
+_MOST_COUNTS = 500_000
+"""Batches whose rows are remembered, of all tables."""
+
 _SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval", "DateOffset")
 
 
@@ -40,24 +44,27 @@ class Shelf:
         self.orders: OrderedDict[Any, Any] = OrderedDict()
         """Sorted and filtered rows of tables, the last few."""
         self._counts: OrderedDict[str, dict[int, int]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def counts_of(self, name: str) -> dict[int, int]:
         """Rows of each batch of a table, as far as they are known; the last few tables'."""
         if not name:
             return {}
-        counts = self._counts.setdefault(name, {})
-        self._counts.move_to_end(name)
-        while len(self._counts) > 64:
-            self._counts.popitem(last=False)
-        return counts
+        with self._lock:
+            counts = self._counts.setdefault(name, {})
+            self._counts.move_to_end(name)
+            while len(self._counts) > 1 and sum(map(len, self._counts.values())) + len(self._counts) > _MOST_COUNTS:
+                self._counts.popitem(last=False)
+            return counts
 
     def keep_order(self, name: Any, order: Any) -> None:
         """Keep an order of rows for the pages that follow."""
-        self.orders[name] = order
-        while len(self.orders) > 8 or sum(o.nbytes for o in self.orders.values()) > 64 * 1024 * 1024:
-            if len(self.orders) == 1:
-                break
-            self.orders.popitem(last=False)
+        with self._lock:
+            self.orders[name] = order
+            while len(self.orders) > 8 or sum(o.nbytes for o in self.orders.values()) > 64 * 1024 * 1024:
+                if len(self.orders) == 1:
+                    break
+                self.orders.popitem(last=False)
 
 
 class Opened:
@@ -130,7 +137,7 @@ class Value:
         value = self
         for step in filter(None, way.split("/")):
             word, _, number = step.partition(":")
-            if word not in ("part", "leaf") or not number.isdigit() or value.kind != "tree":
+            if word not in ("part", "leaf") or not number.isdecimal() or value.kind != "tree":
                 raise DecodeError("There is no such part in the value")
             value = value._part(int(number)) if word == "part" else value._leaf(int(number))
         return value
@@ -177,7 +184,8 @@ class Value:
             raise UnsupportedTypeError(f"A value of type {self.type} is no table")
         shape = self.params.get("shape")
         total = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else None
-        return Table(self._payload, total=total, counts=self.shelf.counts_of(self.name))
+        counts, batches = self.shelf.counts_of(self.name), self.params.get("batches")
+        return Table(self._payload, total=total, counts=counts, batches=batches)
 
     def array(self) -> Array:
         """The value as an array."""

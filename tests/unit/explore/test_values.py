@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import xcargo
 from tests.unit.explore.kit import look
 from xcargo.codecs.source import Held
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError
-from xcargo.explore.bounds import Budget, Gate
+from xcargo.explore.bounds import Budget, Looks
 from xcargo.explore.compare import compare
 from xcargo.explore.content import archive, image_type, looks_like_text, text_part
 from xcargo.explore.payload import BLOCK_BYTES, Blocks, Payload
@@ -153,10 +155,31 @@ def test_blocks_are_kept_within_their_bound() -> None:
     assert blocks.get("x", 7) is not None
 
 
-def test_a_gate_turns_away_who_waits_too_long() -> None:
+def test_looks_turn_away_who_waits_too_long() -> None:
     """One place, taken: the next one is told to try again, and gets in afterwards."""
-    gate = Gate(1, patience_seconds=0.01)
-    with gate.entered(), pytest.raises(StoreUnavailableError), gate.entered():
-        pass
-    with gate.entered():
-        pass
+
+    async def crowd() -> None:
+        looks, end = Looks(1, patience_seconds=0.01, seconds=60), threading.Event()
+        first = asyncio.ensure_future(looks.do(end.wait))
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailableError, match="no place got free"):
+            await looks.do(lambda: "not done")
+        end.set()
+        assert await first
+        assert await looks.do(lambda: "done") == "done"
+
+    asyncio.run(crowd())
+
+
+def test_a_look_that_does_not_end_is_answered() -> None:
+    """Whoever waits for it is told so in time; an error of a look comes to whoever waits."""
+
+    async def stalled() -> None:
+        looks, end = Looks(2, patience_seconds=60, seconds=0.01), threading.Event()
+        with pytest.raises(StoreUnavailableError, match=r"within 0\.01 seconds"):
+            await looks.do(end.wait)
+        end.set()
+        with pytest.raises(ZeroDivisionError):
+            await looks.do(lambda: 1 // 0)
+
+    asyncio.run(stalled())

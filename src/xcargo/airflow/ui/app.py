@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from contextlib import suppress
-from functools import cache
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.orm import configure_mappers
 
-from xcargo.airflow.ui import stored, values
+from xcargo.airflow.ui import look, stored, values
 from xcargo.airflow.ui.headers import SafeHeaders
 from xcargo.errors import ErrorKind, XCargoError
 from xcargo.explore.bounds import TooLargeError
@@ -40,7 +41,7 @@ _STATUS = {
 
 def build() -> FastAPI:
     """The application, to be mounted in an API server."""
-    app = FastAPI(title="xcargo explorer", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="xcargo explorer", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_warmed)
     app.add_middleware(SafeHeaders)
     app.add_exception_handler(XCargoError, _told)
     app.add_exception_handler(Exception, _failed)
@@ -49,23 +50,31 @@ def build() -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     def page() -> FileResponse:
-        _warmed()
         return FileResponse(_STATIC / "index.html", headers={"cache-control": "no-cache"})
 
     app.mount("/static", _Assets(directory=_STATIC))
     return app
 
 
-@cache
-def _warmed() -> None:
-    """Load what the answers need while the browser still loads the page: the first one is as fast as those after it."""
+@asynccontextmanager
+async def _warmed(_app: FastAPI) -> AsyncIterator[None]:
+    """Load what answers need beside the start of the API server, so that the first one is as fast as those after it.
 
-    def load() -> None:
-        for library in ("msgpack", "numpy", "pyarrow.compute", "pyarrow.ipc"):
-            with suppress(ImportError):
-                import_module(library)
+    Not when the application is made: a process that serves may be a fork of the one that made it.
+    """
+    threading.Thread(target=_load, name="xcargo-warm", daemon=True).start()
+    yield
 
-    threading.Thread(target=load, name="xcargo-warm", daemon=True).start()
+
+def _load() -> None:
+    """No request to a store or a database. What fails here fails, and is told, where it is needed."""
+    with suppress(Exception):
+        configure_mappers()  # of Airflow's tables, most of what the first answer waits for
+    for library in ("msgpack", "numpy", "pyarrow.compute", "pyarrow.ipc", "obstore.store"):
+        with suppress(ImportError):
+            import_module(library)
+    with suppress(Exception):
+        look.pipeline()
 
 
 class _Assets(StaticFiles):

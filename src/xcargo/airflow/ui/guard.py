@@ -12,14 +12,23 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from airflow.models.dag import DagModel
+from fastapi import Request
 
-__all__ = ["allowed", "current_user", "readable_dags"]
+from xcargo.errors import DecodeError
+
+__all__ = ["allowed", "current_user", "readable_dags", "well_formed"]
 
 allowed = requires_access_dag("GET", DagAccessEntity.XCOM)
 """Dependency of each route of a Dag: 401 for nobody, 403 for someone who may not read the Dag's XComs."""
 
 current_user = get_user
 """Dependency that gives the user, or answers 401."""
+
+
+def well_formed(request: Request) -> None:
+    """Dependency that refuses NUL characters, which no database takes. Raises DecodeError."""
+    if any("\0" in text for text in request.query_params.values()):
+        raise DecodeError("The address holds a NUL character")
 
 
 def readable_dags(user: Any) -> list[str]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial, wraps
+from typing import Any, TypeVar
 
 from xcargo.airflow import compat, runtime
 from xcargo.airflow.ui.rows import KEEPS_ATTEMPTS, Found
 from xcargo.coordinate import Coordinate
 from xcargo.envelope import Envelope, is_envelope
-from xcargo.explore.bounds import Budget, Gate
+from xcargo.explore.bounds import Budget, Looks
 from xcargo.explore.value import Shelf, Value
 from xcargo.keyorder import restored
+from xcargo.pipeline import Pipeline
 from xcargo.preview import preview
 
-__all__ = ["budget", "envelope_of", "looking", "opened", "signed_url", "told"]
+__all__ = ["budget", "envelope_of", "looking", "looks", "opened", "pipeline", "signed_url", "told"]
+
+_T = TypeVar("_T")
 
 _LOOKS = 4
 """Values that are read at once in this process."""
@@ -24,7 +29,9 @@ _SECONDS = 15.0
 _SIGNED_SECONDS = 60.0
 _SHELF_BYTES = 64 * 1024 * 1024
 
-_gate = Gate(_LOOKS, patience_seconds=20)
+looks = Looks(_LOOKS, patience_seconds=20, seconds=_SECONDS + 1)
+"""No more than a few values are read at once, so that memory stays bounded whoever asks."""
+
 _shelf = Shelf(_SHELF_BYTES)
 
 
@@ -33,11 +40,23 @@ def budget(seconds: float = _SECONDS) -> Budget:
     return Budget(max_bytes=runtime.settings().max_preview_bytes, seconds=seconds)
 
 
-@contextmanager
-def looking() -> Iterator[None]:
-    """While a value is read: no more than a few at once, so that memory stays bounded whoever asks."""
-    with _gate.entered():
-        yield
+def looking(route: Callable[..., _T]) -> Callable[..., Any]:
+    """Makes a route of a function that reads values."""
+
+    @wraps(route)
+    async def answered(*args: Any, **asked: Any) -> _T:
+        return await looks.do(partial(route, *args, **asked))
+
+    # Names in annotations are those of the route's module, where FastAPI would not look for them.
+    answered.__signature__ = inspect.signature(route, eval_str=True)  # type: ignore[attr-defined]
+    return answered
+
+
+@cache
+def pipeline() -> Pipeline:
+    """One whose requests to a store end in the time of a look: else a store that stalls would hold all places."""
+    settings = runtime.settings()
+    return runtime.opened(replace(settings, timeout_seconds=min(settings.timeout_seconds, _SECONDS)))
 
 
 def opened(found: Found, limits: Budget) -> Value:
@@ -46,16 +65,16 @@ def opened(found: Found, limits: Budget) -> Value:
     if not is_envelope(row):
         where = Coordinate(place.dag_id, place.run_id, place.task_id, place.key, place.map_index)
         plain = restored(row)
-        row = runtime.run(lambda pipeline: pipeline.enveloped(plain, where))
-    handle = runtime.run(lambda pipeline: pipeline.handle(row, place.dag_id))
+        row = pipeline().enveloped(plain, where)
+    handle = pipeline().handle(row, place.dag_id)
     return Value.of(Envelope.from_row(row), handle.open, _shelf, limits)
 
 
-def signed_url(found: Found) -> str | None:
+def signed_url(found: Found, disposition: str) -> str | None:
     """Where a browser gets the object itself, for a minute; None where it is to be streamed. It is in no log."""
     if not runtime.settings().ui_signed_downloads or not is_envelope(found.value):
         return None
-    return runtime.run(lambda pipeline: pipeline.signed_url(found.value, found.place.dag_id, _SIGNED_SECONDS))
+    return pipeline().signed_url(found.value, found.place.dag_id, _SIGNED_SECONDS, disposition)
 
 
 def envelope_of(value: Any) -> Envelope | None:

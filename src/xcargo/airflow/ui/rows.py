@@ -15,10 +15,13 @@ from xcargo.envelope import is_envelope
 from xcargo.errors import ObjectNotFoundError, UnsupportedTypeError
 from xcargo.explore.bounds import TooLargeError
 
-__all__ = ["Found", "Place", "envelopes", "find", "listed", "others", "sweep_reports"]
+__all__ = ["MOST", "Found", "Place", "envelopes", "find", "listed", "others", "sweep_reports"]
 
 _LISTED_BYTES = 256 * 1024
 """Of a row in a list; what a larger one holds is told when it is opened."""
+
+MOST = 2**31 - 1
+"""Largest number that each database can compare a column of numbers with."""
 
 _COLUMNS = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index, XComModel.key)
 

@@ -10,7 +10,7 @@ from airflow.utils.session import create_session
 from fastapi import APIRouter, Depends
 
 from xcargo.airflow.ui import look, rows
-from xcargo.airflow.ui.guard import allowed, current_user, readable_dags
+from xcargo.airflow.ui.guard import allowed, current_user, readable_dags, well_formed
 from xcargo.airflow.ui.look import told
 from xcargo.airflow.ui.rows import Found
 from xcargo.codecs.source import whole
@@ -28,7 +28,8 @@ PRICES = {"s3": 0.023, "gs": 0.020, "az": 0.018}
 """US dollars for a gibibyte and month of the clouds' standard storage, by scheme; list prices, to estimate with."""
 
 
-@router.get("/dags/{dag_id}/stored", dependencies=[Depends(allowed)])
+@router.get("/dags/{dag_id}/stored", dependencies=[Depends(allowed), Depends(well_formed)])
+@look.looking
 def of_dag(dag_id: str, run_id: str | None = None) -> dict[str, Any]:
     """What a Dag, or one run of it, has stored."""
     with create_session() as session:
@@ -36,6 +37,7 @@ def of_dag(dag_id: str, run_id: str | None = None) -> dict[str, Any]:
 
 
 @router.get("/stored")
+@look.looking
 def of_all(user: Annotated[Any, Depends(current_user)]) -> dict[str, Any]:
     """What all Dags have stored whose XComs the user may read."""
     dag_ids = readable_dags(user)
@@ -50,10 +52,9 @@ def _sweep(found: list[Found]) -> dict[str, Any] | None:
     reports: list[dict[str, Any]] = []
     for one in found:
         try:
-            with look.looking():
-                tree, packed, root = look.opened(one, look.budget()).tree
-                tree.node(root)
-                value = plain(bytes(whole(packed.source))[root:])
+            tree, packed, root = look.opened(one, look.budget()).tree
+            tree.node(root)
+            value = plain(bytes(whole(packed.source))[root:])
         except XCargoError:
             continue
         reports += [report for report in value if isinstance(report, dict)] if isinstance(value, list) else []

@@ -59,6 +59,31 @@ def test_on_there_are_four_views_below_the_base_url_and_still_no_library(tmp_pat
     assert sorted(told["ours"]) == ["xcargo.airflow.ui", "xcargo.airflow.ui.plugin"]
 
 
+WARMED = """
+import sys, threading
+from airflow.models.xcom import XComModel
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import class_mapper
+from xcargo.airflow.ui.app import build
+
+def loaded():
+    return "pyarrow.compute" in sys.modules, class_mapper(XComModel, configure=False).configured
+
+app = build()
+before = loaded()
+with TestClient(app):
+    [thread.join() for thread in threading.enumerate() if thread.name == "xcargo-warm"]
+    print("TOLD", before, loaded())
+"""
+
+
+def test_what_the_first_answer_needs_is_loaded_when_a_server_starts(tmp_path: Path) -> None:
+    """Not when the application is made, which may be in another process; no request has to come."""
+    environ = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", WARMED], env=environ, capture_output=True, text=True, check=False)
+    assert "TOLD (False, False) (True, True)" in done.stdout, done.stdout + done.stderr
+
+
 def routes() -> list[APIRoute]:
     every = [*values.router.routes, *stored.router.routes]
     return [route for route in every if isinstance(route, APIRoute)]
