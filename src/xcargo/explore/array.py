@@ -66,7 +66,8 @@ class Array:
             return told
         low, high = float(finite.min()), float(finite.max())
         with np.errstate(all="ignore"):
-            bins = np.histogram(finite, bins=_BINS)[0] if high > low and math.isfinite(high - low) else [finite.size]
+            spread = high - low > 1e-9 * max(abs(low), abs(high)) and math.isfinite(high - low)  # else no room for bins
+            bins = np.histogram(finite, bins=_BINS)[0] if spread else [finite.size]
             mean, std = float(finite.mean()), float(finite.std())
         return told | {
             "min": repr(low),
@@ -82,7 +83,8 @@ class Array:
             return {"kind": "none"}
         if len(self.shape) <= 1:
             places = self._spread(self.count, _POINTS)
-            return {"kind": "line", "places": places, "values": [self._number((place,)) for place in places]}
+            values = [self._number((place,) if self.shape else ()) for place in places]
+            return {"kind": "line", "places": places, "values": values}
         indexes = tuple(
             min(max(i, 0), n - 1) for i, n in zip((*indexes, *([0] * len(self.shape))), self.shape[:-2], strict=False)
         )

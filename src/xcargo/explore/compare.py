@@ -128,7 +128,7 @@ def _tables(told: dict[str, Any], left: Value, right: Value) -> None:
                 if left_over >= 0:
                     _change(told, f"row {n}, column {name}", one, other)
     told["rows_differing"] = len(differing)
-    told["compared"] = "every row" if rows == max(counts) else f"the first {rows} rows"
+    told["compared"] = "every row" if rows == max(counts) else f"the first {rows:,} rows"
     if rows == max(counts):
         told["same"] = not differing and not told["schema"]
 
@@ -178,6 +178,6 @@ def _bytes(told: dict[str, Any], left: Value, right: Value) -> None:
             _change(told, f"byte {start + first}", one[first : first + 16].hex(" "), other[first : first + 16].hex(" "))
             told["compared"] = "to the first byte that differs"
             return
-    told["compared"] = "every byte" if searched == size else f"the first {searched} bytes"
+    told["compared"] = "every byte" if searched == size else f"the first {searched:,} bytes"
     if searched == size:
         told["same"] = not told["schema"] and not told["changes"]

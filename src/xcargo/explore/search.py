@@ -125,7 +125,8 @@ def _hit(tree: Tree, packed: Packed, way: list[dict[str, Any]], needle: bytes) -
     node = tree.node(way[-1]["at"])
     if not way[-1].get("in_key") and (node["type"] != "str" or needle not in _bytes(packed, node)):
         return None
-    return {"way": way, "node": node}
+    above = [{**step, "node": tree.node(step["at"])} for step in way[:-1]]
+    return {"way": [*above, way[-1]], "node": node}
 
 
 def _bytes(packed: Packed, node: dict[str, Any]) -> bytes:

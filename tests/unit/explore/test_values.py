@@ -91,6 +91,14 @@ def test_an_array_in_numbers_and_as_a_picture(order: Any) -> None:
     assert shown.page(5, 1, 7, 2, (1,))["cells"] == [[str(array[1, 5, 7]), str(array[1, 5, 8])]]
 
 
+@pytest.mark.parametrize("array", [np.array(2.5), np.array([1.0, np.nextafter(1, 2)]), np.exp(1j * np.arange(9))])
+def test_arrays_of_one_item_or_hardly_any_spread(array: Any) -> None:
+    """No dimension at all, numbers a rounding apart, magnitudes of one: each has its bar and its points."""
+    shown = look(array)[0].array()
+    assert shown.summary()["bins"] == [array.size]
+    assert shown.picture()["values"] == [float(abs(item)) for item in array.ravel()]
+
+
 def test_a_large_array_is_sampled_and_its_points_read_one_by_one() -> None:
     """A line over sixteen megabytes reads a block a point at most; nothing claims to be of all items."""
     value, file = look(np.arange(2_000_000, dtype="float64"), max_bytes=2 << 20)

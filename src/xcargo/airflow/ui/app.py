@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -42,9 +42,9 @@ _STATUS = {
 def build() -> FastAPI:
     """The application, to be mounted in an API server."""
     app = FastAPI(title="xcargo explorer", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_warmed)
+    app.add_middleware(_Failures)
     app.add_middleware(SafeHeaders)
     app.add_exception_handler(XCargoError, _told)
-    app.add_exception_handler(Exception, _failed)
     app.include_router(values.router)
     app.include_router(stored.router)
 
@@ -94,7 +94,32 @@ def _told(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": told}, status_code=status)
 
 
-def _failed(_request: Request, error: Exception) -> JSONResponse:
+class _Failures:
+    """ASGI middleware that answers any other error. A handler could not: the server would log the error's text too."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        begun = False
+
+        async def watched(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            answer = _failed(error)
+            if begun:  # a download: it ends short of its length, which a browser tells
+                raise RuntimeError("The answer had begun") from None
+            await answer(scope, receive, send)
+
+
+def _failed(error: Exception) -> JSONResponse:
     """Any other error: its name and place go to the log, but not its text, which may hold a part of a value."""
     last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     where = f"{Path(last.filename).name}:{last.lineno}" if last else "?"

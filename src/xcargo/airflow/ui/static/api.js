@@ -1,5 +1,7 @@
 // Questions to the API server: GET only, with the login of the page.
 
+import { query } from "./dom.js";
+
 export class Problem extends Error {
   constructor(what, hint, status) {
     super(what);
@@ -14,21 +16,17 @@ const MEANS = {
 };
 
 /** The address of an answer. */
-export function address(path, query) {
-  const parameters = new URLSearchParams();
-  for (const [name, value] of Object.entries(query ?? {})) {
-    if (value !== null && value !== undefined && value !== "") parameters.set(name, String(value));
-  }
-  return `./api/${path}?${parameters}`;
+export function address(path, asked) {
+  return `./api/${path}?${query(asked ?? {})}`;
 }
 
 /** An answer. What was typed goes into headers, for addresses get into access logs. Throws Problem, for the reader. */
-export async function ask(path, query, { signal, typed } = {}) {
+export async function ask(path, asked, { signal, typed } = {}) {
   const headers = { accept: "application/json" };
   for (const [name, text] of Object.entries(typed ?? {})) if (text) headers[`x-xcargo-${name}`] = encodeURIComponent(text);
   let response;
   try {
-    response = await fetch(address(path, query), { signal, headers });
+    response = await fetch(address(path, asked), { signal, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The API server does not answer", "It may be restarting; try again in a moment.", 0);

@@ -1,6 +1,6 @@
 // Which page: of a task instance, of a run, of a Dag, or of all; and in which colours.
 
-import { h, notice, show } from "./dom.js";
+import { h, notice, queried, query, show } from "./dom.js";
 import { storedPage } from "./stored.js";
 import { taskPage } from "./task.js";
 
@@ -25,11 +25,8 @@ function follow() {
 
 /** What the address names. Airflow leaves a placeholder where there is nothing to fill in. */
 function place() {
-  const query = new URLSearchParams(location.search);
-  const read = (name) => {
-    const value = query.get(name);
-    return value === null || /^\{[A-Z_]+\}$/.test(value) ? null : value;
-  };
+  const named = queried(location.search);
+  const read = (name) => (/^\{[A-Z_]+\}$/.test(named[name]) ? null : named[name] || null);
   return {
     dag_id: read("dag_id"),
     run_id: read("run_id"),
@@ -42,9 +39,7 @@ function place() {
 
 /** Another page of ours, in the same frame. */
 export function go(where) {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(where)) if (value !== null && value !== undefined) query.set(name, value);
-  history.pushState({ moved: true }, "", `?${query}`);
+  history.pushState({ moved: true }, "", `?${query(where)}`);
   open();
 }
 

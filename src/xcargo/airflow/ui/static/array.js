@@ -7,13 +7,13 @@ import { bars, heat, line } from "./plots.js";
 export function arrayView(where, value) {
   const summary = h("div", { class: "cards" }, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
   const picture = h("div", {});
-  const items = h("div", { class: "grid", tabindex: "0", role: "region", "aria-label": "Items" });
+  const items = h("div", { class: "grid data", tabindex: "0", role: "region", "aria-label": "Items" });
   const outer = value.shape.slice(0, -2);
   const indexes = outer.map(() => 0);
   const get = (part, more) => ask(where.path("array"), { ...where.query, part, indexes: indexes.join(","), ...more });
   const fail = (element) => (problem) => show(element, notice(problem.message, problem.hint, "error"));
   const draw = () => {
-    get("picture").then((told) => show(picture, pictureOf(told, value))).catch(fail(picture));
+    if (value.shape.length) get("picture").then((told) => show(picture, pictureOf(told, value))).catch(fail(picture));
     page(0, 0);
   };
   const page = (start, first) => get("page", { start, first }).then((told) => show(items, pageOf(told, page))).catch(fail(items));
@@ -34,7 +34,7 @@ function summaryOf(told) {
   const card = (name, text) => h("div", { class: "card" }, h("div", { class: "name" }, name), h("div", { class: "big" }, text));
   const of = told.sampled !== undefined && told.sampled < told.count ? `of a sample of ${number(told.sampled)} items` : "";
   return [
-    card("shape", told.shape.map(number).join(" × ") || "scalar"),
+    card("shape", told.shape.map(number).join(" × ") || "one item"),
     card("dtype", told.dtype),
     told.min !== undefined ? [card("least", short(told.min)), card("mean", short(told.mean)), card("greatest", short(told.max)), card("std", short(told.std))] : null,
     told.not_finite ? card("not finite", number(told.not_finite)) : null,
@@ -43,12 +43,18 @@ function summaryOf(told) {
 }
 
 function pictureOf(told, value) {
-  if (told.kind === "line" && told.values.some((one) => one !== null)) return line(told.places, told.values, `${told.values.length} of ${number(value.shape[0] ?? 1)} items`);
+  if (told.kind === "line" && told.values.some((one) => one !== null)) return line(told.places, told.values, shown([told.values.length], value.shape, value.dtype));
   if (told.kind === "heat" && told.cells.flat().some((one) => one !== null)) {
-    const all = value.shape.slice(-2).map(number).join(" × ");
-    return heat(told.cells, `${told.rows.length} × ${told.columns.length} of ${all} items`);
+    return heat(told.cells, shown([told.rows.length, told.columns.length], value.shape.slice(-2), value.dtype));
   }
   return null;
+}
+
+/** How many of the items a picture shows. */
+function shown(part, whole, dtype) {
+  const [some, all] = [part, whole].map((sizes) => sizes.map(number).join(" × "));
+  const what = dtype.startsWith("complex") ? "magnitudes" : "items";
+  return some === all ? `all ${all} ${what}` : `${some} of ${all} ${what}, evenly spread`;
 }
 
 function pageOf(told, page) {

@@ -1,7 +1,7 @@
 // Bytes, texts, pictures and the names in a folder.
 
 import { address, ask } from "./api.js";
-import { bytes, button, h, notice, number, show } from "./dom.js";
+import { bytes, button, h, name as nameOf, notice, number, show } from "./dom.js";
 import { markdown } from "./markdown.js";
 
 const HEX = 1024;
@@ -53,13 +53,15 @@ export function textView(where, { at = null, size = 0, name = "" }) {
   const more = h("div", { class: "bar foot" });
   let text = "";
   let end = 0;
-  let rendered = /\.(md|markdown)$/i.test(name ?? "");
+  const marked = /\.(md|markdown)$/i.test(name ?? "");
+  let rendered = marked;
   const draw = () => show(body, rendered ? h("div", { class: "markdown" }, markdown(text)) : h("pre", { class: "text", tabindex: "0" }, text));
   const load = async () => {
     const part = await ask(where.path("bytes"), { ...where.query, at, start: end, count: TEXT, text: true });
     text += part.text;
     end = part.end;
-    draw();
+    if (part.size_bytes) draw();
+    else show(body, h("p", { class: "hint" }, "The text is empty."));
     show(more, end < part.size_bytes ? button(`More (${bytes(part.size_bytes - end)} left)`, load) : null);
   };
   const toggle = button("Markdown", () => {
@@ -68,7 +70,7 @@ export function textView(where, { at = null, size = 0, name = "" }) {
     draw();
   }, { "aria-pressed": rendered ? "true" : "false" });
   load().catch((problem) => show(body, notice(problem.message, problem.hint, "error")));
-  return show(view, h("div", { class: "bar" }, toggle, h("span", { class: "hint" }, bytes(size))), body, more);
+  return show(view, marked || (!name && size) ? h("div", { class: "bar" }, toggle) : null, body, more);
 }
 
 export function imageView(where, xcom) {
@@ -82,10 +84,10 @@ export function folderView(where, value) {
   const view = h("div", {}, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
   ask(where.path("folder"), where.query)
     .then((told) => {
-      const rows = told.entries.map((entry) => h("tr", {}, h("td", {}, entry.name), h("td", {}, entry.kind), h("td", { class: "end" }, entry.kind === "file" ? bytes(entry.size_bytes) : "")));
+      const rows = told.entries.map((entry) => h("tr", {}, h("td", {}, nameOf(entry.name)), h("td", {}, entry.kind), h("td", { class: "end" }, entry.kind === "file" ? bytes(entry.size_bytes) : "")));
       show(
         view,
-        h("p", { class: "hint" }, `${value.name}: ${number(value.files ?? told.entries.length)} files${told.more ? `, the first ${told.entries.length} names` : ""}`),
+        h("p", { class: "hint" }, `${nameOf(value.name)}: ${number(value.files ?? told.entries.length)} files${told.more ? `, the first ${told.entries.length} names` : ""}`),
         h("div", { class: "grid", tabindex: "0", role: "region", "aria-label": "Files" }, h("table", {}, h("thead", {}, h("tr", {}, ["Name", "Kind", "Size"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows))),
       );
     })

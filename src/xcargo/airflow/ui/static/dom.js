@@ -29,6 +29,34 @@ export function show(element, ...children) {
   return element;
 }
 
+/** A name, with whatever would turn its letters round or hide them written out: report\\u202etxt.exe. */
+export function name(text) {
+  return String(text).replace(/[\p{Cc}\p{Cf}]/gu, (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`);
+}
+
+/** What stands behind the question mark of an address. */
+export function query(where) {
+  const there = Object.entries(where).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return there.map(([one, value]) => `${one}=${encodeURIComponent(value)}`).join("&");
+}
+
+/** What such a text names. Airflow 3.1 fills in a run id as it is, so a plus sign is none but itself. */
+export function queried(text) {
+  const read = (value) => {
+    try {
+      return decodeURIComponent(value);
+    } catch {
+      return value;
+    }
+  };
+  return Object.fromEntries([...text.matchAll(/([^?&=]+)=([^&]*)/g)].map(([, one, value]) => [one, read(value)]));
+}
+
+/** To another page of ours. */
+export function link(label, to, go) {
+  return h("a", { href: `?${query(to)}`, onclick: (event) => (event.preventDefault(), go(to)) }, label);
+}
+
 /** Tell it to who cannot see the page. */
 export function say(text) {
   document.getElementById("live").textContent = text;
@@ -36,7 +64,7 @@ export function say(text) {
 
 const UNITS = ["B", "KB", "MB", "GB", "TB", "PB"];
 
-/** A size in the unit that suits it: 1,234 B, 1.2 MB. */
+/** A size in the unit that suits it: 1,234 B, 1.2 MB. No line ends between the two. */
 export function bytes(size) {
   if (size === null || size === undefined) return "–";
   let unit = 0;
@@ -45,7 +73,7 @@ export function bytes(size) {
     left /= 1000;
     unit += 1;
   }
-  return `${unit === 0 ? number(left) : left.toFixed(left < 10 ? 1 : 0)} ${UNITS[unit]}`;
+  return `${unit === 0 ? number(left) : left.toFixed(left < 10 ? 1 : 0)}\u00a0${UNITS[unit]}`;
 }
 
 export function number(value) {

@@ -26,15 +26,15 @@ export function ranks(top, sampled) {
   );
 }
 
-/** A line through points, with gaps where there is no number. */
+/** A line through points, with gaps where there is no number; beside it what its ends are. */
 export function line(places, values, label, { width = 720, height = 220 } = {}) {
   const present = values.filter((value) => value !== null);
   const low = Math.min(...present);
   const high = Math.max(...present);
   const first = places[0] ?? 0;
   const span = (places[places.length - 1] ?? 1) - first || 1;
-  const x = (place) => 8 + ((place - first) / span) * (width - 16);
-  const y = (value) => height - 8 - ((value - low) / (high - low || 1)) * (height - 16);
+  const x = (place) => ((place - first) / span) * width;
+  const y = (value) => (high > low ? height - 4 - ((value - low) / (high - low)) * (height - 8) : height / 2);
   let path = "";
   let pen = "M";
   values.forEach((value, n) => {
@@ -47,9 +47,11 @@ export function line(places, values, label, { width = 720, height = 220 } = {}) 
   const text = `${label}: ${short(low)} to ${short(high)}`;
   return h(
     "figure",
-    { class: "figure" },
-    svg("svg", { class: "plot line", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": text }, svg("title", {}, text), svg("path", { d: path })),
-    h("figcaption", {}, text),
+    { class: "figure lines" },
+    h("div", { class: "ends", "aria-hidden": "true" }, high > low ? [h("span", {}, short(high)), h("span", {}, short(low))] : h("span", { class: "middle" }, short(low))),
+    svg("svg", { class: "plot line", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": text }, svg("title", {}, text), svg("path", { d: path })),
+    h("div", { class: "ends", "aria-hidden": "true" }, h("span", {}, number(first)), h("span", {}, number(places[places.length - 1]))),
+    h("figcaption", {}, label),
   );
 }
 

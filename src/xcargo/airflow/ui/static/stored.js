@@ -1,7 +1,7 @@
 // What is stored: by task or Dag, over time, the largest values, and what it costs.
 
 import { ask, dag } from "./api.js";
-import { badge, bytes, h, moment, notice, number, show, styled } from "./dom.js";
+import { badge, bytes, h, link, moment, name, notice, number, show, styled } from "./dom.js";
 import { ranking } from "./plots.js";
 
 const NUMBERS = ["Stored", "Size", "Values"];
@@ -28,12 +28,12 @@ export async function storedPage(page, where, go) {
     h(
       "div",
       { class: "columns" },
-      section(told.by === "task_id" ? "By task" : "By Dag", ranking(told.groups.slice(0, 15).map((group) => ({ name: group.name, value: group.stored_bytes, text: `${bytes(group.stored_bytes)} · ${number(group.count)}`, to: told.by === "dag_id" ? { dag_id: group.name } : null })), { open: go })),
+      section(told.by === "task_id" ? "By task" : "By Dag", ranking(told.groups.slice(0, 15).map((group) => ({ name: group.name, value: group.stored_bytes, text: `${bytes(group.stored_bytes)} · ${number(group.count)}`, to: told.by === "dag_id" ? { dag_id: group.name } : where.run_id ? { dag_id: where.dag_id, run_id: where.run_id, task_id: group.name } : null })), { open: go })),
       section("By type", ranking(told.types.slice(0, 15).map((type) => ({ name: type.name, value: type.stored_bytes, text: `${bytes(type.stored_bytes)} · ${number(type.count)}` })))),
     ),
     where.run_id ? null : section("Stored by day", days(told.days)),
-    section("Largest values", largest(told.largest, go)),
-    where.run_id ? null : section("Newest runs", runs(told.runs, go)),
+    section("Largest values", largest(told.largest, where, go)),
+    where.run_id ? null : section("Newest runs", runs(told.runs, where, go)),
     where.dag_id ? null : section("Orphans and retention", sweep(told.sweep)),
   );
 }
@@ -59,32 +59,33 @@ function cards(told) {
 function days(all) {
   if (all.length < 2) return h("p", { class: "hint" }, all.length ? `${all[0].day}: ${bytes(all[0].stored_bytes)} in ${number(all[0].count)} values. A plot needs a second day.` : "");
   const most = Math.max(1, ...all.map((day) => day.stored_bytes));
+  const total = all.reduce((sum, day) => sum + day.stored_bytes, 0);
+  const bar = (day) => styled(h("span", { class: "fill" }), { height: `${Math.max(2, (100 * day.stored_bytes) / most)}%` });
+  const told = (day) => `${day.day}: ${bytes(day.stored_bytes)}, ${number(day.count)} values`;
   return h(
-    "ol",
-    { class: "days", "aria-label": "Stored by day" },
-    all.map((day) => h("li", { title: `${day.day}: ${bytes(day.stored_bytes)}, ${number(day.count)} values` }, styled(h("span", { class: "fill" }), { height: `${Math.max(2, (100 * day.stored_bytes) / most)}%` }), h("span", { class: "visually-hidden" }, `${day.day}: ${bytes(day.stored_bytes)}`))),
+    "figure",
+    { class: "figure growth" },
+    h("ol", { class: "days", "aria-label": "Stored by day" }, all.map((day) => h("li", { title: told(day) }, bar(day), h("span", { class: "visually-hidden" }, told(day))))),
+    h("div", { class: "ends", "aria-hidden": "true" }, h("span", {}, all[0].day), h("span", {}, all[all.length - 1].day)),
+    h("figcaption", {}, `${bytes(total)} in ${number(all.length)} days, ${bytes(most)} on the fullest`),
   );
 }
 
-function link(label, to, go) {
-  return h("a", { href: `?${new URLSearchParams(to)}`, onclick: (event) => (event.preventDefault(), go(to)) }, label);
-}
-
 function grid(label, names, rows) {
-  return h("div", { class: "grid", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: NUMBERS.includes(name) ? "end" : null }, name)))), h("tbody", {}, rows)));
+  return h("div", { class: "grid", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("thead", {}, h("tr", {}, names.filter(Boolean).map((one) => h("th", { scope: "col", class: NUMBERS.includes(one) ? "end" : null }, one)))), h("tbody", {}, rows)));
 }
 
-function largest(all, go) {
+function largest(all, where, go) {
   const rows = all.map((xcom) => {
     const to = { dag_id: xcom.dag_id, run_id: xcom.run_id, task_id: xcom.task_id, map_index: xcom.map_index, key: xcom.key };
-    return h("tr", {}, h("td", {}, link(`${xcom.task_id}${xcom.map_index >= 0 ? ` [${xcom.map_index}]` : ""} › ${xcom.key}`, to, go)), h("td", {}, xcom.dag_id), h("td", {}, xcom.run_id), h("td", {}, badge(xcom.type)), h("td", { class: "end" }, bytes(xcom.stored_bytes)), h("td", { class: "end" }, bytes(xcom.size_bytes)));
+    return h("tr", {}, h("td", {}, link(`${xcom.task_id}${xcom.map_index >= 0 ? ` [${xcom.map_index}]` : ""} › ${name(xcom.key)}`, to, go)), where.dag_id ? null : h("td", {}, xcom.dag_id), where.run_id ? null : h("td", {}, xcom.run_id), h("td", {}, badge(xcom.type)), h("td", { class: "end" }, bytes(xcom.stored_bytes)), h("td", { class: "end" }, bytes(xcom.size_bytes)));
   });
-  return grid("Largest values", ["Value", "Dag", "Run", "Type", "Stored", "Size"], rows);
+  return grid("Largest values", ["Value", where.dag_id ? null : "Dag", where.run_id ? null : "Run", "Type", "Stored", "Size"], rows);
 }
 
-function runs(all, go) {
-  const rows = all.slice(0, 20).map((run) => h("tr", {}, h("td", {}, link(run.run_id, { dag_id: run.dag_id, run_id: run.run_id }, go)), h("td", {}, run.dag_id), h("td", {}, moment(run.at)), h("td", { class: "end" }, number(run.count)), h("td", { class: "end" }, bytes(run.stored_bytes))));
-  return grid("Newest runs", ["Run", "Dag", "Last value", "Values", "Stored"], rows);
+function runs(all, where, go) {
+  const rows = all.slice(0, 20).map((run) => h("tr", {}, h("td", {}, link(run.run_id, { dag_id: run.dag_id, run_id: run.run_id }, go)), where.dag_id ? null : h("td", {}, run.dag_id), h("td", {}, moment(run.at)), h("td", { class: "end" }, number(run.count)), h("td", { class: "end" }, bytes(run.stored_bytes))));
+  return grid("Newest runs", ["Run", where.dag_id ? null : "Dag", "Last value", "Values", "Stored"], rows);
 }
 
 function crumbs(where, go) {

@@ -1,7 +1,7 @@
 // A table: the rows and columns on the screen, sorted and filtered by the server.
 
 import { ask } from "./api.js";
-import { badge, button, h, notice, number, say, short, show } from "./dom.js";
+import { badge, button, h, name, notice, number, say, short, show } from "./dom.js";
 import { bars, ranks } from "./plots.js";
 
 const ROWS = 100;
@@ -18,18 +18,22 @@ const OPERATORS = [
   ["not_null", "is there"],
 ];
 
+/** Texts longer than this, or of more lines than one, are shown in part until they are opened. */
+const LONG = 48;
+
 export function tableView(where, value) {
   const state = { start: 0, first: 0, sort: null, descending: false, filters: [] };
-  const grid = h("div", { class: "grid", tabindex: "0", role: "region", "aria-label": "Rows" });
+  const grid = h("div", { class: "grid data", tabindex: "0", role: "region", "aria-label": "Rows" });
   const foot = h("div", { class: "bar foot" });
   const chips = h("div", { class: "chips" });
+  const all = [...value.columns.filter((column) => column.index), ...value.columns.filter((column) => !column.index)];
   const spreads = new Map();
   let running = null;
 
   const load = async () => {
     running?.abort();
     running = new AbortController();
-    const columns = value.columns.slice(state.first, state.first + COLUMNS);
+    const columns = all.slice(state.first, state.first + COLUMNS);
     grid.setAttribute("aria-busy", "true");
     try {
       const page = await ask(
@@ -64,6 +68,7 @@ export function tableView(where, value) {
     if (!spreads.has(column.number)) spreads.set(column.number, ask(where.path("column"), { ...where.query, number: column.number }));
     return spreads.get(column.number);
   };
+  if (!all.length && !value.hidden) return h("p", { class: "hint" }, "The table has no columns.");
   load();
   const hidden = value.hidden
     ? h("p", { class: "hint" }, `${value.hidden} column${value.hidden === 1 ? "" : "s"} of Python objects ${value.hidden === 1 ? "is" : "are"} not shown.`)
@@ -84,7 +89,7 @@ function table(columns, page, state, act, spread) {
     return h(
       "th",
       { scope: "col", class: column.align, "aria-sort": sorted ? (state.descending ? "descending" : "ascending") : "none" },
-      h("button", { type: "button", class: "sort", onclick: sort, title: `Sort by ${column.name}` }, h("span", { class: "label" }, column.index ? "index" : column.name), mark ? h("span", { "aria-hidden": "true" }, mark) : null),
+      h("button", { type: "button", class: "sort", onclick: sort, title: `Sort by ${column.name}` }, h("span", { class: "label" }, label(column)), mark ? h("span", { "aria-hidden": "true" }, mark) : null),
       h("div", { class: "type" }, column.type),
       plot,
     );
@@ -96,7 +101,7 @@ function table(columns, page, state, act, spread) {
       h("th", { scope: "row", class: "index" }, number(row)),
       columns.map((column, m) => {
         const cell = page.cells[m][n];
-        return h("td", { class: column.align }, cell === null ? h("span", { class: "missing" }, "missing") : cell);
+        return h("td", { class: column.align }, content(cell, column));
       }),
     ),
   );
@@ -108,6 +113,17 @@ function table(columns, page, state, act, spread) {
     h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "index" }, "#"), head)),
     h("tbody", {}, body),
   );
+}
+
+function label(column) {
+  return column.index ? "index" : name(column.name) || '""';
+}
+
+/** What stands in a cell; of a long text the beginning, until it is opened. */
+function content(cell, column) {
+  if (cell === null) return h("span", { class: "missing" }, "missing");
+  if (column.align === "end" && cell === "nan") return h("span", { class: "missing" }, "nan");
+  return cell.length > LONG || cell.includes("\n") ? h("details", { class: "long" }, h("summary", {}, cell)) : cell;
 }
 
 const seen = new IntersectionObserver((entries) => {
@@ -155,7 +171,8 @@ function pager(page, state, act, columns) {
 }
 
 function filterBar(value, add) {
-  const column = h("select", { class: "input", "aria-label": "Column" }, value.columns.map((one) => h("option", { value: one.number }, one.index ? "index" : one.name)));
+  if (!value.columns.length) return null;
+  const column = h("select", { class: "input column", "aria-label": "Column" }, value.columns.map((one) => h("option", { value: one.number }, label(one))));
   const operator = h("select", { class: "input", "aria-label": "Comparison" }, OPERATORS.map(([name, label]) => h("option", { value: name }, label)));
   const text = h("input", { class: "input", "aria-label": "Value to compare with", placeholder: "value" });
   const fit = () => {
@@ -175,7 +192,7 @@ function filterBar(value, add) {
 
 function chip(value, filter, remove) {
   const column = value.columns.find((one) => one.number === filter.column);
-  const label = OPERATORS.find(([name]) => name === filter.operator)[1];
-  const text = `${column?.name} ${label} ${filter.operator.endsWith("null") ? "" : filter.value}`;
+  const operator = OPERATORS.find(([one]) => one === filter.operator)[1];
+  const text = `${label(column)} ${operator} ${filter.operator.endsWith("null") ? "" : filter.value}`;
   return badge(h("span", {}, text, h("button", { type: "button", class: "remove", "aria-label": `Remove the filter ${text}`, onclick: remove }, "×")), "chip");
 }

@@ -1,7 +1,7 @@
 // The XComs of a task instance: a list, and the one that was chosen.
 
 import { ask, dag } from "./api.js";
-import { badge, bytes, button, h, moment, notice, say, show } from "./dom.js";
+import { badge, bytes, button, h, link, name, notice, queried, query, say, show } from "./dom.js";
 import { valuePanel } from "./value.js";
 
 const PAGE = 100;
@@ -17,41 +17,52 @@ export async function taskPage(page, where, go) {
     class: "input",
     placeholder: "Find a key",
     "aria-label": "Find a key",
-    oninput: () => narrow(list, filter.value),
+    oninput: async () => {
+      while (filter.value && found.length < total) await load(); // what is not listed yet is looked through as well
+      narrow(list, filter.value);
+    },
   });
   const aside = h("aside", { class: "list", "aria-label": "XComs of this task instance" }, filter, list, more);
   show(page, links, h("div", { class: "split" }, aside, panel));
 
   let found = [];
+  let total = 0;
+  let index = where.map_index ?? "-1";
   const load = async () => {
     const answer = await ask(dag(where.dag_id, "xcoms"), {
       run_id: where.run_id,
       task_id: where.task_id,
-      map_index: where.map_index ?? "-1",
+      map_index: index,
       start: found.length,
       count: PAGE,
     });
     found = [...found, ...answer.xcoms];
-    list.append(...answer.xcoms.map((xcom) => h("li", {}, entry(xcom, choose))));
+    total = answer.xcoms.length ? answer.total : found.length;
+    list.append(...answer.xcoms.map((xcom) => h("li", {}, entry(xcom, choose, index))));
     filter.hidden = found.length < 8;
-    show(more, found.length < answer.total ? button(`Show more (${answer.total - found.length})`, load) : null);
-    return answer.total;
+    show(more, found.length < total ? button(`Show more (${total - found.length})`, load) : null);
   };
 
   const choose = (xcom, { focus = false } = {}) => {
     for (const item of list.querySelectorAll("button")) {
-      const chosen = item.dataset.key === xcom.key;
+      const chosen = item.dataset.key === label(xcom);
       item.setAttribute("aria-current", chosen ? "true" : "false");
+      if (chosen) reveal(aside, item);
     }
-    const query = new URLSearchParams(location.search);
-    query.set("key", xcom.key);
-    history.replaceState(history.state, "", `?${query}`);
+    const here = { ...queried(location.search), key: xcom.key };
+    if (index === null) here.map_index = xcom.map_index;
+    history.replaceState(history.state, "", `?${query(here)}`);
     say(`Value of ${xcom.key}`);
     valuePanel(panel, xcom, go);
     if (focus && matchMedia("(max-width: 760px)").matches) panel.scrollIntoView();
   };
 
-  if ((await load()) === 0) {
+  await load();
+  if (!total && index === "-1") {
+    index = null; // a mapped task has no instance of that number: show those of all
+    await load();
+  }
+  if (!total) {
     aside.hidden = true;
     show(
       panel,
@@ -69,16 +80,25 @@ export async function taskPage(page, where, go) {
   choose(first);
 }
 
-function entry(xcom, choose) {
+function label(xcom) {
+  return xcom.map_index >= 0 ? `[${xcom.map_index}] ${xcom.key}` : xcom.key;
+}
+
+function entry(xcom, choose, index) {
   const size = xcom.where === "object" ? `${bytes(xcom.size_bytes)} → ${bytes(xcom.stored_bytes)}` : bytes(xcom.size_bytes);
   return h(
     "button",
-    { type: "button", class: "entry", "data-key": xcom.key, onclick: () => choose(xcom, { focus: true }) },
-    h("span", { class: "key" }, xcom.key),
+    { type: "button", class: "entry", "data-key": label(xcom), onclick: () => choose(xcom, { focus: true }) },
+    h("span", { class: "key" }, name(index === null ? label(xcom) : xcom.key)),
     h("span", { class: "facts" }, badge(xcom.type), " ", size, xcom.where === "object" ? "" : " · in the row"),
     xcom.preview ? h("span", { class: "preview" }, xcom.preview) : null,
-    h("span", { class: "when" }, moment(xcom.stored_at)),
   );
+}
+
+/** Scroll the list, and nothing around it, until the item is seen. */
+function reveal(list, item) {
+  const [frame, place] = [list.getBoundingClientRect(), item.getBoundingClientRect()];
+  if (place.bottom > frame.bottom || place.top < frame.top) list.scrollTop += place.top - frame.top - frame.height / 3;
 }
 
 function narrow(list, text) {
@@ -89,13 +109,11 @@ function narrow(list, text) {
 }
 
 function crumbs(where, go) {
-  const link = (label, to) =>
-    h("a", { href: `?${new URLSearchParams(to)}`, onclick: (event) => (event.preventDefault(), go(to)) }, label);
   const index = where.map_index !== null && where.map_index !== "-1" ? ` [${where.map_index}]` : "";
   return [
-    link("All Dags", {}),
-    link(where.dag_id, { dag_id: where.dag_id }),
-    link(where.run_id, { dag_id: where.dag_id, run_id: where.run_id }),
+    link("All Dags", {}, go),
+    link(where.dag_id, { dag_id: where.dag_id }, go),
+    link(where.run_id, { dag_id: where.dag_id, run_id: where.run_id }, go),
     h("span", { "aria-current": "page" }, `${where.task_id}${index}`),
   ];
 }

@@ -19,7 +19,7 @@ export function treeView(where, root, enter) {
     show(tree, top);
   };
   tree.addEventListener("keydown", move);
-  show(view, searchBar(where, results, show_at), results, crumbs, tree);
+  show(view, root.count ? searchBar(where, results, show_at) : null, results, crumbs, tree);
   show_at([]);
   return view;
 }
@@ -78,7 +78,7 @@ async function fetchInto(where, group, node, from, enter) {
     const jump = h("input", { type: "number", class: "input short", min: 0, max: page.total - 1, "aria-label": "Item number", placeholder: "item" });
     show(
       more,
-      button(`Next ${number(Math.min(PAGE, left))} of ${number(left)} more`, () => go({ cursor: page.next })),
+      button(left > PAGE ? `Next ${PAGE} of ${number(left)} more` : `Show ${left} more`, () => go({ cursor: page.next })),
       page.total > 2 * PAGE
         ? h("form", { class: "inline", onsubmit: (event) => (event.preventDefault(), jump.value !== "" && go({ start: jump.value })) }, "or go to ", jump, button("Go", null, { type: "submit" }))
         : null,
@@ -100,9 +100,12 @@ function content(node, where, enter) {
   if (node.type === "str") return text(node, where);
   if (node.part !== undefined) return [badge("stored beside the value"), button("Open", () => enter(`part:${node.part}`), { class: "button small" })];
   if (node.codec) return [badge(node.codec), button("Open", () => enter(`leaf:${node.at}`), { class: "button small" })];
-  if (node.value !== undefined) return [h("span", { class: `value ${node.type}` }, String(node.value)), isPlain(node.type) ? null : badge(node.type)];
+  if (node.value !== undefined) return [h("span", { class: `value ${node.type}` }, PYTHON.get(node.value) ?? String(node.value)), isPlain(node.type) ? null : badge(node.type)];
   return [badge(node.type), h("span", { class: "count" }, bytes(node.length))];
 }
+
+/** As Python writes them, and tables do. */
+const PYTHON = new Map([[null, "None"], [true, "True"], [false, "False"]]);
 
 function isPlain(type) {
   return ["int", "float", "bool", "None"].includes(type);
@@ -143,12 +146,10 @@ function searchBar(where, results, show_at) {
 }
 
 function hitOf(hit, show_at) {
-  const steps = hit.way.map((step) => ({ label: step.key ?? `[${step.index}]`, node: { at: step.at } }));
+  const steps = hit.way.map((step) => ({ label: step.key ?? `[${step.index}]`, node: step.node ?? hit.node }));
   const open = (event) => {
     event.preventDefault();
-    const inner = hit.node.count === undefined ? steps.slice(0, -1) : steps;
-    const way = inner.map((step) => ({ ...step, node: { ...step.node, count: 1, type: "dict" } }));
-    show_at(way);
+    show_at(hit.node.count === undefined ? steps.slice(0, -1) : steps);
   };
   const value = hit.node.value === undefined ? "" : String(hit.node.value).slice(0, 80);
   return h("a", { href: "#", onclick: open }, h("span", { class: "way" }, steps.map((step) => step.label).join(" › ")), value ? h("span", { class: "value str" }, value) : null);

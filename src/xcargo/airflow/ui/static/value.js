@@ -4,7 +4,7 @@ import { address, ask, dag } from "./api.js";
 import { arrayView } from "./array.js";
 import { folderView, hexView, imageView, textView } from "./content.js";
 import { compareView } from "./compare.js";
-import { badge, bytes, button, h, moment, notice, number, say, show } from "./dom.js";
+import { badge, bytes, button, h, moment, name, notice, number, say, show } from "./dom.js";
 import { tableView } from "./table.js";
 import { treeView } from "./tree.js";
 
@@ -30,7 +30,7 @@ async function open(panel, xcom, inside, go) {
   const views = viewsOf(told, where, enter, choose);
   show(
     panel,
-    h("header", { class: "head" }, h("h1", {}, told.xcom.key, inside ? ` › ${inside}` : ""), back, actions(told, where)),
+    h("header", { class: "head" }, h("h1", { title: told.xcom.key }, name(told.xcom.key), inside ? ` › ${inside}` : ""), back, actions(told, where)),
     facts(told),
     told.problem ? problemOf(told.problem) : null,
     tabs(views),
@@ -54,30 +54,31 @@ function actions(told, where) {
 function facts(told) {
   const { xcom, value } = told;
   const ratio = xcom.stored_bytes ? xcom.size_bytes / xcom.stored_bytes : null;
-  const shape = value?.kind === "table" ? [value.rows, value.columns.length] : value?.shape ?? xcom.shape;
+  const shape = value?.columns?.length ? [value.rows, value.columns.length] : value?.shape ?? xcom.shape;
   const rows = [
     ["Type", badge(value?.type ?? xcom.type)],
     ["Size", bytes(xcom.size_bytes)],
     xcom.where === "object"
       ? ["Stored", `${bytes(xcom.stored_bytes)}${ratio && ratio > 1.05 ? `, ${ratio.toFixed(1)} times smaller (${xcom.compression})` : ""}`]
       : ["Stored", "in the metadata database"],
-    shape ? ["Shape", shape.map(number).join(" × ")] : null,
+    shape ? ["Shape", shape.map(number).join(" × ") || "one item"] : null,
+    value?.name ? ["Name", name(value.name)] : null,
     xcom.map_index >= 0 ? ["Map index", number(xcom.map_index)] : null,
     xcom.attempt ? ["Attempt", number(xcom.attempt)] : null,
     ["Written", moment(xcom.created_at ?? xcom.stored_at)],
     xcom.checksum ? ["Checksum", checksum(told)] : null,
     xcom.uri ? ["Place", h("code", { class: "uri" }, xcom.uri)] : null,
   ];
-  return h("dl", { class: "factsheet" }, rows.filter(Boolean).map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text))));
+  return h("dl", { class: "factsheet" }, rows.filter(Boolean).map(([label, text]) => h("div", { class: label === "Place" ? "whole" : null }, h("dt", {}, label), h("dd", {}, text))));
 }
 
 function checksum(told) {
-  const algorithm = told.xcom.checksum.split(":")[0];
+  const algorithm = told.xcom.checksum.split(/[-:]/)[0]; // of a value in pieces it is that of a tree of them
   const title = told.xcom.checksum;
-  if (told.problem?.kind === "integrity") return h("span", { title, class: "bad" }, `${algorithm}: does not match`);
-  if (told.problem || !told.value) return h("span", { title }, `${algorithm}: not checked`);
-  if (told.value.kind === "opaque") return h("span", { title }, `${algorithm}: not read`);
-  return h("span", { title, class: "good" }, `${algorithm}: what is shown is verified`);
+  if (told.problem?.kind === "integrity") return h("span", { title, class: "bad" }, `${algorithm}, does not match`);
+  if (told.problem || !told.value) return h("span", { title }, `${algorithm}, not checked`);
+  if (told.value.kind === "opaque") return h("span", { title }, `${algorithm}, not read`);
+  return h("span", { title, class: "good" }, `${algorithm}, verified`);
 }
 
 const ADVICE = {
