@@ -7,6 +7,7 @@ import struct
 import zlib
 from datetime import datetime, timezone
 from decimal import Decimal
+from math import sin
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -15,9 +16,14 @@ from airflow.sdk import dag, task
 
 
 def _picture(seed: str) -> bytes:
-    """A PNG of coloured noise, which no compression makes smaller."""
-    side, rng = 96, random.Random(seed)
-    lines = b"".join(b"\0" + rng.randbytes(side * 3) for _ in range(side))
+    """A PNG of ripples, in other colours for each seed."""
+    side, rng = 240, random.Random(seed)
+    waves = [(rng.uniform(20, 50), rng.uniform(20, 50), rng.uniform(0, 6)) for _ in range(3)]
+
+    def line(y: int) -> bytes:
+        return bytes(int(128 + 127 * sin(x / a + sin(y / b) + c)) for x in range(side) for a, b, c in waves)
+
+    lines = b"".join(b"\0" + line(y) for y in range(side))
 
     def part(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -30,14 +36,15 @@ def _picture(seed: str) -> bytes:
 def explorer_demo() -> None:
     @task
     def orders(**context: Any) -> Any:
-        """A table of a million rows; each run has its own prices."""
+        """A table of a million rows; in each run some prices are others."""
         import numpy as np
         import pandas as pd
 
         rows = 1_000_000
-        rng = np.random.default_rng(sum(context["run_id"].encode()))
-        prices = np.round(rng.gamma(2.0, 40.0, rows), 2)
-        prices[::97] = np.nan
+        rng, today = np.random.default_rng(7), np.random.default_rng(sum(context["run_id"].encode()))
+        prices = rng.gamma(2.0, 40.0, rows)
+        prices[today.random(rows) < 0.02] *= 1.25
+        prices[3::97] = np.nan
         return pd.DataFrame(
             {
                 "order_id": np.arange(rows),
@@ -45,7 +52,7 @@ def explorer_demo() -> None:
                 "city": pd.Categorical(rng.choice(["Berlin", "Lyon", "Oslo", "Porto", "Turin"], rows)),
                 "customer": pd.Series([f"customer {n % 7919:04d}" for n in range(rows)]),
                 "quantity": rng.poisson(3, rows),
-                "price": prices,
+                "price": np.round(prices, 2),
                 "express": rng.random(rows) < 0.1,
             }
         )
@@ -102,7 +109,12 @@ def explorer_demo() -> None:
         push(key="small", value={"a": 23, "b": [1, 2, 3]})
         push(key="hostile", value={"<img src=x onerror=alert(1)>": "<script>alert('x')</script>", "n": "</pre>" * 300})
 
-    [orders(), response(), weights(), report(), pieces()]
+    @task(multiple_outputs=False)
+    def total(city: str) -> dict[str, Any]:
+        """One of several mapped instances."""
+        return {"city": city, "orders": 200_000, "streets": [f"{city}, street {n}" for n in range(100)]}
+
+    [orders(), response(), weights(), report(), pieces(), total.expand(city=["Berlin", "Lyon", "Oslo"])]
 
 
 explorer_demo()

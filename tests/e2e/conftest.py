@@ -1,0 +1,32 @@
+"""The explorer's Airflow and browser, started once for all tests that look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e import browser
+from tests.e2e.explorer import Desk, World, living
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with living(tmp_path_factory.mktemp("explorer")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    with browser.running(str(browser.installed())) as running:
+        yield running
+
+
+@pytest.fixture
+def opened(chromium: Any, world: World) -> Iterator[Desk]:
+    """Opens the tab of a task as a user. At the end no script has failed, and no alert was shown."""
+    desk = Desk(chromium, world)
+    yield desk
+    desk.close()
+    assert desk.complaints == []
