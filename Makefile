@@ -56,6 +56,10 @@ matrix: setup ## Contract tests on every supported Airflow, each in an environme
 e2e: setup ## The tutorial's Dag in a real scheduler over a real S3 server
 	@$(RUN) -m pytest tests/e2e
 
+.PHONY: pictures
+pictures: setup ## Take the pictures of docs/explorer.md anew (better with the font Inter, as Airflow's UI has it)
+	@XCARGO_PICTURES=docs/images $(RUN) -m pytest tests/e2e/test_ui_pictures.py
+
 # Needs Linux: user namespaces for the disks, and a C compiler for the clock (libfaketime).
 .PHONY: faults
 faults: setup ## Store kind x fault x operation, every cell; writes docs/faults.md (FAULTS="s3 stall" for some)
