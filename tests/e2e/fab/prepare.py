@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -50,7 +49,9 @@ def users() -> None:
 
 
 def main(told: str) -> None:
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True)
+    from airflow.utils.db import upgradedb
+
+    upgradedb()
     users()
     run = DAGS[0].test(logical_date=datetime(2026, 1, 2, tzinfo=timezone.utc))
     assert run.state == "success", run

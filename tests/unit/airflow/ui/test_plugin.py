@@ -146,3 +146,17 @@ def test_other_methods_are_refused(client: TestClient) -> None:
     """There is nothing to write to."""
     assert client.post("/api/dags/d/xcoms").status_code == 405
     assert client.delete("/api/dags/d/value").status_code == 405
+
+
+def test_an_unexpected_error_is_named_and_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the answer nor anything that reaches the server's log has its text, which may hold a part of a value."""
+    (app,) = _built()
+
+    def fails() -> None:
+        raise ValueError("could not convert 'secret'")
+
+    app["app"].add_api_route("/api/fails", fails)
+    answer = TestClient(app["app"]).get("/api/fails")  # raises what a server would log
+    assert (answer.status_code, answer.json()["error"]["what"]) == (500, "The explorer failed: ValueError")
+    assert answer.headers["content-security-policy"] == POLICY
+    assert "secret" not in answer.text + caplog.text

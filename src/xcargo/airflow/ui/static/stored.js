@@ -32,9 +32,9 @@ export async function storedPage(page, where, go) {
       section("By type", ranking(told.types.slice(0, 15).map((type) => ({ name: type.name, value: type.stored_bytes, text: `${bytes(type.stored_bytes)} · ${number(type.count)}` })))),
     ),
     where.run_id ? null : section("Stored by day", days(told.days)),
+    where.dag_id ? null : section("Orphans and retention", sweep(told.sweep)),
     section("Largest values", largest(told.largest, where, go)),
     where.run_id ? null : section("Newest runs", runs(told.runs, where, go)),
-    where.dag_id ? null : section("Orphans and retention", sweep(told.sweep)),
   );
 }
 
