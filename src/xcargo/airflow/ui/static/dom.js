@@ -29,9 +29,9 @@ export function show(element, ...children) {
   return element;
 }
 
-/** A name, with whatever would turn its letters round or hide them written out: report\\u202etxt.exe. */
+/** A name, with whatever would turn its letters round or hide them written out: report\u202etxt.exe. */
 export function name(text) {
-  return String(text).replace(/[\p{Cc}\p{Cf}]/gu, (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`);
+  return String(text).replace(/[\p{Cc}\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu, (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** What stands behind the question mark of an address. */

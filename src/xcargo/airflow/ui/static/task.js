@@ -28,7 +28,9 @@ export async function taskPage(page, where, go) {
   let found = [];
   let total = 0;
   let index = where.map_index ?? "-1";
-  const load = async () => {
+  let loading = null;
+  const load = () => (loading ??= next().finally(() => (loading = null))); // one page at a time, however fast one types
+  const next = async () => {
     const answer = await ask(dag(where.dag_id, "xcoms"), {
       run_id: where.run_id,
       task_id: where.task_id,
