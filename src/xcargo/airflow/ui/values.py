@@ -112,13 +112,12 @@ def others(which: AskedFor) -> dict[str, Any]:
 @router.get("/value")
 async def value(which: AskedFor) -> dict[str, Any]:
     """The row, and what can be shown of the value; a problem with the store is told beside the row."""
-    limits = look.budget()
-    found = await run_in_threadpool(which.found, limits)
+    found = await run_in_threadpool(which.found, look.budget())
     told: dict[str, Any] = {"xcom": look.told(found)}
     if is_envelope(found.value):
         told["envelope"] = {name: part for name, part in found.value.items() if name not in ("data", "chunks")}
     try:
-        told["value"] = await look.looks.do(lambda: look.opened(found, limits).inside(which.inside).described())
+        told["value"] = await look.looks.do(lambda: look.opened(found, look.budget()).inside(which.inside).described())
     except XCargoError as error:
         told["problem"] = {"kind": str(error.kind), "what": error.what[:1000], "hint": error.hint}
     return told
