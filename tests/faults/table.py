@@ -57,4 +57,5 @@ def _cell(result: Result | None) -> str:
         return ""
     if result.wrong:
         return f"**red**: {result.wrong}"
-    return f"`{result.outcome}`{' + orphan' if result.leftovers else ''}" if result.outcome != "value" else "value"
+    outcome = "value" if result.outcome == "value" else f"`{result.outcome}`"
+    return f"{outcome} + orphan" if result.leftovers else outcome
