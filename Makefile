@@ -54,7 +54,7 @@ matrix: setup ## Contract tests on every supported Airflow, each in an environme
 
 .PHONY: e2e
 e2e: setup ## The tutorial's Dag in a real scheduler over a real S3 server
-	@$(RUN) -m pytest tests/e2e
+	@UV="$(abspath $(UV))" $(RUN) -m pytest tests/e2e
 
 .PHONY: pictures
 pictures: setup ## Take the pictures of docs/explorer.md anew (better with the font Inter, as Airflow's UI has it)
