@@ -32,15 +32,18 @@ CHUNK_BYTES = 1024 * 1024
 """Payload of a chunk: enough to compress well, little enough to hold many, and to stay in the processor's cache."""
 
 _MAX_CHUNK_BYTES = 32 * 1024 * 1024
-_GROWS_AFTER = 256
-"""Chunks after which those that follow are twice as large, so that the table of a huge payload stays small."""
+_GROWS_AFTER = 512
+"""Chunks after which those that follow are twice as large, so that the table of a huge payload stays small.
+
+With half as many, a push of 4 GiB held a hundred megabytes more.
+"""
 
 _DIGEST_BYTES = 16
 """Of BLAKE3's 32 bytes a chunk's digest keeps these: finding other bytes to fit takes 2^128 attempts."""
 
 WORKERS = min(4, os.cpu_count() or 1)
 
-_AHEAD_BYTES = 64 * 1024 * 1024
+_AHEAD_BYTES = 32 * 1024 * 1024
 """Payload that is sealed ahead of whoever takes it; or a chunk for each worker, if these are more."""
 
 
