@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -45,12 +46,13 @@ def signed_url(
     if config.get("skip_signature"):
         return None
     name = f"{root.prefix}/{key}" if root.prefix else key
+    wanted = _Wanted(root, name, method, life, disposition)
     if root.scheme == "s3":
         if not disposition or not credentials.get("secret_access_key"):
             return by_client(method, key, life)
-        return _s3(root, name, config, credentials, method, life, disposition, datetime.now(timezone.utc))
+        return _s3(wanted, config, credentials, datetime.now(timezone.utc))
     if root.scheme == "az":
-        return _azure(root, name, config, credentials, method, life, disposition)
+        return _azure(wanted, config, credentials, datetime.now(timezone.utc))
     account = json.loads(config.get("service_account_key") or "{}")
     if root.scheme != "gs" or not account.get("private_key") or account.get("disable_oauth"):
         return None
@@ -59,35 +61,39 @@ def signed_url(
     return url if unquote(urlsplit(url).path).endswith(f"/{root.bucket}/{name}") else None
 
 
-def _s3(
-    root: Root,
-    name: str,
-    config: Mapping[str, Any],
-    credentials: Mapping[str, Any],
-    method: Method,
-    life: timedelta,
-    disposition: str,
-    now: datetime,
-) -> str:
+@dataclass(frozen=True)
+class _Wanted:
+    """What a URL is to allow."""
+
+    root: Root
+    name: str
+    """Of the object in its bucket."""
+    method: Method
+    life: timedelta
+    disposition: str
+
+
+def _s3(wanted: _Wanted, config: Mapping[str, Any], credentials: Mapping[str, Any], now: datetime) -> str:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html"""
+    bucket, name = wanted.root.bucket, wanted.name
     region, in_host = str(config.get("region") or "us-east-1"), bool(config.get("virtual_hosted_style_request"))
-    usual = f"https://{f'{root.bucket}.' if in_host else ''}s3.{region}.amazonaws.com"
+    usual = f"https://{f'{bucket}.' if in_host else ''}s3.{region}.amazonaws.com"
     endpoint = urlsplit(str(config.get("endpoint") or usual).rstrip("/"))
     host = endpoint.netloc.removesuffix({"https": ":443", "http": ":80"}[endpoint.scheme])  # as browsers tell it
-    path = f"{endpoint.path}/{quote(name if in_host else f'{root.bucket}/{name}')}"
+    path = f"{endpoint.path}/{quote(name if in_host else f'{bucket}/{name}')}"
     date, time = now.strftime("%Y%m%d"), now.strftime("%Y%m%dT%H%M%SZ")
     scope = f"{date}/{region}/s3/aws4_request"
     told = {
         "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
         "X-Amz-Credential": f"{credentials['access_key_id']}/{scope}",
         "X-Amz-Date": time,
-        "X-Amz-Expires": str(int(life.total_seconds())),
+        "X-Amz-Expires": str(int(wanted.life.total_seconds())),
         "X-Amz-Security-Token": credentials.get("token"),
         "X-Amz-SignedHeaders": "host",
-        "response-content-disposition": disposition,
+        "response-content-disposition": wanted.disposition,
     }
     query = "&".join(f"{field}={quote(value, safe='')}" for field, value in told.items() if value)  # sorted
-    request = "\n".join([method, path, query, f"host:{host}", "", "host", "UNSIGNED-PAYLOAD"])
+    request = "\n".join([wanted.method, path, query, f"host:{host}", "", "host", "UNSIGNED-PAYLOAD"])
     digest = hashlib.sha256(request.encode()).hexdigest()
     key = f"AWS4{credentials['secret_access_key']}".encode()
     for part in (date, region, "s3", "aws4_request", "\n".join(["AWS4-HMAC-SHA256", time, scope, digest])):
@@ -95,29 +101,22 @@ def _s3(
     return f"{endpoint.scheme}://{host}{path}?{query}&X-Amz-Signature={key.hex()}"
 
 
-def _azure(
-    root: Root,
-    name: str,
-    config: Mapping[str, Any],
-    credentials: Mapping[str, Any],
-    method: Method,
-    life: timedelta,
-    disposition: str,
-) -> str | None:
+def _azure(wanted: _Wanted, config: Mapping[str, Any], credentials: Mapping[str, Any], now: datetime) -> str | None:
     """https://learn.microsoft.com/rest/api/storageservices/create-service-sas"""
-    account = str(config.get("account_name") or root.account or "")
+    bucket, name = wanted.root.bucket, wanted.name
+    account = str(config.get("account_name") or wanted.root.account or "")
     base = str(config.get("endpoint") or f"https://{account}.blob.core.windows.net").rstrip("/")
-    url = f"{base}/{root.bucket}/{quote(name)}"
+    url = f"{base}/{bucket}/{quote(name)}"
     if token := credentials.get("sas_token"):
         return f"{url}?{token}"
     secret = credentials.get("access_key")
     if not secret or not account:
         return None
-    until = (datetime.now(timezone.utc) + life).strftime("%Y-%m-%dT%H:%M:%SZ")
-    rights, blob = _AZURE_RIGHTS[method], f"/blob/{account}/{root.bucket}/{name}"
-    told = [rights, "", until, blob, "", "", "", _AZURE_VERSION, "b", "", "", "", disposition, "", "", ""]
+    until = (now + wanted.life).strftime("%Y-%m-%dT%H:%M:%SZ")
+    rights, blob = _AZURE_RIGHTS[wanted.method], f"/blob/{account}/{bucket}/{name}"
+    told = [rights, "", until, blob, "", "", "", _AZURE_VERSION, "b", "", "", "", wanted.disposition, "", "", ""]
     digest = hmac.digest(base64.b64decode(str(secret)), "\n".join(told).encode(), "sha256")
     query = {"sv": _AZURE_VERSION, "sr": "b", "sp": rights, "se": until, "sig": base64.b64encode(digest).decode()}
-    if disposition:
-        query["rscd"] = disposition
+    if wanted.disposition:
+        query["rscd"] = wanted.disposition
     return f"{url}?{urlencode(query)}"

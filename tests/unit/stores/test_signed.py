@@ -17,7 +17,7 @@ from xcargo.root import Root
 from xcargo.stores.base import Limits
 from xcargo.stores.client import Client
 from xcargo.stores.objectstore import ObjectStore
-from xcargo.stores.signed import Method, _s3, signed_url
+from xcargo.stores.signed import Method, _s3, _Wanted, signed_url
 
 KEY = "a b/2026-11-25T00%3A00+00/ü=1~1"
 LIFE = timedelta(seconds=60)
@@ -71,7 +71,7 @@ def test_s3s_signature_is_that_of_amazons_own_example() -> None:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html gives URL and signature."""
     config = {"endpoint": "https://examplebucket.s3.amazonaws.com", "virtual_hosted_style_request": True}
     root, now = Root.parse("s3://examplebucket"), datetime(2013, 5, 24, tzinfo=timezone.utc)
-    url = _s3(root, "test.txt", config, EXAMPLE, "GET", timedelta(days=1), "", now)
+    url = _s3(_Wanted(root, "test.txt", "GET", timedelta(days=1), ""), config, EXAMPLE, now)
     assert url == (
         "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256"
         "&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request"
