@@ -5,11 +5,31 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import mmap
 import re
 import sys
 from pathlib import Path
 
-__all__ = ["Peak"]
+__all__ = ["Peak", "at_hand"]
+
+_LEAST_BYTES = 10_000_000
+_MOST_BYTES = 2_500_000_000
+
+
+def at_hand(size_bytes: int) -> None:
+    """See that the machine has the memory that a value of this size will take here and in the server.
+
+    A virtual machine may have lent its free memory to its host. The first touch then takes seconds a gigabyte, and
+    whether it is the first hangs on what ran before: it would be the noisiest part of every large figure, and nobody's
+    work. So as much as may be wanted is touched and given back before the clock starts.
+    """
+    if size_bytes < _LEAST_BYTES:
+        return
+    with mmap.mmap(-1, min(5 * size_bytes, _MOST_BYTES), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):
+                memory.madvise(mmap.MADV_HUGEPAGE)
+        memory[:: mmap.PAGESIZE] = bytes(-(-len(memory) // mmap.PAGESIZE))
 
 
 class Peak:

@@ -18,20 +18,22 @@ def markdown(results: Results) -> str:
 
 
 def growth(results: Results) -> str:
-    """How the time of xcargo grows up to the largest size or number, from one of a third or less: the exponent."""
-    lines = ["### growth", "", "| what | from | to | push | pull |", "|---|---:|---:|---:|---:|"]
+    """How the time grows up to the largest size or number, from one of a third or less: the exponent."""
+    ways = [(s, f"{verb}_seconds") for s in ("xcargo", "common-io") for verb in ("push", "pull")]
+    names = " | ".join(f"{subject}, {metric.removesuffix('_seconds')}" for subject, metric in ways)
+    lines = ["### growth", "", f"| what | from | to | {names} |", "|---|---:|---:|" + "---:|" * len(ways)]
     for group in grouped(results):
         last = max(group.cases)
         xs = [max((x for x in group.cases if 3 * x <= last), default=last), last]
         if xs[0] == last:
             continue
         cells = []
-        for metric in ("push_seconds", "pull_seconds"):
-            figures = [results.figure(group.scenario, group.cases[x], group.latency_ms, "xcargo", metric) for x in xs]
-            first, last = figures
-            cells.append(
-                f"{math.log(last.median / first.median) / math.log(xs[1] / xs[0]):.2f}" if first and last else ""
+        for subject, metric in ways:
+            least, most = (
+                results.figure(group.scenario, group.cases[x], group.latency_ms, subject, metric) for x in xs
             )
+            grown = math.log(most.median / least.median) / math.log(xs[1] / xs[0]) if least and most else None
+            cells.append("" if grown is None else f"{grown:.2f}")
         lines.append(f"| {group.title} | {xs[0]:,} | {xs[1]:,} {group.unit} | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 4 else ""
 

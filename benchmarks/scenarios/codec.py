@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks import hooks
+from benchmarks import hooks, memory
 from benchmarks.payloads import bytes_of, payload
 from benchmarks.scenarios import warm
 from benchmarks.trial import Plan, Trial
@@ -38,6 +38,7 @@ def measure(name: str, repeat: int, subject: str) -> dict[str, Any]:
     value, watch, size = payload(name), hooks.Watch(), 0
     gc.collect()
     for number in range(repeat):
+        memory.at_hand(bytes_of(name.partition(", ")[2]))
         with watch("encode"):
             encoded = encode(value)
         size = encoded[0]

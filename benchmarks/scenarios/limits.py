@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import hooks, rawhttp
+from benchmarks import hooks, memory, rawhttp
 from benchmarks.payloads import bytes_of, payload
 from benchmarks.trial import Plan, Trial
 
@@ -54,6 +54,7 @@ def measure(name: str, repeat: int, client: str) -> dict[str, Any]:
         raise ValueError("came back changed")
     watch = hooks.Watch()
     for _ in range(repeat):
+        memory.at_hand(len(data))
         with watch("push"):
             put()
         with watch("pull"):
@@ -115,8 +116,8 @@ def _socket(data: memoryview, where: dict[str, Any]) -> Clients:
 
 
 def _file(data: memoryview, _: dict[str, Any]) -> Clients:
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="xcargo-bench-", dir=memory if memory.is_dir() else None))
+    shm = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="xcargo-bench-", dir=shm if shm.is_dir() else None))
     path, draft = folder / "raw-file", folder / "draft"
 
     def put() -> None:

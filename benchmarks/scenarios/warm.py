@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import hooks
+from benchmarks import hooks, memory
 from benchmarks.payloads import bytes_of, payload
 from benchmarks.trial import Plan, Trial
 
@@ -66,6 +66,7 @@ def measure(name: str, repeat: int) -> dict[str, Any]:
     value, watch = payload(name), hooks.Watch()
     gc.collect()
     for number in range(repeat):
+        memory.at_hand(bytes_of(name.partition(", ")[2]))
         with watch("push"):
             row = hooks.push(value)
         with watch("pull"):
