@@ -174,9 +174,8 @@ _UNSEEN = object()
 def _table_columns(library: str, table: Any) -> Iterable[tuple[Any, Any, Sequence[Any]]]:
     """Label, type and first cells of the first columns."""
     if library == "pandas":
-        head = table.iloc[:_ROWS, :_COLUMNS]
-        for n, (label, kind) in enumerate(zip(head.columns, head.dtypes, strict=True)):
-            yield label, kind, _cells(library, head.iloc[:, n], str(kind))
+        for label, column in islice(table.iloc[:_ROWS].items(), _COLUMNS):
+            yield label, column.dtype, _cells(library, column, str(column.dtype))
     elif library == "polars":
         for label, kind in islice(table.schema.items(), _COLUMNS):
             yield label, kind, _cells(library, table.get_column(label).head(_ROWS), _type(kind))

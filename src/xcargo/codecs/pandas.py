@@ -166,7 +166,7 @@ class _Writer:
         self.names: list[str] = []
 
     def frame(self, frame: Any) -> dict[str, Any]:
-        columns = [self._values(frame.iloc[:, n], label_text(label), label) for n, label in enumerate(frame.columns)]
+        columns = [self._values(column, label_text(label), label) for label, column in frame.items()]
         return {
             "columns": columns,
             "labels": self.index(frame.columns, rows=False),
