@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 STORE ?= local
+# Tests that wait for a server leave a core idle; two at a time take half as long.
+WORKERS ?= 2
 # uv is installed into a folder of its own, so that a machine needs nothing but Python.
 TOOLS := .cache/tools
 export UV_PYTHON_DOWNLOADS := never
@@ -46,7 +48,7 @@ ui: .venv-demo/.ready ## The same, and keep the web server up
 
 .PHONY: test
 test: setup ## Unit and store tests
-	@$(RUN) -m pytest tests/unit tests/test_servers.py
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile tests/unit tests/test_servers.py
 
 .PHONY: matrix
 matrix: setup ## Contract tests on every supported Airflow, each in an environment of its own

@@ -230,7 +230,7 @@ def test_bytes_and_bytearray_stay_apart_in_large_numeric_data() -> None:
         deque([{"a": memoryview(b"x")}]),
         {(1, 2): bytearray(b"x")},
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_bytearrays_are_found_in_every_container(value: Any) -> None:
     """The packer takes them for bytes; they come back as what they are."""
