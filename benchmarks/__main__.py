@@ -2,7 +2,7 @@
 
 python -m benchmarks list
 python -m benchmarks run                                    # quick: some minutes, without the scheduler
-python -m benchmarks run --release                          # what the bars and plots of a release need: 20 minutes
+python -m benchmarks run --release                          # what the bars and plots of a release need: 40 minutes
 python -m benchmarks run --full                             # everything: an hour or two
 python -m benchmarks run warm --payload 'bytes, 100 MB' --rounds 5
 python -m benchmarks run --endpoint https://… --access-key … --secret-key … --bucket …
