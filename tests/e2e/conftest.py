@@ -23,10 +23,22 @@ def chromium() -> Iterator[Any]:
         yield running
 
 
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    report: Any = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-def opened(chromium: Any, world: World) -> Iterator[Desk]:
+def opened(request: pytest.FixtureRequest, chromium: Any, world: World) -> Iterator[Desk]:
     """Opens the tab of a task as a user. At the end no script has failed, and no alert was shown."""
     desk = Desk(chromium, world)
     yield desk
+    if request.node.stash.get(_FAILED, False):
+        print(desk.text())
     desk.close()
     assert desk.complaints == []

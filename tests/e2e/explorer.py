@@ -124,13 +124,18 @@ class Desk:
         self._contexts.append(made)
         made.add_cookies([{"name": "_token", "value": self._world.tokens[user], "url": self._world.url}])
         page = made.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)  # machines of CI stand still now and then
         tell = self.complaints.append
         page.on("pageerror", lambda error: tell(str(error)))
         page.on("dialog", lambda dialog: (tell(f"dialog {dialog.message}"), dialog.dismiss()))
         page.on("console", lambda message: tell(message.text) if _policy(message) else None)
         page.goto(url)
         return Seen(page, page.frame_locator("iframe"))
+
+    def text(self) -> str:
+        """What stands on the pages that are open."""
+        pages = [page for context in self._contexts for page in context.pages]
+        return "\n\n".join(f"{page.url}\n{page.frames[-1].locator('body').inner_text()[:4000]}" for page in pages)
 
     def close(self) -> None:
         for context in self._contexts:
