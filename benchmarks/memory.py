@@ -1,4 +1,4 @@
-"""How much memory something takes at its peak."""
+"""Memory: how much something takes at its peak, and that there is enough to take."""
 
 from __future__ import annotations
 

@@ -29,10 +29,10 @@ def growth(results: Results) -> str:
             continue
         cells = []
         for subject, metric in ways:
-            least, most = (
+            small, large = (
                 results.figure(group.scenario, group.cases[x], group.latency_ms, subject, metric) for x in xs
             )
-            grown = math.log(most.median / least.median) / math.log(xs[1] / xs[0]) if least and most else None
+            grown = math.log(large.median / small.median) / math.log(xs[1] / xs[0]) if small and large else None
             cells.append("" if grown is None else f"{grown:.2f}")
         lines.append(f"| {group.title} | {xs[0]:,} | {xs[1]:,} {group.unit} | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 4 else ""
