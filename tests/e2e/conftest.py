@@ -38,7 +38,9 @@ def opened(request: pytest.FixtureRequest, chromium: Any, world: World) -> Itera
     """Opens the tab of a task as a user. At the end no script has failed, and no alert was shown."""
     desk = Desk(chromium, world)
     yield desk
-    if request.node.stash.get(_FAILED, False):
-        print(desk.text())
-    desk.close()
+    try:
+        if request.node.stash.get(_FAILED, False):
+            print(desk.text())
+    finally:
+        desk.close()
     assert desk.complaints == []

@@ -124,7 +124,7 @@ class Desk:
         self._contexts.append(made)
         made.add_cookies([{"name": "_token", "value": self._world.tokens[user], "url": self._world.url}])
         page = made.new_page()
-        page.set_default_timeout(60_000)  # machines of CI stand still now and then
+        page.set_default_timeout(30_000)
         tell = self.complaints.append
         page.on("pageerror", lambda error: tell(str(error)))
         page.on("dialog", lambda dialog: (tell(f"dialog {dialog.message}"), dialog.dismiss()))
