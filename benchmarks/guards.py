@@ -20,11 +20,11 @@ from tests.conftest import Connection
 from tests.servers import start
 from xcargo.airflow.connections import access_of
 from xcargo.codecs import Registry
-from xcargo.coordinate import Coordinate
-from xcargo.keys import Key
-from xcargo.pipeline import Pipeline
-from xcargo.root import Root
-from xcargo.settings import Settings
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.keys import Key
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
+from xcargo.pipeline.pipeline import Pipeline
 from xcargo.stores import Access, StorePool
 
 KEY = Key("bench", random.Random(0).randbytes(32))

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
-from xcargo.coordinate import Coordinate
 from xcargo.lifecycle.plan import Policy, Verdict
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, Where
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.root import Root
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo
 from xcargo.stores.memory import MemoryStore
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import hooks
 from benchmarks.trial import Plan, Trial
-from xcargo.settings import DEFAULT_THRESHOLD_BYTES
+from xcargo.model.settings import DEFAULT_THRESHOLD_BYTES
 
 BASELINE = ("database",)
 SHOWN = ("push_seconds", "pull_seconds")

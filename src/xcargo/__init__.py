@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         UnsupportedTypeError,
         XCargoError,
     )
-    from xcargo.handle import Lazy
+    from xcargo.pipeline.handle import Lazy
 
 __version__ = "0.1.0"
 
@@ -76,7 +76,7 @@ _HOMES = {
     "ByteStream": "xcargo.codecs.stream",
     "Directory": "xcargo.codecs.files",
     "File": "xcargo.codecs.files",
-    "Lazy": "xcargo.handle",
+    "Lazy": "xcargo.pipeline.handle",
 }
 _AT_THE_EDGE = {
     "XComBackend": "xcargo.airflow.backend",

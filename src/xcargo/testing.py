@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from xcargo.chunks import Sealing
 from xcargo.codecs.base import Codec, contiguous
 from xcargo.codecs.source import Held, Source
 from xcargo.errors import DecodeError, ObjectExistsError, ObjectNotFoundError
-from xcargo.reader import ObjectSource
-from xcargo.stores.base import Buffer, Limits, ObjectInfo, PutMode, Store
+from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store
+from xcargo.transfer.chunks import Sealing
+from xcargo.transfer.object_source import ObjectSource
+from xcargo.types import Buffer
 
 __all__ = ["CodecTests", "CountingStore", "FaultyStore", "LatencyStore", "StoreTests", "chunked"]
 

@@ -12,8 +12,8 @@ from xcargo.lifecycle.references import Where
 from xcargo.lifecycle.report import Outcome
 from xcargo.lifecycle.retention import parse_rules
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.root import Root
-from xcargo.stores.localfiles import LocalStore
+from xcargo.model.root import Root
+from xcargo.stores.local import LocalStore
 
 from .conftest import Run, objects_of
 from .settle import Place

@@ -22,12 +22,12 @@ from tests.roundtrips import examples as roundtrips
 from tests.roundtrips import table
 from xcargo import errors
 from xcargo.airflow.provider_info import OPTIONS
-from xcargo.compression import ALGORITHMS, canonical
-from xcargo.envelope import Envelope
-from xcargo.root import ALIASES, Root
-from xcargo.settings import LegacyRoot
+from xcargo.model.envelope import Envelope
+from xcargo.model.root import ALIASES, Root
+from xcargo.model.settings import LegacyRoot
 from xcargo.stores.base import Limits
 from xcargo.stores.client import Client
+from xcargo.transfer.compression import ALGORITHMS, canonical
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -388,7 +388,7 @@ def test_every_field_of_the_envelope_is_documented() -> None:
 
 def test_the_sizes_of_the_dags_objects_are_right() -> None:
     """Sizes that README and tutorial give for the two objects of the Dag are right, and on the right side."""
-    from xcargo.settings import DEFAULT_THRESHOLD_BYTES
+    from xcargo.model.settings import DEFAULT_THRESHOLD_BYTES
 
     objects = ({"a": 23}, {f"key{i}": "x" * 100 for i in range(100)})
     small, big = (len(json.dumps(value, separators=(",", ":"))) for value in objects)

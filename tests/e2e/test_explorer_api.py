@@ -24,7 +24,7 @@ from tests.servers import Fault, FaultProxy, start
 from tests.servers.postgres import Postgres
 from tests.servers.processes import free_ports, running
 from tests.unit.conftest import make_pipeline
-from xcargo.coordinate import Coordinate
+from xcargo.model.coordinate import Coordinate
 
 pytestmark = [
     pytest.mark.e2e,

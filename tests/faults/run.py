@@ -19,9 +19,9 @@ from typing import Any
 from tests.servers import FaultProxy, Server
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import IntegrityError, XCargoError
-from xcargo.lookahead import in_order
-from xcargo.pipeline import Pipeline
-from xcargo.stores.retries import bounded
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.pipeline.prefetch import in_order
+from xcargo.stores.retry import bounded
 
 from .cells import Cell
 from .disk import run_on_disk

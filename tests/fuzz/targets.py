@@ -25,10 +25,10 @@ from typing import Any
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
 from xcargo.codecs.objects import ObjectCodec
-from xcargo.compression import ALGORITHMS, compress, decompress
-from xcargo.envelope import Envelope, is_envelope
 from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, MissingDependencyError
-from xcargo.keyorder import marked, restored
+from xcargo.model.envelope import Envelope, is_envelope
+from xcargo.model.key_order import marked, restored
+from xcargo.transfer.compression import ALGORITHMS, compress, decompress
 
 __all__ = ["TARGETS", "Target"]
 

@@ -34,10 +34,10 @@ import xcargo
 heavy = {"airflow", "numpy", "pandas", "pyarrow", "polars", "fsspec", "obstore"} & set(sys.modules)
 assert not heavy, heavy
 from xcargo.codecs import Registry
-from xcargo.coordinate import Coordinate
-from xcargo.pipeline import Pipeline
-from xcargo.root import Root
-from xcargo.settings import Settings
+from xcargo.model.coordinate import Coordinate
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
 from xcargo.stores import Access, StorePool
 root = Root.parse(pathlib.Path(sys.argv[1]).as_uri())
 pipeline = Pipeline(Settings(root=root, threshold_bytes=0), Registry(), StorePool(lambda _: Access()))

@@ -12,14 +12,14 @@ import pytest
 from tests.conftest import Connection
 from xcargo.airflow.connections import access_of
 from xcargo.codecs import Registry
-from xcargo.coordinate import Coordinate
-from xcargo.observer import Observer
-from xcargo.pipeline import Pipeline
-from xcargo.root import Root
-from xcargo.settings import Settings
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
+from xcargo.pipeline.observer import Observer
+from xcargo.pipeline.pipeline import Pipeline
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.memory import _buckets
-from xcargo.stores.open import StorePool
+from xcargo.stores.pool import StorePool
 
 HERE = Coordinate("my_dag", "manual__2026-01-01T00:00:00+00:00", "my_task", "return_value")
 

@@ -24,7 +24,7 @@ import pytest
 
 from tests.servers import Server
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.envelope import is_envelope
+from xcargo.model.envelope import is_envelope
 from xcargo.testing import CountingStore
 
 SMALL = {"records": [{"id": n, "tags": ["a", "b"], "nested": {"x": n, "y": None}} for n in range(40)]}

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xcargo import cache
-from xcargo.cache import MIN_BYTES, NodeCache
+from xcargo.transfer import cache
+from xcargo.transfer.cache import MIN_BYTES, NodeCache
 
 MIB = 1024 * 1024
 WAIT_SECONDS = 30
@@ -342,7 +342,7 @@ def test_who_has_waited_long_enough_downloads_for_himself(folder: Path) -> None:
 
 CROWD = """
 import hashlib, os, resource, signal, sys, time
-from xcargo.cache import NodeCache
+from xcargo.transfer.cache import NodeCache
 kind, count, folder, calls = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 data = hashlib.shake_128(b"crowd").digest(3_000_000)
 checksum = "sha256:" + hashlib.sha256(data).hexdigest()

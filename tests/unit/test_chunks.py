@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo import chunks, reader
-from xcargo.chunks import Chunks, Sealing, SpentError, cut
 from xcargo.codecs.source import whole
 from xcargo.errors import EnvelopeError, IntegrityError, ObjectNotFoundError
-from xcargo.reader import ObjectSource
 from xcargo.stores.base import Limits
+from xcargo.transfer import chunks
+from xcargo.transfer import object_source as reader
+from xcargo.transfer.chunks import Chunks, Sealing, SpentError, cut
+from xcargo.transfer.object_source import ObjectSource
 
 SMALL = 64
 """Chunk size of these tests."""

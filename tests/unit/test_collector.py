@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xcargo.collector import paused
+from xcargo.codecs.gc_tuning import paused
 
 
 @pytest.fixture

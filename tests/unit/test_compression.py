@@ -8,8 +8,8 @@ from io import BytesIO
 
 import pytest
 
-from xcargo import compression
 from xcargo.errors import ConfigurationError, IntegrityError
+from xcargo.transfer import compression
 
 NAMES = sorted(compression.ALGORITHMS)
 TEXT = b"the same words again and again, " * 500

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
-from xcargo.root import Root
+from xcargo.model.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
+from xcargo.model.root import Root
 
 IDS = st.one_of(
     st.text(min_size=1, max_size=250),

@@ -28,7 +28,7 @@ from tests.servers import Server
 from tests.servers.relay import Exchange, Relay
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.lifecycle.plan import Live, Plan, Policy, Verdict
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo
 
 pytestmark = pytest.mark.servers
@@ -230,7 +230,7 @@ make_pipeline({tmp_path.as_uri()!r}, compression="none").push(parts(), HERE)
     assert all(name.startswith(".xcargo-part-") for name in left)
     pipeline = make_pipeline(tmp_path.as_uri(), compression="none")
     row: Any = pipeline.push(b"x" * 30_000, HERE)
-    from xcargo.stores.localfiles import LocalStore
+    from xcargo.stores.local import LocalStore
 
     keys = [info.key for info in LocalStore(Root.parse(tmp_path.as_uri())).list()]
     assert len(keys) == 1

@@ -27,9 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.chunks import Chunks
 from xcargo.codecs.files import File
-from xcargo.encryption import TAG_BYTES, Cipher, Place
 from xcargo.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -38,9 +36,11 @@ from xcargo.errors import (
     MissingDependencyError,
     XCargoError,
 )
-from xcargo.keys import Key
+from xcargo.model.keys import Key
 from xcargo.stores.memory import _buckets
 from xcargo.testing import CountingStore, FaultyStore
+from xcargo.transfer.chunks import Chunks
+from xcargo.transfer.encryption import TAG_BYTES, Cipher, Place
 
 KEY, OTHER = Key("k1", random.Random(1).randbytes(32)), Key("k2", random.Random(2).randbytes(32))
 NOISE = random.Random(3).randbytes(10_000_000)
@@ -375,7 +375,7 @@ def test_the_nodes_cache_holds_nothing_of_an_encrypted_object(tmp_path: Path) ->
 
 def test_a_route_encrypts_and_another_does_not() -> None:
     """Each by the key that it names; with encryption neither row nor preview shows the value, unless asked."""
-    from xcargo.routes import parse_routes
+    from xcargo.model.routes import parse_routes
 
     routes = parse_routes(
         json.dumps(

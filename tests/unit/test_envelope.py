@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo.envelope import RESERVED_KEYS, Envelope, is_envelope, is_plain, plain_bytes
 from xcargo.errors import EnvelopeError
+from xcargo.model.envelope import RESERVED_KEYS, Envelope, is_envelope, is_plain, plain_bytes
 
 ROW: dict[str, Any] = {
     "__id__": "xcargo/1",

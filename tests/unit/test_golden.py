@@ -43,10 +43,10 @@ from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pickle import PickleCodec
 from xcargo.codecs.source import Held
 from xcargo.codecs.stream import ByteStream
-from xcargo.compression import ALGORITHMS
 from xcargo.errors import IntegrityError, SignatureError
-from xcargo.keys import Key
+from xcargo.model.keys import Key
 from xcargo.stores.memory import MemoryStore, _buckets
+from xcargo.transfer.compression import ALGORITHMS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

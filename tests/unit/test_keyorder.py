@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.codecs.test_tree import same
-from xcargo.envelope import is_envelope, is_plain
-from xcargo.keyorder import marked, restored
+from xcargo.model.envelope import is_envelope, is_plain
+from xcargo.model.key_order import marked, restored
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9).map(abs) | KEYS

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo.lookahead import in_order
+from xcargo.pipeline.prefetch import in_order
 
 WAIT_SECONDS = 30
 

@@ -7,9 +7,9 @@ import logging
 import pytest
 
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.envelope import Envelope
 from xcargo.errors import ObjectNotFoundError, StoreUnavailableError
-from xcargo.observer import Event
+from xcargo.model.envelope import Envelope
+from xcargo.pipeline.observer import Event
 from xcargo.stores.memory import _buckets
 from xcargo.testing import FaultyStore
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tests.unit.codecs.test_tree import VALUES, same
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.envelope import Envelope, is_envelope
 from xcargo.errors import (
     ConfigurationError,
     DecodeError,
@@ -25,7 +24,8 @@ from xcargo.errors import (
     StoreUnavailableError,
     UnsupportedTypeError,
 )
-from xcargo.settings import LegacyRoot
+from xcargo.model.envelope import Envelope, is_envelope
+from xcargo.model.settings import LegacyRoot
 from xcargo.stores.memory import _buckets
 from xcargo.testing import FaultyStore
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs.labels import columns
-from xcargo.preview import preview
+from xcargo.transfer.preview import preview
 
 
 class Evil:

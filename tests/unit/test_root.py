@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xcargo.errors import ConfigurationError, EnvelopeError
-from xcargo.root import Root
+from xcargo.model.root import Root
 
 
 @pytest.mark.parametrize(

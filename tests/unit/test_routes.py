@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.envelope import is_envelope
 from xcargo.errors import EnvelopeError, SizeLimitError
-from xcargo.root import Root
-from xcargo.routes import parse_routes
+from xcargo.model.envelope import is_envelope
+from xcargo.model.root import Root
+from xcargo.model.routes import parse_routes
 
 BIG = {f"key{i}": "x" * 100 for i in range(100)}
 

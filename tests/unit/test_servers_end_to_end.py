@@ -23,7 +23,7 @@ from xcargo.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from xcargo.pipeline import Pipeline
+from xcargo.pipeline.pipeline import Pipeline
 
 pytestmark = pytest.mark.servers
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from xcargo.errors import ConfigurationError
-from xcargo.root import Root
-from xcargo.routes import Route
-from xcargo.settings import LegacyRoot, Settings
+from xcargo.model.root import Root
+from xcargo.model.routes import Route
+from xcargo.model.settings import LegacyRoot, Settings
 
 ROOT = Root.parse("s3://b/xcom")
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.envelope import is_envelope
 from xcargo.errors import EnvelopeError, IntegrityError, SignatureError, XCargoError
-from xcargo.keys import Key
+from xcargo.model.envelope import is_envelope
+from xcargo.model.keys import Key
 from xcargo.stores.memory import _buckets
 
 NEW, OLD, STRANGER = (Key(name, os.urandom(32)) for name in ("new", "old", "stranger"))

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.envelope import is_envelope
 from xcargo.errors import SizeLimitError
-from xcargo.sizes import biggest_parts
+from xcargo.model.envelope import is_envelope
 from xcargo.stores.memory import _buckets
+from xcargo.transfer.size_limits import biggest_parts
 
 
 @pytest.mark.parametrize("threshold", [-1, 0, 10_000])

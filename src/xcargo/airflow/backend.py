@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from xcargo import collector
 from xcargo.airflow import compat, lazily, runtime, sequences
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
 from xcargo.airflow.rows import (
@@ -23,9 +22,10 @@ from xcargo.airflow.rows import (
     load_all,
     parsed,
 )
-from xcargo.coordinate import Coordinate
-from xcargo.envelope import is_envelope, is_plain, plain_bytes
-from xcargo.keyorder import marked
+from xcargo.codecs import gc_tuning as collector
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import is_envelope, is_plain, plain_bytes
+from xcargo.model.key_order import marked
 
 __all__ = ["XComBackend", "control_key"]
 

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from xcargo.airflow.provider_info import OPTIONS, SECTION
 from xcargo.errors import ConfigurationError
-from xcargo.keys import Key, parse_keys
-from xcargo.root import Root
-from xcargo.routes import parse_routes
-from xcargo.settings import DEFAULT_THRESHOLD_BYTES, LegacyRoot, Settings
+from xcargo.model.keys import Key, parse_keys
+from xcargo.model.root import Root
+from xcargo.model.routes import parse_routes
+from xcargo.model.settings import DEFAULT_THRESHOLD_BYTES, LegacyRoot, Settings
 
 __all__ = ["read_settings", "runs_on_one_machine"]
 

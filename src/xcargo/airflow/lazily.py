@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from xcargo.airflow import compat
 from xcargo.errors import UnsupportedTypeError
-from xcargo.handle import Lazy
+from xcargo.pipeline.handle import Lazy
 
 __all__ = ["as_annotated", "lazy", "wanted"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from xcargo.airflow.references import DatabaseReferences
 from xcargo.errors import SweepRefusedError, XCargoError
-from xcargo.legacy import resolve
 from xcargo.lifecycle.references import EVERYTHING
-from xcargo.pipeline import Pipeline
-from xcargo.root import Root
-from xcargo.settings import Settings
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
+from xcargo.pipeline.legacy import resolve
+from xcargo.pipeline.pipeline import Pipeline
 
 __all__ = ["LeftBehind"]
 

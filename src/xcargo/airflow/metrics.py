@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from xcargo import __version__
 from xcargo.airflow import compat
-from xcargo.observer import Event, Observer
-from xcargo.stores import retries
+from xcargo.pipeline.observer import Event, Observer
+from xcargo.stores import retry as retries
 
 __all__ = ["METRICS", "carried", "observer"]
 

@@ -12,16 +12,16 @@ from xcargo.airflow import compat, rows
 from xcargo.airflow.backend import control_key
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.airflow.references import DatabaseReferences
-from xcargo.compression import canonical
-from xcargo.coordinate import Coordinate
-from xcargo.envelope import is_envelope, is_plain
 from xcargo.errors import ConfigurationError, XCargoError
-from xcargo.keyorder import marked, restored
-from xcargo.legacy import resolve
 from xcargo.lifecycle.migrate import Fits, Left, Pinned, Step
 from xcargo.lifecycle.references import Row, Where
-from xcargo.pipeline import Pipeline
-from xcargo.settings import Settings
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import is_envelope, is_plain
+from xcargo.model.key_order import marked, restored
+from xcargo.model.settings import Settings
+from xcargo.pipeline.legacy import resolve
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.transfer.compression import canonical
 
 __all__ = ["KINDS", "ToStock", "ToStore", "check_teams"]
 

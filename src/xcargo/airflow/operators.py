@@ -16,9 +16,9 @@ from xcargo.lifecycle.plan import Count, Policy, Verdict, count_of, too_much
 from xcargo.lifecycle.retention import parse_duration, rules_of
 from xcargo.lifecycle.shards import shards
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
-from xcargo.stores.open import open_store
+from xcargo.stores.pool import open_store
 
 __all__ = ["XCargoGCOperator", "approve", "prefixes"]
 

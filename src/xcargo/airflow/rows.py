@@ -12,9 +12,9 @@ from typing import Any
 
 from xcargo.airflow import compat, lazily, metrics, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
-from xcargo.envelope import is_envelope
-from xcargo.keyorder import restored
-from xcargo.lookahead import in_order
+from xcargo.model.envelope import is_envelope
+from xcargo.model.key_order import restored
+from xcargo.pipeline.prefetch import in_order
 
 __all__ = [
     "WINDOW_BYTES",

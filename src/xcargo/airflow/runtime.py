@@ -11,18 +11,18 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
-from xcargo import collector
 from xcargo.airflow import compat, metrics
 from xcargo.airflow.classes import resolve
 from xcargo.airflow.config import read_settings
 from xcargo.airflow.connections import access_of
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
+from xcargo.codecs import gc_tuning as collector
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pickle import PickleCodec
-from xcargo.pipeline import Pipeline
-from xcargo.root import Root
-from xcargo.settings import Settings
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
+from xcargo.pipeline.pipeline import Pipeline
 from xcargo.stores import Access, StorePool
 
 __all__ = ["opened", "plain_limit", "run", "settings"]

@@ -8,8 +8,9 @@ from typing import Any
 
 from xcargo.airflow import compat
 from xcargo.airflow.classes import how_to_allow
-from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.base import Encoded
 from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.types import Buffer
 
 __all__ = ["SerdeCodec"]
 

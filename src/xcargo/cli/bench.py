@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from xcargo.cli.measure.advice import Advice
     from xcargo.cli.measure.probe import Compressed, Transfer
-    from xcargo.root import Root
+    from xcargo.model.root import Root
 
 __all__ = ["COMMAND"]
 
@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace, out: Output) -> None:
     from xcargo.cli.deployment import read_settings
     from xcargo.cli.measure.advice import advise_compression, advise_split, advise_threshold
     from xcargo.cli.measure.probe import compressions, sample
-    from xcargo.root import Root
+    from xcargo.model.root import Root
 
     root = Root.parse(args.path) if args.path else read_settings().root
     if root is None:

@@ -86,7 +86,7 @@ def _write(found: Row, target: Path, out: Output) -> None:
     """A file, folder, stream or bytes as they are; text and JSON as UTF-8; of anything else its payload."""
     import xcargo
     from xcargo.airflow import rows, runtime
-    from xcargo.envelope import is_envelope
+    from xcargo.model.envelope import is_envelope
 
     if target.exists():
         raise ConfigurationError(f"{target} exists already", hint="Name another file, or remove it.")

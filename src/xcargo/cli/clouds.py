@@ -10,7 +10,7 @@ from typing import Any
 from xcargo.cli import rights, terraform
 from xcargo.cli.rights import Needs
 from xcargo.errors import ConfigurationError
-from xcargo.root import Root
+from xcargo.model.root import Root
 
 __all__ = ["CLOUDS", "Cloud", "root_in"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import xcargo
 from xcargo.errors import ConfigurationError
-from xcargo.places import limits_of
-from xcargo.root import Root
-from xcargo.settings import Settings
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits, Store
+from xcargo.transfer.roots import limits_of
 
 __all__ = ["airflow", "get_connection", "load_edge", "open_root", "read_settings"]
 
@@ -58,7 +58,7 @@ def get_connection(connection_id: str) -> Any:
 def open_root(root: Root, limits: Limits | None = None) -> Store:
     """The store of a root with the credentials of its Airflow connection. Makes no request to the store."""
     from xcargo.airflow.connections import access_of
-    from xcargo.stores.open import open_store
+    from xcargo.stores.pool import open_store
 
     if limits is None:
         settings = read_settings()

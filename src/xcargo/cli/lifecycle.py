@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from xcargo.lifecycle.retention import Rule
-    from xcargo.root import Root
+    from xcargo.model.root import Root
 
 __all__ = ["COMMAND"]
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from xcargo.airflow.migration import ToStock, ToStore
     from xcargo.airflow.references import DatabaseReferences
     from xcargo.lifecycle.migrate import Journal, Moved
-    from xcargo.pipeline import Pipeline
-    from xcargo.settings import Settings
+    from xcargo.model.settings import Settings
+    from xcargo.pipeline.pipeline import Pipeline
 
 __all__ = ["COMMAND"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcargo.errors import ConfigurationError
-from xcargo.root import Root
+from xcargo.model.root import Root
 
 __all__ = [
     "PUBLIC_BLOCK",

@@ -27,7 +27,7 @@ ONE = (
 
 def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.cli.sources import where_of
-    from xcargo.envelope import is_envelope
+    from xcargo.model.envelope import is_envelope
 
     found = [
         {

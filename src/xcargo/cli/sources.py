@@ -11,8 +11,8 @@ from xcargo.cli.sweeping import API_CONNECTION, API_URL, VIA
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from xcargo.coordinate import Coordinate
     from xcargo.lifecycle.references import ReferenceSource, Where
+    from xcargo.model.coordinate import Coordinate
 
 __all__ = ["SOURCE", "WHERE", "mapped", "open_source", "shown_size", "shown_time", "where_of"]
 

@@ -11,7 +11,7 @@ from xcargo.errors import ConfigurationError, SweepRefusedError
 
 if TYPE_CHECKING:
     from xcargo.lifecycle.references import ReferenceSource
-    from xcargo.root import Root
+    from xcargo.model.root import Root
 
 __all__ = ["ALL_DAGS", "API_CONNECTION", "API_URL", "DAG", "PATH", "PREFIX", "VIA", "prefixes_of", "roots_of", "share"]
 
@@ -47,7 +47,7 @@ ALL_DAGS = Argument(
 def roots_of(args: argparse.Namespace) -> tuple[Root, ...]:
     """The configured roots that are meant. Raises SweepRefusedError for one that is not configured."""
     from xcargo.cli.deployment import read_settings
-    from xcargo.root import Root
+    from xcargo.model.root import Root
 
     settings = read_settings()
     roots = settings.roots
@@ -70,7 +70,7 @@ def roots_of(args: argparse.Namespace) -> tuple[Root, ...]:
 
 def prefixes_of(args: argparse.Namespace) -> tuple[str, ...]:
     """The prefixes that are meant, none for all."""
-    from xcargo.coordinate import segment
+    from xcargo.model.coordinate import segment
 
     return tuple(dict.fromkeys([*map(segment, args.dag), *(prefix.strip("/") for prefix in args.prefix)]))
 

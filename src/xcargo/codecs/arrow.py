@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from xcargo.codecs import ipc
-from xcargo.codecs.base import Buffer, Encoded, arrow, importable
+from xcargo.codecs.base import Encoded, arrow, importable
 from xcargo.codecs.labels import columns
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.types import Buffer
 
 __all__ = ["ArrowCodec"]
 

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from xcargo import scratch
 from xcargo.codecs import ipc
-from xcargo.codecs.base import Buffer, Encoded, arrow, importable
+from xcargo.codecs import temporary_files as scratch
+from xcargo.codecs.base import Encoded, arrow, importable
 from xcargo.codecs.labels import columns as shown
 from xcargo.codecs.source import Held, Source
 from xcargo.codecs.stream import opened
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.types import Buffer
 
 __all__ = ["ArrowStreamCodec", "TableFile", "scan"]
 

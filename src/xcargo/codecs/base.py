@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, Union, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xcargo.errors import MissingDependencyError
+from xcargo.types import Buffer
 
 if TYPE_CHECKING:
     from xcargo.codecs.source import Source
 
 __all__ = ["Buffer", "Codec", "Encoded", "SourceCodec", "arrow", "contiguous", "importable"]
 
-Buffer = Union[bytes, bytearray, memoryview]
 """One-dimensional bytes. A memoryview has format ``B``."""
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import Held, Source, in_huge_pages
 from xcargo.errors import DecodeError
+from xcargo.types import Buffer
 
 __all__ = ["BytesCodec"]
 

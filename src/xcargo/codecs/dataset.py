@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import Any
 
 from xcargo.codecs.arrow_stream import TableFile
-from xcargo.codecs.base import Buffer
 from xcargo.codecs.source import Source
 from xcargo.codecs.stream import opened
+from xcargo.types import Buffer
 
 __all__ = ["dataset"]
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Union
 
-from xcargo import scratch
-from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs import temporary_files as scratch
+from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import Held, Source
 from xcargo.codecs.stream import flowing, opened, same_bytes
-from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.model.envelope import is_utf8
+from xcargo.types import Buffer
 
 __all__ = ["Directory", "File", "FileCodec"]
 

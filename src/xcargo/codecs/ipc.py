@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from xcargo.codecs.base import Buffer, arrow
+from xcargo.codecs.base import arrow
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.types import Buffer
 
 __all__ = ["Batch", "Sink", "batch", "blocks", "check", "culprit", "read", "read_stream", "rows", "write"]
 

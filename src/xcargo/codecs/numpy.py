@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from xcargo.codecs.base import Buffer, Encoded, importable
+from xcargo.codecs.base import Encoded, importable
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.types import Buffer
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry

@@ -20,9 +20,10 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
-from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import Held, Source
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.types import Buffer
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry

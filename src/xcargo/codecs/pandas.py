@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.arrow_stream import TableFile
-from xcargo.codecs.base import Buffer, Encoded, arrow, importable
+from xcargo.codecs.base import Encoded, arrow, importable
 from xcargo.codecs.labels import cell_named, columns, label_text
 from xcargo.codecs.pandas_parts import (
     frequency_state,
@@ -25,8 +25,9 @@ from xcargo.codecs.pandas_parts import (
     sparse_state,
 )
 from xcargo.codecs.source import Source
-from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.model.envelope import is_utf8
+from xcargo.types import Buffer
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry

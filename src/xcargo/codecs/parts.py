@@ -12,9 +12,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import Held, Part, Source, whole
 from xcargo.errors import DecodeError
+from xcargo.types import Buffer
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xcargo.codecs.base import Buffer, Encoded, importable
+from xcargo.codecs.base import Encoded, importable
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+from xcargo.types import Buffer
 
 __all__ = ["PickleCodec"]
 

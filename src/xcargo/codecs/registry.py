@@ -9,7 +9,7 @@ from typing import Any
 
 from xcargo.codecs.arrow import ArrowCodec
 from xcargo.codecs.arrow_stream import ArrowStreamCodec
-from xcargo.codecs.base import Buffer, Codec, Encoded
+from xcargo.codecs.base import Codec, Encoded
 from xcargo.codecs.bytes import BytesCodec
 from xcargo.codecs.files import FileCodec
 from xcargo.codecs.numpy import NumpyCodec
@@ -20,6 +20,7 @@ from xcargo.codecs.source import Held, Source, whole
 from xcargo.codecs.stream import StreamCodec
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.types import Buffer
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry"]
 

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from xcargo.codecs.base import Buffer
 from xcargo.errors import DecodeError
+from xcargo.types import Buffer
 
 __all__ = ["Held", "Late", "Part", "Source", "fresh", "in_huge_pages", "whole"]
 

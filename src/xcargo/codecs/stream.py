@@ -7,9 +7,10 @@ import types
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, cast
 
-from xcargo.codecs.base import Buffer, Encoded
+from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import Held, Source
 from xcargo.errors import UnsupportedTypeError
+from xcargo.types import Buffer
 
 __all__ = ["ByteStream", "StreamCodec", "flowing", "opened", "same_bytes"]
 

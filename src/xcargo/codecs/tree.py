@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import ormsgpack
 
-from xcargo import collector
-from xcargo.codecs.base import Buffer, Codec, Encoded, contiguous
+from xcargo.codecs import gc_tuning as collector
+from xcargo.codecs.base import Codec, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.parts import Parts, assemble, is_part
 from xcargo.codecs.place import TooDeepError, name_place, path_to, too_deep
 from xcargo.codecs.source import Held, Source
-from xcargo.envelope import is_utf8
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.model.envelope import is_utf8
+from xcargo.types import Buffer
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry

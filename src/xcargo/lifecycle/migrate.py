@@ -20,7 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from xcargo.coordinate import Coordinate
 from xcargo.errors import (
     ConfigurationError,
     ObjectExpiredError,
@@ -30,6 +29,7 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.lifecycle.references import Row
+from xcargo.model.coordinate import Coordinate
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from xcargo.coordinate import dag_of, segment
 from xcargo.lifecycle.keyset import ExactKeySet, KeySet
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
-from xcargo.root import Root
+from xcargo.model.coordinate import dag_of, segment
+from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
 __all__ = ["BOOKKEEPING", "Count", "Judgement", "Live", "Plan", "Policy", "Verdict", "count_of"]

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from xcargo.errors import IntegrityError, ObjectNotFoundError
 from xcargo.lifecycle.plan import BOOKKEEPING
-from xcargo.stores.base import Buffer, ObjectInfo, Store
+from xcargo.stores.base import ObjectInfo, Store
+from xcargo.types import Buffer
 
 __all__ = ["QUARANTINE", "key_in_quarantine", "move_back", "move_there"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from xcargo.coordinate import Coordinate
-from xcargo.envelope import MARKER, is_envelope
 from xcargo.errors import SweepRefusedError
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import MARKER, is_envelope
 
 __all__ = ["EVERYTHING", "Reference", "ReferenceSource", "Row", "Run", "Where", "reference_in"]
 

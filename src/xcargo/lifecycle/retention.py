@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cached_property
 
-from xcargo.coordinate import Coordinate
 from xcargo.errors import ConfigurationError
-from xcargo.root import Root
-from xcargo.settings import Settings
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
 
 __all__ = ["FINISHED", "Rule", "parse_duration", "parse_rules", "rules_of"]
 

@@ -29,9 +29,9 @@ from xcargo.lifecycle.quarantine import QUARANTINE, move_there
 from xcargo.lifecycle.references import ReferenceSource, Where
 from xcargo.lifecycle.report import Outcome, Report
 from xcargo.lifecycle.retention import Rule
-from xcargo.root import Root
+from xcargo.model.root import Root
+from xcargo.model.tombstone import tombstone
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
-from xcargo.tombstone import tombstone
 
 if TYPE_CHECKING:
     from typing_extensions import Self

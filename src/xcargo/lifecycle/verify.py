@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from xcargo.envelope import is_envelope
 from xcargo.errors import (
     CodecError,
     IntegrityError,
@@ -19,6 +18,7 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.lifecycle.references import Row
+from xcargo.model.envelope import is_envelope
 
 __all__ = ["Checked", "Verdict", "check"]
 

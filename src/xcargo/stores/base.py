@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol, Union, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from xcargo.types import Buffer
 
 __all__ = [
     "PART_NAME",
@@ -23,7 +25,6 @@ __all__ = [
     "list_all",
 ]
 
-Buffer = Union[bytes, bytearray, memoryview]
 
 PutMode = Literal["overwrite", "create"]
 
@@ -81,8 +82,8 @@ class Store(Protocol):
 
     Every method raises a :class:`~xcargo.errors.StoreError` that names the URI: ObjectNotFoundError,
     RootNotFoundError (no such bucket), AccessDeniedError, StoreUnavailableError (after retries within the time bound),
-    StorageFullError. Keys are quoted object keys (:mod:`xcargo.coordinate`). Methods may be called from many threads,
-    and in a forked child.
+    StorageFullError. Keys are object keys (:mod:`xcargo.model.coordinate`). Methods may be called from many
+    threads, and in a forked child.
     """
 
     def put(

@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from xcargo.errors import ConfigurationError, StoreUnavailableError, XCargoError
-from xcargo.root import Root
-from xcargo.stores.base import Access, Buffer, Limits, ObjectInfo, PutMode
+from xcargo.model.root import Root
+from xcargo.stores.base import Access, Limits, ObjectInfo, PutMode
 from xcargo.stores.direct import DirectReader, may_read_directly
+from xcargo.stores.error_mapping import first_line, translated
 from xcargo.stores.heeding import HeedfulRequests
-from xcargo.stores.refusals import first_line, translated
 from xcargo.stores.signed import Method, signed_url
+from xcargo.types import Buffer
 
 __all__ = ["Client", "Requests"]
 

@@ -19,7 +19,7 @@ from datetime import timedelta
 from functools import cache
 from urllib.parse import urlsplit
 
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["DirectReader", "may_read_directly", "may_sign", "tls"]

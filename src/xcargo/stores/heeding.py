@@ -16,11 +16,12 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from xcargo.errors import StoreUnavailableError
-from xcargo.root import Root
-from xcargo.stores.base import Access, Buffer
+from xcargo.model.root import Root
+from xcargo.stores.base import Access
 from xcargo.stores.direct import may_sign, tls
-from xcargo.stores.retries import retry_after_seconds
+from xcargo.stores.retry import retry_after_seconds
 from xcargo.stores.signed import Method
+from xcargo.types import Buffer
 
 __all__ = ["Answer", "HeedfulRequests"]
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from xcargo.errors import ObjectExistsError, ObjectNotFoundError
-from xcargo.root import Root
-from xcargo.stores.base import Buffer, ObjectInfo, PutMode
+from xcargo.model.root import Root
+from xcargo.stores.base import ObjectInfo, PutMode
+from xcargo.types import Buffer
 
 __all__ = ["MemoryStore"]
 

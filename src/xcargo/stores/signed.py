@@ -18,7 +18,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from xcargo.root import Root
+from xcargo.model.root import Root
 
 __all__ = ["Method", "signed_url"]
 

@@ -14,10 +14,10 @@ from airflow.secrets import BaseSecretsBackend
 from xcargo.airflow.config import read_settings
 from xcargo.airflow.provider_info import OPTIONS, get_provider_info
 from xcargo.errors import ConfigurationError
-from xcargo.keys import Key
-from xcargo.root import Root
-from xcargo.routes import Route
-from xcargo.settings import Settings
+from xcargo.model.keys import Key
+from xcargo.model.root import Root
+from xcargo.model.routes import Route
+from xcargo.model.settings import Settings
 
 B64 = "kTtQGSAbZ3CA/hzxlPpNvN1g+AX0Jf8ZqUoBxbNH7ck="
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xcargo import collector
+from xcargo.codecs import gc_tuning as collector
 
 FIRST_PUSH = """
 import gc, json, sys

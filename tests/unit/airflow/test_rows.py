@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from xcargo.airflow import rows, runtime
-from xcargo.settings import LegacyRoot
+from xcargo.model.settings import LegacyRoot
 
 OFFLOADED = {"__id__": "xcargo/1", "uri": "s3://b/k", "size_bytes": 5_000}
 INLINE = {"__id__": "xcargo/1", "data": "", "size_bytes": 5_000}

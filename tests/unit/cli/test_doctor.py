@@ -21,7 +21,7 @@ from xcargo.cli.checks.connection import clock, credentials
 from xcargo.cli.checks.refusals import told
 from xcargo.cli.checks.variables import misspelt
 from xcargo.errors import AccessDeniedError
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access
 
 

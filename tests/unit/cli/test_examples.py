@@ -20,7 +20,7 @@ from tests.unit.cli.kit import environment, xcargo
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Status
 from xcargo.cli.checks.store import exercise
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Limits
 
 EXAMPLES = ROOT / "examples"

@@ -18,13 +18,13 @@ from tests.servers.postgres import Postgres
 from tests.unit.cli.kit import Call, Done, xcargo
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow.references import DatabaseReferences
-from xcargo.coordinate import Coordinate
 from xcargo.errors import SweepRefusedError
 from xcargo.lifecycle.lock import SweepLock
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.root import Root
-from xcargo.stores.localfiles import LocalStore
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.stores.local import LocalStore
 
 OLD = 3 * 86400
 

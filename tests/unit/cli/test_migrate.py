@@ -20,8 +20,8 @@ from tests.unit.cli.kit import Call
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow import rows
 from xcargo.airflow.references import DatabaseReferences
-from xcargo.coordinate import Coordinate
 from xcargo.errors import SweepRefusedError
+from xcargo.model.coordinate import Coordinate
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
 BIG = [{"id": n, "name": f"row {n}", "price": n / 4} for n in range(200)]
@@ -219,7 +219,7 @@ deployment.load_edge()
 from xcargo.airflow import migration
 from xcargo.airflow.references import right
 from xcargo.lifecycle import migrate
-from xcargo.stores import localfiles
+from xcargo.stores import local as localfiles
 step, number = sys.argv[1], int(sys.argv[2])
 
 def deadly(owner, name, when):

@@ -34,11 +34,11 @@ from xcargo.cli.clouds import CLOUDS
 from xcargo.cli.hcl import Template, block
 from xcargo.cli.provision import steps
 from xcargo.cli.rights import Needs, aws_policy, azure_sas_permissions
-from xcargo.coordinate import Coordinate
 from xcargo.errors import AccessDeniedError, ConfigurationError, StoreError
-from xcargo.root import Root
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits
-from xcargo.stores.open import open_store
+from xcargo.stores.pool import open_store
 
 ROOT = Root.parse("s3://conn@guarded/team/xcom")
 LIMITS = Limits(timeout_seconds=3, part_bytes=5 * 1024 * 1024)

@@ -13,7 +13,7 @@ from tests.metadata import Metadata
 from tests.unit.cli.kit import Call, xcargo
 from tests.unit.conftest import make_pipeline
 from xcargo import File
-from xcargo.coordinate import Coordinate
+from xcargo.model.coordinate import Coordinate
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
 

@@ -22,7 +22,7 @@ from xcargo.codecs.base import contiguous
 from xcargo.codecs.dataset import dataset as make_dataset
 from xcargo.codecs.registry import Registry
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
-from xcargo.pipeline import Pipeline
+from xcargo.pipeline.pipeline import Pipeline
 from xcargo.stores.memory import _buckets
 from xcargo.testing import CodecTests, CountingStore, chunked
 
@@ -31,7 +31,7 @@ ROWS = 400_000
 
 @pytest.fixture(autouse=True)
 def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from xcargo import scratch
+    from xcargo.codecs import temporary_files as scratch
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     scratch._of_process.cache_clear()

@@ -24,7 +24,7 @@ import pytest
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
 from xcargo.errors import UnsupportedTypeError, XCargoError
-from xcargo.preview import preview
+from xcargo.transfer.preview import preview
 
 REGISTRY = Registry(entry_points=False)
 HUGE = 10**100_000

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import xcargo
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo import scratch
+from xcargo.codecs import temporary_files as scratch
 from xcargo.codecs.base import contiguous
 from xcargo.codecs.files import FileCodec
 from xcargo.codecs.source import Held
@@ -529,7 +529,7 @@ def test_a_full_disk_is_told_where_a_lazy_frame_is_computed(temporary: Path) -> 
 
 _HOLD = """
 import sys, time
-from xcargo import scratch
+from xcargo.codecs import temporary_files as scratch
 print(scratch.folder().parent, flush=True)
 time.sleep(60)
 """
@@ -601,18 +601,18 @@ def test_long_transfers_are_told_every_ten_seconds_and_short_ones_never(
     """A line with the bytes so far and in all, for uploads and downloads; by a clock that runs 4 s a look."""
     path = write(tmp_path / "f", os.urandom(48 * MIB))
     pipeline = make_pipeline(compression="none")
-    caplog.set_level("INFO", "xcargo.progress")
+    caplog.set_level("INFO", "xcargo.transfer.progress")
     row = pipeline.push(xcargo.File(path), HERE)
     pipeline.pull(row).read_bytes()
-    assert not [r for r in caplog.records if r.name == "xcargo.progress"]
+    assert not [r for r in caplog.records if r.name == "xcargo.transfer.progress"]
     now = iter(range(0, 10**6, 4))
-    monkeypatch.setattr("xcargo.progress.time.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("xcargo.transfer.progress.time.monotonic", lambda: float(next(now)))
     row = pipeline.push(xcargo.File(path), HERE)
-    said = [r.getMessage() for r in caplog.records if r.name == "xcargo.progress"]
+    said = [r.getMessage() for r in caplog.records if r.name == "xcargo.transfer.progress"]
     assert said[0] == "xcargo stores XCom 'return_value': 3,145,728 of 50,331,648 bytes so far"
     assert len(said) == 16
     caplog.clear()
     pipeline.pull(row).save(tmp_path / "copy")
-    said = [r.getMessage() for r in caplog.records if r.name == "xcargo.progress"]
+    said = [r.getMessage() for r in caplog.records if r.name == "xcargo.transfer.progress"]
     assert said
     assert said[0].startswith("xcargo reads memory://test/xcom/my_dag")

@@ -7,9 +7,9 @@ from typing import Any
 
 from xcargo.codecs.base import contiguous
 from xcargo.codecs.registry import Registry
-from xcargo.envelope import Envelope
-from xcargo.explore.bounds import Budget
-from xcargo.explore.value import Shelf, Value
+from xcargo.explorer.bounds import Budget
+from xcargo.explorer.value import Shelf, Value
+from xcargo.model.envelope import Envelope
 
 REGISTRY = Registry()
 

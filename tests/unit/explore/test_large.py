@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 
 from tests.unit.explore.kit import REGISTRY
-from xcargo.envelope import Envelope
-from xcargo.explore.bounds import Budget, TooLargeError
-from xcargo.explore.value import Shelf, Value
+from xcargo.explorer.bounds import Budget, TooLargeError
+from xcargo.explorer.value import Shelf, Value
+from xcargo.model.envelope import Envelope
 
 BATCHES, ROWS, COLUMNS = 150, 1_000_000, 9
 TOLD = (0, BATCHES // 2, BATCHES - 1)

@@ -18,10 +18,10 @@ from tests.unit.explore.kit import REGISTRY, look
 from xcargo.codecs.base import contiguous
 from xcargo.codecs.source import Held
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
-from xcargo.explore.bounds import Budget, TooLargeError
-from xcargo.explore.payload import Blocks, Payload
-from xcargo.explore.table import Table
-from xcargo.explore.value import Shelf, Value
+from xcargo.explorer.bounds import Budget, TooLargeError
+from xcargo.explorer.payload import Blocks, Payload
+from xcargo.explorer.table import Table
+from xcargo.explorer.value import Shelf, Value
 
 N = 1000
 

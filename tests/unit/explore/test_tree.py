@@ -21,10 +21,10 @@ from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.registry import Registry
 from xcargo.codecs.source import Held
 from xcargo.errors import DecodeError, XCargoError
-from xcargo.explore.bounds import Budget, TooLargeError
-from xcargo.explore.plain import as_json, plain
-from xcargo.explore.search import search
-from xcargo.explore.value import Shelf, Value
+from xcargo.explorer.bounds import Budget, TooLargeError
+from xcargo.explorer.plain import as_json, plain
+from xcargo.explorer.search import search
+from xcargo.explorer.value import Shelf, Value
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=30),

@@ -15,11 +15,11 @@ import xcargo
 from tests.unit.explore.kit import look
 from xcargo.codecs.source import Held
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError
-from xcargo.explore.bounds import Budget, Looks
-from xcargo.explore.compare import compare
-from xcargo.explore.content import archive, image_type, looks_like_text, text_part
-from xcargo.explore.payload import BLOCK_BYTES, Blocks, Payload
-from xcargo.explore.value import Shelf, Value
+from xcargo.explorer.bounds import Budget, Looks
+from xcargo.explorer.compare import compare
+from xcargo.explorer.content import archive, image_type, looks_like_text, text_part
+from xcargo.explorer.payload import BLOCK_BYTES, Blocks, Payload
+from xcargo.explorer.value import Shelf, Value
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from xcargo.coordinate import Coordinate
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, Where
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.root import Root
-from xcargo.stores.localfiles import LocalStore
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.stores.local import LocalStore
 
 
 class Dying(LocalStore):

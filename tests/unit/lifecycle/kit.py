@@ -8,15 +8,16 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from tests.unit.conftest import make_pipeline
-from xcargo.coordinate import Coordinate
 from xcargo.lifecycle.owner import NOTE
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.references import Reference, Row, Run, Where, reference_in
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.root import Root
-from xcargo.stores.base import Buffer, ObjectInfo, PutMode, Store
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.stores.base import ObjectInfo, PutMode, Store
 from xcargo.stores.memory import MemoryStore
+from xcargo.types import Buffer
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=timezone.utc)
 HOUR = 3600.0

@@ -16,10 +16,10 @@ import pytest
 from tests.unit.lifecycle.killed_sweep import Rows
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
-from xcargo.stores.filesystem import FilesystemStore
-from xcargo.stores.localfiles import LocalStore
+from xcargo.stores.fsspec import FilesystemStore
+from xcargo.stores.local import LocalStore
 
 
 def lay_out(folder: Path) -> tuple[set[str], dict[str, bytes]]:

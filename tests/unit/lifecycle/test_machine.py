@@ -17,13 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.unit.conftest import _buckets
 from tests.unit.lifecycle.kit import DAY, Deployment
-from xcargo.coordinate import Coordinate
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
 from xcargo.lifecycle import sweep as module
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.quarantine import QUARANTINE, move_back
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep
+from xcargo.model.coordinate import Coordinate
 
 GRACE = DAY
 MARGIN = 600.0

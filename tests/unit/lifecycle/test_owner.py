@@ -16,8 +16,8 @@ from xcargo.errors import AccessDeniedError, SweepRefusedError
 from xcargo.lifecycle.owner import NOTE, Owner, claim, read_owner, refusal
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.root import Root
-from xcargo.stores.localfiles import LocalStore
+from xcargo.model.root import Root
+from xcargo.stores.local import LocalStore
 
 
 @pytest.fixture

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from tests.servers import Server
 from tests.unit.conftest import make_pipeline
 from tests.unit.lifecycle.kit import BEGINNING, DAY, Deployment
-from xcargo.coordinate import Coordinate
 from xcargo.errors import ConfigurationError, IntegrityError, ObjectExpiredError
 from xcargo.lifecycle.expiry import Expiry
 from xcargo.lifecycle.plan import Policy, Verdict
 from xcargo.lifecycle.references import Reference, Run
 from xcargo.lifecycle.report import Outcome
 from xcargo.lifecycle.retention import FINISHED, Rule, parse_duration, parse_rules, rules_of
-from xcargo.root import Root
-from xcargo.routes import Route
-from xcargo.settings import Settings
-from xcargo.tombstone import TOMBSTONE_BYTES, tombstone
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.model.routes import Route
+from xcargo.model.settings import Settings
+from xcargo.model.tombstone import TOMBSTONE_BYTES, tombstone
 
 # --- how rules read --------------------------------------------------------------------------------------------------
 

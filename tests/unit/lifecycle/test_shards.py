@@ -9,11 +9,11 @@ import pytest
 
 from tests.servers import Server
 from tests.unit.conftest import make_pipeline
-from xcargo.coordinate import Coordinate
 from xcargo.lifecycle.plan import Count, too_much
 from xcargo.lifecycle.shards import folders, shards
-from xcargo.root import Root
-from xcargo.stores.localfiles import LocalStore
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.stores.local import LocalStore
 
 
 def test_folders_at_the_top_are_what_dags_there_are(any_server: Server, tmp_path: Path) -> None:

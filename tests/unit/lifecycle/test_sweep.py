@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.unit.lifecycle.kit import BEGINNING, DAY, HOUR, Deployment
-from xcargo.coordinate import Coordinate
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError
 from xcargo.lifecycle.plan import Count, Live, Plan, Policy, Verdict
 from xcargo.lifecycle.report import Outcome, Report
 from xcargo.lifecycle.sweep import Sweep
+from xcargo.model.coordinate import Coordinate
 from xcargo.stores.base import ObjectInfo
 
 

@@ -13,10 +13,10 @@ from tests.conftest import Connection
 from tests.servers import Fault, FaultProxy, Server
 from xcargo.airflow.connections import access_of
 from xcargo.errors import IntegrityError, ObjectNotFoundError
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits
 from xcargo.stores.direct import may_read_directly
-from xcargo.stores.objectstore import ObjectStore
+from xcargo.stores.object_store import ObjectStore
 
 pytestmark = pytest.mark.servers
 

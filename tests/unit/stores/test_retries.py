@@ -24,11 +24,11 @@ from tests.servers.relay import Exchange
 from tests.unit.conftest import google_key
 from xcargo.airflow.connections import access_of
 from xcargo.errors import ObjectExistsError, StoreError, StoreUnavailableError
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits
-from xcargo.stores.filesystem import FilesystemStore
-from xcargo.stores.objectstore import ObjectStore
-from xcargo.stores.retries import pause_seconds, retry_after_seconds
+from xcargo.stores.fsspec import FilesystemStore
+from xcargo.stores.object_store import ObjectStore
+from xcargo.stores.retry import pause_seconds, retry_after_seconds
 
 DATA = os.urandom(50_000)
 

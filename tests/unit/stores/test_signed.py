@@ -13,10 +13,10 @@ import pytest
 from tests.conftest import Connection
 from tests.unit.conftest import google_key
 from xcargo.airflow.connections import access_of
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Limits
 from xcargo.stores.client import Client
-from xcargo.stores.objectstore import ObjectStore
+from xcargo.stores.object_store import ObjectStore
 from xcargo.stores.signed import Method, _s3, _Wanted, signed_url
 
 KEY = "a b/2026-11-25T00%3A00+00/ü=1~1"

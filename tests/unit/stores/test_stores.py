@@ -15,14 +15,14 @@ import pytest
 from tests.conftest import Connection
 from tests.servers import Server
 from xcargo.airflow.connections import access_of
-from xcargo.coordinate import Coordinate
 from xcargo.errors import StoreError
-from xcargo.root import Root
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
-from xcargo.stores.filesystem import FilesystemStore
-from xcargo.stores.localfiles import LocalStore
+from xcargo.stores.fsspec import FilesystemStore
+from xcargo.stores.local import LocalStore
 from xcargo.stores.memory import MemoryStore, _buckets
-from xcargo.stores.objectstore import ObjectStore
+from xcargo.stores.object_store import ObjectStore
 from xcargo.testing import StoreTests
 
 LIMITS = Limits(timeout_seconds=20, part_bytes=5 * 1024 * 1024, max_concurrency=4)

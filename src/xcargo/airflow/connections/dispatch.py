@@ -7,7 +7,7 @@ from typing import Any
 
 from xcargo.airflow.connections import aws, azure, fsspec, google
 from xcargo.airflow.connections.fields import Fields
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["access_of"]

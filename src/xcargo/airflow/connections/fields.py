@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xcargo.errors import ConfigurationError, MissingDependencyError, XCargoError
-from xcargo.root import Root
+from xcargo.model.root import Root
 
 __all__ = ["Fields", "pem", "url"]
 

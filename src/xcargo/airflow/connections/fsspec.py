@@ -8,7 +8,7 @@ from typing import Any
 
 from xcargo.airflow.connections.fields import Fields
 from xcargo.errors import ConfigurationError, MissingDependencyError
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["access"]

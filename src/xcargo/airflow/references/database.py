@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xcargo.coordinate import Coordinate
 from xcargo.errors import ConfigurationError, SweepRefusedError
 from xcargo.lifecycle.references import EVERYTHING, Reference, Row, Run, Where, parsed_time, reference_in
+from xcargo.model.coordinate import Coordinate
 
 if TYPE_CHECKING:
     from xcargo.airflow.references.tables import XComTable

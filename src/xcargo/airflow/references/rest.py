@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 from xcargo.airflow.references.api import Api
-from xcargo.coordinate import Coordinate
-from xcargo.envelope import MARKER, is_envelope
 from xcargo.errors import SweepRefusedError
 from xcargo.lifecycle.references import EVERYTHING, Reference, Row, Run, Where, parsed_time, reference_in
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import MARKER, is_envelope
 
 __all__ = ["RestReferences"]
 

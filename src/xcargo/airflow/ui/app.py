@@ -23,7 +23,7 @@ from sqlalchemy.orm import configure_mappers
 from xcargo.airflow.ui import look, stored, values
 from xcargo.airflow.ui.headers import SafeHeaders
 from xcargo.errors import ErrorKind, XCargoError
-from xcargo.explore.bounds import TooLargeError
+from xcargo.explorer.bounds import TooLargeError
 
 __all__ = ["build"]
 

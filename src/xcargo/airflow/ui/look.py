@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from xcargo.airflow import compat, runtime
 from xcargo.airflow.ui.rows import KEEPS_ATTEMPTS, Found
-from xcargo.coordinate import Coordinate
-from xcargo.envelope import Envelope, is_envelope
-from xcargo.explore.bounds import Budget, Looks
-from xcargo.explore.value import Shelf, Value
-from xcargo.keyorder import restored
-from xcargo.pipeline import Pipeline
-from xcargo.preview import preview
+from xcargo.explorer.bounds import Budget, Looks
+from xcargo.explorer.value import Shelf, Value
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import Envelope, is_envelope
+from xcargo.model.key_order import restored
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.transfer.preview import preview
 
 __all__ = ["budget", "envelope_of", "looking", "looks", "opened", "pipeline", "signed_url", "told"]
 

@@ -11,9 +11,9 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import Text, and_, cast, func, select
 
-from xcargo.envelope import is_envelope
 from xcargo.errors import ObjectNotFoundError, UnsupportedTypeError
-from xcargo.explore.bounds import TooLargeError
+from xcargo.explorer.bounds import TooLargeError
+from xcargo.model.envelope import is_envelope
 
 __all__ = ["MOST", "Found", "Place", "envelopes", "find", "listed", "others", "sweep_reports"]
 

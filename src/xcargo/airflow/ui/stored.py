@@ -15,7 +15,7 @@ from xcargo.airflow.ui.look import told
 from xcargo.airflow.ui.rows import Found
 from xcargo.codecs.source import whole
 from xcargo.errors import XCargoError
-from xcargo.explore.plain import plain
+from xcargo.explorer.plain import plain
 
 __all__ = ["router"]
 

@@ -20,14 +20,14 @@ from xcargo.airflow.ui import look, rows
 from xcargo.airflow.ui.guard import allowed, well_formed
 from xcargo.airflow.ui.rows import MOST, Found, Place
 from xcargo.codecs.source import whole
-from xcargo.envelope import is_envelope
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError, XCargoError
-from xcargo.explore import content
-from xcargo.explore.bounds import Budget, TooLargeError
-from xcargo.explore.compare import compare
-from xcargo.explore.plain import as_json
-from xcargo.explore.search import search
-from xcargo.explore.value import Value
+from xcargo.explorer import content
+from xcargo.explorer.bounds import Budget, TooLargeError
+from xcargo.explorer.compare import compare
+from xcargo.explorer.plain import as_json
+from xcargo.explorer.search import search
+from xcargo.explorer.value import Value
+from xcargo.model.envelope import is_envelope
 
 __all__ = ["router"]
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks.finding import Finding, Status, failure
 from xcargo.errors import XCargoError
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access
 
 __all__ = ["clock", "credentials", "endpoint_of", "is_loopback", "reach", "resolve"]

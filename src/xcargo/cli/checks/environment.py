@@ -95,7 +95,7 @@ def _missing(*modules: str) -> list[str]:
 
 def compression(name: str) -> Finding:
     """Whether the library of the configured compression is installed."""
-    from xcargo.compression import canonical, require
+    from xcargo.transfer.compression import canonical, require
 
     check = "settings.compression"
     try:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from xcargo.cli.checks.finding import Finding, Status
-from xcargo.root import Root
+from xcargo.model.root import Root
 
 __all__ = ["room", "shared_mount"]
 

@@ -6,7 +6,7 @@ import re
 
 from xcargo.cli.checks.finding import Finding, Status, failure
 from xcargo.errors import AccessDeniedError, XCargoError
-from xcargo.root import Root
+from xcargo.model.root import Root
 
 __all__ = ["told"]
 

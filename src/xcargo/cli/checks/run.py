@@ -10,11 +10,11 @@ from xcargo.airflow.config import read_settings
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import connection, environment, folder, settings, store
 from xcargo.cli.checks.finding import Finding, Status, failure
-from xcargo.coordinate import Coordinate
 from xcargo.errors import XCargoError
-from xcargo.root import Root
-from xcargo.routes import Route
-from xcargo.settings import Settings
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.model.routes import Route
+from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits
 
 __all__ = ["diagnose"]
@@ -114,9 +114,9 @@ def _of_route(route: Route, findings: Iterable[Finding]) -> Iterator[Finding]:
 def _round_trip(found: Settings, get_connection: Callable[[str], Any]) -> Finding:
     """Push, pull and purge a value as a task does, codecs of other packages included."""
     from xcargo.codecs import Registry
-    from xcargo.envelope import is_envelope
-    from xcargo.pipeline import Pipeline
-    from xcargo.stores.open import StorePool
+    from xcargo.model.envelope import is_envelope
+    from xcargo.pipeline.pipeline import Pipeline
+    from xcargo.stores.pool import StorePool
 
     name = "value.round-trip"
     value = {"text": "abc" * 1000, "pair": (1, 2)}

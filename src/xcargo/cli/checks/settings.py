@@ -9,7 +9,7 @@ from typing import Any
 from xcargo.airflow.config import runs_on_one_machine
 from xcargo.airflow.provider_info import OPTIONS, SECTION
 from xcargo.cli.checks.finding import Finding, Status
-from xcargo.settings import Settings
+from xcargo.model.settings import Settings
 
 __all__ = ["Setting", "effective", "executor", "threshold", "where_objects_go"]
 

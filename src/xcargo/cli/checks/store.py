@@ -13,9 +13,9 @@ from xcargo.cli.checks.finding import Finding, Status, failure
 from xcargo.cli.checks.refusals import told
 from xcargo.cli.ranges import get_in_parts
 from xcargo.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError, StoreError, XCargoError
-from xcargo.root import Root
+from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
-from xcargo.stores.open import open_store
+from xcargo.stores.pool import open_store
 
 __all__ = ["FOLDER", "exercise", "readable"]
 

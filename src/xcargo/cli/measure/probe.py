@@ -103,8 +103,8 @@ def _removed(store: Store) -> Iterator[Callable[[int], str]]:
 
 def compressions(payload: bytes, names: tuple[str, ...]) -> list[Compressed]:
     """How fast and how small each compression is on this payload; one whose library is missing is left out."""
-    from xcargo.compression import compress, decompress, require
     from xcargo.errors import MissingDependencyError
+    from xcargo.transfer.compression import compress, decompress, require
 
     found = [Compressed("none", 1.0, float("inf"), float("inf"))]
     for name in names:

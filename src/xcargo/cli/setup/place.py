@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xcargo.errors import ConfigurationError
-from xcargo.root import Root
+from xcargo.model.root import Root
 
 __all__ = ["CLOUDS", "Place"]
 

@@ -25,7 +25,7 @@ plugins, errors = plugins_manager._get_plugins()
 before = set(sys.modules)
 views = [view for plugin in plugins for view in plugin.external_views if "xcargo" in view["href"]]
 new = sorted(name for name in set(sys.modules) - before)
-ours = [name for name in sys.modules if name.startswith("xcargo.airflow.ui") or name.startswith("xcargo.explore")]
+ours = [name for name in sys.modules if name.startswith("xcargo.airflow.ui") or name.startswith("xcargo.explorer")]
 print("TOLD", json.dumps({"views": views, "new": new, "ours": ours, "errors": errors,
       "heavy": [n for n in ("fastapi", "pyarrow", "numpy", "msgpack", "obstore") if n in sys.modules]}))
 """

@@ -1,0 +1,1 @@
+"""Facts and decisions: addresses, roots, envelopes, settings, keys. Pure; standard library only."""

@@ -1,0 +1,195 @@
+"""Settings: what the pipeline needs to know, checked, with units in the names. No I/O, no Airflow."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+
+from xcargo.errors import ConfigurationError
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.keys import Key
+from xcargo.model.root import Root
+from xcargo.model.routes import NO_KEY, Route
+
+__all__ = ["DEFAULT_THRESHOLD_BYTES", "LegacyRoot", "Settings"]
+
+DEFAULT_THRESHOLD_BYTES = 1024
+
+_PARTS_BYTES = 128 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LegacyRoot:
+    """A root of references that another backend wrote: ``prefix`` is what such a reference starts with."""
+
+    prefix: str
+    root: Root
+
+    @classmethod
+    def parse(cls, text: str) -> LegacyRoot:
+        """``xcom_s3=s3://conn@bucket`` (a hand-written backend's prefix) or ``s3://conn@bucket/xcom`` (Common IO)."""
+        name, equals, url = text.partition("=")
+        if not equals:
+            return cls(text.strip().rstrip("/") + "/", Root.parse(text))
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+._-]*(://)?", name.strip()):
+            raise ConfigurationError(
+                f"{name.strip()!r} in [xcargo] legacy_references is not a reference prefix",
+                hint="Write prefix=root, for example xcom_s3=s3://my_aws_conn@my-bucket.",
+            )
+        return cls(name.strip().removesuffix("://") + "://", Root.parse(url))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that steers a push or pull.
+
+    ``threshold_bytes``: a value **larger** than this goes to object storage, an equal or smaller one stays in the row;
+    0 offloads every value, -1 none. ``root`` is None only when nothing may be offloaded for want of a path;
+    ``no_root_reason`` then says why, and the first push that would offload raises it.
+    """
+
+    root: Root | None
+    threshold_bytes: int = DEFAULT_THRESHOLD_BYTES
+    compression: str = "zstd"
+    read_roots: tuple[Root, ...] = ()
+    """Further roots whose objects may be read and purged: where ``path`` pointed before."""
+    legacy_roots: tuple[LegacyRoot, ...] = ()
+    preview_chars: int = 160
+    keep_key_order: bool = True
+    """Whether a plain row notes the order of keys that the metadata database would sort."""
+    allow_pickle: bool = False
+    """Whether values that nothing else takes are pickled, and pickled ones read. Reading one runs its code."""
+    timeout_seconds: float = 60.0
+    """How long a request may take together with its repetitions."""
+    retry_wait_seconds: float = 0.1
+    """Before the first repetition of a failed request; each next one waits twice as long."""
+    retry_max_wait_seconds: float = 5.0
+    hedge_after_seconds: float = 0.0
+    """After how long without an answer a small object is asked for a second time; 0 for never."""
+    purge_timeout_seconds: float = 10.0
+    part_bytes: int = 8 * 1024 * 1024
+    """Size of a part, above four of which a transfer is split and runs in parallel."""
+    max_concurrency: int = 64
+    """Requests under way at once, for the parts of one value or for many values."""
+    cache_path: str | None = None
+    """Folder of the node's cache, absolute; None for none."""
+    cache_size_bytes: int = 10 * 1024**3
+    """What the files of the cache take together at most."""
+    max_size_bytes: int = 0
+    """A value **larger** than this is refused; 0 refuses none. Counted as for ``threshold_bytes``."""
+    warn_size_bytes: int = 0
+    """The same for a line in the log."""
+    signing_keys: tuple[Key, ...] = ()
+    """The first signs envelopes, all verify; without any, envelopes are not signed."""
+    unsigned_until: datetime | None = None
+    """Until when unsigned envelopes are accepted although there are signing keys; None accepts none."""
+    encryption_keys: tuple[Key, ...] = ()
+    """Those that decrypt."""
+    encryption_key: Key | None = None
+    """The one that encrypts; None stores objects as they are."""
+    deployment: str | None = None
+    """What sweeps know this deployment by; only they read it."""
+    retention: str | None = None
+    """Rules by which sweeps let values expire (:mod:`xcargo.lifecycle.retention`); only sweeps read them."""
+    routes: tuple[Route, ...] = ()
+    """The first that matches a value holds for it."""
+    ui: bool = False
+    """Whether Airflow's UI shows values."""
+    ui_signed_downloads: bool = False
+    """Whether the UI sends a browser to the store for what is stored as it is."""
+    max_preview_bytes: int = 64 * 1024 * 1024
+    """What of a value lies in memory to answer one request of the UI."""
+    no_root_reason: str = field(default="no path is set", repr=False)
+
+    def __post_init__(self) -> None:
+        _at_least("threshold_bytes", self.threshold_bytes, -1)
+        _at_least("preview_chars", self.preview_chars, 0)
+        _at_least("max_concurrency", self.max_concurrency, 1)
+        _at_least("part_bytes", self.part_bytes, 5 * 1024 * 1024)  # S3 takes no smaller part
+        _at_least("timeout_seconds", self.timeout_seconds, 1)
+        _at_least("purge_timeout_seconds", self.purge_timeout_seconds, 1)
+        _at_least("retry_wait_seconds", self.retry_wait_seconds, 0.001)
+        _at_least("retry_max_wait_seconds", self.retry_max_wait_seconds, self.retry_wait_seconds)
+        _at_least("hedge_after_seconds", self.hedge_after_seconds, 0)
+        _at_least("max_preview_bytes", self.max_preview_bytes, 1024 * 1024)
+        _at_least("cache_size_bytes", self.cache_size_bytes, 0)
+        _at_least("max_size_bytes", self.max_size_bytes, 0)
+        _at_least("warn_size_bytes", self.warn_size_bytes, 0)
+        if self.cache_path is not None and not self.cache_path.startswith("/"):
+            raise ConfigurationError(
+                f"[xcargo] cache_path is {self.cache_path!r}",
+                hint="It must be an absolute path on a local disk of the machine, for example /var/cache/xcargo.",
+            )
+
+        places: dict[str, Root] = {}
+        for root in self.roots:
+            if places.setdefault(root.uri(), root) != root:
+                raise ConfigurationError(
+                    f"Two connections or accounts are named for {root.uri()}, and rows do not tell which was meant",
+                    hint="Name one of them for it, or give each a bucket or prefix of its own.",
+                )
+        assert self.ways  # an unusable route is told now
+
+    @property
+    def part_concurrency(self) -> int:
+        """Parts of one value under way at once: no more than 128 MiB of them are in memory together."""
+        return max(1, min(self.max_concurrency, _PARTS_BYTES // self.part_bytes))
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """All roots whose objects may be read, those written to first."""
+        routed = (route.root for route in self.routes if route.root is not None)
+        return tuple(dict.fromkeys(((self.root,) if self.root else ()) + (*routed,) + self.read_roots))
+
+    def root_of(self, uri: str) -> Root | None:
+        """The root that holds ``uri`` (the longest, where roots are nested), or None."""
+        holding = [root for root in self.roots if root.contains(uri)]
+        return max(holding, key=lambda root: len(root.prefix), default=None)
+
+    def teams_of(self, root: Root) -> frozenset[str]:
+        """The teams to whose tasks alone a root is open; none if it is open to all."""
+        if root == self.root or root in self.read_roots:
+            return frozenset()
+        teams = {route.team for route in self.routes if route.root == root}
+        return frozenset(() if None in teams else (team for team in teams if team))
+
+    @property
+    def ways(self) -> tuple[Settings, ...]:
+        """All settings that may hold for a value: these, and each route's."""
+        return (self, *(settings for _, settings in self._routed))
+
+    def routed(self, coordinate: Coordinate, team: str | None) -> Settings:
+        """The settings that hold for one XCom of a task of this team: those of the first route that matches it."""
+        for route, settings in self._routed:
+            if route.matches(coordinate, team):
+                return settings
+        return self
+
+    @cached_property
+    def _routed(self) -> tuple[tuple[Route, Settings], ...]:
+        return tuple((route, self._by(route)) for route in self.routes)
+
+    def _by(self, route: Route) -> Settings:
+        keys = {key.name: key for key in self.encryption_keys}
+        names = ("root", "threshold_bytes", "compression", "preview_chars", "retention")
+        own = {n: v for n in (*names, "max_size_bytes", "warn_size_bytes") if (v := getattr(route, n)) is not None}
+        if route.encryption_key == NO_KEY:
+            own["encryption_key"] = None
+        elif route.encryption_key is not None:
+            if route.encryption_key not in keys:
+                raise ConfigurationError(
+                    f"Route {route.name!r} names the encryption key {route.encryption_key!r}, and there is none",
+                    hint="Add it to [xcargo] encryption_keys as name=key.",
+                )
+            own["encryption_key"] = keys[route.encryption_key]
+        try:
+            return replace(self, **own, routes=())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"Route {route.name!r}: {error.what}", hint=error.hint) from error
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ConfigurationError(f"[xcargo] {name} is {value}", hint=f"It must be {least} or more.")

@@ -1,0 +1,1 @@
+"""Push, pull and purge of values: the only door for everyone above."""

@@ -1,0 +1,131 @@
+"""A handle of a value that was not loaded: what is known of it, and the parts of it that a task needs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from xcargo.codecs.arrow_stream import TableFile, scan
+from xcargo.codecs.base import arrow, importable
+from xcargo.codecs.dataset import dataset
+from xcargo.codecs.source import Source
+from xcargo.codecs.stream import opened
+from xcargo.errors import UnsupportedTypeError
+from xcargo.model.envelope import Envelope
+
+if TYPE_CHECKING:
+    from xcargo.codecs.registry import Registry
+
+__all__ = ["Lazy"]
+
+
+class Lazy:
+    """A stored value, not downloaded. Each method fetches what it needs, verified, and nothing before it is called."""
+
+    def __init__(self, registry: Registry, envelope: Envelope, source: Callable[[], Source]) -> None:
+        self._registry = registry
+        self._envelope = envelope
+        self._source = source
+
+    @property
+    def type(self) -> str:
+        """Name of the value's type, such as ``pandas.DataFrame``."""
+        return self._envelope.type
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the value's payload, before compression."""
+        return self._envelope.size_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """Length of what is stored."""
+        return self._envelope.stored_bytes
+
+    @property
+    def preview(self) -> str | None:
+        """The value's beginning as text, as the XCom tab shows it."""
+        return self._envelope.preview
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of a table or array."""
+        shape = self._envelope.params.get("shape")
+        return tuple(shape) if shape is not None else None
+
+    @property
+    def columns(self) -> Mapping[str, str] | None:
+        """Names and types of a table's first columns."""
+        return self._envelope.params.get("columns")
+
+    def load(self) -> Any:
+        """The value itself, as a pull without this handle would have given it."""
+        return self._registry.open(self._envelope.codec, self._source(), self._envelope.params)
+
+    def open(self) -> io.BufferedReader:
+        """The payload as a seekable binary file: a file's or stream's own bytes, an array's memory, an Arrow file."""
+        return opened(self._source())
+
+    def to_arrow(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Any:
+        """These columns and rows of a table as a ``pyarrow.Table``; fetches no other column, and no batch without rows.
+
+        ``rows`` is a slice without step, from the table's start. A reader or LazyFrame was stored in the batches that
+        it gave, a table in its chunks, a frame mostly as a single batch. Raises KeyError naming the columns there are.
+        """
+        if rows is not None and (rows.step not in (None, 1) or (rows.start or 0) < 0 or (rows.stop or 0) < 0):
+            raise ValueError("rows is a slice of rows from the table's start, without a step: slice(0, 100)")
+        if self.type == "pandas.DataFrame":
+            codec: Any = self._registry.codec("pandas")
+            frame = codec.columns(self._source(), self._envelope.params, columns)
+            pa = arrow()
+            try:
+                return pa.Table.from_pandas(frame if rows is None else frame.iloc[rows])
+            except pa.ArrowException as error:
+                raise UnsupportedTypeError(f"Arrow cannot hold the frame: {error}", hint="load() it.") from error
+        return self._table().table(columns, rows)
+
+    def scan(self, engine: Literal["polars", "pyarrow", "duckdb"] = "polars") -> Any:
+        """A table to query: a polars LazyFrame, a pyarrow Dataset or a DuckDB relation.
+
+        Each query fetches only the columns that it needs, batch by batch, and may be run again.
+        """
+        if engine == "pyarrow":
+            return dataset(self._table())
+        if engine == "duckdb":
+            return importable("duckdb", "to be queried with DuckDB").from_arrow(self.scan("pyarrow"))
+        if engine != "polars":
+            raise ValueError(f"scan() takes 'polars', 'pyarrow' or 'duckdb', not {engine!r}")
+        return scan(self._table())
+
+    def _table(self) -> TableFile:
+        if self._envelope.codec not in ("arrow", "arrow-stream"):
+            raise UnsupportedTypeError(
+                f"A value of type {self.type} cannot be queried where it lies",
+                hint="Take columns of a pandas.DataFrame with to_arrow(columns=[...]); load() anything else.",
+            )
+        return TableFile(self._source())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        raise self._not_loaded()
+
+    def __iter__(self) -> Any:
+        raise self._not_loaded()
+
+    def __getitem__(self, key: object) -> Any:
+        raise self._not_loaded()
+
+    def __reduce__(self) -> Any:
+        raise self._not_loaded()
+
+    def _not_loaded(self) -> UnsupportedTypeError:
+        return UnsupportedTypeError(
+            f"This is a handle of a {self.type}, not the value",
+            hint="load() it first. (In a Dag, expand over the task itself, or over xcargo.lazy of a mapped one.)",
+        )
+
+    def __repr__(self) -> str:
+        return f"<xcargo.Lazy {self.type}, {self.size_bytes} bytes>"

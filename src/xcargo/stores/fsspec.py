@@ -1,0 +1,213 @@
+"""Every other scheme that fsspec and Airflow know (sftp, hdfs, ...), through an fsspec file system."""
+
+from __future__ import annotations
+
+import errno
+import re
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from xcargo.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    MissingDependencyError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageFullError,
+    StoreError,
+    StoreUnavailableError,
+    XCargoError,
+)
+from xcargo.model.root import Root
+from xcargo.stores.base import PART_NAME, Access, Limits, ObjectInfo, PutMode, Watched, is_part
+from xcargo.stores.retry import bounded, retried, retry_after_seconds
+from xcargo.types import Buffer
+
+__all__ = ["FilesystemStore"]
+
+_T = TypeVar("_T")
+
+
+class FilesystemStore:
+    """Store on an fsspec file system.
+
+    A put writes a temporary file and moves it into place, so that a reader sees the whole object or none where the
+    file system's move is atomic. Costs more requests than an object store of ours: folders are made, files moved.
+    What fails for a passing reason is done again on a connection of its own, within ``timeout_seconds``; for a put
+    these bound the time between two of its parts.
+    """
+
+    def __init__(self, root: Root, access: Access, limits: Limits) -> None:
+        self._root = root
+        self._access = access
+        self._limits = limits
+        self._opened: Any = None
+
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
+        def attempt(seconds: float) -> None:
+            watched = Watched(parts)
+            try:
+                bounded(lambda: self._put(key, watched, mode), seconds, lambda: watched.taken_at)
+            except Exception as error:
+                if error is watched.error:
+                    raise
+                ours = self._translated(error, key)
+                # What is still at work may still be taking parts, and an iterator gives them only once.
+                if isinstance(ours, StoreUnavailableError):
+                    ours.final = isinstance(error, TimeoutError) or not isinstance(parts, Sequence)
+                raise ours from error
+
+        retried(attempt, "put", self._root.uri(key), self._limits)
+
+    def _put(self, key: str, parts: Iterable[Buffer], mode: PutMode) -> None:
+        fs, path = self._fs(), self._path(key)
+        folder = path.rpartition("/")[0]
+        temporary = f"{folder}/{PART_NAME}{secrets.token_hex(8)}"
+        if mode == "create" and fs.exists(path):
+            raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
+        fs.makedirs(folder, exist_ok=True)
+        try:
+            with fs.open(temporary, "wb") as file:
+                for part in parts:
+                    file.write(part)
+            fs.mv(temporary, path)
+        except BaseException:
+            if fs.exists(temporary):
+                fs.rm_file(temporary)
+            raise
+
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
+        def read() -> Buffer:
+            return self._fs().cat_file(self._path(key), start=start or None, end=end)  # type: ignore[no-any-return]
+
+        return self._retried("get", key, read)
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._retried("head", key, lambda: self._info(self._fs().info(self._path(key))))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            with suppress(ObjectNotFoundError):
+                self._delete(key)
+
+    def _delete(self, key: str) -> None:
+        self._retried("delete", key, lambda: self._fs().rm_file(self._path(key)))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return (info for info in self.list_all(prefix) if not is_part(info.key))
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects, and the files of puts that are under way or were killed."""
+
+        def find() -> Any:
+            return self._fs().find(self._path(prefix), withdirs=False, detail=True)
+
+        try:
+            found = self._retried("list", prefix, find)
+        except ObjectNotFoundError:
+            return
+        for info in found.values():
+            yield self._info(info)
+
+    def _retried(self, verb: str, key: str, work: Callable[[], _T]) -> _T:
+        def attempt(seconds: float) -> _T:
+            try:
+                return bounded(work, seconds / 2)
+            except Exception as error:
+                raise self._translated(error, key) from error
+
+        return retried(attempt, verb, self._root.uri(key), self._limits)
+
+    def _translated(self, error: Exception, key: str) -> XCargoError:
+        ours = self._translate(error, key)
+        if isinstance(ours, StoreUnavailableError) and self._opened is not None:
+            # The connection may be what is broken, and fsspec would give the same one again.
+            type(self._opened).clear_instance_cache()
+            self._opened = None
+        return ours
+
+    def _fs(self) -> Any:
+        if self._opened is None:
+            self._opened = self._access.filesystem() if self._access.filesystem else _plain_fsspec(self._root)
+        return self._opened
+
+    def _path(self, key: str) -> str:
+        return self._fs()._strip_protocol(self._root.uri(key).rstrip("/"))  # type: ignore[no-any-return]
+
+    def _info(self, info: dict[str, Any]) -> ObjectInfo:
+        base = self._path("").rstrip("/") + "/"
+        stamp = next((info[k] for k in ("mtime", "LastModified", "last_modified", "created") if info.get(k)), None)
+        if isinstance(stamp, (int, float)):
+            stamp = datetime.fromtimestamp(stamp, timezone.utc)
+        if isinstance(stamp, datetime) and stamp.tzinfo is None:
+            stamp = stamp.replace(tzinfo=timezone.utc)
+        name = str(info["name"])
+        key = name[name.index(base) + len(base) :]
+        return ObjectInfo(key, int(info["size"]), stamp if isinstance(stamp, datetime) else None)
+
+    def _translate(self, error: Exception, key: str) -> XCargoError:
+        where = self._root.uri(key)
+        if isinstance(error, XCargoError):
+            return error.at(where)
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, FileNotFoundError):
+            return ObjectNotFoundError("The object of this XCom is not there", where=where)
+        # Libraries behind fsspec have errors of their own for a refused login: by name, and by FTP's codes.
+        refused = re.search(r"Authentication|PermissionDenied", type(error).__name__) or re.match(
+            r"5[35]0\b", str(error)
+        )
+        if isinstance(error, PermissionError) or refused:
+            return AccessDeniedError(f"The file system refused access: {text}", where=where)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return StorageFullError(f"No space is left for this object: {text}", where=where)
+        status = _answer(error, "status", "status_code")
+        passing = isinstance(error, (ConnectionError, TimeoutError, EOFError, socket.gaierror))
+        if passing or _PASSING.search(text) or (isinstance(status, int) and (status in (408, 429) or status >= 500)):
+            unavailable = StoreUnavailableError(f"The file system cannot be reached: {text}", where=where)
+            unavailable.busy = status in (429, 503)
+            unavailable.retry_after_seconds = retry_after_seconds(_header(error, "Retry-After"))
+            return unavailable
+        return StoreError(f"The file system failed: {text}", where=where)
+
+
+_PASSING = re.compile(r"SSHException|Timeout|ConnectionError|ConnectError|[Ss]ocket is closed")
+
+
+def _answer(error: Exception, *names: str) -> Any:
+    """What an HTTP library's error, or the answer that it holds, says under one of these names."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in names:
+            if getattr(holder, name, None) is not None:
+                return getattr(holder, name)
+    return None
+
+
+def _header(error: Exception, name: str) -> str | None:
+    headers = _answer(error, "headers")
+    return headers.get(name) if hasattr(headers, "get") else None
+
+
+def _plain_fsspec(root: Root) -> Any:
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{root.scheme}:// needs fsspec, which is not installed here",
+            hint="Run: pip install 'airflow-provider-xcargo[fsspec]'",
+        ) from error
+    try:
+        return fsspec.url_to_fs(str(root))[0]
+    except ImportError as error:
+        raise MissingDependencyError(f"{root.scheme}:// needs another package: {error}", where=root) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"No store is known for the scheme {root.scheme!r}: {error}",
+            where=root,
+            hint="Known are s3, gs, azblob, file, and every protocol of fsspec and of the installed providers.",
+        ) from error

@@ -1,0 +1,201 @@
+"""Local (or shared, NFS-like) folders: plain files, each put under its name at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from io import FileIO
+from pathlib import Path
+
+from xcargo.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StorageFullError,
+    StoreError,
+    StoreUnavailableError,
+)
+from xcargo.model.root import Root
+from xcargo.stores.base import PART_NAME, ObjectInfo, PutMode, Watched, is_part
+from xcargo.types import Buffer
+
+__all__ = ["LocalStore"]
+
+
+_NO_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
+"""So that what somebody else put in an object's place, a link or a pipe, is neither followed nor waited for."""
+
+
+class LocalStore:
+    """Store on a mounted file system.
+
+    A put writes a temporary file beside its place and renames it, so a reader sees the whole object or none; a failed
+    put (a full disk) leaves nothing. Folders are made as needed, with the process's umask.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._base = Path("/" + root.prefix)
+
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
+        path = self._base / key
+        temporary = path.with_name(PART_NAME + secrets.token_hex(8))
+        watched = Watched(parts)
+        try:
+            try:
+                file = open(temporary, "xb", buffering=0)  # noqa: SIM115 - closed below, opened twice at most
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = open(temporary, "xb", buffering=0)  # noqa: SIM115
+            try:
+                with file:
+                    for part in watched:
+                        _write_all(file.fileno(), part)
+                if mode == "create":
+                    os.link(temporary, path)
+                    os.unlink(temporary)
+                else:
+                    os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            if error is watched.error:
+                raise
+            raise self._translate(error, key, writing=True) from error
+
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
+        try:
+            with open(self._base / key, "rb", buffering=0, opener=_opener) as file:
+                if start:
+                    file.seek(start)
+                return file.readall() if end is None else _read_at_most(file, end - start)
+        except OSError as error:
+            raise self._translate(error, key) from error
+
+    def get_into(self, key: str, view: memoryview, *, start: int) -> int:
+        try:
+            with open(self._base / key, "rb", buffering=0, opener=_opener) as file:
+                file.seek(start)
+                filled = 0
+                while filled < len(view) and (read := file.readinto(view[filled:])):
+                    filled += read
+                return filled
+        except OSError as error:
+            raise self._translate(error, key) from error
+
+    def head(self, key: str) -> ObjectInfo:
+        try:
+            return _info(key, os.lstat(self._base / key))
+        except OSError as error:
+            raise self._translate(error, key) from error
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            try:
+                os.unlink(self._base / key)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._translate(error, key) from error
+            self._prune((self._base / key).parent)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return (info for info in self.list_all(prefix) if not is_part(info.key))
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects, and the files of puts that are under way or were killed."""
+        start = self._base / prefix
+        for folder, _, names in os.walk(start, onerror=self._refuse):
+            for name in names:
+                path = Path(folder, name)
+                try:
+                    stat = path.lstat()
+                except FileNotFoundError:  # deleted since it was listed
+                    continue
+                yield _info(path.relative_to(self._base).as_posix(), stat)
+
+    def folders(self) -> Sequence[str]:
+        """Names of the folders at the top."""
+        try:
+            with os.scandir(self._base) as found:
+                return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._translate(error, "") from error
+
+    def _refuse(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise self._translate(error, "") from error
+
+    def _prune(self, folder: Path) -> None:
+        """Remove folders that a deletion emptied, up to the root; another process may be filling them just now."""
+        while folder != self._base and self._base in folder.parents:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+    def _translate(self, error: OSError, key: str, *, writing: bool = False) -> StoreError | ConfigurationError:
+        where = self._root.uri(key)
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return StorageFullError(
+                f"No space is left for this object: {reason}",
+                where=where,
+                hint=f"Free space below {self._base}, or set [xcargo] path to a larger place.",
+            )
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return AccessDeniedError(
+                f"The file system refused access: {reason}",
+                where=where,
+                hint=f"The user that runs Airflow (uid {os.geteuid()}) must be able to read and write {self._base}.",
+            )
+        if error.errno == errno.ENAMETOOLONG:
+            return ConfigurationError(
+                f"The file system takes no path this long: {reason}", where=where, hint="Shorten [xcargo] path."
+            )
+        if isinstance(error, FileExistsError):
+            return ObjectExistsError("There is already an object under this key", where=where)
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not writing:
+            return ObjectNotFoundError(
+                "The object of this XCom is not there",
+                where=where,
+                hint="It was deleted, or written on another machine: file:// needs a folder that all workers share.",
+            )
+        if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN):
+            return StoreUnavailableError(f"The file system failed: {reason}", where=where)
+        return StoreError(f"The file system failed: {reason}", where=where)
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_FILE)
+
+
+def _write_all(descriptor: int, data: Buffer) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _read_at_most(file: FileIO, size_bytes: int) -> bytes:
+    data = file.read(size_bytes)
+    while len(data) < size_bytes:  # Linux reads 2 GiB at a time
+        more = file.read(size_bytes - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _info(key: str, stat: os.stat_result) -> ObjectInfo:
+    modified = datetime.fromtimestamp(stat.st_mtime, timezone.utc)
+    return ObjectInfo(key, stat.st_size, modified, f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}")

@@ -1,0 +1,54 @@
+"""Root and access -> store, and the stores of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xcargo.model.root import Root
+from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.fsspec import FilesystemStore
+from xcargo.stores.local import LocalStore
+from xcargo.stores.memory import MemoryStore
+from xcargo.stores.object_store import ObjectStore
+
+__all__ = ["StorePool", "open_store"]
+
+
+def open_store(root: Root, access: Access, limits: Limits) -> Store:
+    """The store of a root. Makes no request and, for the object stores, loads no library yet."""
+    if root.scheme in ("s3", "gs", "az"):
+        return ObjectStore(root, access, limits)
+    if root.scheme == "file":
+        return LocalStore(root)
+    if root.scheme == "memory":
+        return MemoryStore(root)
+    return FilesystemStore(root, access, limits)
+
+
+class StorePool:
+    """The stores of this process: one for each root and set of limits, opened at first use.
+
+    ``access_of`` looks up a root's connection. It is asked once for a root, and again by :meth:`forget`.
+    """
+
+    def __init__(self, access_of: Callable[[Root], Access]) -> None:
+        self._access_of = access_of
+        self._access: dict[Root, Access] = {}
+        self._stores: dict[tuple[Root, Limits], Store] = {}
+
+    def store(self, root: Root, limits: Limits) -> Store:
+        """The root's store. Raises ConfigurationError when its connection does not serve."""
+        found = self._stores.get((root, limits))
+        if found is None:
+            access = self._access.get(root)
+            if access is None:
+                access = self._access.setdefault(root, self._access_of(root))
+            # Two threads may both open one; setdefault lets all use the same, without a lock that a fork could hold.
+            found = self._stores.setdefault((root, limits), open_store(root, access, limits))
+        return found
+
+    def forget(self, root: Root) -> None:
+        """Look the root's connection up again at the next use: its credentials were refused."""
+        self._access.pop(root, None)
+        for key in [key for key in self._stores if key[0] == root]:
+            self._stores.pop(key, None)

@@ -1,0 +1,137 @@
+"""An envelope -> the source of its payload, verified as it is read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator
+
+from blake3 import blake3
+
+from xcargo.codecs.source import Held, Late, Source
+from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, XCargoError
+from xcargo.model.envelope import Envelope
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
+from xcargo.model.tombstone import TOMBSTONE_BYTES, expired
+from xcargo.stores.base import Limits, get_into
+from xcargo.transfer.cache import MIN_BYTES, Cached, NodeCache
+from xcargo.transfer.chunks import Chunks, altered
+from xcargo.transfer.compression import decompress
+from xcargo.transfer.encryption import TAG_BYTES, Cipher, Place
+from xcargo.transfer.object_source import ObjectSource, short
+from xcargo.transfer.roots import Places
+from xcargo.types import Buffer
+
+__all__ = ["Fetch"]
+
+
+class Fetch:
+    """Reads payloads."""
+
+    def __init__(self, settings: Settings, places: Places, limits: Limits) -> None:
+        self._keys = settings.encryption_keys
+        self._places = places
+        self._limits = limits
+        self._cache = NodeCache(settings.cache_path, settings.cache_size_bytes) if settings.cache_path else None
+
+    def source(self, envelope: Envelope) -> Source:
+        """Where the payload is read from: the row, the node's cache, or the object. No request until it is read."""
+        found = self._source(envelope)
+        if self._cache is None or not envelope.uri or not MIN_BYTES <= found.size_bytes <= self._cache.size_bytes:
+            return found
+        if envelope.encryption:  # whose payload is not for the disk of a node
+            return found
+        # The name tells the place too, so that no row gets from here what it would not get from there.
+        told = f"{envelope.uri} {envelope.checksum} {envelope.compression} {envelope.size_bytes}"
+        return Cached(found, self._cache, f"payload:{blake3(told.encode()).hexdigest()}")
+
+    def verify(self, envelope: Envelope) -> None:
+        """Read a payload back from where it is stored, past the node's cache, and hold it against the envelope.
+
+        Memory holds a bounded part of a large one. Raises what a pull would raise.
+        """
+        read = sum(len(piece) for piece in self._source(envelope).pieces())
+        if read != envelope.size_bytes:
+            raise short(read, envelope.size_bytes)
+
+    def hashed(self, envelope: Envelope) -> tuple[Callable[[], bytes], Iterator[Buffer]]:
+        """A payload from where it is stored, piece by piece and once, and what gives its hash when it was read."""
+        digest = blake3()
+
+        def pieces() -> Iterator[Buffer]:
+            for piece in self._source(envelope).pieces():
+                digest.update(piece)
+                yield piece
+
+        return digest.digest, pieces()
+
+    def _source(self, envelope: Envelope) -> Source:
+        if envelope.uri is None:
+            try:
+                stored: Buffer = base64.b64decode(envelope.data or "", validate=True)
+            except binascii.Error as error:
+                raise DecodeError(f"The row's data is not base64: {error}") from error
+            return Held(decompress(envelope.compression, stored, envelope.size_bytes))
+        root, key = self._places.of(envelope.uri)
+        cipher = Cipher.of(envelope.encryption, self._keys, key, envelope.codec) if envelope.encryption else None
+        if envelope.chunks:
+            chunks = Chunks.from_json(
+                envelope.chunks,
+                envelope.checksum or "",
+                envelope.size_bytes,
+                envelope.stored_bytes,
+                TAG_BYTES if cipher else 0,
+            )
+
+            def fetch(start: int, end: int) -> Buffer:
+                return self._places.work(root, self._limits, lambda store: store.get(key, start=start, end=end))
+
+            def fetch_into(start: int, view: memoryview) -> int:
+                return self._places.work(root, self._limits, lambda store: get_into(store, key, view, start=start))
+
+            return ObjectSource(
+                fetch,
+                fetch_into,
+                chunks,
+                envelope.compression,
+                self._limits,
+                envelope.uri,
+                lambda error: self._expired(root, key) or error,
+                cipher,
+            )
+
+        def load() -> Buffer:
+            try:
+                stored = self._places.work(root, self._limits, lambda store: store.get(key))
+                _verify(stored, envelope)
+                if cipher is not None:
+                    stored = cipher.open(stored, Place(0, True, envelope.size_bytes, envelope.compression))
+                return decompress(envelope.compression, stored, envelope.size_bytes)
+            except IntegrityError as error:
+                found = self._expired(root, key) or error
+                raise found.at(envelope.uri) from None
+            except XCargoError as error:
+                error.at(envelope.uri)
+                raise
+
+        return Late(envelope.size_bytes, load)
+
+    def _expired(self, root: Root, key: str) -> XCargoError | None:
+        """What to raise for an object that is not the one that was stored, if it expired. One request."""
+        try:
+            start = self._places.work(root, self._limits, lambda store: store.get(key, end=TOMBSTONE_BYTES))
+        except XCargoError:
+            return None
+        return expired(bytes(start))
+
+
+def _verify(stored: Buffer, envelope: Envelope) -> None:
+    """Raise IntegrityError unless the bytes are those that were put."""
+    if len(stored) != envelope.stored_bytes:
+        raise short(len(stored), envelope.stored_bytes)
+    algorithm, _, expected = (envelope.checksum or "").partition(":")
+    if algorithm != "blake3":
+        raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")
+    if blake3(stored).hexdigest() != expected:
+        raise altered()
