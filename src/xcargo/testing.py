@@ -21,7 +21,7 @@ from xcargo.codecs.base import Codec, contiguous
 from xcargo.codecs.source import Held, Source
 from xcargo.errors import DecodeError, ObjectExistsError, ObjectNotFoundError
 from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store
-from xcargo.transfer.chunks import Sealing
+from xcargo.transfer.chunks import ChunkEncoder
 from xcargo.transfer.object_source import ObjectSource
 from xcargo.types import Buffer
 
@@ -294,8 +294,10 @@ class CodecTests:
 
 def chunked(payload: bytes, chunk_bytes: int = 1000) -> Source:
     """A source of the payload, which is not empty, as of a stored object of many small chunks."""
-    sealing = Sealing([payload[start : start + chunk_bytes] for start in range(0, len(payload), chunk_bytes)], "zstd")
-    stored = b"".join(sealing)
+    encoder = ChunkEncoder(
+        [payload[start : start + chunk_bytes] for start in range(0, len(payload), chunk_bytes)], "zstd"
+    )
+    stored = b"".join(encoder)
 
     def fetch_into(start: int, view: memoryview) -> int:
         data = stored[start : start + len(view)]
@@ -303,5 +305,5 @@ def chunked(payload: bytes, chunk_bytes: int = 1000) -> Source:
         return len(data)
 
     return ObjectSource(
-        lambda start, end: stored[start:end], fetch_into, sealing.table, "zstd", Limits(part_bytes=4096), "memory://x"
+        lambda start, end: stored[start:end], fetch_into, encoder.table, "zstd", Limits(part_bytes=4096), "memory://x"
     )

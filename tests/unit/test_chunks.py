@@ -1,4 +1,4 @@
-"""Chunks: cut, sealed, listed in a table and read back, against what a plain bytes object would give."""
+"""Chunks: split_chunks, sealed, listed in a table and read back, against what a plain bytes object would give."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xcargo.errors import EnvelopeError, IntegrityError, ObjectNotFoundError
 from xcargo.stores.base import Limits
 from xcargo.transfer import chunks
 from xcargo.transfer import object_source as reader
-from xcargo.transfer.chunks import Chunks, Sealing, SpentError, cut
+from xcargo.transfer.chunks import ChunkEncoder, Chunks, NotReplayableError, split_chunks
 from xcargo.transfer.object_source import ObjectSource
 
 SMALL = 64
@@ -40,9 +40,9 @@ PIECES = st.lists(
 
 
 def sealed(pieces: list[bytes], compression: str = "zstd") -> tuple[Chunks, bytes]:
-    sealing = Sealing(cut(pieces), compression)
-    stored = b"".join(sealing)
-    return sealing.table, stored
+    encoder = ChunkEncoder(split_chunks(pieces), compression)
+    stored = b"".join(encoder)
+    return encoder.table, stored
 
 
 class Bytes:
@@ -69,7 +69,7 @@ class Bytes:
 @given(PIECES)
 def test_cutting_changes_no_byte_and_makes_no_empty_chunk(pieces: list[bytes]) -> None:
     """The chunks are the pieces, of the sizes that follow from their number, but for the last."""
-    made = [bytes(chunk) for chunk in cut(pieces)]
+    made = [bytes(chunk) for chunk in split_chunks(pieces)]
     assert b"".join(made) == b"".join(pieces)
     sizes = [min(SMALL << n // 4, 4 * SMALL) for n in range(len(made))]
     assert [len(chunk) for chunk in made[:-1]] == sizes[:-1]
@@ -191,11 +191,11 @@ def test_sizes_in_the_envelope_must_be_those_of_the_table() -> None:
 
 def test_chunks_made_as_they_go_are_sealed_once() -> None:
     """A second attempt to store what a generator gave raises instead of storing less; a list may be stored again."""
-    sealing = Sealing(iter([b"a", b"b"]), "none")
-    assert next(iter(sealing)) == b"a"
-    with pytest.raises(SpentError):
-        next(iter(sealing))
-    again = Sealing([b"a", b"b"], "none")
+    encoder = ChunkEncoder(iter([b"a", b"b"]), "none")
+    assert next(iter(encoder)) == b"a"
+    with pytest.raises(NotReplayableError):
+        next(iter(encoder))
+    again = ChunkEncoder([b"a", b"b"], "none")
     assert list(again) == list(again) == [b"a", b"b"]
     assert len(again.table) == 2
 
@@ -210,7 +210,7 @@ def test_sealing_runs_ahead_by_a_few_chunks_only() -> None:
             made += 1
             yield bytes(SMALL)
 
-    taking = iter(Sealing(endless(), "zstd"))
+    taking = iter(ChunkEncoder(endless(), "zstd"))
     for n in range(1, 100):
         next(taking)
         assert made - n <= 2 * chunks.WORKERS + 1

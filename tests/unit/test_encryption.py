@@ -40,7 +40,7 @@ from xcargo.model.keys import Key
 from xcargo.stores.memory import _buckets
 from xcargo.testing import CountingStore, FaultyStore
 from xcargo.transfer.chunks import Chunks
-from xcargo.transfer.encryption import TAG_BYTES, Cipher, Place
+from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
 
 KEY, OTHER = Key("k1", random.Random(1).randbytes(32)), Key("k2", random.Random(2).randbytes(32))
 NOISE = random.Random(3).randbytes(10_000_000)
@@ -128,7 +128,7 @@ def test_large_objects_travel_in_parallel_parts(tmp_path: Path) -> None:
 def test_whatever_the_bytes(payload: bytes, number: int, codec: bytes) -> None:
     """Any chunk opens where it was sealed, and 16 bytes longer is all that it gets."""
     cipher = Cipher.fresh(KEY, "dag/run/task/key~0", codec.hex())
-    place = Place(number, False, len(payload), "none")
+    place = ChunkContext(number, False, len(payload), "none")
     sealed = cipher.seal(payload, place)
     assert len(sealed) == len(payload) + TAG_BYTES
     again = Cipher.of(json.loads(json.dumps(cipher.to_json())), (OTHER, KEY), "dag/run/task/key~0", codec.hex())
@@ -141,7 +141,7 @@ def test_whatever_the_bytes(payload: bytes, number: int, codec: bytes) -> None:
 @pytest.mark.parametrize("change", [{"number": 1}, {"last": True}, {"size_bytes": 4}, {"compression": "zstd"}], ids=str)
 def test_a_chunk_opens_in_its_own_place_only(change: dict[str, Any]) -> None:
     """Number, end, size and compression are each under the tag."""
-    cipher, place = Cipher.fresh(KEY, "k", "bytes"), Place(0, False, 3, "none")
+    cipher, place = Cipher.fresh(KEY, "k", "bytes"), ChunkContext(0, False, 3, "none")
     with pytest.raises(IntegrityError):
         cipher.open(cipher.seal(b"abc", place), dataclasses.replace(place, **change))
 
@@ -163,7 +163,7 @@ def test_older_versions_of_the_library_serve() -> None:
     cipher = Cipher.fresh(KEY, "k", "bytes")
     cipher._aead = Old(cipher._aead)  # type: ignore[assignment]
     view = memoryview(bytearray(3))
-    cipher.open_into(view, cipher.seal(b"abc", Place(0, True, 3, "none")), Place(0, True, 3, "none"))
+    cipher.open_into(view, cipher.seal(b"abc", ChunkContext(0, True, 3, "none")), ChunkContext(0, True, 3, "none"))
     assert view == b"abc"
 
 

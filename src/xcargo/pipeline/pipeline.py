@@ -29,7 +29,7 @@ from xcargo.pipeline.handle import Lazy
 from xcargo.pipeline.legacy import expand, resolve
 from xcargo.pipeline.observer import Kind, Observer, event_of
 from xcargo.stores.pool import StorePool
-from xcargo.transfer.chunks import altered
+from xcargo.transfer.chunks import checksum_mismatch
 from xcargo.transfer.reader import Fetch
 from xcargo.transfer.roots import Places, limits_of
 from xcargo.transfer.size_limits import check_size
@@ -187,7 +187,7 @@ class Pipeline:
             error.at(coordinate)
             raise
         if back() != read():
-            raise altered().at(new.uri)
+            raise checksum_mismatch().at(new.uri)
         return self._signer.signed(new.to_row())
 
     def delete(self, root: Root, key: str) -> None:

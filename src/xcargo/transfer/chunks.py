@@ -1,4 +1,4 @@
-"""Chunks: a large payload is cut, and each piece compressed and checksummed by itself.
+"""Chunks: a large payload is split_chunks, and each piece compressed and checksummed by itself.
 
 So a large value is compressed while it travels, read back in parallel or in part, and every part that is read is
 verified. A payload of one chunk is its own object. The table of the chunks of a larger one stands in the envelope: the
@@ -21,11 +21,20 @@ from typing import Any
 from blake3 import blake3
 
 from xcargo.errors import EnvelopeError, IntegrityError
-from xcargo.transfer.compression import decompress_into, squeezed
-from xcargo.transfer.encryption import TAG_BYTES, Cipher, Place
+from xcargo.transfer.compression import compress_if_smaller, decompress_into
+from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
 from xcargo.types import Buffer
 
-__all__ = ["CHUNK_BYTES", "WORKERS", "Chunks", "Sealing", "SpentError", "altered", "cut", "unseal_into"]
+__all__ = [
+    "CHUNK_BYTES",
+    "WORKERS",
+    "ChunkEncoder",
+    "Chunks",
+    "NotReplayableError",
+    "checksum_mismatch",
+    "decode_chunk_into",
+    "split_chunks",
+]
 
 
 CHUNK_BYTES = 1024 * 1024
@@ -80,10 +89,10 @@ class Chunks:
     def _uncompressed(self) -> tuple[int, ...]:
         return tuple(size + self.tag_bytes for size in self.payload_bytes) if self.tag_bytes else self.payload_bytes
 
-    def place(self, n: int, compression: str) -> Place:
+    def place(self, n: int, compression: str) -> ChunkContext:
         """What the encryption of chunk ``n`` binds it to."""
         shorter = self.stored_bytes[n] < self.payload_bytes[n] + self.tag_bytes
-        return Place(n, n == len(self) - 1, self.payload_bytes[n], compression if shorter else "none")
+        return ChunkContext(n, n == len(self) - 1, self.payload_bytes[n], compression if shorter else "none")
 
     def digest(self, n: int) -> bytes:
         """The digest of chunk ``n``."""
@@ -127,7 +136,7 @@ class Chunks:
         return chunks
 
 
-def cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+def split_chunks(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
     """The pieces of a payload as chunks. A chunk that lies in one piece is a view of it, without a copy."""
     number, wanted, have = 0, CHUNK_BYTES, 0
     held: list[memoryview] = []
@@ -156,15 +165,15 @@ def _with_last(chunks: Iterable[Buffer]) -> Iterator[tuple[Buffer, bool]]:
         yield held.pop(), True
 
 
-class SpentError(Exception):
+class NotReplayableError(Exception):
     """Chunks that are made as they go were asked for a second time."""
 
 
-class Sealing:
+class ChunkEncoder:
     """Iterates over the chunks as they are to be stored; their ``table`` is known at the end.
 
     Chunks are compressed and hashed by a few threads, some chunks ahead of whoever takes them: what is held in memory
-    does not depend on how many there are. Iterating again raises SpentError if the chunks themselves can't be.
+    does not depend on how many there are. Iterating again raises NotReplayableError if the chunks themselves can't be.
     ``taken`` is told the payload bytes of each chunk that was taken. Chunks are encrypted by what ``fresh_cipher``
     gives, anew for each iteration, whose payload may be another one; ``cipher`` is the last one.
     """
@@ -193,7 +202,7 @@ class Sealing:
 
     def __iter__(self) -> Iterator[Buffer]:
         if self._begun and isinstance(self._chunks, Iterator):
-            raise SpentError
+            raise NotReplayableError
         self._begun, self._sizes, self._digests = True, [], []
         self.cipher = self._fresh_cipher()
         ahead: deque[Future[tuple[int, Buffer, bytes]]] = deque()
@@ -206,11 +215,11 @@ class Sealing:
                 yield self._taken(ahead.popleft())
 
     def _seal(self, chunk: Buffer, number: int, last: bool) -> tuple[int, Buffer, bytes]:
-        shorter = squeezed(self._compression, chunk)
+        shorter = compress_if_smaller(self._compression, chunk)
         stored = chunk if shorter is None else shorter
         if self.cipher is not None:
             compression = "none" if shorter is None else self._compression
-            stored = self.cipher.seal(stored, Place(number, last, len(chunk), compression))
+            stored = self.cipher.seal(stored, ChunkContext(number, last, len(chunk), compression))
         return len(chunk), stored, blake3(stored).digest(_DIGEST_BYTES)
 
     def _taken(self, sealed: Future[tuple[int, Buffer, bytes]]) -> Buffer:
@@ -221,7 +230,7 @@ class Sealing:
         return stored
 
 
-def unseal_into(
+def decode_chunk_into(
     view: memoryview, stored: Buffer, chunks: Chunks, n: int, compression: str, cipher: Cipher | None = None
 ) -> None:
     """Fill ``view`` with the payload of chunk ``n``. Raises IntegrityError if its bytes are not those that were stored.
@@ -229,7 +238,7 @@ def unseal_into(
     ``stored`` may be ``view`` itself, if it is neither compressed nor encrypted.
     """
     if blake3(stored).digest(_DIGEST_BYTES) != chunks.digest(n):
-        raise altered()
+        raise checksum_mismatch()
     compressed = len(stored) != len(view) + chunks.tag_bytes
     if cipher is not None:
         place = chunks.place(n, compression)
@@ -243,7 +252,7 @@ def unseal_into(
         view[:] = stored
 
 
-def altered() -> IntegrityError:
+def checksum_mismatch() -> IntegrityError:
     """The error for stored bytes that do not have their checksum."""
     return IntegrityError(
         "The object's bytes are not those that were stored (checksum mismatch)",

@@ -21,11 +21,11 @@ __all__ = [
     "SUFFIXES",
     "canonical",
     "compress",
+    "compress_if_smaller",
     "decompress",
     "decompress_into",
-    "pays_off",
+    "is_compressible",
     "require",
-    "squeezed",
 ]
 
 
@@ -78,15 +78,15 @@ def compress(name: str, data: Buffer) -> Buffer:
     return ALGORITHMS[name].compress(data)
 
 
-def squeezed(name: str, data: Buffer) -> Buffer | None:
+def compress_if_smaller(name: str, data: Buffer) -> Buffer | None:
     """The data compressed, if a sample says that it pays and it does get shorter; else None."""
-    if not pays_off(name, data):
+    if not is_compressible(name, data):
         return None
     shorter = compress(name, data)
     return shorter if len(shorter) < len(data) else None
 
 
-def pays_off(name: str, data: Buffer) -> bool:
+def is_compressible(name: str, data: Buffer) -> bool:
     """Whether a sample (start, middle and end; 64 KiB at most) shrinks by a fifth or more."""
     if name == "none" or len(data) < _MIN_BYTES:
         return False

@@ -20,7 +20,7 @@ from xcargo.errors import ConfigurationError, EnvelopeError, IntegrityError, Mis
 from xcargo.model.keys import KEY_BYTES, Key
 from xcargo.types import Buffer
 
-__all__ = ["SUFFIX", "TAG_BYTES", "Cipher", "Place", "require"]
+__all__ = ["SUFFIX", "TAG_BYTES", "ChunkContext", "Cipher", "require"]
 
 
 _ALGORITHM = "aes-256-gcm"
@@ -44,7 +44,7 @@ def require() -> None:
 
 
 @dataclass(frozen=True)
-class Place:
+class ChunkContext:
     """Which chunk it is, and what its bytes are before encryption: ``size_bytes`` of payload, compressed or not."""
 
     number: int
@@ -108,11 +108,11 @@ class Cipher:
         """What the envelope tells of it."""
         return {"algorithm": _ALGORITHM, "key": self._name, "salt": base64.b64encode(self._salt).decode()}
 
-    def seal(self, data: Buffer, place: Place) -> bytes:
+    def seal(self, data: Buffer, place: ChunkContext) -> bytes:
         """A chunk, encrypted, with its tag. At most once for each place."""
         return self._aead.encrypt(place.nonce, data, self._about + place.told)
 
-    def open(self, stored: Buffer, place: Place) -> bytes:
+    def open(self, stored: Buffer, place: ChunkContext) -> bytes:
         """A chunk, decrypted. Raises IntegrityError unless it is the one of this place, as it was sealed."""
         from cryptography.exceptions import InvalidTag
 
@@ -121,7 +121,7 @@ class Cipher:
         except InvalidTag:
             raise self._altered() from None
 
-    def open_into(self, view: memoryview, stored: Buffer, place: Place) -> None:
+    def open_into(self, view: memoryview, stored: Buffer, place: ChunkContext) -> None:
         """The same into memory that it fills; without a copy where the library can."""
         from cryptography.exceptions import InvalidTag
 

@@ -13,7 +13,7 @@ from typing import Any
 from xcargo.codecs.source import fresh
 from xcargo.errors import IntegrityError, XCargoError
 from xcargo.stores.base import Limits
-from xcargo.transfer.chunks import WORKERS, Chunks, unseal_into
+from xcargo.transfer.chunks import WORKERS, Chunks, decode_chunk_into
 from xcargo.transfer.encryption import Cipher
 from xcargo.transfer.progress import Progress
 from xcargo.types import Buffer
@@ -207,7 +207,7 @@ class ObjectSource:
                 place = view[starts[n] - starts[first] : starts[n + 1] - starts[first]]
                 chunk = stored[offsets[n] - offsets[first] : offsets[n + 1] - offsets[first]]
                 stored_chunk = place if stored is view else chunk
-                unseal_into(place, stored_chunk, self._chunks, n, self._compression, self._cipher)
+                decode_chunk_into(place, stored_chunk, self._chunks, n, self._compression, self._cipher)
 
             for _ in each(unseal, range(first, end)):
                 pass

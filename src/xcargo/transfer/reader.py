@@ -16,9 +16,9 @@ from xcargo.model.settings import Settings
 from xcargo.model.tombstone import TOMBSTONE_BYTES, expired
 from xcargo.stores.base import Limits, get_into
 from xcargo.transfer.cache import MIN_BYTES, Cached, NodeCache
-from xcargo.transfer.chunks import Chunks, altered
+from xcargo.transfer.chunks import Chunks, checksum_mismatch
 from xcargo.transfer.compression import decompress
-from xcargo.transfer.encryption import TAG_BYTES, Cipher, Place
+from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
 from xcargo.transfer.object_source import ObjectSource, short
 from xcargo.transfer.roots import Places
 from xcargo.types import Buffer
@@ -106,7 +106,7 @@ class Fetch:
                 stored = self._places.work(root, self._limits, lambda store: store.get(key))
                 _verify(stored, envelope)
                 if cipher is not None:
-                    stored = cipher.open(stored, Place(0, True, envelope.size_bytes, envelope.compression))
+                    stored = cipher.open(stored, ChunkContext(0, True, envelope.size_bytes, envelope.compression))
                 return decompress(envelope.compression, stored, envelope.size_bytes)
             except IntegrityError as error:
                 found = self._expired(root, key) or error
@@ -134,4 +134,4 @@ def _verify(stored: Buffer, envelope: Envelope) -> None:
     if algorithm != "blake3":
         raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")
     if blake3(stored).hexdigest() != expected:
-        raise altered()
+        raise checksum_mismatch()

@@ -10,7 +10,7 @@ from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits, Store
 from xcargo.stores.pool import StorePool
-from xcargo.transfer.chunks import SpentError
+from xcargo.transfer.chunks import NotReplayableError
 
 __all__ = ["Places", "limits_of"]
 
@@ -70,5 +70,5 @@ class Places:
             self._stores.forget(root)
             try:
                 return do(self._stores.store(root, limits))
-            except SpentError:
+            except NotReplayableError:
                 raise error from None

@@ -22,9 +22,9 @@ from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits
 from xcargo.transfer import encryption
-from xcargo.transfer.chunks import Sealing, cut
-from xcargo.transfer.compression import SUFFIXES, canonical, pays_off, require, squeezed
-from xcargo.transfer.encryption import Cipher, Place
+from xcargo.transfer.chunks import ChunkEncoder, split_chunks
+from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible, require
+from xcargo.transfer.encryption import ChunkContext, Cipher
 from xcargo.transfer.preview import preview, shown_params, type_name
 from xcargo.transfer.progress import Progress
 from xcargo.transfer.roots import Places
@@ -69,7 +69,7 @@ class Offload:
                 "s3://my_aws_conn@my-bucket/xcom.",
             )
         started = time.perf_counter()
-        begun = cut(encoded.parts)
+        begun = split_chunks(encoded.parts)
         first = list(islice(begun, 2))
         chunks: Iterable[Buffer]
         ahead: Iterable[Buffer]
@@ -84,19 +84,19 @@ class Offload:
             key = _object_key(root, coordinate, encoded, compression, settings)
             cipher = _cipher(settings, key, encoded)
             if cipher is not None:
-                stored = cipher.seal(stored, Place(0, True, len(payload), compression))
+                stored = cipher.seal(stored, ChunkContext(0, True, len(payload), compression))
             self._put(root, key, [stored], len(stored))
             size_bytes, stored_bytes = len(payload), len(stored)
             checksum, chunk_table = f"blake3:{blake3(stored).hexdigest()}", {}
         else:
-            compression = wanted if any(pays_off(wanted, chunk) for chunk in ahead) else "none"
+            compression = wanted if any(is_compressible(wanted, chunk) for chunk in ahead) else "none"
             key = _object_key(root, coordinate, encoded, compression, settings)
             expected = encoded.size_bytes or encoded.expected_bytes
             progress = Progress(f"stores XCom {coordinate.key!r}", expected)
             chunks = chunks if encoded.size_bytes is not None else _limited(chunks, settings)
-            sealing = Sealing(chunks, compression, progress.advance, partial(_cipher, settings, key, encoded))
-            self._put(root, key, sealing, expected)
-            table, cipher = sealing.table, sealing.cipher
+            encoder = ChunkEncoder(chunks, compression, progress.advance, partial(_cipher, settings, key, encoded))
+            self._put(root, key, encoder, expected)
+            table, cipher = encoder.table, encoder.cipher
             compression = compression if table.compressed else "none"
             size_bytes, stored_bytes = table.starts[-1], table.offsets[-1]
             checksum, chunk_table = table.checksum(), table.to_json()
@@ -130,7 +130,7 @@ class Offload:
     def _compressed(self, payload: Buffer, settings: Settings) -> tuple[str, Buffer]:
         """Name of the compression that was worth it, and what to store."""
         compression = self._compressions[settings.compression]
-        shorter = squeezed(compression, payload)
+        shorter = compress_if_smaller(compression, payload)
         return ("none", payload) if shorter is None else (compression, shorter)
 
     def _envelope(
@@ -164,7 +164,7 @@ class _Cut:
         self._parts = parts
 
     def __iter__(self) -> Iterator[Buffer]:
-        return cut(self._parts)
+        return split_chunks(self._parts)
 
 
 def payload_suffix(envelope: Envelope) -> str:
