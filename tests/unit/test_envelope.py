@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -45,6 +46,13 @@ def test_a_row_reads_back_as_the_envelope_that_wrote_it() -> None:
     envelope = Envelope.from_row(ROW)
     assert Envelope.from_row(json.loads(json.dumps(envelope.to_row()))) == envelope
     assert next(iter(envelope.to_row())) == "__id__"
+
+
+def test_every_field_reaches_the_row() -> None:
+    """A field that is added to the envelope is written too."""
+    some: dict[str, Any] = {"int": 1, "Mapping[str, Any]": {"a": 1}}
+    envelope = Envelope(**{f.name: some.get(str(f.type), "x") for f in fields(Envelope)})
+    assert set(envelope.to_row()) == {"__id__", *(f.name for f in fields(Envelope))}
 
 
 @pytest.mark.parametrize(

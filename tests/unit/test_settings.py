@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from xcargo.errors import ConfigurationError
@@ -70,3 +73,18 @@ def test_legacy_references_name_a_path_or_a_prefix() -> None:
     assert LegacyRoot.parse("xcom_s3=s3://c@b") == LegacyRoot("xcom_s3://", Root("s3", "b", "", "c"))
     with pytest.raises(ConfigurationError):
         LegacyRoot.parse("not a prefix=s3://b")
+
+
+def test_an_unusable_route_fails_at_start_up_under_python_O_too() -> None:
+    """A route that names a missing encryption key is refused although ``-O`` strips asserts."""
+    code = (
+        "from xcargo.errors import ConfigurationError\n"
+        "from xcargo.model.routes import Route\n"
+        "from xcargo.model.settings import Settings\n"
+        "try:\n"
+        "    Settings(None, routes=(Route('hr', encryption_key='gone'),))\n"
+        "except ConfigurationError as error:\n"
+        "    print(error.what)\n"
+    )
+    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "Route 'hr' names the encryption key 'gone', and there is none\n"

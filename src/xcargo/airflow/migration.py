@@ -69,7 +69,7 @@ class ToStore:
         """Every row that is meant and is not where it belongs."""
         import sqlalchemy as sa
 
-        least = min((way.threshold_bytes for way in self._settings.ways if way.threshold_bytes >= 0), default=None)
+        least = min((s.threshold_bytes for s in self._settings.variants if s.threshold_bytes >= 0), default=None)
 
         def holding(table: Any) -> Any:
             wanted = [table.is_envelope()] if "store" in self._kinds else []
@@ -137,7 +137,7 @@ class ToStore:
         return _loaded(row)
 
     def _way(self, coordinate: Coordinate) -> Settings:
-        return self._settings.routed(coordinate, self._team) if self._settings.routes else self._settings
+        return self._settings.for_xcom(coordinate, self._team) if self._settings.routes else self._settings
 
     def _pinned(self, step: Step) -> Pinned:
         """The coordinate whose object key follows from what is moved and to where: the same whenever it is repeated."""

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from xcargo.codecs.base import Encoded, importable
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
@@ -119,8 +119,7 @@ class NumpyCodec:
         return self._registry.pack(state)
 
     def _from_items(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        assert self._registry is not None
-        items, dtype = self._registry.unpack(payload), np.dtype(object)
+        items, dtype = cast("Registry", self._registry).unpack(payload), np.dtype(object)
         if params["dtype"] == "T":
             missing, coerce, texts = items
             dtype = np.dtypes.StringDType(coerce=coerce, **({"na_object": missing[0]} if missing else {}))
@@ -148,8 +147,7 @@ class NumpyCodec:
         return payload
 
     def _from_pieces(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        assert self._registry is not None
-        state, shape = self._registry.unpack(payload), tuple(params["shape"])
+        state, shape = cast("Registry", self._registry).unpack(payload), tuple(params["shape"])
         if params.get("class") == "MaskedArray":
             array, mask, fill, hard = state
             mask = np.ma.nomask if mask is None else mask

@@ -50,7 +50,6 @@ class ObjectCodec:
         return _kind(type(value)) is not None
 
     def encode(self, value: Any) -> Encoded:
-        assert self.registry is not None
         cls = type(value)
         kind = _kind(cls)
         name = _name(_taken_apart(cls)[0])
@@ -68,7 +67,7 @@ class ObjectCodec:
         if more:  # a fourth part, which readers before it refuse
             body.append(more)
         try:
-            encoded = self.registry.codec("msgpack").encode(body)
+            encoded = cast("Registry", self.registry).codec("msgpack").encode(body)
         except UnsupportedTypeError as error:
             error.what = _IN_BODY.sub(r"At value.\1", error.what)
             raise
@@ -81,8 +80,7 @@ class ObjectCodec:
         return self.open(Held(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
-        assert self.registry is not None
-        body = self.registry.open("msgpack", source, params)
+        body = cast("Registry", self.registry).open("msgpack", source, params)
         if not _is_body(body):
             raise DecodeError("The object does not hold an instance of a class")
         kind, name, state, *more = body

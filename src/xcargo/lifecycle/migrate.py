@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from xcargo.errors import (
     ConfigurationError,
@@ -128,10 +128,10 @@ class Journal:
 
     def note(self, **line: Any) -> None:
         """Add a line; it is on the disk when this returns."""
-        assert self._file is not None
-        self._file.write(json.dumps({"at": time.time(), **line}) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        file = cast("IO[str]", self._file)  # open inside the with block
+        file.write(json.dumps({"at": time.time(), **line}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
     def sources(self) -> dict[str, tuple[str | None, float]]:
         """URI of each object that was left behind and is not known to be deleted -> where its value went, and when."""

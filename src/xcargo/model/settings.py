@@ -122,15 +122,15 @@ class Settings:
                 f"[xcargo] cache_path is {self.cache_path!r}",
                 hint="It must be an absolute path on a local disk of the machine, for example /var/cache/xcargo.",
             )
-
-        places: dict[str, Root] = {}
+        by_uri: dict[str, Root] = {}
         for root in self.roots:
-            if places.setdefault(root.uri(), root) != root:
+            if by_uri.setdefault(root.uri(), root) != root:
                 raise ConfigurationError(
-                    f"Two connections or accounts are named for {root.uri()}, and rows do not tell which was meant",
-                    hint="Name one of them for it, or give each a bucket or prefix of its own.",
+                    f"Two connections or accounts are named for {root.uri()}, and rows do not say which was meant",
+                    hint="Name one of them, or give each a bucket or prefix of its own.",
                 )
-        assert self.ways  # an unusable route is told now
+        for route in self.routes:
+            self._with_route(route)  # an unusable route fails at start-up, not at the first value it is for
 
     @property
     def part_concurrency(self) -> int:
@@ -156,22 +156,22 @@ class Settings:
         return frozenset(() if None in teams else (team for team in teams if team))
 
     @property
-    def ways(self) -> tuple[Settings, ...]:
-        """All settings that may hold for a value: these, and each route's."""
-        return (self, *(settings for _, settings in self._routed))
+    def variants(self) -> tuple[Settings, ...]:
+        """All settings that may apply to a value: these, and each route's."""
+        return (self, *(settings for _, settings in self._by_route))
 
-    def routed(self, coordinate: Coordinate, team: str | None) -> Settings:
-        """The settings that hold for one XCom of a task of this team: those of the first route that matches it."""
-        for route, settings in self._routed:
+    def for_xcom(self, coordinate: Coordinate, team: str | None) -> Settings:
+        """The settings that apply to one XCom of a task of this team: those of the first route that matches it."""
+        for route, settings in self._by_route:
             if route.matches(coordinate, team):
                 return settings
         return self
 
     @cached_property
-    def _routed(self) -> tuple[tuple[Route, Settings], ...]:
-        return tuple((route, self._by(route)) for route in self.routes)
+    def _by_route(self) -> tuple[tuple[Route, Settings], ...]:
+        return tuple((route, self._with_route(route)) for route in self.routes)
 
-    def _by(self, route: Route) -> Settings:
+    def _with_route(self, route: Route) -> Settings:
         keys = {key.name: key for key in self.encryption_keys}
         names = ("root", "threshold_bytes", "compression", "preview_chars", "retention")
         own = {n: v for n in (*names, "max_size_bytes", "warn_size_bytes") if (v := getattr(route, n)) is not None}

@@ -98,7 +98,7 @@ class Pipeline:
     def _push(self, value: Any, coordinate: Coordinate, inline_only: bool) -> Json:
         settings = self.settings
         if settings.routes:
-            settings = settings.routed(coordinate, self._team())
+            settings = settings.for_xcom(coordinate, self._team())
         threshold = settings.threshold_bytes if not inline_only else -1
         limit = math.inf if threshold < 0 else threshold
         size = None if limit == 0 else plain_bytes(value, limit)
@@ -173,7 +173,7 @@ class Pipeline:
         get more; memory holds a bounded part of a large object.
         """
         old = self._believed(row, coordinate.dag_id)
-        settings = self.settings.routed(coordinate, self._team()) if self.settings.routes else self.settings
+        settings = self.settings.for_xcom(coordinate, self._team()) if self.settings.routes else self.settings
         try:
             read, payload = self._fetch.hashed(old)
             encoded = Encoded(old.codec, payload, old.params, payload_suffix(old), old.size_bytes)

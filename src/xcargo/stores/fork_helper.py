@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import xcargo.errors as errors
 from xcargo.errors import StoreError, StoreUnavailableError, XCargoError
@@ -102,19 +102,18 @@ class Relay:
 
     def _exchange(self, header: dict[str, Any], watched: Watched) -> tuple[dict[str, Any], Buffer]:
         process = self._started()
-        assert process.stdin is not None
-        assert process.stdout is not None
+        stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)  # both are pipes
         try:
-            _write(process.stdin, header, watched)
+            _write(stdin, header, watched)
         except BaseException as error:
             if error is not watched.error:  # the message has no end: this helper is of no more use
                 self._end()
                 raise
         if header["seconds"] is not None:
             patience = header["seconds"] + _PATIENCE_SECONDS
-            if not select.select([process.stdout], [], [], patience)[0]:
+            if not select.select([stdout], [], [], patience)[0]:
                 raise EOFError(f"it did not answer in {patience:.1f} s")
-        answer, bodies = _read(process.stdout)
+        answer, bodies = _read(stdout)
         body = next(bodies, b"")
         next(bodies, None)
         return answer, body
@@ -135,14 +134,13 @@ class Relay:
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": path},
             )
-            assert self._process.stdin
             opening = {
                 "root": asdict(self._root),
                 "config": dict(self._access.config),
                 "client": dict(self._access.client),
                 "limits": asdict(self._limits),
             }
-            _write(self._process.stdin, opening)
+            _write(cast("IO[bytes]", self._process.stdin), opening)
         return self._process
 
 

@@ -46,8 +46,8 @@ class Offload:
         self._places = places
         self._limits = limits
         self._describe = describe
-        self._compressions = {way.compression: canonical(way.compression) for way in settings.ways}
-        if any(way.encryption_key for way in settings.ways):
+        self._compressions = {variant.compression: canonical(variant.compression) for variant in settings.variants}
+        if any(variant.encryption_key for variant in settings.variants):
             encryption.require()
         for compression in self._compressions.values():
             require(compression)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
@@ -88,7 +88,7 @@ class _Assets(StaticFiles):
 
 def _told(_request: Request, error: Exception) -> JSONResponse:
     """An error of ours: what went wrong and what to do, neither of which holds a value."""
-    assert isinstance(error, XCargoError)
+    error = cast("XCargoError", error)
     status = 413 if isinstance(error, TooLargeError) else _STATUS.get(error.kind, 422)
     told = {"kind": str(error.kind), "what": error.what[:1000], "hint": error.hint}
     return JSONResponse({"error": told}, status_code=status)
