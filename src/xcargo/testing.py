@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from xcargo.codecs.base import Codec, contiguous
-from xcargo.codecs.source import Held, Source
+from xcargo.codecs.source import BytesSource, Source
 from xcargo.errors import DecodeError, ObjectExistsError, ObjectNotFoundError
 from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store
 from xcargo.transfer.chunks import ChunkEncoder
@@ -269,7 +269,7 @@ class CodecTests:
         for value in self.VALUES:
             encoded = codec.encode(value)
             payload = bytes(contiguous(encoded))
-            source = chunked(payload) if payload else Held(payload)
+            source = chunked(payload) if payload else BytesSource(payload)
             back = codec.open(source, json.loads(json.dumps(dict(encoded.params))))
             assert self.equal(back, value), f"{type(value).__name__} came back as {type(back).__name__}"
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo.codecs.source import whole
+from xcargo.codecs.source import read_all
 from xcargo.errors import EnvelopeError, IntegrityError, ObjectNotFoundError
 from xcargo.stores.base import Limits
 from xcargo.transfer import chunks
@@ -85,8 +85,8 @@ def test_a_sealed_payload_reads_like_bytes_in_every_way(pieces: list[bytes], com
     assert again == table
     source = Bytes(stored).source(again, compression)
     assert source.size_bytes == len(payload)
-    assert bytes(whole(source)) == payload
-    assert b"".join(map(bytes, source.pieces())) == payload
+    assert bytes(read_all(source)) == payload
+    assert b"".join(map(bytes, source.iter_chunks())) == payload
     for _ in range(5):
         start, end = data.draw(st.integers(0, len(payload) + 9)), data.draw(st.integers(0, len(payload) + 9))
         assert bytes(source.read(start, end)) == payload[start:end]
@@ -101,7 +101,11 @@ def test_one_altered_byte_fails_every_read_that_covers_it_and_no_other(pieces: l
     broken = stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :]
     hit = next(n for n in range(len(table)) if table.offsets[n] <= at < table.offsets[n + 1])
     source = Bytes(broken).source(table)
-    for read in (lambda: whole(source), lambda: list(source.pieces()), lambda: source.read(table.starts[hit], 10**6)):
+    for read in (
+        lambda: read_all(source),
+        lambda: list(source.iter_chunks()),
+        lambda: source.read(table.starts[hit], 10**6),
+    ):
         with pytest.raises(IntegrityError, match="memory://x"):
             read()
     assert bytes(source.read(0, table.starts[hit])) == payload[: table.starts[hit]]
@@ -112,7 +116,11 @@ def test_an_object_cut_short_is_told_with_both_lengths(pieces: list[bytes], data
     """Whichever way it is read."""
     table, stored = sealed(pieces)
     source = Bytes(stored[: data.draw(st.integers(0, len(stored) - 1))]).source(table)
-    for read in (lambda: whole(source), lambda: list(source.pieces()), lambda: source.read(0, source.size_bytes)):
+    for read in (
+        lambda: read_all(source),
+        lambda: list(source.iter_chunks()),
+        lambda: source.read(0, source.size_bytes),
+    ):
         with pytest.raises(IntegrityError, match=f"{len(stored)} were stored"):
             read()
 
@@ -121,7 +129,7 @@ def test_chunks_moved_about_are_found() -> None:
     """Two chunks of one size, exchanged in the object, are not taken for one another."""
     table, stored = sealed([os.urandom(2 * SMALL)])
     with pytest.raises(IntegrityError):
-        whole(Bytes(stored[SMALL:] + stored[:SMALL]).source(table))
+        read_all(Bytes(stored[SMALL:] + stored[:SMALL]).source(table))
 
 
 def test_the_table_of_a_huge_payload_stays_small() -> None:
@@ -236,14 +244,14 @@ def test_pieces_of_what_compresses_well_stay_small() -> None:
     """A request may stand for any amount of payload: pieces are bounded by that, not by what was stored."""
     table, stored = sealed([bytes(50_000)])
     source = Bytes(stored).source(table, part_bytes=1000)
-    assert max(len(piece) for piece in source.pieces()) <= 1000
+    assert max(len(piece) for piece in source.iter_chunks()) <= 1000
 
 
 def test_pieces_that_nobody_takes_are_not_fetched() -> None:
     """Leaving the iteration early ends it, its threads included."""
     table, stored = sealed([os.urandom(50_000)], "none")
     behind = Bytes(stored)
-    pieces: Any = behind.source(table).pieces()
+    pieces: Any = behind.source(table).iter_chunks()
     next(pieces)
     pieces.close()
     assert len(behind.asked) <= 8
@@ -271,6 +279,6 @@ def test_an_error_of_the_store_keeps_its_kind_and_names_the_object() -> None:
         raise ObjectNotFoundError("gone")
 
     source = ObjectSource(gone, gone, table, "none", Limits(part_bytes=100, max_concurrency=3), "s3://b/k")
-    for read in (lambda: whole(source), lambda: list(source.pieces()), lambda: source.read(3, 4)):
+    for read in (lambda: read_all(source), lambda: list(source.iter_chunks()), lambda: source.read(3, 4)):
         with pytest.raises(ObjectNotFoundError, match="s3://b/k"):
             read()

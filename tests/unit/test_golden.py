@@ -41,7 +41,7 @@ from xcargo.codecs import Registry
 from xcargo.codecs.files import Directory, File
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pickle import PickleCodec
-from xcargo.codecs.source import Held
+from xcargo.codecs.source import BytesSource
 from xcargo.codecs.stream import ByteStream
 from xcargo.errors import IntegrityError, SignatureError
 from xcargo.model.keys import Key
@@ -130,9 +130,9 @@ VALUES: dict[str, Any] = {
     "arrow_array": pa.array([1, None]),
     "arrow_scalar": pa.scalar("x"),
     "arrow_schema": pa.schema([("a", pa.int8())]),
-    "file": File._stored(Held(b"a,b\n1,2\n"), "data.csv", media_type="text/csv"),
-    "directory": Directory._stored(Held(_tar()), "model", files=1),
-    "stream": ByteStream(Held(b"piece by piece")),
+    "file": File._stored(BytesSource(b"a,b\n1,2\n"), "data.csv", media_type="text/csv"),
+    "directory": Directory._stored(BytesSource(_tar()), "model", files=1),
+    "stream": ByteStream(BytesSource(b"piece by piece")),
     "reader": lambda: pa.RecordBatchReader.from_batches(
         pa.schema([("a", pa.int64())]), [pa.record_batch({"a": [1, 2]}), pa.record_batch({"a": [3]})]
     ),
@@ -151,7 +151,7 @@ VALUES: dict[str, Any] = {
     "pickle": functools.partial(int, "7", base=8),
     "airflow_serde": lambda: ObjectStoragePath("file:///data/x.csv"),
     "lazy_frame": pl.LazyFrame({"a": [1, None], "b": ["x", "y"]}),
-    "parts": lambda: {"a": np.arange(20_000) % 3, "b": (File._stored(Held(b"x"), "x", media_type=None), 1)},
+    "parts": lambda: {"a": np.arange(20_000) % 3, "b": (File._stored(BytesSource(b"x"), "x", media_type=None), 1)},
     **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in ALGORITHMS},
 }
 

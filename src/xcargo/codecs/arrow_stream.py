@@ -12,8 +12,8 @@ from xcargo.codecs import ipc
 from xcargo.codecs import temporary_files as scratch
 from xcargo.codecs.base import Encoded, arrow, importable
 from xcargo.codecs.labels import columns as shown
-from xcargo.codecs.source import Held, Source
-from xcargo.codecs.stream import opened
+from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.stream import open_seekable
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
@@ -93,7 +93,11 @@ class TableFile:
         pa = self._pa
         options = pa.ipc.IpcReadOptions(included_fields=fields or [])
         source = self.source
-        place = pa.py_buffer(source.data) if isinstance(source, Held) else pa.PythonFile(opened(source), mode="r")
+        place = (
+            pa.py_buffer(source.data)
+            if isinstance(source, BytesSource)
+            else pa.PythonFile(open_seekable(source), mode="r")
+        )
         try:
             with pa.ipc.open_file(place, options=options) as file:
                 yield file
@@ -128,7 +132,7 @@ class ArrowStreamCodec:
         return Encoded(self.id, _collected(value), {"type": "polars.LazyFrame", "columns": columns}, ".arrow")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(Held(payload), params)
+        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         kind = params.get("type")

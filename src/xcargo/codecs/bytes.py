@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import Held, Source, in_huge_pages
+from xcargo.codecs.source import BytesSource, Source, in_huge_pages
 from xcargo.errors import DecodeError
 from xcargo.types import Buffer
 
@@ -36,7 +36,7 @@ class BytesCodec:
         return Encoded(self.id, (value,), params, ".bin")
 
     def open(self, source: Source, params: Mapping[str, Any]) -> bytes | bytearray:
-        if isinstance(source, Held):
+        if isinstance(source, BytesSource):
             return self.decode(source.data, params)
         try:
             if params.get("mutable"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from xcargo.codecs.arrow_stream import TableFile
 from xcargo.codecs.source import Source
-from xcargo.codecs.stream import opened
+from xcargo.codecs.stream import open_seekable
 from xcargo.types import Buffer
 
 __all__ = ["dataset"]
@@ -49,7 +49,7 @@ class _Checked:
     def read_into(self, view: memoryview) -> None:
         view[:] = self.read(0, self.size_bytes)
 
-    def pieces(self) -> Iterator[Buffer]:
+    def iter_chunks(self) -> Iterator[Buffer]:
         yield self.read(0, self.size_bytes)
 
 
@@ -72,7 +72,7 @@ def _handler(fs: Any, source: Source) -> Any:
             return []
 
         def open_input_file(self, path: str) -> Any:
-            return pa.PythonFile(opened(source), mode="r")
+            return pa.PythonFile(open_seekable(source), mode="r")
 
         open_input_stream = open_input_file
 

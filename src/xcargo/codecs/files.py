@@ -14,8 +14,8 @@ from typing import Any, Union
 
 from xcargo.codecs import temporary_files as scratch
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import Held, Source
-from xcargo.codecs.stream import flowing, opened, same_bytes
+from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.stream import open_seekable, open_stream, same_bytes
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
@@ -104,7 +104,7 @@ class File(_Local):
     def open(self) -> io.BufferedReader:
         """The file, binary and seekable. Of one that was not downloaded, fetches only what is read."""
         if self._source is not None and self._path is None:
-            return opened(self._source)
+            return open_seekable(self._source)
         return self.path.open("rb")
 
     def read_bytes(self) -> bytes:
@@ -123,7 +123,7 @@ class File(_Local):
         partial = target.with_name(f".xcargo-{secrets.token_hex(8)}.part")
         try:
             with partial.open("xb", buffering=0) as file:
-                for piece in self._source.pieces():
+                for piece in self._source.iter_chunks():
                     left = memoryview(piece)
                     while left:
                         left = left[file.write(left) :]
@@ -169,7 +169,10 @@ class Directory(_Local):
             )
         target.mkdir(exist_ok=True)
         try:
-            with flowing(self._source) as flow, tarfile.open(fileobj=flow, mode="r|", bufsize=_READ_BYTES) as archive:
+            with (
+                open_stream(self._source) as flow,
+                tarfile.open(fileobj=flow, mode="r|", bufsize=_READ_BYTES) as archive,
+            ):
                 archive.extractall(target, filter=_admitted)  # noqa: S202 - admits what we write
         except tarfile.TarError as error:
             raise DecodeError(f"The object is not an archive of a folder: {error}") from error
@@ -205,7 +208,7 @@ class FileCodec:
         if value.media_type:
             params["media_type"] = value.media_type.encode("ascii", "replace").decode().replace("\0", "?")
         if value._source is not None and value._path is None:
-            parts, size = value._source.pieces(), value.size_bytes
+            parts, size = value._source.iter_chunks(), value.size_bytes
         else:
             size = _checked(value.path)
             parts = _contents(value.path, size)
@@ -214,14 +217,14 @@ class FileCodec:
     def _encode_directory(self, value: Directory) -> Encoded:
         if value._source is not None and value._path is None:  # goes on as it came
             params = {"directory": value.name, "files": value.files}
-            return Encoded(self.id, value._source.pieces(), params, ".tar", value._source.size_bytes)
+            return Encoded(self.id, value._source.iter_chunks(), params, ".tar", value._source.size_bytes)
         entries = _entries(value.path)
         size = sum(-(-entry.size // _BLOCK) * _BLOCK + _BLOCK for _, entry in entries) + 2 * _BLOCK
         params = {"directory": value.name, "files": sum(entry.isreg() for _, entry in entries)}
         return Encoded(self.id, _archive(entries), params, ".tar", size)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> File | Directory:
-        return self.open(Held(payload), params)
+        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> File | Directory:
         if "directory" in params:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import Held, Source
+from xcargo.codecs.source import BytesSource, Source
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
@@ -77,7 +77,7 @@ class ObjectCodec:
         return replace(encoded, codec=self.id)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(Held(payload), params)
+        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         body = cast("Registry", self.registry).open("msgpack", source, params)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import Held, Part, Source, whole
+from xcargo.codecs.source import BytesSource, SliceSource, Source, read_all
 from xcargo.errors import DecodeError
 from xcargo.types import Buffer
 
@@ -73,17 +73,17 @@ class Parts:
 
     def __init__(self, registry: Registry, source: Source, params: Mapping[str, Any]) -> None:
         self._registry = registry
-        self._source = source if params.get("streamed") else Held(whole(source))
+        self._source = source if params.get("streamed") else BytesSource(read_all(source))
         self._values: dict[int, Any] = {}
         tree_bytes, table_bytes = params.get("tree_bytes", source.size_bytes), params.get("table_bytes", 0)
         if type(tree_bytes) is not int or type(table_bytes) is not int:
             raise DecodeError("The lengths of the value's tree and table are no numbers")
         tree_end = source.size_bytes - table_bytes
-        self.tree = whole(Part(self._source, tree_end - tree_bytes, tree_end))
+        self.tree = read_all(SliceSource(self._source, tree_end - tree_bytes, tree_end))
         self._table: Any = []
         if table_bytes:
             try:
-                self._table = json.loads(bytes(whole(Part(self._source, tree_end, source.size_bytes))))
+                self._table = json.loads(bytes(read_all(SliceSource(self._source, tree_end, source.size_bytes))))
             except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
                 raise DecodeError("The table of the value's parts is malformed") from error
 
@@ -97,7 +97,7 @@ class Parts:
                 raise ValueError("no part is itself a nested value")
         except (KeyError, LookupError, TypeError, ValueError) as error:
             raise DecodeError(f"The value names a part that is not there: {error}") from error
-        value = self._registry.open(codec, Part(self._source, start, end), params)
+        value = self._registry.open(codec, SliceSource(self._source, start, end), params)
         if not hasattr(value, "__next__"):
             self._values[number] = value
         return value

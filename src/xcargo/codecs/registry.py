@@ -16,7 +16,7 @@ from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pandas import PandasCodec
 from xcargo.codecs.place import TooDeepError, too_deep
-from xcargo.codecs.source import Held, Source, whole
+from xcargo.codecs.source import BytesSource, Source, read_all
 from xcargo.codecs.stream import StreamCodec
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import MissingDependencyError, UnsupportedTypeError, XCargoError
@@ -73,7 +73,7 @@ class Registry:
 
     def decode(self, codec_id: str, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """Decode with the codec that an envelope names."""
-        return self.open(codec_id, Held(payload), params)
+        return self.open(codec_id, BytesSource(payload), params)
 
     def open(self, codec_id: str, source: Source, params: Mapping[str, Any]) -> Any:
         """The value whose payload the source reads, by the codec that an envelope names."""
@@ -84,7 +84,7 @@ class Registry:
         # Not isinstance of a protocol: that alone takes as long as a tenth of a request.
         if hasattr(codec, "open"):
             return codec.open(source, params)
-        return codec.decode(whole(source), params)
+        return codec.decode(read_all(source), params)
 
     def pack(self, value: object) -> bytes:
         """A value in one piece, for a codec that puts it into its own payload."""

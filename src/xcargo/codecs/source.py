@@ -11,7 +11,7 @@ from typing import Protocol
 from xcargo.errors import DecodeError
 from xcargo.types import Buffer
 
-__all__ = ["Held", "Late", "Part", "Source", "fresh", "in_huge_pages", "whole"]
+__all__ = ["BytesSource", "DeferredSource", "SliceSource", "Source", "allocate", "in_huge_pages", "read_all"]
 
 _OWN_MAPPING_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -35,28 +35,28 @@ class Source(Protocol):
     def read_into(self, view: memoryview) -> None:
         """Fill ``view``, as long as the payload, with all of it. One request, or parallel ones of a large object."""
 
-    def pieces(self) -> Iterator[Buffer]:
+    def iter_chunks(self) -> Iterator[Buffer]:
         """The payload from its start, in pieces; holds a bounded number of them, whatever its size."""
 
 
 class SourceInMemory(Protocol):
     """A source that has a better way to the whole payload than fresh memory."""
 
-    def whole(self) -> Buffer:
+    def read_all(self) -> Buffer:
         """The whole payload."""
 
 
-def whole(source: Source) -> Buffer:
+def read_all(source: Source) -> Buffer:
     """The whole payload. A large one lies in fresh memory, writable, with nothing copied twice."""
-    in_memory = getattr(source, "whole", None)
+    in_memory = getattr(source, "read_all", None)
     if in_memory is not None:
         return in_memory()  # type: ignore[no-any-return]
-    view = memoryview(fresh(source.size_bytes))
+    view = memoryview(allocate(source.size_bytes))
     source.read_into(view)
     return view
 
 
-def fresh(size_bytes: int) -> mmap.mmap | bytearray:
+def allocate(size_bytes: int) -> mmap.mmap | bytearray:
     """Zeroed memory. A large piece is its own mapping, in huge pages where there are some: they fault far less.
 
     The mapping is private: as with any memory, a forked child that writes to it writes to a copy. (One that is shared,
@@ -88,7 +88,7 @@ def in_huge_pages(view: memoryview) -> memoryview:
     return view
 
 
-class Held:
+class BytesSource:
     """Source of a payload that is in memory already."""
 
     def __init__(self, data: Buffer) -> None:
@@ -104,14 +104,14 @@ class Held:
     def read_into(self, view: memoryview) -> None:
         view[:] = self.data
 
-    def pieces(self) -> Iterator[Buffer]:
+    def iter_chunks(self) -> Iterator[Buffer]:
         yield self.data
 
-    def whole(self) -> Buffer:
+    def read_all(self) -> Buffer:
         return self.data
 
 
-class Late(Held):
+class DeferredSource(BytesSource):
     """The same of a payload that ``load`` gets into memory when it is first asked for."""
 
     def __init__(self, size_bytes: int, load: Callable[[], Buffer]) -> None:
@@ -133,7 +133,7 @@ class Late(Held):
             return self._data
 
 
-class Part:
+class SliceSource:
     """Source of some bytes of another source's payload."""
 
     def __init__(self, source: Source, start: int, end: int) -> None:
@@ -151,9 +151,9 @@ class Part:
     def read_into(self, view: memoryview) -> None:
         view[:] = self._source.read(self._start, self._end)
 
-    def whole(self) -> Buffer:
+    def read_all(self) -> Buffer:
         return self.read(0, self.size_bytes)
 
-    def pieces(self) -> Iterator[Buffer]:
+    def iter_chunks(self) -> Iterator[Buffer]:
         for start in range(self._start, self._end, _PIECE_BYTES):
             yield self._source.read(start, min(start + _PIECE_BYTES, self._end))

@@ -8,11 +8,11 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import Any, cast
 
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import Held, Source
+from xcargo.codecs.source import BytesSource, Source
 from xcargo.errors import UnsupportedTypeError
 from xcargo.types import Buffer
 
-__all__ = ["ByteStream", "StreamCodec", "flowing", "opened", "same_bytes"]
+__all__ = ["ByteStream", "StreamCodec", "open_seekable", "open_stream", "same_bytes"]
 
 _BUFFER_BYTES = 256 * 1024
 
@@ -34,11 +34,11 @@ class ByteStream:
 
     def __iter__(self) -> Iterator[bytes]:
         """The bytes in pieces of any size, not those of the generator."""
-        return map(bytes, self._source.pieces())
+        return map(bytes, self._source.iter_chunks())
 
     def open(self) -> io.BufferedReader:
         """A seekable binary file; reads what it is asked for."""
-        return opened(self._source)
+        return open_seekable(self._source)
 
     def read(self) -> bytes:
         """All bytes, in memory."""
@@ -69,7 +69,7 @@ class StreamCodec:
         return Encoded(self.id, _checked(value), suffix=".bin")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> ByteStream:
-        return self.open(Held(payload), params)
+        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> ByteStream:
         return ByteStream(source)
@@ -87,19 +87,19 @@ def _checked(pieces: types.GeneratorType[Any, None, None]) -> Iterator[Buffer]:
         yield bytes(piece)  # copies what its maker may fill again
 
 
-def opened(source: Source) -> io.BufferedReader:
+def open_seekable(source: Source) -> io.BufferedReader:
     """The payload as a seekable binary file."""
     return io.BufferedReader(_Seekable(source), _BUFFER_BYTES)
 
 
-def flowing(source: Source) -> io.BufferedReader:
+def open_stream(source: Source) -> io.BufferedReader:
     """The payload as a binary file for who reads it from its start to its end: it is fetched ahead."""
     return io.BufferedReader(_Flowing(source), _BUFFER_BYTES)
 
 
 class _Flowing(io.RawIOBase):
     def __init__(self, source: Source) -> None:
-        self._pieces = source.pieces()
+        self._pieces = source.iter_chunks()
         self._piece = memoryview(b"")
 
     def readable(self) -> bool:

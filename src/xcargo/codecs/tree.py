@@ -25,7 +25,7 @@ from xcargo.codecs.base import Codec, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.parts import Parts, assemble, is_part
 from xcargo.codecs.place import TooDeepError, name_place, path_to, too_deep
-from xcargo.codecs.source import Held, Source
+from xcargo.codecs.source import BytesSource, Source
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
@@ -82,7 +82,7 @@ class TreeCodec:
         return _Packing(self._registry, apart=False).run(value)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(Held(payload), params)
+        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         parts = Parts(self._registry, source, params)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xcargo.codecs.source import whole
+from xcargo.codecs.source import read_all
 from xcargo.errors import XCargoError
 from xcargo.explorer.plain import plain
 from xcargo.explorer.table import Table
@@ -76,7 +76,7 @@ def _trees(told: dict[str, Any], left: Value, right: Value) -> None:
             told["compared"] = f"sizes only: a tree is compared up to {_MOST_TREE_BYTES} bytes"
             _schema(told, "size in bytes", left.source.size_bytes, right.source.size_bytes)
             return
-        values.append(plain(bytes(whole(packed.source))[root:]))
+        values.append(plain(bytes(read_all(packed.source))[root:]))
     told["compared"] = "every value"
     complete = _nested(told, "", values[0], values[1], 0)
     if complete:

@@ -6,7 +6,7 @@ import tarfile
 from typing import Any
 
 from xcargo.codecs.source import Source
-from xcargo.codecs.stream import opened
+from xcargo.codecs.stream import open_seekable
 from xcargo.errors import DecodeError
 from xcargo.explorer.bounds import Budget
 
@@ -69,7 +69,7 @@ def archive(source: Source, budget: Budget) -> dict[str, Any]:
     """Names and sizes in a folder's archive, the first 500 of them. Reads their headers only."""
     entries: list[dict[str, Any]] = []
     try:
-        with tarfile.open(fileobj=opened(source), mode="r:") as tar:
+        with tarfile.open(fileobj=open_seekable(source), mode="r:") as tar:
             for entry in tar:
                 budget.check()
                 if len(entries) >= _MOST_NAMES:

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from xcargo.codecs.source import Source, fresh
+from xcargo.codecs.source import Source, allocate
 from xcargo.explorer.bounds import Budget
 from xcargo.types import Buffer
 
@@ -24,7 +24,7 @@ class Blocks:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._memory = fresh(max_bytes)
+        self._memory = allocate(max_bytes)
         self._free = list(range(max_bytes // BLOCK_BYTES))
         self._kept: OrderedDict[tuple[str, int], tuple[int, int]] = OrderedDict()
         """Where each lies, and where it ends."""
@@ -89,5 +89,5 @@ class Payload:
         self.budget.fits(len(view), "The value")
         self._source.read_into(view)
 
-    def pieces(self) -> Iterator[Buffer]:
-        return self._source.pieces()
+    def iter_chunks(self) -> Iterator[Buffer]:
+        return self._source.iter_chunks()

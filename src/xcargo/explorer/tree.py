@@ -13,7 +13,7 @@ from typing import Any
 
 from xcargo.codecs.builtin import RESTORE, Tag
 from xcargo.codecs.registry import Registry
-from xcargo.codecs.source import Held, Part, Source, whole
+from xcargo.codecs.source import BytesSource, SliceSource, Source, read_all
 from xcargo.errors import DecodeError
 from xcargo.explorer.bounds import Budget
 from xcargo.explorer.msgpack import Head, Packed
@@ -143,7 +143,7 @@ class Tree:
         body = _registry().unpack(self._packed.source.read(head.body, head.body + head.length))
         if not (isinstance(body, list) and len(body) == 3 and isinstance(body[0], str) and isinstance(body[1], dict)):
             raise DecodeError("A part of the value is malformed")
-        return body[0], body[1], Held(body[2])
+        return body[0], body[1], BytesSource(body[2])
 
     def walk(self, at: int) -> Iterator[tuple[str, int]]:
         """Keys (as text) and offsets of all children of a node."""
@@ -318,10 +318,10 @@ def tree_source(source: Source, params: Mapping[str, Any], budget: Budget) -> tu
         raise DecodeError("The lengths of the value's tree and table are no numbers")
     tree_end = source.size_bytes - table_bytes
     if not table_bytes:
-        return Part(source, tree_end - tree_bytes, tree_end), []
+        return SliceSource(source, tree_end - tree_bytes, tree_end), []
     budget.fits(table_bytes, "The table of the value's parts")
     try:
-        table = json.loads(bytes(whole(Part(source, tree_end, source.size_bytes))))
+        table = json.loads(bytes(read_all(SliceSource(source, tree_end, source.size_bytes))))
     except (RecursionError, ValueError) as error:
         raise DecodeError("The table of the value's parts is malformed") from error
-    return Part(source, tree_end - tree_bytes, tree_end), table if isinstance(table, list) else []
+    return SliceSource(source, tree_end - tree_bytes, tree_end), table if isinstance(table, list) else []

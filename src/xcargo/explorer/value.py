@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from xcargo.codecs.base import importable
-from xcargo.codecs.source import Held, Part, Source
+from xcargo.codecs.source import BytesSource, SliceSource, Source
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.explorer.array import Array
 from xcargo.explorer.bounds import Budget
@@ -91,7 +91,7 @@ class Opened:
         self._file.seek(0)
         self._file.readinto(view)
 
-    def pieces(self) -> Any:
+    def iter_chunks(self) -> Any:
         self._file.seek(0)
         while piece := self._file.read(1024 * 1024):
             yield piece
@@ -171,7 +171,7 @@ class Value:
         source, params = self.source, self.params
         if self.codec == "airflow-serde":
             self.budget.fits(source.size_bytes * 4, "The value")
-            source, params = Held(_packed_json(bytes(source.read(0, source.size_bytes)))), {}
+            source, params = BytesSource(_packed_json(bytes(source.read(0, source.size_bytes)))), {}
         elif self.codec == "numpy":
             params = {}
         place, self._table = tree_source(source, params if self.codec != "pandas" else {}, self.budget)
@@ -210,7 +210,7 @@ class Value:
             raise DecodeError("The value names a part that is not there") from error
         name = f"{self.name} part {number}" if self.name else ""
         kind = str(params.get("type") or codec)
-        return Value(kind, codec, params, Part(self.source, start, end), name, self.shelf, self.budget)
+        return Value(kind, codec, params, SliceSource(self.source, start, end), name, self.shelf, self.budget)
 
     def _leaf(self, at: int) -> Value:
         leaf = self.tree[0].leaf(at)

@@ -10,7 +10,7 @@ from xcargo.codecs.arrow_stream import TableFile, scan
 from xcargo.codecs.base import arrow, importable
 from xcargo.codecs.dataset import dataset
 from xcargo.codecs.source import Source
-from xcargo.codecs.stream import opened
+from xcargo.codecs.stream import open_seekable
 from xcargo.errors import UnsupportedTypeError
 from xcargo.model.envelope import Envelope
 
@@ -65,7 +65,7 @@ class Lazy:
 
     def open(self) -> io.BufferedReader:
         """The payload as a seekable binary file: a file's or stream's own bytes, an array's memory, an Arrow file."""
-        return opened(self._source())
+        return open_seekable(self._source())
 
     def to_arrow(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Any:
         """These columns and rows of a table as a ``pyarrow.Table``; fetches no other column, and no batch without rows.

@@ -254,13 +254,13 @@ class Cached:
     def read(self, start: int, end: int) -> Buffer:
         return self._source.read(start, end)
 
-    def pieces(self) -> Iterator[Buffer]:
-        return self._source.pieces()
+    def iter_chunks(self) -> Iterator[Buffer]:
+        return self._source.iter_chunks()
 
     def read_into(self, view: memoryview) -> None:
-        view[:] = self.whole()
+        view[:] = self.read_all()
 
-    def whole(self) -> Buffer:
+    def read_all(self) -> Buffer:
         found = self._node.get(self._checksum)
         if found is not None and len(found) == self.size_bytes:
             return found

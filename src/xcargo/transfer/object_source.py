@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from xcargo.codecs.source import fresh
+from xcargo.codecs.source import allocate
 from xcargo.errors import IntegrityError, XCargoError
 from xcargo.stores.base import Limits
 from xcargo.transfer.chunks import WORKERS, Chunks, decode_chunk_into
@@ -85,7 +85,7 @@ class ObjectSource:
         begin = starts[first]
         if first == last:
             return memoryview(self._run(first))[start - begin : end - begin]
-        view = memoryview(fresh(starts[last + 1] - begin))
+        view = memoryview(allocate(starts[last + 1] - begin))
         missing = [n for n in range(first, last + 1) if not self._copied(n, view[starts[n] - begin :])]
         if missing:  # one stretch, since those that are kept lie at its ends nearly always
             self._fill(view[starts[missing[0]] - begin :], self._runs[missing[0]], self._runs[missing[-1] + 1])
@@ -97,7 +97,7 @@ class ObjectSource:
     def read_into(self, view: memoryview) -> None:
         self._fill(view, 0, len(self._chunks))
 
-    def pieces(self) -> Iterator[Buffer]:
+    def iter_chunks(self) -> Iterator[Buffer]:
         progress = Progress(f"reads {self._uri}", self.size_bytes)
         starts, part_bytes = self._chunks.starts, self._limits.part_bytes
         workers = max(1, min(self._limits.max_concurrency, 4))
@@ -141,7 +141,7 @@ class ObjectSource:
 
     def _group(self, first: int, end: int) -> memoryview:
         starts = self._chunks.starts
-        view = memoryview(fresh(starts[end] - starts[first]))
+        view = memoryview(allocate(starts[end] - starts[first]))
         self._unseal(view, first, end)
         return view
 

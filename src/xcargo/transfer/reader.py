@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from blake3 import blake3
 
-from xcargo.codecs.source import Held, Late, Source
+from xcargo.codecs.source import BytesSource, DeferredSource, Source
 from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, XCargoError
 from xcargo.model.envelope import Envelope
 from xcargo.model.root import Root
@@ -51,7 +51,7 @@ class Fetch:
 
         Memory holds a bounded part of a large one. Raises what a pull would raise.
         """
-        read = sum(len(piece) for piece in self._source(envelope).pieces())
+        read = sum(len(piece) for piece in self._source(envelope).iter_chunks())
         if read != envelope.size_bytes:
             raise short(read, envelope.size_bytes)
 
@@ -60,7 +60,7 @@ class Fetch:
         digest = blake3()
 
         def pieces() -> Iterator[Buffer]:
-            for piece in self._source(envelope).pieces():
+            for piece in self._source(envelope).iter_chunks():
                 digest.update(piece)
                 yield piece
 
@@ -72,7 +72,7 @@ class Fetch:
                 stored: Buffer = base64.b64decode(envelope.data or "", validate=True)
             except binascii.Error as error:
                 raise DecodeError(f"The row's data is not base64: {error}") from error
-            return Held(decompress(envelope.compression, stored, envelope.size_bytes))
+            return BytesSource(decompress(envelope.compression, stored, envelope.size_bytes))
         root, key = self._places.of(envelope.uri)
         cipher = Cipher.of(envelope.encryption, self._keys, key, envelope.codec) if envelope.encryption else None
         if envelope.chunks:
@@ -115,7 +115,7 @@ class Fetch:
                 error.at(envelope.uri)
                 raise
 
-        return Late(envelope.size_bytes, load)
+        return DeferredSource(envelope.size_bytes, load)
 
     def _expired(self, root: Root, key: str) -> XCargoError | None:
         """What to raise for an object that is not the one that was stored, if it expired. One request."""

@@ -23,8 +23,8 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs import temporary_files as scratch
 from xcargo.codecs.base import contiguous
 from xcargo.codecs.files import FileCodec
-from xcargo.codecs.source import Held
-from xcargo.codecs.stream import ByteStream, StreamCodec, flowing, opened
+from xcargo.codecs.source import BytesSource
+from xcargo.codecs.stream import ByteStream, StreamCodec, open_seekable, open_stream
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.stores.memory import _buckets
 from xcargo.testing import CodecTests, CountingStore, chunked
@@ -85,7 +85,7 @@ class TestFileCodec(CodecTests):
 class TestStreamCodec(CodecTests):
     """Streams, by the shipped suite."""
 
-    VALUES = (ByteStream(Held(b"")), ByteStream(Held(os.urandom(12_345))))
+    VALUES = (ByteStream(BytesSource(b"")), ByteStream(BytesSource(os.urandom(12_345))))
 
     @pytest.fixture
     def codec(self) -> StreamCodec:
@@ -378,7 +378,7 @@ def test_pieces_of_any_kind_arrive_even_if_their_memory_is_used_again() -> None:
 @given(st.binary(max_size=5000), st.data())
 def test_an_opened_payload_is_a_file_like_any_other(payload: bytes, data: Any) -> None:
     """Random seeks and reads give what io.BytesIO gives."""
-    ours, model = opened(chunked(payload or b"\0", 100)), io.BytesIO(payload or b"\0")
+    ours, model = open_seekable(chunked(payload or b"\0", 100)), io.BytesIO(payload or b"\0")
     for _ in range(10):
         verb = data.draw(st.sampled_from(["seek", "end", "read", "readline", "readinto"]))
         n = data.draw(st.integers(0, 3000))
@@ -398,7 +398,7 @@ def test_an_opened_payload_is_a_file_like_any_other(payload: bytes, data: Any) -
     for wrong in ((-1, 0), (0, 7), (-10_000, 2)):
         with pytest.raises((ValueError, OSError)):
             ours.seek(*wrong)
-    assert flowing(chunked(payload or b"\0", 100)).read() == (payload or b"\0")
+    assert open_stream(chunked(payload or b"\0", 100)).read() == (payload or b"\0")
 
 
 def test_budget_of_a_large_file() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.unit.explore.kit import REGISTRY, look
 from xcargo.codecs.base import contiguous
-from xcargo.codecs.source import Held
+from xcargo.codecs.source import BytesSource
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.explorer.bounds import Budget, TooLargeError
 from xcargo.explorer.payload import Blocks, Payload
@@ -153,7 +153,7 @@ def test_damaged_files_raise_our_error(data: st.DataObject) -> None:
     payload = bytearray(contiguous(REGISTRY.encode(EVERY_TYPE.slice(0, 20))))
     for _ in range(data.draw(st.integers(1, 4))):
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
-    source = Payload(Held(payload), None, Blocks(1 << 20), Budget(max_bytes=16 << 20, seconds=20))
+    source = Payload(BytesSource(payload), None, Blocks(1 << 20), Budget(max_bytes=16 << 20, seconds=20))
     try:
         table = Table(source)
         table.page(0, 20, range(len(table.columns)))
@@ -167,4 +167,4 @@ def test_a_series_and_an_index_are_tables_too() -> None:
         assert look(made)[0].described()["rows"] == 2
     scalar = look(pd.Timestamp("2026-01-01"))[0]
     assert scalar.described()["kind"] == "tree"
-    assert Value("x", "pickle", {}, Held(b""), "", Shelf(0), scalar.budget).kind == "opaque"
+    assert Value("x", "pickle", {}, BytesSource(b""), "", Shelf(0), scalar.budget).kind == "opaque"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.unit.explore.kit import Counted, look
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.registry import Registry
-from xcargo.codecs.source import Held
+from xcargo.codecs.source import BytesSource
 from xcargo.errors import DecodeError, XCargoError
 from xcargo.explorer.bounds import Budget, TooLargeError
 from xcargo.explorer.plain import as_json, plain
@@ -142,7 +142,7 @@ def test_search_of_a_large_value_goes_on_where_it_stopped() -> None:
 def test_hostile_bytes_and_offsets_raise_our_error_or_show_something(data: bytes, at: int) -> None:
     """Whatever lies in an object, and whatever place is asked for: no other error, no endless loop."""
     budget = Budget(max_bytes=1 << 20, seconds=20)
-    value = Value("dict", "msgpack", {}, Held(data), "", Shelf(1 << 20), budget)
+    value = Value("dict", "msgpack", {}, BytesSource(data), "", Shelf(1 << 20), budget)
     try:
         tree, packed, root = value.tree
         tree.node(at)

@@ -13,7 +13,7 @@ import pytest
 
 import xcargo
 from tests.unit.explore.kit import look
-from xcargo.codecs.source import Held
+from xcargo.codecs.source import BytesSource
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError
 from xcargo.explorer.bounds import Budget, Looks
 from xcargo.explorer.compare import compare
@@ -27,7 +27,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 def test_pickles_and_unknown_codecs_are_never_opened() -> None:
     """Their bytes are not even read; each view refuses them."""
 
-    class Untouchable(Held):
+    class Untouchable(BytesSource):
         def read(self, start: int, end: int) -> bytes:
             raise AssertionError("it was read")
 
@@ -57,7 +57,7 @@ def test_a_text_is_cut_between_characters() -> None:
     data = ("aé€😀" * 40).encode()
     parts, end = "", 0
     while end < len(data):
-        part = text_part(Held(data), end, 7)
+        part = text_part(BytesSource(data), end, 7)
         parts += part["text"]
         end = part["end"]
     assert parts == data.decode()
@@ -71,7 +71,7 @@ def test_a_folder_lists_its_files(tmp_path: Path) -> None:
     names = {entry["name"]: entry["size_bytes"] for entry in archive(value.source, value.budget)["entries"]}
     assert names == {"sub": 0, "sub/w.bin": 5}
     with pytest.raises(DecodeError):
-        archive(Held(b"x" * 2000), value.budget)
+        archive(BytesSource(b"x" * 2000), value.budget)
     assert len(file.getvalue()) > 0
 
 
@@ -157,7 +157,7 @@ def test_blocks_are_kept_within_their_bound() -> None:
     """What was used last stays; together they are never more than asked for."""
     blocks = Blocks(3 * BLOCK_BYTES)
     budget = Budget(max_bytes=1 << 20, seconds=60)
-    payload = Payload(Held(bytes(8 * BLOCK_BYTES)), "x", blocks, budget)
+    payload = Payload(BytesSource(bytes(8 * BLOCK_BYTES)), "x", blocks, budget)
     payload.read(0, 8 * BLOCK_BYTES)
     assert sum(blocks.get("x", n) is not None for n in range(8)) == 3
     assert blocks.get("x", 7) is not None

@@ -13,7 +13,7 @@ from xcargo.airflow.ui import look, rows
 from xcargo.airflow.ui.guard import allowed, current_user, readable_dags, well_formed
 from xcargo.airflow.ui.look import told
 from xcargo.airflow.ui.rows import Found
-from xcargo.codecs.source import whole
+from xcargo.codecs.source import read_all
 from xcargo.errors import XCargoError
 from xcargo.explorer.plain import plain
 
@@ -54,7 +54,7 @@ def _sweep(found: list[Found]) -> dict[str, Any] | None:
         try:
             tree, packed, root = look.opened(one, look.budget()).tree
             tree.node(root)
-            value = plain(bytes(whole(packed.source))[root:])
+            value = plain(bytes(read_all(packed.source))[root:])
         except XCargoError:
             continue
         reports += [report for report in value if isinstance(report, dict)] if isinstance(value, list) else []

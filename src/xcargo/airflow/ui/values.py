@@ -19,7 +19,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from xcargo.airflow.ui import look, rows
 from xcargo.airflow.ui.guard import allowed, well_formed
 from xcargo.airflow.ui.rows import MOST, Found, Place
-from xcargo.codecs.source import whole
+from xcargo.codecs.source import read_all
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError, XCargoError
 from xcargo.explorer import content
 from xcargo.explorer.bounds import Budget, TooLargeError
@@ -247,7 +247,7 @@ def image(which: AskedFor) -> Response:
         raise UnsupportedTypeError("The value is no picture")
     if opened.source.size_bytes > _IMAGE_BYTES:
         raise TooLargeError("The picture is too large to be shown", hint="Download it.")
-    return Response(bytes(whole(opened.source)), media_type=kind)
+    return Response(bytes(read_all(opened.source)), media_type=kind)
 
 
 @router.get("/compare")
@@ -277,7 +277,7 @@ def download(which: AskedFor, form: str = "raw") -> Response:
     if form == "json":
         _, packed, root = opened.tree
         opened.budget.fits(packed.source.size_bytes * 4, "The value as JSON")
-        text = as_json(bytes(whole(packed.source))[root:])
+        text = as_json(bytes(read_all(packed.source))[root:])
         return Response(text, media_type=kind, headers=headers)
     if opened.kind == "opaque" and opened.codec == "pickle":
         raise UnsupportedTypeError("A pickle is not handed out here: opening it runs its code")
@@ -301,7 +301,7 @@ def _streamed(opened: Value) -> Iterator[bytes]:
 
 
 def _pieces(opened: Value) -> Iterator[bytes]:
-    for piece in opened.source.pieces():
+    for piece in opened.source.iter_chunks():
         yield bytes(piece)
 
 
