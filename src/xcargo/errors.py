@@ -23,6 +23,7 @@ __all__ = [
     "ObjectExistsError",
     "ObjectExpiredError",
     "ObjectNotFoundError",
+    "ReferencesUnavailableError",
     "RootNotFoundError",
     "SignatureError",
     "SizeLimitError",
@@ -55,6 +56,9 @@ class ErrorKind(str, Enum):
     SIGNATURE = "signature"
     SIZE_LIMIT = "size_limit"
     OBJECT_EXPIRED = "object_expired"
+    CODEC = "codec"
+    REFERENCES_UNAVAILABLE = "references_unavailable"
+    OTHER = "other"
 
     def __str__(self) -> str:
         return self.value
@@ -63,11 +67,13 @@ class ErrorKind(str, Enum):
 class XCargoError(Exception):
     """Base of all errors of xcargo.
 
-    ``what`` is one sentence on what went wrong, ``hint`` one on what to do next. ``where`` (a coordinate or a URI) is
-    filled in by whoever knows it first and never overwritten, so an error raised deep down names the XCom it hit.
+    Args:
+        what: One sentence on what went wrong.
+        where: The coordinate or URI that it concerns. Callers further up add theirs with :meth:`at`.
+        hint: One sentence on what to do next.
     """
 
-    kind: ErrorKind = ErrorKind.STORE
+    kind: ErrorKind = ErrorKind.OTHER
 
     def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
         super().__init__(what)
@@ -76,7 +82,7 @@ class XCargoError(Exception):
         self.hint = hint
 
     def at(self, where: object) -> XCargoError:
-        """Name the place, unless a more exact one is already known. Returns the error itself."""
+        """Add a coordinate or URI to those that the error names already. Returns the error itself."""
         if self.where is None:
             self.where = where
         elif str(where) not in str(self.where):
@@ -90,8 +96,10 @@ class XCargoError(Exception):
         return f"{text}. {self.hint}" if self.hint else f"{text}."
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Airflow and multiprocessing pickle exceptions; keyword arguments would be lost without this.
-        return (_rebuild, (type(self), self.what, str(self.where) if self.where is not None else None, self.hint))
+        # Airflow and multiprocessing pickle exceptions; keyword arguments and attributes would be lost without this.
+        where = str(self.where) if self.where is not None else None
+        attributes = {name: value for name, value in vars(self).items() if name not in ("what", "where", "hint")}
+        return _rebuild, (type(self), self.what, where, self.hint), attributes
 
 
 def _rebuild(cls: type[XCargoError], what: str, where: str | None, hint: str | None) -> XCargoError:
@@ -106,6 +114,8 @@ class ConfigurationError(XCargoError, ValueError):
 
 class CodecError(XCargoError):
     """A value could not be turned into bytes or back."""
+
+    kind = ErrorKind.CODEC
 
 
 class UnsupportedTypeError(CodecError, TypeError):
@@ -145,23 +155,25 @@ class SizeLimitError(XCargoError, ValueError):
 
 
 class StoreError(XCargoError):
-    """A store could not do what it was asked."""
+    """The store failed the request."""
+
+    kind = ErrorKind.STORE
 
 
 class ObjectNotFoundError(StoreError, FileNotFoundError):
-    """The object that a row refers to is not there."""
+    """The object that a row refers to does not exist."""
 
     kind = ErrorKind.OBJECT_NOT_FOUND
 
 
 class ObjectExpiredError(StoreError, FileNotFoundError):
-    """The value that a row refers to was let go by a retention rule."""
+    """A retention rule has deleted the value that a row refers to."""
 
     kind = ErrorKind.OBJECT_EXPIRED
 
 
 class RootNotFoundError(StoreError, FileNotFoundError):
-    """The bucket or container itself is not there. It is never created on the quiet."""
+    """The bucket or container itself does not exist. It is never created implicitly."""
 
     kind = ErrorKind.ROOT_NOT_FOUND
 
@@ -183,28 +195,34 @@ class StoreUnavailableError(StoreError, ConnectionError):
 
     kind = ErrorKind.STORE_UNAVAILABLE
     busy = False
-    """Whether the store said that it has too much to do."""
+    """Whether the store said that it is overloaded."""
     retry_after_seconds: float | None = None
-    """For how long the store asked to be left alone, where that is known."""
+    """How long the store asked clients to wait, if it did."""
     lost = False
-    """Whether the request may have been carried out: no answer came."""
+    """Whether no answer came, so that the request may have been carried out."""
     final = False
-    """Whether trying again is of no use here."""
+    """Whether repeating the request is of no use."""
 
 
 class StorageFullError(StoreError):
-    """No space is left where the object should go. Nothing was left half written."""
+    """No space is left for the object. Nothing was left half written."""
 
     kind = ErrorKind.STORAGE_FULL
 
 
 class IntegrityError(XCargoError, ValueError):
-    """The bytes of an object are not the bytes that were put there."""
+    """The bytes of an object are not the bytes that were stored."""
 
     kind = ErrorKind.INTEGRITY
 
 
+class ReferencesUnavailableError(XCargoError):
+    """The metadata database or the REST API could not say which objects are referred to. Nothing was changed."""
+
+    kind = ErrorKind.REFERENCES_UNAVAILABLE
+
+
 class SweepRefusedError(XCargoError):
-    """It is not known for sure what may be deleted or moved, so nothing is."""
+    """It is not certain what may be deleted or moved, so nothing is."""
 
     kind = ErrorKind.SWEEP_REFUSED

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from tests.metadata import Metadata, disposed
 from tests.servers.processes import free_ports, running
 from xcargo.airflow.references import DatabaseReferences, RestReferences
-from xcargo.errors import AccessDeniedError, SweepRefusedError
+from xcargo.errors import AccessDeniedError, ReferencesUnavailableError
 from xcargo.lifecycle.references import Where
 
 KEYS = ("return_value", "a/b", "what? #1 100%", "ü ö", "..", "a+b&c=d", "~")
@@ -157,13 +157,13 @@ def test_a_listing_that_is_cut_short_is_refused(front: Front) -> None:
             found["xcom_entries"] = found["xcom_entries"][:5] if "offset=0" in path else found["xcom_entries"][:1]
         return found
 
-    with pytest.raises(SweepRefusedError, match="promises 28 entries and gives 5"):
+    with pytest.raises(ReferencesUnavailableError, match="promises 28 entries and gives 5"):
         list(rest(front(shorter)).iterate(Where(dag_id="one")))
 
     def failing(path: str, found: dict[str, Any]) -> dict[str, Any] | None:
         return None if "xcomEntries?" in path and "offset=0" not in path else found
 
-    with pytest.raises(SweepRefusedError, match="answers 500"):
+    with pytest.raises(ReferencesUnavailableError, match="answers 500"):
         list(rest(front(failing), page_rows=10).iterate(Where(dag_id="one")))
 
 
@@ -195,7 +195,7 @@ def test_what_the_api_cannot_be_asked_for_is_refused(metadata: Metadata, deploym
     """A slash in a run's id leads nowhere in a URL: its XComs are not taken for gone."""
     metadata.dag("slashed")
     metadata.push(envelope("x"), dag_id="slashed", run_id="a/b")
-    with pytest.raises(SweepRefusedError, match="slash"):
+    with pytest.raises(ReferencesUnavailableError, match="slash"):
         list(rest(deployment[1]).iterate(Where(dag_id="slashed")))
 
 
@@ -210,5 +210,5 @@ def test_who_may_not_is_told(deployment: tuple[Metadata, str]) -> None:
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     """After some attempts, a refusal that names the place."""
     (port,) = free_ports(1)
-    with pytest.raises(SweepRefusedError, match="does not answer"):
+    with pytest.raises(ReferencesUnavailableError, match="does not answer"):
         list(rest(f"http://127.0.0.1:{port}").iterate())

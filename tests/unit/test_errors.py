@@ -10,6 +10,9 @@ import xcargo
 from xcargo import errors
 
 TREE = {
+    "XCargoError": (Exception,),
+    "CodecError": (errors.XCargoError,),
+    "StoreError": (errors.XCargoError,),
     "ConfigurationError": (errors.XCargoError, ValueError),
     "UnsupportedTypeError": (errors.CodecError, TypeError),
     "DecodeError": (errors.CodecError, ValueError),
@@ -25,6 +28,7 @@ TREE = {
     "SignatureError": (errors.EnvelopeError, ValueError),
     "SizeLimitError": (errors.XCargoError, ValueError),
     "IntegrityError": (errors.XCargoError, ValueError),
+    "ReferencesUnavailableError": (errors.XCargoError,),
     "SweepRefusedError": (errors.XCargoError,),
 }
 
@@ -40,9 +44,16 @@ def test_an_error_is_also_the_builtin_that_a_caller_would_catch(name: str) -> No
 def test_an_error_says_what_where_and_what_next_and_survives_pickling(name: str) -> None:
     """Airflow passes exceptions between processes; nothing is lost."""
     error = getattr(xcargo, name)("It broke", where="s3://b/k", hint="Mend it.")
+    error.busy, error.retry_after_seconds = True, 3.0
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == str(error) == "It broke [s3://b/k]. Mend it."
-    assert copy.kind is error.kind
+    assert vars(copy) == vars(error)
+
+
+def test_each_error_has_a_kind_of_its_own() -> None:
+    """Metrics and logs tell a fault of a codec from one of a store."""
+    kinds = [getattr(errors, name).kind for name in TREE]
+    assert sorted(kinds) == sorted(errors.ErrorKind)
 
 
 def test_the_innermost_place_is_kept_and_the_outer_one_added() -> None:
@@ -54,5 +65,5 @@ def test_the_innermost_place_is_kept_and_the_outer_one_added() -> None:
 
 def test_the_public_names_are_all_there() -> None:
     """Every error class is a public name of the package."""
-    assert set(errors.__all__) <= set(xcargo.__all__)
+    assert set(errors.__all__) == {*TREE, "ErrorKind"} <= set(xcargo.__all__)
     assert all(getattr(xcargo, name) for name in xcargo.__all__ if name != "XComBackend")

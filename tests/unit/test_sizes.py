@@ -56,7 +56,7 @@ def test_a_large_value_is_warned_of_with_its_parts(caplog: pytest.LogCaptureFixt
     assert is_envelope(make_pipeline(warn_size_bytes=2000).push(b"x" * 2000, HERE))
     assert caplog.text == ""
     assert is_envelope(make_pipeline(warn_size_bytes=2000).push({"a": b"x" * 2000, "b": 1}, HERE))
-    assert "value['a'] (bytes, about 2 kB)" in caplog.text
+    assert "value['a'] (bytes, about 1.95 KiB)" in caplog.text
     assert "dag 'my_dag'" in caplog.text
 
 
@@ -73,15 +73,15 @@ FRAME = pd.DataFrame({"wide": ["secret" * 100] * 1000, "narrow": range(1000)})
     ("value", "first"),
     [
         ({"model": {"weights": np.zeros(100_000), "name": "n"}, "b": "x" * 10}, "value['model']['weights'] (numpy"),
-        ([b"a", b"b" * 5000, b"c" * 100], "value[1] (bytes, about 5 kB), value[2] (bytes, about 100 bytes)"),
+        ([b"a", b"b" * 5000, b"c" * 100], "value[1] (bytes, about 4.88 KiB), value[2] (bytes, about 100 B)"),
         ({"frame": FRAME, "x": 1}, "value['frame']['wide'] (pandas.Series"),
         (pl.DataFrame({"a": [1] * 10, "b": ["text" * 100] * 10}), "value['b'] (polars.Series"),
         (pa.table({"a": [1] * 10, "b": ["text" * 100] * 10}), "value['b'] (pyarrow.ChunkedArray"),
         (Job(FRAME, "note"), "value.frame['wide']"),
-        (b"x" * 1_500_000, "value (bytes, about 1.5 MB)"),
-        ({("a", 1): "x" * 1000, 7: "y" * 500}, "value[<tuple>] (str, about 1 kB), value[7] (str, about 500 bytes)"),
+        (b"x" * 1_500_000, "value (bytes, about 1.43 MiB)"),
+        ({("a", 1): "x" * 1000, 7: "y" * 500}, "value[<tuple>] (str, about 1000 B), value[7] (str, about 500 B)"),
         ([{"id": n, "text": "t" * 50} for n in range(50_000)], "value[0] (dict"),
-        ([], "value (list, about 0 bytes)"),
+        ([], "value (list, about 0 B)"),
         (None, "value (NoneType"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -97,7 +97,7 @@ def test_the_biggest_parts_come_first_by_name_type_and_size(value: Any, first: s
 def test_telling_looks_at_a_bounded_part_of_a_nested_value() -> None:
     """A million lists of lists do not make the error late: items are sampled."""
     row = [["x" * 10] * 100] * 1000
-    assert biggest_parts([row] * 50_000).startswith("value[0] (list, about 1 MB)")
+    assert biggest_parts([row] * 50_000).startswith("value[0] (list, about 977 KiB)")
 
 
 def test_parts_pass_through_the_mask() -> None:

@@ -11,7 +11,7 @@ from xcargo.airflow import compat
 from xcargo.airflow.connections import access_of
 from xcargo.airflow.references.choose import choose_source
 from xcargo.airflow.runtime import settings
-from xcargo.errors import SweepRefusedError
+from xcargo.errors import ReferencesUnavailableError, SweepRefusedError
 from xcargo.lifecycle.plan import Count, Policy, Verdict, count_of, too_much
 from xcargo.lifecycle.retention import parse_duration, rules_of
 from xcargo.lifecycle.shards import shards
@@ -92,7 +92,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
                         sweep.apply(report)
                 reports.append(report.to_json())
                 log.info("Swept %s: %s", root, _shown(reports[-1]))
-        except SweepRefusedError as error:
+        except (SweepRefusedError, ReferencesUnavailableError) as error:
             raise compat.fail_exception()(str(error)) from error
         if any(report["errors"] for report in reports):
             raise RuntimeError(f"Some objects could not be deleted: {[e for r in reports for e in r['errors']]}")

@@ -17,7 +17,7 @@ import xcargo
 from xcargo.cli.command import Command, ExitCode
 from xcargo.cli.commands import all_commands
 from xcargo.cli.output import Output
-from xcargo.errors import SweepRefusedError, XCargoError
+from xcargo.errors import ReferencesUnavailableError, SweepRefusedError, XCargoError
 
 __all__ = ["build_parser", "main", "run"]
 
@@ -46,7 +46,7 @@ def run(command: Command, args: argparse.Namespace) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return int(command.run(args, out) or ExitCode.OK)
-    except SweepRefusedError as error:
+    except (SweepRefusedError, ReferencesUnavailableError) as error:
         out.error(error)
         return ExitCode.REFUSED
     except XCargoError as error:

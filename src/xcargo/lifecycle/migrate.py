@@ -24,6 +24,7 @@ from xcargo.errors import (
     ConfigurationError,
     ObjectExpiredError,
     ObjectNotFoundError,
+    ReferencesUnavailableError,
     StoreError,
     SweepRefusedError,
     XCargoError,
@@ -167,7 +168,7 @@ class Migration:
     def run(self, steps: Iterable[Step], journal: Journal) -> Iterator[Moved]:
         """Move everything; values are converted at once by several workers, rows switched one after another.
 
-        Raises the last error after twenty failures in a row, and SweepRefusedError when the database goes away.
+        Raises the last error after twenty failures in a row, ReferencesUnavailableError when the database goes away.
         """
         waiting: deque[tuple[Step, Future[tuple[Any, str | None]]]] = deque()
         failures = 0
@@ -192,7 +193,7 @@ class Migration:
             return Moved(step, Status.FITS), None
         except Left as why:
             return Moved(step, Status.LEFT, str(why)), None
-        except SweepRefusedError:
+        except (SweepRefusedError, ReferencesUnavailableError):
             raise
         except ObjectExpiredError as error:
             return Moved(step, Status.LEFT, str(error)), None

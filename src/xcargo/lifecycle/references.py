@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from xcargo.errors import SweepRefusedError
+from xcargo.errors import ReferencesUnavailableError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import MARKER, is_envelope
 
@@ -97,7 +97,7 @@ EVERYTHING = Where()
 class ReferenceSource(Protocol):
     """Where live references are read from: the metadata database, or Airflow's REST API.
 
-    Its methods stream in bounded memory, and raise SweepRefusedError as soon as they cannot tell everything.
+    Its methods stream in bounded memory, and raise ReferencesUnavailableError as soon as they cannot list everything.
     """
 
     @property
@@ -135,7 +135,7 @@ def reference_in(found: Row) -> Reference | None:
     """What a row refers to, or None if its value is in the row itself.
 
     Takes every envelope for a reference that names a place, whether it may be followed or not. Raises
-    SweepRefusedError for one of a newer xcargo in which no place can be found.
+    ReferencesUnavailableError for one of a newer xcargo in which no place can be found.
     """
     row, run = found.value, found.run
     if not is_envelope(row):
@@ -144,7 +144,7 @@ def reference_in(found: Row) -> Reference | None:
     if type(uri) is not str:
         if type(row.get("data")) is str:
             return None
-        raise SweepRefusedError(
+        raise ReferencesUnavailableError(
             f"A row holds an envelope ({row[MARKER]}) whose object cannot be told",
             where=found.coordinate,
             hint="Upgrade xcargo here to the version that the workers run.",

@@ -94,7 +94,7 @@ class Sweep:
 
         A root that says that it belongs to another deployment is a refusal of the plan.
 
-        Raises SweepRefusedError when the references cannot be read to their end, and the store's errors.
+        Raises ReferencesUnavailableError when the references cannot be read to their end, and the store's errors.
         """
         owner = {"me": None, "shared": Owner(shared=True)}[self.claims] if self.claims else read_owner(self.store)
         not_ours = refusal(owner, self._me(), self.prefixes)

@@ -11,6 +11,7 @@ from typing import Any
 
 from xcargo.errors import SizeLimitError
 from xcargo.model.settings import Settings
+from xcargo.model.sizes import format_bytes
 from xcargo.transfer.preview import type_name
 
 __all__ = ["biggest_parts", "check_size", "too_large"]
@@ -53,7 +54,7 @@ def too_large(size_bytes: float, settings: Settings, parts: str = "") -> SizeLim
 
 
 def biggest_parts(value: Any, describe: Callable[[str], str] = str) -> str:
-    """The largest parts of a value with their types and sizes, in words: ``value['frame'] (pandas.DataFrame, 2.1 GB)``.
+    """The largest parts of a value in words: ``value['frame'] (pandas.DataFrame, about 2.1 GiB)``.
 
     Sizes are of what lies in memory and reckoned, not measured: of a long container from its first items. A part is
     named by keys, positions, attributes and columns, never by its content; ``describe`` may change how. Descends as
@@ -73,12 +74,7 @@ def biggest_parts(value: Any, describe: Callable[[str], str] = str) -> str:
 
 
 def _told(path: str, part: Any, size_bytes: float, describe: Callable[[str], str]) -> str:
-    return f"{describe(path)} ({type_name(part)}, about {_human(size_bytes)})"
-
-
-def _human(size_bytes: float) -> str:
-    power = min(int(math.log10(max(size_bytes, 1)) // 3), 4)
-    return f"{size_bytes / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+    return f"{describe(path)} ({type_name(part)}, about {format_bytes(size_bytes)})"
 
 
 def _parts(whole: Any) -> Iterator[tuple[str, Any, float]]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tests.metadata import NOON, Metadata
 from xcargo.airflow.references import DatabaseReferences
-from xcargo.errors import SweepRefusedError
+from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.references import Reference, Where
 
 
@@ -116,14 +116,14 @@ def test_what_a_newer_version_wrote_is_a_reference_or_a_refusal(metadata: Metada
     metadata.push(envelope("newer", __id__="xcargo/9"))
     assert [r.uri for r in references(metadata)] == ["s3://bucket/xcom/newer"]
     metadata.push({"__id__": "xcargo/9", "places": ["s3://bucket/x"]}, key="strange")
-    with pytest.raises(SweepRefusedError, match="xcargo/9"):
+    with pytest.raises(ReferencesUnavailableError, match="xcargo/9"):
         references(metadata)
 
 
 def test_a_database_without_the_tables_is_refused(tmp_path: Any) -> None:
     """An empty list would mean that nothing is in use."""
     engine = sa.create_engine(f"sqlite:///{tmp_path}/empty.db")
-    with pytest.raises(SweepRefusedError, match="no table of XComs"):
+    with pytest.raises(ReferencesUnavailableError, match="no table of XComs"):
         list(DatabaseReferences(engine).iterate())
     engine.dispose()
 
@@ -136,7 +136,7 @@ def test_a_database_that_goes_away_is_refused(postgres_metadata: Metadata, postg
     name = postgres_metadata.url.rpartition("/")[2]
     postgres.sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-    with pytest.raises(SweepRefusedError, match="could not be read"):
+    with pytest.raises(ReferencesUnavailableError, match="could not be read"):
         list(found)
 
 
@@ -154,7 +154,7 @@ def test_a_right_that_is_missing_is_refused(postgres_metadata: Metadata, postgre
     engine = sa.create_engine(url)
     found = DatabaseReferences(engine).iterate()
     assert next(found).uri == "s3://bucket/xcom/x"
-    with pytest.raises(SweepRefusedError, match="permission denied"):
+    with pytest.raises(ReferencesUnavailableError, match="permission denied"):
         next(found)
     engine.dispose()
 

@@ -18,7 +18,7 @@ from tests.servers.postgres import Postgres
 from tests.unit.cli.kit import Call, Done, xcargo
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow.references import DatabaseReferences
-from xcargo.errors import SweepRefusedError
+from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.lock import SweepLock
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.sweep import Sweep
@@ -180,9 +180,9 @@ def test_a_database_that_goes_away_midway_is_refused(
         report = planned.plan()
         assert report.taken.objects == 1
         cut.advance = cut_off
-        with pytest.raises(SweepRefusedError, match="could not be read"):
+        with pytest.raises(ReferencesUnavailableError, match="could not be read"):
             cut.plan()
-        with pytest.raises(SweepRefusedError, match="could not be read"):
+        with pytest.raises(ReferencesUnavailableError, match="could not be read"):
             planned.apply(report)
     postgres.sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     assert gone.exists()

@@ -20,7 +20,7 @@ from tests.unit.cli.kit import Call
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow import rows
 from xcargo.airflow.references import DatabaseReferences
-from xcargo.errors import SweepRefusedError
+from xcargo.errors import ReferencesUnavailableError
 from xcargo.model.coordinate import Coordinate
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
@@ -392,7 +392,7 @@ def test_a_database_that_goes_away_ends_it(postgres_metadata: Metadata, postgres
             postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
             switch(row, {"new": 1})
 
-    with pytest.raises(SweepRefusedError, match="could not be read"):
+    with pytest.raises(ReferencesUnavailableError, match="could not be read"):
         cut_off()
     assert row_of(postgres_metadata, "a_task") == BIG
     with source.exclusive() as switch:

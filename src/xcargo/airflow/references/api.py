@@ -8,7 +8,7 @@ import weakref
 from functools import cached_property
 from typing import Any
 
-from xcargo.errors import AccessDeniedError, ConfigurationError, SweepRefusedError
+from xcargo.errors import AccessDeniedError, ConfigurationError, ReferencesUnavailableError
 
 __all__ = ["Api"]
 
@@ -56,8 +56,8 @@ class Api:
     def get(self, path: str, query: dict[str, Any]) -> Any:
         """The JSON of a path, or None if there is nothing there.
 
-        A request that fails for a passing reason is repeated. Raises AccessDeniedError, and SweepRefusedError for
-        any other answer.
+        A request that fails for a passing reason is repeated. Raises AccessDeniedError, and
+        ReferencesUnavailableError for any other answer.
         """
         url = self.url_of(path)
         answer = self._request("GET", url, params=query, headers=self._signature)
@@ -70,7 +70,7 @@ class Api:
                 hint="It takes a user who may read the XComs of every Dag.",
             )
         if answer.status_code != 200:
-            raise SweepRefusedError(
+            raise ReferencesUnavailableError(
                 f"The REST API answers {answer.status_code}",
                 where=url,
                 hint="What is referred to is not known, so nothing was deleted or moved.",
@@ -115,7 +115,7 @@ class Api:
                     return answer
             except httpx.TransportError as error:
                 if attempt == _ATTEMPTS:
-                    raise SweepRefusedError(
+                    raise ReferencesUnavailableError(
                         f"The REST API does not answer: {error or type(error).__name__}",
                         where=url,
                         hint="What is referred to is not known, so nothing was deleted or moved.",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xcargo.errors import ConfigurationError, SweepRefusedError
+from xcargo.errors import ConfigurationError, ReferencesUnavailableError
 from xcargo.lifecycle.references import EVERYTHING, Reference, Row, Run, Where, parsed_time, reference_in
 from xcargo.model.coordinate import Coordinate
 
@@ -25,7 +25,7 @@ class DatabaseReferences:
 
     Live tables are read page by page along their primary key: no transaction stays open meanwhile, and memory holds a
     page. A row that moves from a live table into an archive during that is met in either. One query for 1,000
-    rows that fit. Raises SweepRefusedError if there is no database, no table of XComs, or a query fails.
+    rows that fit. Raises ReferencesUnavailableError if there is no database, no table of XComs, or a query fails.
     """
 
     hides_attempts = False
@@ -82,7 +82,7 @@ class DatabaseReferences:
         with _refusing():
             live = list(tables.live_tables(sa.inspect(self.engine), self.schema))
         if not live:
-            raise SweepRefusedError(
+            raise ReferencesUnavailableError(
                 "The metadata database has no table of XComs",
                 where=self.engine.url.render_as_string(hide_password=True),
                 hint="Run this where Airflow's own commands run, or check [database] sql_alchemy_conn.",
@@ -117,7 +117,7 @@ class DatabaseReferences:
         That puts a value (JSON, or bytes for Airflow 2) into a row if the row still holds what was read, in one
         statement, and gives whether it did; nothing else of the row changes. The right ends with the connection that
         it works through: whoever loses the one can do nothing more. Raises SweepRefusedError if another process has
-        it, or the database goes away.
+        it, ReferencesUnavailableError if the database goes away.
         """
         import sqlalchemy as sa
 
@@ -260,7 +260,7 @@ def _refusing() -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        raise SweepRefusedError(
+        raise ReferencesUnavailableError(
             f"The metadata database could not be read: {cause}",
             hint="What it holds is not known, so nothing was deleted or moved. Run the command again when it answers.",
         ) from error

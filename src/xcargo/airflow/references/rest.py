@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from xcargo.airflow.references.api import Api
-from xcargo.errors import SweepRefusedError
+from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.references import EVERYTHING, Reference, Row, Run, Where, parsed_time, reference_in
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import MARKER, is_envelope
@@ -27,9 +27,9 @@ class RestReferences:
     """Live references through the REST API of ``url``, with a token, or a user's name and password.
 
     What the API promises is counted: a listing that is cut short, or an entry that is listed and cannot be read, is a
-    SweepRefusedError. What it does not tell of: rows in archives of ``airflow db clean``; Dags that the user may not
-    read (``hides_dags``); rows of earlier attempts on Airflow 3.4 (``hides_attempts``). One request for 100 runs, one
-    at least for a run, one for an XCom; up to ``concurrency`` at once.
+    ReferencesUnavailableError. What it does not tell of: rows in archives of ``airflow db clean``; Dags that the user
+    may not read (``hides_dags``); rows of earlier attempts on Airflow 3.4 (``hides_attempts``). One request for 100
+    runs, one at least for a run, one for an XCom; up to ``concurrency`` at once.
     """
 
     hides_dags = True
@@ -110,7 +110,7 @@ class RestReferences:
 
     def _entries(self, run: Run) -> Iterator[dict[str, Any]]:
         if "/" in run.dag_id + run.run_id:  # the API takes it for the end of the id, and says 404
-            raise SweepRefusedError(
+            raise ReferencesUnavailableError(
                 "The REST API cannot be asked for a run whose id has a slash",
                 where=f"dag {run.dag_id!r}, run {run.run_id!r}",
                 hint="Run this where the metadata database can be read.",
@@ -150,23 +150,23 @@ class RestReferences:
                 if offset >= total:
                     return
                 if not entries:
-                    raise SweepRefusedError(
+                    raise ReferencesUnavailableError(
                         f"The REST API promises {total} entries and gives {offset}",
                         where=self._api.url_of(path),
                         hint="The listing was cut short, so what is referred to is not known. Run the command again.",
                     )
                 last = identity(entries[-1])
-        raise SweepRefusedError(
+        raise ReferencesUnavailableError(
             f"The listing changed faster than it could be read, {_LISTINGS} times",
             where=self._api.url_of(path),
             hint="Run the command at a quieter time, or where the metadata database can be read.",
         )
 
     def _refuse_unless_gone(self, path: str) -> None:
-        """Raise SweepRefusedError unless the run whose listing is not there was deleted since it was listed."""
+        """Raise ReferencesUnavailableError unless the run whose listing is missing was deleted since it was listed."""
         run = path.partition("/taskInstances/")[0]
         if run == path or self._api.get(run, {}) is not None:
-            raise SweepRefusedError(
+            raise ReferencesUnavailableError(
                 "The REST API has no such listing",
                 where=self._api.url_of(path),
                 hint="What is referred to is not known, so nothing was deleted or moved.",
@@ -182,7 +182,7 @@ class RestReferences:
             del query["stringify"]
             listed = self._api.get(entries, query | {"xcom_key": entry["key"], "limit": 1})
             if listed is not None and listed["total_entries"]:
-                raise SweepRefusedError(
+                raise ReferencesUnavailableError(
                     "An XCom that the REST API lists cannot be read through it",
                     where=coordinate,
                     hint="Its object might be in use, so nothing was deleted. Run this where the metadata database "
