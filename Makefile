@@ -87,13 +87,17 @@ sbom: setup ## What a full installation consists of, as CycloneDX, into dist/
 	@echo "dist/sbom.cdx.json"
 
 .PHONY: lint
-lint: setup ## Style, types, layers and workflows
+lint: setup ## Style, types, rooms and workflows
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
 	@.venv/bin/zizmor --quiet --offline --strict-collection .github/workflows
+
+.PHONY: house
+house: setup ## How large the code is, against its bars
+	@$(RUN) -m tests.house 2>/dev/null
 
 .PHONY: format
 format: setup ## Mend style
