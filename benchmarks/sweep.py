@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from xcargo.lifecycle.plan import Policy, Verdict
-from xcargo.lifecycle.references import EVERYTHING, Reference, Run, Where
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
@@ -53,12 +53,12 @@ class Rows:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
         where_from = Coordinate("dag", "run", "task", "return_value")
         for n in range(0, self._number, 2):
             yield Reference(where_from, ROOT.uri(key(n)), 1000, 5000, OLD, "xcom")
 
-    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         yield from ()
 
 

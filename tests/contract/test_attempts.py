@@ -8,10 +8,9 @@ from xcargo.airflow import runtime
 from xcargo.airflow.references import DatabaseReferences
 from xcargo.errors import ObjectExpiredError
 from xcargo.lifecycle.plan import Policy
-from xcargo.lifecycle.references import Where
-from xcargo.lifecycle.report import Outcome
+from xcargo.lifecycle.references import XComFilter
 from xcargo.lifecycle.retention import parse_rules
-from xcargo.lifecycle.sweep import Sweep
+from xcargo.lifecycle.sweep import Outcome, Sweep
 from xcargo.model.root import Root
 from xcargo.stores.local import LocalStore
 
@@ -27,7 +26,7 @@ def test_values_of_earlier_attempts_go_by_a_rule(dag_runs: dict[str, Run], place
     root = Root.parse(place.root.as_uri())
     source, store = DatabaseReferences(), LocalStore(root)
     try:
-        rows = list(source.rows(Where(dag_id="contract_retry"), only_envelopes=True))
+        rows = list(source.rows(XComFilter(dag_id="contract_retry"), only_envelopes=True))
         assert len(rows) == 2  # and orphans that other tests left
         rules = parse_rules("dag=contract_retry: keep attempts 1")
         with Sweep(store, root, source, Policy(0, None), rules, ["contract_retry"]) as sweep:

@@ -19,7 +19,7 @@ from tests.metadata import Metadata, disposed
 from tests.servers.processes import free_ports, running
 from xcargo.airflow.references import DatabaseReferences, RestReferences
 from xcargo.errors import AccessDeniedError, ReferencesUnavailableError
-from xcargo.lifecycle.references import Where
+from xcargo.lifecycle.references import XComFilter
 
 KEYS = ("return_value", "a/b", "what? #1 100%", "ü ö", "..", "a+b&c=d", "~")
 PASSWORD = "correct horse"
@@ -141,7 +141,7 @@ def test_they_are_those_of_the_database(deployment: tuple[Metadata, str], page_r
     expected = told(database.iterate())
     assert len(expected) == 3 * 2 * 3 * len(KEYS)
     assert told(api.iterate()) == expected
-    where = Where(dag_id="two*", key="a*", map_index=1)
+    where = XComFilter(dag_id="two*", key="a*", map_index=1)
     assert told(api.iterate(where)) == told(database.iterate(where)) != set()
     assert set(api.runs()) == set(database.runs())
     row = next(iter(api.rows(where, only_envelopes=True)))
@@ -158,18 +158,18 @@ def test_a_listing_that_is_cut_short_is_refused(front: Front) -> None:
         return found
 
     with pytest.raises(ReferencesUnavailableError, match="promises 28 entries and gives 5"):
-        list(rest(front(shorter)).iterate(Where(dag_id="one")))
+        list(rest(front(shorter)).iterate(XComFilter(dag_id="one")))
 
     def failing(path: str, found: dict[str, Any]) -> dict[str, Any] | None:
         return None if "xcomEntries?" in path and "offset=0" not in path else found
 
     with pytest.raises(ReferencesUnavailableError, match="answers 500"):
-        list(rest(front(failing), page_rows=10).iterate(Where(dag_id="one")))
+        list(rest(front(failing), page_rows=10).iterate(XComFilter(dag_id="one")))
 
 
 def test_a_listing_that_changes_while_it_is_read_is_read_anew(front: Front, metadata: Metadata) -> None:
     """A row that goes between two pages moves the others up; none of those is missed."""
-    where = Where(dag_id="ü", run_id="r:2+~ #")
+    where = XComFilter(dag_id="ü", run_id="r:2+~ #")
     expected = told(DatabaseReferences(metadata.engine).iterate(where))
     gone: list[Any] = []
 
@@ -196,7 +196,7 @@ def test_what_the_api_cannot_be_asked_for_is_refused(metadata: Metadata, deploym
     metadata.dag("slashed")
     metadata.push(envelope("x"), dag_id="slashed", run_id="a/b")
     with pytest.raises(ReferencesUnavailableError, match="slash"):
-        list(rest(deployment[1]).iterate(Where(dag_id="slashed")))
+        list(rest(deployment[1]).iterate(XComFilter(dag_id="slashed")))
 
 
 def test_who_may_not_is_told(deployment: tuple[Metadata, str]) -> None:

@@ -27,7 +27,7 @@ import pytest
 from tests.servers import Server
 from tests.servers.relay import Exchange, Relay
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.lifecycle.plan import Live, Plan, Policy, Verdict
+from xcargo.lifecycle.plan import LiveObjects, Policy, SweepPlan, Verdict
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo
 
@@ -135,11 +135,11 @@ def objects(server: Server) -> list[str]:
 def seen_by_a_sweep(server: Server, database: Path) -> list[Verdict]:
     """What a plan of two days later says of each object below the root."""
     root = Root.parse(f"{server.root}/crash")
-    live = Live(root)
+    live = LiveObjects(root)
     for row in rows(database):
         live.add(row["uri"])
     now = datetime.now(timezone.utc)
-    plan = Plan(live, now + timedelta(days=2), Policy())
+    plan = SweepPlan(live, now + timedelta(days=2), Policy())
     prefix = root.prefix + "/"
     return [plan.judge(ObjectInfo(key.removeprefix(prefix), 1, now)).verdict for key in objects(server)]
 

@@ -12,18 +12,19 @@ from xcargo.airflow import compat, rows
 from xcargo.airflow.backend import control_key
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.airflow.references import DatabaseReferences
-from xcargo.errors import ConfigurationError, XCargoError
-from xcargo.lifecycle.migrate import Fits, Left, Pinned, Step
-from xcargo.lifecycle.references import Row, Where
+from xcargo.errors import ConfigurationError, SweepRefusedError, XCargoError
+from xcargo.lifecycle.moves import DeterministicCoordinate, Move, NotMovableError, StaysInlineError
+from xcargo.lifecycle.references import EVERYTHING, XComFilter, XComRow
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope, is_plain
 from xcargo.model.key_order import marked, restored
+from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.legacy import resolve
 from xcargo.pipeline.pipeline import Pipeline
 from xcargo.transfer.compression import canonical
 
-__all__ = ["KINDS", "ToStock", "ToStore", "check_teams"]
+__all__ = ["KINDS", "SourceCleanup", "ToStock", "ToStore", "check_teams"]
 
 KINDS = ("database", "store", "legacy")
 
@@ -65,7 +66,7 @@ class ToStore:
         self._anew = anew or recode
         self._recode = recode
 
-    def steps(self, source: DatabaseReferences, where: Where) -> Iterator[Step]:
+    def steps(self, source: DatabaseReferences, where: XComFilter) -> Iterator[Move]:
         """Every row that is meant and is not where it belongs."""
         import sqlalchemy as sa
 
@@ -84,7 +85,7 @@ class ToStore:
             if step is not None:
                 yield step
 
-    def _step(self, row: Row) -> Step | None:
+    def _step(self, row: XComRow) -> Move | None:
         value = row.value
         way = self._way(row.coordinate)
         if is_envelope(value):
@@ -98,18 +99,18 @@ class ToStore:
                 == (way.encryption_key.name if way.encryption_key else None)
                 and not self._anew
             )
-            return None if stays else Step(row, "store", value.get("size_bytes") or 0, uri)
+            return None if stays else Move(row, "store", value.get("size_bytes") or 0, uri)
         reference = resolve(value, self._settings.legacy_roots) if isinstance(value, str) else None
         if reference is not None:
             if "legacy" not in self._kinds:
                 return None
-            return Step(row, "legacy", 0, reference.root.uri(reference.key))
+            return Move(row, "legacy", 0, reference.root.uri(reference.key))
         size = _size(row)
         if "database" not in self._kinds or not 0 <= way.threshold_bytes < size or control_key(row.coordinate.key):
             return None
-        return Step(row, "database", size)
+        return Move(row, "database", size)
 
-    def convert(self, step: Step) -> tuple[Any, str | None]:
+    def convert(self, step: Move) -> tuple[Any, str | None]:
         """The new row, its value stored and read back."""
         row = step.row
         coordinate = self._pinned(step)
@@ -119,16 +120,16 @@ class ToStore:
         value = self._load(step)
         new = self._pipeline.push(value, coordinate, inline_only=control_key(row.coordinate.key))
         if step.kind == "database" and not (is_envelope(new) and "uri" in new):
-            raise Fits
+            raise StaysInlineError
         if is_envelope(new):
             back = self._pipeline.pull(new, row.coordinate.dag_id)
             if not _same(value, back, self._pipeline):
-                raise Left("what was stored does not come back as the value was")
+                raise NotMovableError("what was stored does not come back as the value was")
         elif self._settings.keep_key_order and not AIRFLOW_2:
             new = marked(new)
         return _raw(new), new.get("uri") if is_envelope(new) else None
 
-    def _load(self, step: Step) -> Any:
+    def _load(self, step: Move) -> Any:
         row = step.row
         if step.kind == "legacy":
             return self._pipeline.pull_legacy(row.value, compat.load_json)
@@ -139,7 +140,7 @@ class ToStore:
     def _way(self, coordinate: Coordinate) -> Settings:
         return self._settings.for_xcom(coordinate, self._team) if self._settings.routes else self._settings
 
-    def _pinned(self, step: Step) -> Pinned:
+    def _pinned(self, step: Move) -> DeterministicCoordinate:
         """The coordinate whose object key follows from what is moved and to where: the same whenever it is repeated."""
         way = self._way(step.row.coordinate)
         told = json.dumps(
@@ -148,7 +149,7 @@ class ToStore:
                 *(way.encryption_key.name if way.encryption_key else "", self._recode),
             ]
         )
-        return Pinned.of(step.row.coordinate, blake3(told.encode()).hexdigest(length=8))
+        return DeterministicCoordinate.of(step.row.coordinate, blake3(told.encode()).hexdigest(length=8))
 
 
 class ToStock:
@@ -158,7 +159,7 @@ class ToStock:
         self._pipeline = pipeline
         self._most_bytes = most_bytes
 
-    def steps(self, source: DatabaseReferences, where: Where) -> Iterator[Step]:
+    def steps(self, source: DatabaseReferences, where: XComFilter) -> Iterator[Move]:
         """Every row that only xcargo reads: envelopes, and plain values that note the order of their keys."""
         import sqlalchemy as sa
 
@@ -167,14 +168,14 @@ class ToStock:
 
         for row in DatabaseReferences(source.engine, schema=source.schema, page_rows=_PAGE_ROWS).select(where, holding):
             if is_envelope(row.value):
-                yield Step(row, "stock", row.value.get("size_bytes") or 0, row.value.get("uri"))
+                yield Move(row, "stock", row.value.get("size_bytes") or 0, row.value.get("uri"))
             elif not isinstance(row.value, bytes) and restored(_copied(row.value)) is not None and _noted(row.value):
-                yield Step(row, "stock", _size(row))
+                yield Move(row, "stock", _size(row))
 
-    def convert(self, step: Step) -> tuple[Any, str | None]:
+    def convert(self, step: Move) -> tuple[Any, str | None]:
         """The row as Airflow's own backend would have written it, read back as that would read it."""
         if step.size_bytes > self._most_bytes:
-            raise Left(f"its {step.size_bytes:,} bytes are more than --max-mib lets into a row")
+            raise NotMovableError(f"its {step.size_bytes:,} bytes are more than --max-mib lets into a row")
         row = step.row
         if not is_envelope(row.value):
             return restored(_copied(row.value)), None
@@ -184,25 +185,25 @@ class ToStock:
             new = BaseXCom.serialize_value(value)
             text = new if isinstance(new, bytes) else json.dumps(new, allow_nan=False).encode()
             if not AIRFLOW_2 and not _carried(new):
-                raise Left(f"its {kind} holds what the metadata database does not keep as it is")
+                raise NotMovableError(f"its {kind} holds what the metadata database does not keep as it is")
             back = BaseXCom.deserialize_value(rows.Row(text if AIRFLOW_2 else json.loads(text)))
-        except Left:
+        except NotMovableError:
             raise
         except Exception as error:  # whatever Airflow's serializers raise
-            raise Left(f"stock Airflow cannot carry its {kind}: {_line(error)}") from error
+            raise NotMovableError(f"stock Airflow cannot carry its {kind}: {_line(error)}") from error
         if type(back) is not type(value) or not _same(value, back, self._pipeline, strictly=True):
-            raise Left(f"stock Airflow would not give its {kind} back as it is")
+            raise NotMovableError(f"stock Airflow would not give its {kind} back as it is")
         return new, None
 
 
-def _loaded(row: Row) -> Any:
+def _loaded(row: XComRow) -> Any:
     """A value as a task would read it."""
     try:
         return rows.load_parsed(row.value if not AIRFLOW_2 else row.raw, row.coordinate.dag_id)
     except XCargoError:
         raise
     except Exception as error:  # whatever Airflow's serializers raise
-        raise Left(f"Airflow cannot read it here: {_line(error)}") from error
+        raise NotMovableError(f"Airflow cannot read it here: {_line(error)}") from error
 
 
 def _same(value: Any, back: Any, pipeline: Pipeline, *, strictly: bool = False) -> bool:
@@ -235,7 +236,7 @@ def _copied(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _size(row: Row) -> int:
+def _size(row: XComRow) -> int:
     if isinstance(row.raw, (bytes, str)):
         return len(row.raw)
     return len(json.dumps(row.value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
@@ -255,3 +256,62 @@ def _text(raw: Any) -> str:
 
 def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+
+
+class SourceCleanup:
+    """Objects at URIs of the journal, below the roots that are configured: no other is ever deleted."""
+
+    def __init__(self, source: DatabaseReferences, settings: Settings, pipeline: Pipeline) -> None:
+        self._source = source
+        self._settings = settings
+        self._pipeline = pipeline
+        self._rows: dict[str, Any] = {}
+
+    def referred(self, uris: Collection[str]) -> set[str]:
+        """Those that a row refers to, also one in an archive, and also as another backend wrote references."""
+        import sqlalchemy as sa
+
+        def holding(table: Any) -> Any:
+            prefixes = (table.begins_with(legacy.prefix) for legacy in self._settings.legacy_roots)
+            return sa.or_(table.is_envelope(), *prefixes)
+
+        found = set()
+        for row in self._source.select(EVERYTHING, holding, archived=True):
+            uri = self._uri(row.value)
+            if uri in uris:
+                found.add(uri)
+                self._rows[uri] = (row.value, row.coordinate.dag_id)
+        return found
+
+    def is_whole(self, uri: str) -> bool:
+        """Whether an object that a row refers to can be read back, every byte as it was stored."""
+        try:
+            self._pipeline.verify(*self._rows[uri])
+        except XCargoError:
+            return False
+        return True
+
+    def delete(self, uri: str) -> None:
+        """Delete an object. One request. Raises SweepRefusedError unless it lies below a configured root."""
+        root, key = self._place(uri)
+        self._pipeline.delete(root, key)
+
+    def _uri(self, value: Any) -> str:
+        if isinstance(value, dict):
+            return str(value.get("uri"))
+        reference = resolve(value, self._settings.legacy_roots) if isinstance(value, str) else None
+        return reference.root.uri(reference.key) if reference is not None else ""
+
+    def _place(self, uri: str) -> tuple[Root, str]:
+        root = self._settings.root_of(uri)
+        if root is not None:
+            return root, root.object_key(uri)
+        for legacy in self._settings.legacy_roots:
+            key = uri.removeprefix(legacy.root.uri() + "/")
+            if key != uri and not {"", ".", ".."} & set(key.split("/")):
+                return legacy.root, key
+        raise SweepRefusedError(
+            "The journal names an object below none of the configured roots",
+            where=uri,
+            hint="Keep the former path in [xcargo] read_paths or legacy_references until its objects are deleted.",
+        )

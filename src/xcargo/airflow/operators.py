@@ -9,13 +9,12 @@ from typing import Any
 from xcargo import XComBackend  # noqa: F401 - on Airflow 2 it has to be loaded before anything else of the edge
 from xcargo.airflow import compat
 from xcargo.airflow.connections import access_of
-from xcargo.airflow.references.choose import choose_source
+from xcargo.airflow.references import open_source
 from xcargo.airflow.runtime import settings
 from xcargo.errors import ReferencesUnavailableError, SweepRefusedError
 from xcargo.lifecycle.plan import Count, Policy, Verdict, count_of, too_much
 from xcargo.lifecycle.retention import parse_duration, rules_of
-from xcargo.lifecycle.shards import shards
-from xcargo.lifecycle.sweep import Sweep
+from xcargo.lifecycle.sweep import Sweep, shards
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.pool import open_store
@@ -73,7 +72,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
     def execute(self, context: Any) -> list[dict[str, Any]]:
         """Sweep, and give the reports."""
         conn_id = self.api_conn_id
-        source = choose_source(
+        source = open_source(
             self.via or ("database" if compat.AIRFLOW_2 else "rest"),
             compat.conf(),
             api_url=self.api_url,
@@ -117,7 +116,7 @@ def approve(reports: Any, max_share: float | None = 0.5) -> dict[str, dict[str, 
     for report in (report for part in reports for report in part):
         for word, count in report["objects"].items():
             counts.setdefault(Verdict(word), Count()).add(count["size_bytes"], count["objects"])
-    taken = count_of(count for verdict, count in counts.items() if verdict.takes)
+    taken = count_of(count for verdict, count in counts.items() if verdict.deletes)
     ours = count_of(count for verdict, count in counts.items() if verdict is not Verdict.FOREIGN)
     refusals = too_much(taken, ours, max_share)
     if refusals:

@@ -17,7 +17,7 @@ from xcargo.cli.text import hexdump, printable
 from xcargo.errors import ConfigurationError, XCargoError
 
 if TYPE_CHECKING:
-    from xcargo.lifecycle.references import Row
+    from xcargo.lifecycle.references import XComRow
 
 __all__ = ["COMMAND"]
 
@@ -34,7 +34,7 @@ def _run(args: argparse.Namespace, out: Output) -> None:
     _print(rows.load_parsed(row.value, row.coordinate.dag_id), args.head, out)
 
 
-def _the_one(args: argparse.Namespace) -> Row:
+def _the_one(args: argparse.Namespace) -> XComRow:
     source = open_source(args)
     found = [row for row in source.rows(where_of(args)) if args.attempt in (None, row.coordinate.attempt)]
     if not found:
@@ -82,7 +82,7 @@ def _text(value: Any) -> str:
     return str(value) if type(value).__module__.partition(".")[0] in ("pandas", "polars", "pyarrow") else repr(value)
 
 
-def _write(found: Row, target: Path, out: Output) -> None:
+def _write(found: XComRow, target: Path, out: Output) -> None:
     """A file, folder, stream or bytes as they are; text and JSON as UTF-8; of anything else its payload."""
     import xcargo
     from xcargo.airflow import rows, runtime

@@ -25,8 +25,7 @@ from xcargo.cli.sweeping import (
 from xcargo.errors import XCargoError
 
 if TYPE_CHECKING:
-    from xcargo.lifecycle.report import Report
-    from xcargo.lifecycle.sweep import Sweep
+    from xcargo.lifecycle.sweep import Report, Sweep
 
 __all__ = ["COMMAND"]
 
@@ -83,7 +82,7 @@ def _sweep(sweep: Sweep, args: argparse.Namespace, out: Output, reports: list[Re
         for refusal in report.refusals:
             out.note(f"Refused: {refusal}.", style="bold red")
         return ExitCode.REFUSED
-    taken = report.taken
+    taken = report.deletable
     if not args.apply:
         if taken.objects:
             out.note("Nothing was deleted. Give --apply to do it.")
@@ -110,7 +109,7 @@ def _show(report: Report, out: Output) -> None:
     from xcargo.lifecycle.plan import Count, Verdict
 
     def kept(counts: dict[Verdict, Count]) -> str:
-        waiting = {str(v): c.objects for v, c in counts.items() if not v.takes and v is not Verdict.LIVE}
+        waiting = {str(v): c.objects for v, c in counts.items() if not v.deletes and v is not Verdict.LIVE}
         return ", ".join(f"{number:,} {verdict.replace('_', ' ')}" for verdict, number in waiting.items())
 
     def cells(name: str, counts: dict[Verdict, Count]) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from xcargo.airflow.migration import ToStock, ToStore
     from xcargo.airflow.references import DatabaseReferences
-    from xcargo.lifecycle.migrate import Journal, Moved
+    from xcargo.lifecycle.moves import Journal, MoveResult
     from xcargo.model.settings import Settings
     from xcargo.pipeline.pipeline import Pipeline
 
@@ -37,7 +37,7 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.airflow.migration import check_teams
     from xcargo.airflow.references import DatabaseReferences
     from xcargo.errors import ConfigurationError
-    from xcargo.lifecycle.migrate import Journal
+    from xcargo.lifecycle.moves import Journal
 
     settings = replace(read_settings(), cache_path=None)  # what is read back is read from the store
     if settings.root is None and args.to == "store":
@@ -59,9 +59,9 @@ class _Tally:
 
     rows: Counter[str] = field(default_factory=Counter)
     size_bytes: Counter[str] = field(default_factory=Counter)
-    told: list[Moved] = field(default_factory=list)
+    told: list[MoveResult] = field(default_factory=list)
 
-    def add(self, moved: Moved) -> None:
+    def add(self, moved: MoveResult) -> None:
         status, step = moved.status.value, moved.step
         self.rows[f"{step.kind} {status}"] += 1
         self.size_bytes[f"{step.kind} {status}"] += step.size_bytes
@@ -78,7 +78,7 @@ def _migrate(
     out: Output,
 ) -> ExitCode:
     from xcargo.airflow.migration import KINDS, ToStock, ToStore
-    from xcargo.lifecycle.migrate import Migration, Moved, Status
+    from xcargo.lifecycle.moves import Migration, MoveResult, MoveStatus
 
     plan: ToStock | ToStore
     if args.to == "stock":
@@ -94,13 +94,13 @@ def _migrate(
                 migration = Migration(plan.convert, switch, source.current, workers=args.workers)
                 _count(migration.run(steps, journal), tally, advance)
         else:
-            _count((Moved(step, Status.PLANNED) for step in steps), tally, advance)
+            _count((MoveResult(step, MoveStatus.PLANNED) for step in steps), tally, advance)
     _show(tally, journal, args, out)
     failed = any(name.endswith((" failed", " left")) for name in tally.rows)
     return ExitCode.PROBLEMS if failed else ExitCode.OK
 
 
-def _count(moves: Iterable[Moved], tally: _Tally, advance: Any) -> None:
+def _count(moves: Iterable[MoveResult], tally: _Tally, advance: Any) -> None:
     for moved in moves:
         tally.add(moved)
         advance()
@@ -143,16 +143,18 @@ def _delete(
     out: Output,
 ) -> ExitCode:
     """Delete the objects that migrations left behind, after what was made of them was read back once more."""
-    from xcargo.airflow.left_behind import LeftBehind
-    from xcargo.lifecycle.migrate import deletable
+    from xcargo.airflow.migration import SourceCleanup
+    from xcargo.lifecycle.moves import deletable_sources
 
     sources = journal.sources()
-    left = LeftBehind(source, settings, pipeline)
+    left = SourceCleanup(source, settings, pipeline)
     rows: list[tuple[str, str]] = []
     deleted = 0
     with out.progress("Reading back what was made of them", total=len(sources)) as advance, source.exclusive(), journal:
         referred = left.referred({*sources, *(target for target, _ in sources.values() if target)})
-        for uri, why in deletable(sources, referred, now=time.time(), grace_seconds=args.grace, is_whole=left.is_whole):
+        for uri, why in deletable_sources(
+            sources, referred, now=time.time(), grace_seconds=args.grace, is_whole=left.is_whole
+        ):
             if why:
                 rows.append((uri, why))
             else:

@@ -11,7 +11,7 @@ from xcargo.cli.sweeping import API_CONNECTION, API_URL, VIA
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from xcargo.lifecycle.references import ReferenceSource, Where
+    from xcargo.lifecycle.references import ReferenceSource, XComFilter
     from xcargo.model.coordinate import Coordinate
 
 __all__ = ["SOURCE", "WHERE", "mapped", "open_source", "shown_size", "shown_time", "where_of"]
@@ -27,11 +27,11 @@ WHERE = (
 )
 
 
-def where_of(args: argparse.Namespace) -> Where:
+def where_of(args: argparse.Namespace) -> XComFilter:
     """The XComs that the arguments mean."""
-    from xcargo.lifecycle.references import Where
+    from xcargo.lifecycle.references import XComFilter
 
-    return Where(args.dag, args.run, args.task, args.key, args.map_index)
+    return XComFilter(args.dag, args.run, args.task, args.key, args.map_index)
 
 
 def open_source(args: argparse.Namespace) -> ReferenceSource:
@@ -39,10 +39,10 @@ def open_source(args: argparse.Namespace) -> ReferenceSource:
     from xcargo.cli.deployment import airflow, get_connection, load_edge
 
     load_edge()
-    from xcargo.airflow.references.choose import choose_source
+    from xcargo.airflow import references
 
     connection = (lambda: get_connection(args.api_connection)) if args.api_connection else None
-    return choose_source(args.via, airflow()[0], api_url=args.api_url, connection=connection)
+    return references.open_source(args.via, airflow()[0], api_url=args.api_url, connection=connection)
 
 
 def mapped(coordinate: Coordinate) -> str:

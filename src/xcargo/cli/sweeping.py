@@ -77,11 +77,11 @@ def prefixes_of(args: argparse.Namespace) -> tuple[str, ...]:
 
 def source_of(args: argparse.Namespace) -> ReferenceSource:
     """Where live references are read."""
-    from xcargo.airflow.references.choose import choose_source
+    from xcargo.airflow.references import open_source
     from xcargo.cli.deployment import airflow, get_connection
 
     connection = (lambda: get_connection(args.api_connection)) if args.api_connection else None
-    return choose_source(args.via, airflow()[0], api_url=args.api_url, connection=connection, all_dags=args.all_dags)
+    return open_source(args.via, airflow()[0], api_url=args.api_url, connection=connection, all_dags=args.all_dags)
 
 
 def share(text: str) -> float:

@@ -12,7 +12,7 @@ from xcargo.cli.output import Output
 from xcargo.cli.sources import SOURCE, WHERE, open_source, shown_size, where_of
 
 if TYPE_CHECKING:
-    from xcargo.lifecycle.references import Row
+    from xcargo.lifecycle.references import XComRow
 
 __all__ = ["COMMAND"]
 
@@ -21,7 +21,7 @@ _SHOWN = 1000
 
 
 def _run(args: argparse.Namespace, out: Output) -> ExitCode:
-    from xcargo.lifecycle.verify import Checked, Verdict, check
+    from xcargo.lifecycle.verify import VerifiedObject, VerifyStatus, verify_objects
 
     source = open_source(args)
     from xcargo.airflow import runtime
@@ -29,31 +29,31 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     rows = source.rows(where_of(args), only_envelopes=True)
     counts: Counter[str] = Counter()
     stored_bytes = 0
-    problems: list[Checked] = []
+    problems: list[VerifiedObject] = []
 
-    def read_back(row: Row) -> None:
+    def read_back(row: XComRow) -> None:
         runtime.run(lambda pipeline: pipeline.verify(row.value, row.coordinate.dag_id))
 
     with out.progress("Reading objects back") as advance:
-        for checked in check(rows, read_back, source.current, workers=args.workers):
-            counts[checked.verdict.value] += 1
+        for checked in verify_objects(rows, read_back, source.current, workers=args.workers):
+            counts[checked.status.value] += 1
             stored_bytes += checked.stored_bytes
-            if checked.verdict not in (Verdict.OK, Verdict.EXPIRED, Verdict.GONE) and len(problems) < _SHOWN:
+            if checked.status.is_problem and len(problems) < _SHOWN:
                 problems.append(checked)
                 if not out.json:
-                    out.say(f"{checked.verdict}: {checked.row.coordinate}", style="red")
+                    out.say(f"{checked.status}: {checked.row.coordinate}", style="red")
                     out.say(f"    {checked.why}")
             advance(label=f"Reading objects back ({shown_size(stored_bytes)})")
     if out.json:
         out.print_json(
             {
-                "counts": {str(verdict): counts[verdict.value] for verdict in Verdict},
+                "counts": {str(verdict): counts[verdict.value] for verdict in VerifyStatus},
                 "stored_bytes": stored_bytes,
                 "problems": [
                     {
                         **dataclasses.asdict(p.row.coordinate),
                         "source": p.row.source,
-                        "verdict": p.verdict,
+                        "verdict": p.status,
                         "uri": p.row.value["uri"],
                         "why": p.why,
                     }
@@ -62,7 +62,9 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
             }
         )
     else:
-        bad = ", ".join(f"{counts[v.value]:,} {v}" for v in Verdict if v is not Verdict.OK and counts[v.value])
+        bad = ", ".join(
+            f"{counts[v.value]:,} {v}" for v in VerifyStatus if v is not VerifyStatus.OK and counts[v.value]
+        )
         out.say(
             f"{counts['ok']:,} objects ({shown_size(stored_bytes)}) are what was stored{f'; {bad}' if bad else ''}.",
             style="bold",

@@ -2,24 +2,38 @@
 
 An object is taken only if no live reference names it, and its key is one that we would have given, and the store itself
 says that it is older than ``grace_seconds``; or if a retention rule lets its value expire. Everything else stays.
-A :class:`Plan` counts as it judges and holds nothing else, so that it serves a listing of any length.
+A :class:`SweepPlan` counts as it judges and holds nothing else, so that it serves a listing of any length.
 """
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from hashlib import blake2b
 
-from xcargo.lifecycle.keyset import ExactKeySet, KeySet
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
 from xcargo.model.coordinate import dag_of, segment
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
-__all__ = ["BOOKKEEPING", "Count", "Judgement", "Live", "Plan", "Policy", "Verdict", "count_of"]
+__all__ = [
+    "BOOKKEEPING",
+    "Count",
+    "ExactKeySet",
+    "Judgement",
+    "KeySet",
+    "LiveObjects",
+    "Policy",
+    "SweepPlan",
+    "Verdict",
+    "count_of",
+    "too_much",
+]
 
 BOOKKEEPING = "~xcargo/"
 """Folder below a root for what sweeps note themselves. No coordinate has a segment of this name."""
@@ -46,7 +60,7 @@ class Verdict(str, Enum):
     """Taken: a row refers to it, but a retention rule lets its value go."""
 
     @property
-    def takes(self) -> bool:
+    def deletes(self) -> bool:
         """Whether an object with this verdict is taken."""
         return self in (Verdict.ORPHAN, Verdict.EXPIRED)
 
@@ -85,7 +99,7 @@ class Judgement:
     rule: str | None = None
 
 
-class Live:
+class LiveObjects:
     """What the live references say of the objects below one root. 8 bytes a reference; 16 more for one that expires."""
 
     def __init__(self, root: Root) -> None:
@@ -150,10 +164,10 @@ class Live:
 
 
 @dataclass
-class Plan:
+class SweepPlan:
     """Judges one object after another, and counts. ``now`` is the store's clock before the references were read."""
 
-    live: Live
+    live: LiveObjects
     now: datetime
     policy: Policy
     total: dict[Verdict, Count] = field(default_factory=dict)
@@ -192,9 +206,9 @@ class Plan:
         counts.setdefault(verdict, Count()).add(info.size_bytes)
 
     @property
-    def taken(self) -> Count:
+    def deletable(self) -> Count:
         """What the sweep would take."""
-        return count_of(count for verdict, count in self.total.items() if verdict.takes)
+        return count_of(count for verdict, count in self.total.items() if verdict.deletes)
 
     @property
     def ours(self) -> Count:
@@ -203,7 +217,7 @@ class Plan:
 
     def refusals(self, *, any_reference: bool) -> list[str]:
         """Why the sweep must not take anything; empty if it may. ``any_reference``: whether the deployment has one."""
-        found = too_much(self.taken, self.ours, self.policy.max_share)
+        found = too_much(self.deletable, self.ours, self.policy.max_share)
         if not any_reference:
             found.insert(0, _NO_REFERENCE)
         return found
@@ -249,3 +263,74 @@ def count_of(counts: Iterable[Count]) -> Count:
     for count in counts:
         total.add(count.size_bytes, count.objects)
     return total
+
+
+_BUCKETS = 4096
+_SHIFT = 52
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class KeySet:
+    """What was added is always found; a key that was not is found by a chance of its size in 2 ** 64.
+
+    8 bytes a key. So it serves where a mistake keeps something: of live keys, never of those to delete. The hash is
+    Python's own, seeded anew in each process, so nobody can choose keys that collide.
+    """
+
+    def __init__(self) -> None:
+        self._buckets = [array("Q") for _ in range(_BUCKETS)]
+        self._unsorted: set[int] = set()
+
+    def add(self, key: str) -> None:
+        """Add a key; twice is as good as once."""
+        self.add_hash(hash(key) & _MASK)
+
+    def add_hash(self, value: int) -> None:
+        """Add what a key is hashed to, 64 bits."""
+        bucket = value >> _SHIFT
+        self._buckets[bucket].append(value)
+        self._unsorted.add(bucket)
+
+    def __contains__(self, key: str) -> bool:
+        return self.has_hash(hash(key) & _MASK)
+
+    def has_hash(self, value: int) -> bool:
+        """Whether a hash was added."""
+        bucket = value >> _SHIFT
+        if bucket in self._unsorted:
+            self._sort(bucket)
+        found = self._buckets[bucket]
+        at = bisect_left(found, value)
+        return at < len(found) and found[at] == value
+
+    def __len__(self) -> int:
+        for bucket in tuple(self._unsorted):
+            self._sort(bucket)
+        return sum(map(len, self._buckets))
+
+    def _sort(self, bucket: int) -> None:
+        self._buckets[bucket] = array("Q", sorted(set(self._buckets[bucket])))
+        self._unsorted.discard(bucket)
+
+
+class ExactKeySet:
+    """The same where a mistake would delete: two independent hashes of 64 bits, 16 bytes a key."""
+
+    def __init__(self) -> None:
+        self._halves = KeySet(), KeySet()
+
+    def add(self, key: str) -> None:
+        """Add a key; twice is as good as once."""
+        for half, value in zip(self._halves, _hashes(key), strict=True):
+            half.add_hash(value)
+
+    def __contains__(self, key: str) -> bool:
+        return all(half.has_hash(value) for half, value in zip(self._halves, _hashes(key), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._halves[0])
+
+
+def _hashes(key: str) -> tuple[int, int]:
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")

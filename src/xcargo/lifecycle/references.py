@@ -12,7 +12,7 @@ from xcargo.errors import ReferencesUnavailableError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import MARKER, is_envelope
 
-__all__ = ["EVERYTHING", "Reference", "ReferenceSource", "Row", "Run", "Where", "reference_in"]
+__all__ = ["EVERYTHING", "Reference", "ReferenceSource", "Run", "XComFilter", "XComRow", "reference_in"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Row:
+class XComRow:
     """A row of an XCom: its value as JSON, or as bytes where it is none (pickled, on Airflow 2)."""
 
     coordinate: Coordinate
@@ -74,7 +74,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Where:
+class XComFilter:
     """Which XComs are meant: all that match each part that is given; ``*`` stands for any characters."""
 
     dag_id: str | None = None
@@ -83,7 +83,7 @@ class Where:
     key: str | None = None
     map_index: int | None = None
 
-    def takes(self, coordinate: Coordinate) -> bool:
+    def matches(self, coordinate: Coordinate) -> bool:
         """Whether a coordinate matches."""
         parts = ("dag_id", "run_id", "task_id", "key")
         return all(_matches(getattr(self, name), getattr(coordinate, name)) for name in parts) and (
@@ -91,7 +91,7 @@ class Where:
         )
 
 
-EVERYTHING = Where()
+EVERYTHING = XComFilter()
 
 
 class ReferenceSource(Protocol):
@@ -118,20 +118,20 @@ class ReferenceSource(Protocol):
         An object of a Dag that :meth:`runs` does not tell of may then be in use.
         """
 
-    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
         """Every reference that was there from the beginning to the end of the iteration; archives come last."""
 
-    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         """Every Dag run, whether it has XComs or not; ``where`` counts with Dag and run."""
 
-    def rows(self, where: Where = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[Row]:
+    def rows(self, where: XComFilter = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[XComRow]:
         """The rows themselves, in the same order; all of them, or those whose value is (or may be) an envelope."""
 
-    def current(self, row: Row) -> Any:
+    def current(self, row: XComRow) -> Any:
         """The value of a row now; None if the row is gone."""
 
 
-def reference_in(found: Row) -> Reference | None:
+def reference_in(found: XComRow) -> Reference | None:
     """What a row refers to, or None if its value is in the row itself.
 
     Takes every envelope for a reference that names a place, whether it may be followed or not. Raises

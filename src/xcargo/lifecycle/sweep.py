@@ -21,14 +21,12 @@ from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError, XCargoError
-from xcargo.lifecycle.expiry import Expiry
 from xcargo.lifecycle.lock import SweepLock, store_clock
 from xcargo.lifecycle.owner import Owner, claim, read_owner, refusal
-from xcargo.lifecycle.plan import BOOKKEEPING, Live, Plan, Policy, Verdict
+from xcargo.lifecycle.plan import BOOKKEEPING, Count, LiveObjects, Policy, SweepPlan, Verdict, count_of
 from xcargo.lifecycle.quarantine import QUARANTINE, move_there
-from xcargo.lifecycle.references import ReferenceSource, Where
-from xcargo.lifecycle.report import Outcome, Report
-from xcargo.lifecycle.retention import Rule
+from xcargo.lifecycle.references import ReferenceSource, XComFilter
+from xcargo.lifecycle.retention import Expiry, Rule
 from xcargo.model.root import Root
 from xcargo.model.tombstone import tombstone
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
@@ -36,7 +34,11 @@ from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Sweep"]
+from dataclasses import asdict
+from enum import Enum
+from typing import Any
+
+__all__ = ["Outcome", "Report", "Sweep", "folders", "shards"]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,83 @@ _CHECKED_RUNS = 10
 """So many runs of a batch are looked up again before it is taken."""
 
 Advance = Callable[..., object]
+
+
+class Outcome(str, Enum):
+    """What became of an object that was to be taken. Append-only: reports hold these words."""
+
+    DELETED = "deleted"
+    QUARANTINED = "quarantined"
+    EXPIRED = "expired"
+    """Its place holds a note now that says so."""
+    GONE = "gone"
+    """It was not there any more."""
+    CHANGED = "changed"
+    """Left: it is not the object that was judged."""
+    REFERENCED = "referenced"
+    """Left: a row refers to it now."""
+    FAILED = "failed"
+    """Left: the store could not do it."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass
+class Report:
+    """One sweep of one root. Counts are of objects and their bytes."""
+
+    root: str
+    prefixes: tuple[str, ...]
+    started_at: datetime
+    """By the store's clock."""
+    grace_seconds: float
+    references: int = 0
+    """Live references in the whole deployment (below the prefixes' Dags, if there are prefixes)."""
+    missing: int | None = None
+    """Live references below the root whose object was not in the listing; None if only a part was listed."""
+    total: dict[Verdict, Count] = field(default_factory=dict)
+    dags: dict[str, dict[Verdict, Count]] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+    applied: bool = False
+    outcomes: dict[Outcome, Count] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    """The first few of them."""
+
+    def count(self, outcome: Outcome, size_bytes: int) -> None:
+        """Count what became of an object."""
+        self.outcomes.setdefault(outcome, Count()).add(size_bytes)
+
+    @property
+    def deletable(self) -> Count:
+        """What goes if the plan is applied."""
+        return count_of(count for verdict, count in self.total.items() if verdict.deletes)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that was to be taken could not be."""
+        return Outcome.FAILED in self.outcomes
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; every verdict and outcome that there is has an entry."""
+        return {
+            "root": self.root,
+            "prefixes": list(self.prefixes),
+            "started_at": self.started_at.isoformat(timespec="seconds"),
+            "grace_seconds": self.grace_seconds,
+            "references": self.references,
+            "missing": self.missing,
+            "refusals": self.refusals,
+            "applied": self.applied,
+            "objects": _counts(Verdict, self.total),
+            "dags": {dag: _counts(Verdict, counts) for dag, counts in sorted(self.dags.items())},
+            "outcomes": _counts(Outcome, self.outcomes),
+            "errors": self.errors,
+        }
+
+
+def _counts(kind: type[Verdict | Outcome], counts: Any) -> dict[str, dict[str, int]]:
+    return {str(one): asdict(counts.get(one, Count())) for one in kind}
 
 
 class _Candidate(NamedTuple):
@@ -59,8 +138,8 @@ class Sweep:
     """Sweeps one root, or some prefixes of it (whole segments of object keys). A context manager: it holds a file.
 
     ``quarantine_seconds`` moves orphans below ``~xcargo/quarantine/`` instead of deleting them, and deletes what has
-    lain there for longer. Memory: 8 bytes a live reference (:class:`~xcargo.lifecycle.plan.Live`); what is to be taken
-    is noted in a temporary file.
+    lain there for longer. Memory: 8 bytes a live reference (:class:`~xcargo.lifecycle.plan.LiveObjects`);
+    what is to be taken is noted in a temporary file.
     """
 
     store: Store
@@ -77,7 +156,7 @@ class Sweep:
     workers: int = 32
     advance: Advance = field(default=lambda *_: None)
     _taken: IO[str] = field(init=False, repr=False)
-    _live_now: Live | None = field(init=False, repr=False, default=None)
+    _live_now: LiveObjects | None = field(init=False, repr=False, default=None)
     _owner: Owner | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -101,14 +180,14 @@ class Sweep:
         self._owner = owner
         now = store_clock(self.store)
         self._live_now = live = self._read_references(now)
-        plan = Plan(live, now, self.policy)
+        plan = SweepPlan(live, now, self.policy)
         self._taken.seek(0)
         self._taken.truncate()
         found = 0
         for info in self._listing():
             judgement = plan.judge(info)
             found += judgement.verdict in (Verdict.LIVE, Verdict.RETAINED, Verdict.EXPIRED)
-            if judgement.verdict.takes:
+            if judgement.verdict.deletes:
                 self._note(_Candidate(info, judgement.verdict, judgement.rule))
             self.advance()
         return Report(
@@ -162,13 +241,13 @@ class Sweep:
 
     # --- planning ----------------------------------------------------------------------------------------------------
 
-    def _read_references(self, now: datetime) -> Live:
+    def _read_references(self, now: datetime) -> LiveObjects:
         """What the live references say, of the Dags that the prefixes may belong to."""
-        live = Live(self.root)
-        wheres = set(map(_where, self.prefixes)) or {Where()}
-        if Where() in wheres:
-            wheres = {Where()}
-        dags = {Where(dag_id=where.dag_id) for where in wheres}
+        live = LiveObjects(self.root)
+        wheres = set(map(_where, self.prefixes)) or {XComFilter()}
+        if XComFilter() in wheres:
+            wheres = {XComFilter()}
+        dags = {XComFilter(dag_id=where.dag_id) for where in wheres}
         if self.source.hides_attempts or self.source.hides_dags:
             runs = (run for where in dags for run in self.source.runs(where))
             live.add_runs(runs, attempts_hidden=self.source.hides_attempts, dags_hidden=self.source.hides_dags)
@@ -184,7 +263,7 @@ class Sweep:
                 self.advance()
         return live
 
-    def _has_references(self, live: Live) -> bool:
+    def _has_references(self, live: LiveObjects) -> bool:
         """Whether there is any live reference, be it of a Dag that is not swept now."""
         return bool(live.references) or (bool(self.prefixes) and next(iter(self.source.iterate()), None) is not None)
 
@@ -279,9 +358,25 @@ def _is_same(found: ObjectInfo, judged: ObjectInfo) -> bool:
     return times[0] == times[1]
 
 
-def _where(prefix: str) -> Where:
+def _where(prefix: str) -> XComFilter:
     """The rows that may refer to objects below a prefix; more than that where a segment was cut."""
     segments = prefix.strip("/").split("/")[:2]
     if any("~" in segment or not segment for segment in segments):
-        return Where()
-    return Where(unquote(segments[0]), unquote(segments[1]) if len(segments) > 1 else None)
+        return XComFilter()
+    return XComFilter(unquote(segments[0]), unquote(segments[1]) if len(segments) > 1 else None)
+
+
+def folders(store: Store) -> list[str]:
+    """The folders at the top of a root, which are its Dags, in order; not that of sweeps' own notes.
+
+    One request for a thousand of them on S3, GCS and Azure; other stores list everything.
+    """
+    directly = getattr(store, "folders", None)
+    found: Iterable[str] = directly() if directly else (info.key.partition("/")[0] for info in store.list())
+    return sorted(set(found) - {BOOKKEEPING.rstrip("/")})
+
+
+def shards(store: Store, number: int) -> list[list[str]]:
+    """The folders at the top of a root in at most ``number`` parts of about as many folders."""
+    found = folders(store)
+    return [found[n::number] for n in range(min(number, len(found)))]

@@ -17,13 +17,13 @@ from xcargo.errors import (
     RootNotFoundError,
     XCargoError,
 )
-from xcargo.lifecycle.references import Row
+from xcargo.lifecycle.references import XComRow
 from xcargo.model.envelope import is_envelope
 
-__all__ = ["Checked", "Verdict", "check"]
+__all__ = ["VerifiedObject", "VerifyStatus", "verify_objects"]
 
 
-class Verdict(str, Enum):
+class VerifyStatus(str, Enum):
     """What became of an object. Append-only."""
 
     OK = "ok"
@@ -36,29 +36,38 @@ class Verdict(str, Enum):
     GONE = "gone"
     """Its row was deleted or overwritten meanwhile, and the object with it."""
 
+    @property
+    def is_problem(self) -> bool:
+        """Whether a value is lost, or may be."""
+        return self in (VerifyStatus.MISSING, VerifyStatus.DAMAGED, VerifyStatus.UNREADABLE)
+
     def __str__(self) -> str:
         return self.value
 
 
 @dataclass(frozen=True)
-class Checked:
+class VerifiedObject:
     """One row whose object was read back."""
 
-    row: Row
-    verdict: Verdict
+    row: XComRow
+    status: VerifyStatus
     stored_bytes: int = 0
     why: str = ""
 
 
-def check(
-    rows: Iterable[Row], read_back: Callable[[Row], None], current: Callable[[Row], Any], *, workers: int = 8
-) -> Iterator[Checked]:
+def verify_objects(
+    rows: Iterable[XComRow],
+    read_back: Callable[[XComRow], None],
+    current: Callable[[XComRow], Any],
+    *,
+    workers: int = 8,
+) -> Iterator[VerifiedObject]:
     """A verdict on each row that refers to an object, in the order of the rows, ``workers`` of them at once.
 
     ``read_back`` reads the object of a row and raises what is wrong with it; ``current`` gives a row's value
     now: an object that is missing because its row changed meanwhile is no fault.
     """
-    waiting: deque[Future[Checked]] = deque()
+    waiting: deque[Future[VerifiedObject]] = deque()
     with ThreadPoolExecutor(workers, "xcargo-verify") as pool:
         try:
             for row in rows:
@@ -73,22 +82,22 @@ def check(
                 future.cancel()
 
 
-def _checked(row: Row, read_back: Callable[[Row], None], current: Callable[[Row], Any]) -> Checked:
+def _checked(row: XComRow, read_back: Callable[[XComRow], None], current: Callable[[XComRow], Any]) -> VerifiedObject:
     try:
         read_back(row)
     except XCargoError as error:
         now = current(row)
         if not is_envelope(now) or now.get("uri") != row.value["uri"]:
-            return Checked(row, Verdict.GONE)
-        return Checked(row, _verdict(error), why=str(error))
-    return Checked(row, Verdict.OK, row.value.get("stored_bytes") or 0)
+            return VerifiedObject(row, VerifyStatus.GONE)
+        return VerifiedObject(row, _verdict(error), why=str(error))
+    return VerifiedObject(row, VerifyStatus.OK, row.value.get("stored_bytes") or 0)
 
 
-def _verdict(error: XCargoError) -> Verdict:
+def _verdict(error: XCargoError) -> VerifyStatus:
     if isinstance(error, ObjectExpiredError):
-        return Verdict.EXPIRED
+        return VerifyStatus.EXPIRED
     if isinstance(error, (ObjectNotFoundError, RootNotFoundError)):
-        return Verdict.MISSING
+        return VerifyStatus.MISSING
     if isinstance(error, (IntegrityError, CodecError)):
-        return Verdict.DAMAGED
-    return Verdict.UNREADABLE
+        return VerifyStatus.DAMAGED
+    return VerifyStatus.UNREADABLE

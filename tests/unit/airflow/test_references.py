@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tests.metadata import NOON, Metadata
 from xcargo.airflow.references import DatabaseReferences
 from xcargo.errors import ReferencesUnavailableError
-from xcargo.lifecycle.references import Reference, Where
+from xcargo.lifecycle.references import Reference, XComFilter
 
 
 def envelope(name: str, **more: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def envelope(name: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def references(metadata: Metadata, where: Where = Where(), **options: Any) -> list[Reference]:
+def references(metadata: Metadata, where: XComFilter = XComFilter(), **options: Any) -> list[Reference]:
     return list(DatabaseReferences(metadata.engine, **options).iterate(where))
 
 
@@ -67,16 +67,16 @@ def test_pages_miss_and_repeat_nothing(metadata: Metadata) -> None:
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
-        (Where(dag_id="a_b"), {"1"}),
-        (Where(dag_id="a*"), {"1", "2", "3"}),
-        (Where(dag_id="A*"), set()),
-        (Where(dag_id="a_*", run_id="r"), {"1"}),
-        (Where(key="100%*"), {"3"}),
-        (Where(task_id="back\\slash"), {"2"}),
-        (Where(map_index=4), {"3"}),
+        (XComFilter(dag_id="a_b"), {"1"}),
+        (XComFilter(dag_id="a*"), {"1", "2", "3"}),
+        (XComFilter(dag_id="A*"), set()),
+        (XComFilter(dag_id="a_*", run_id="r"), {"1"}),
+        (XComFilter(key="100%*"), {"3"}),
+        (XComFilter(task_id="back\\slash"), {"2"}),
+        (XComFilter(map_index=4), {"3"}),
     ],
 )
-def test_filters_mean_what_they_say(metadata: Metadata, where: Where, expected: set[str]) -> None:
+def test_filters_mean_what_they_say(metadata: Metadata, where: XComFilter, expected: set[str]) -> None:
     """A star stands for anything; every other character, also those that LIKE knows, for itself."""
     metadata.push(envelope("1"), dag_id="a_b", run_id="r")
     metadata.push(envelope("2"), dag_id="axb", run_id="r", task_id="back\\slash")
@@ -103,7 +103,9 @@ def test_runs_are_told_with_and_without_xcoms(metadata: Metadata) -> None:
     """Every run of a Dag, with its state, its end and the date that prior dates go by."""
     metadata.run("a_dag", "idle", state="running", date=NOON + timedelta(days=1))
     metadata.push(envelope("x"))
-    found = {run.run_id: run for run in DatabaseReferences(metadata.engine, page_rows=1).runs(Where(dag_id="a_dag"))}
+    found = {
+        run.run_id: run for run in DatabaseReferences(metadata.engine, page_rows=1).runs(XComFilter(dag_id="a_dag"))
+    }
     assert {name: (run.state, run.ended) for name, run in found.items()} == {
         "idle": ("running", None),
         "a_run": ("success", NOON),

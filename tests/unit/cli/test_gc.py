@@ -178,7 +178,7 @@ def test_a_database_that_goes_away_midway_is_refused(
     policy = Policy(3600, None)
     with Sweep(LocalStore(root), root, source, policy) as planned, Sweep(LocalStore(root), root, source, policy) as cut:
         report = planned.plan()
-        assert report.taken.objects == 1
+        assert report.deletable.objects == 1
         cut.advance = cut_off
         with pytest.raises(ReferencesUnavailableError, match="could not be read"):
             cut.plan()

@@ -217,8 +217,7 @@ import os, signal, sys
 from xcargo.cli import deployment
 deployment.load_edge()
 from xcargo.airflow import migration
-from xcargo.airflow.references import right
-from xcargo.lifecycle import migrate
+from xcargo.lifecycle import moves
 from xcargo.stores import local as localfiles
 step, number = sys.argv[1], int(sys.argv[2])
 
@@ -241,9 +240,9 @@ elif where == "convert":
     deadly(migration.ToStore, "convert", when)
     deadly(migration.ToStock, "convert", when)
 elif where == "journal":
-    deadly(migrate.Journal, "note", when)
+    deadly(moves.Journal, "note", when)
 elif where == "finish":
-    deadly(migrate.Migration, "_finished", when)
+    deadly(moves.Migration, "_finished", when)
 from xcargo.cli.main import main
 main(["migrate", "--apply", "--workers", "1", "--journal", *sys.argv[3:]])
 os._exit(99)

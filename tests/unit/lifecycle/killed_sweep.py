@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from xcargo.lifecycle.plan import Policy
-from xcargo.lifecycle.references import EVERYTHING, Reference, Run, Where
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
@@ -57,11 +57,11 @@ class Rows:
     def __init__(self, uris: list[str]) -> None:
         self._uris = uris
 
-    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
         for uri in self._uris:
             yield Reference(Coordinate("d", "r", "t", "k"), uri, 1, 1, None, "xcom")
 
-    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         yield from ()
 
 

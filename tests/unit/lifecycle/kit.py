@@ -10,9 +10,8 @@ from typing import Any
 from tests.unit.conftest import make_pipeline
 from xcargo.lifecycle.owner import NOTE
 from xcargo.lifecycle.plan import Policy
-from xcargo.lifecycle.references import Reference, Row, Run, Where, reference_in
-from xcargo.lifecycle.report import Report
-from xcargo.lifecycle.sweep import Sweep
+from xcargo.lifecycle.references import Reference, Run, XComFilter, XComRow, reference_in
+from xcargo.lifecycle.sweep import Report, Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, PutMode, Store
@@ -107,24 +106,24 @@ class Deployment:
 
     # --- as a source of references ---
 
-    def iterate(self, where: Where = Where()) -> Iterator[Reference]:
+    def iterate(self, where: XComFilter = XComFilter()) -> Iterator[Reference]:
         """As the database tells it: what is there from beginning to end, archives last."""
         for at in list(self.rows):
             self.before_row()
-            if at in self.rows and where.takes(at):
+            if at in self.rows and where.matches(at):
                 yield from self._reference(at, self.rows[at], "xcom")
         for at, row in list(self.archive):
-            if where.takes(at):
+            if where.matches(at):
                 yield from self._reference(at, row, "_airflow_deleted__xcom__1")
 
-    def runs(self, where: Where = Where()) -> Iterator[Run]:
+    def runs(self, where: XComFilter = XComFilter()) -> Iterator[Run]:
         """Every run."""
         for run in list(self.known_runs.values()):
-            if Where(where.dag_id, where.run_id).takes(Coordinate(run.dag_id, run.run_id, "", "")):
+            if XComFilter(where.dag_id, where.run_id).matches(Coordinate(run.dag_id, run.run_id, "", "")):
                 yield run
 
     def _reference(self, at: Coordinate, row: Any, source: str) -> Iterator[Reference]:
-        found = reference_in(Row(at, row, source, self.known_runs.get((at.dag_id, at.run_id))))
+        found = reference_in(XComRow(at, row, source, self.known_runs.get((at.dag_id, at.run_id))))
         if found is not None:
             yield found
 

@@ -21,8 +21,7 @@ from xcargo.errors import StoreUnavailableError, SweepRefusedError
 from xcargo.lifecycle import sweep as module
 from xcargo.lifecycle.plan import Policy
 from xcargo.lifecycle.quarantine import QUARANTINE, move_back
-from xcargo.lifecycle.report import Report
-from xcargo.lifecycle.sweep import Sweep
+from xcargo.lifecycle.sweep import Report, Sweep
 from xcargo.model.coordinate import Coordinate
 
 GRACE = DAY

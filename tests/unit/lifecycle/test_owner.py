@@ -56,12 +56,12 @@ def test_another_deployment_is_refused_before_it_takes_anything(here: Deployment
 
 def test_the_owner_goes_on(here: Deployment, staging: Deployment) -> None:
     """What the other one pushed is an orphan to it: one path, one deployment."""
-    assert here.sweep().taken.objects == 1
+    assert here.sweep().deletable.objects == 1
 
 
 def test_a_root_can_be_taken_over(here: Deployment, staging: Deployment) -> None:
     """By those who say so; then the former owner is the one who is refused."""
-    assert staging.sweep(claims="me").taken.objects == 1
+    assert staging.sweep(claims="me").deletable.objects == 1
     assert "staging" in here.sweep().refusals[0]
 
 
@@ -78,7 +78,7 @@ def test_a_shared_root_is_swept_by_those_who_name_their_dags(here: Deployment, s
         assert "Name its Dags" in deployment.sweep().refusals[0]
     here.push("kept", "r")
     here.pass_time(2 * DAY)
-    assert here.sweep(prefixes=["kept"]).taken.objects == 1
+    assert here.sweep(prefixes=["kept"]).deletable.objects == 1
     assert here.referenced() | staging.referenced() == here.objects()
 
 

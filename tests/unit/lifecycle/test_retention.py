@@ -16,11 +16,10 @@ from tests.servers import Server
 from tests.unit.conftest import make_pipeline
 from tests.unit.lifecycle.kit import BEGINNING, DAY, Deployment
 from xcargo.errors import ConfigurationError, IntegrityError, ObjectExpiredError
-from xcargo.lifecycle.expiry import Expiry
 from xcargo.lifecycle.plan import Policy, Verdict
 from xcargo.lifecycle.references import Reference, Run
-from xcargo.lifecycle.report import Outcome
-from xcargo.lifecycle.retention import FINISHED, Rule, parse_duration, parse_rules, rules_of
+from xcargo.lifecycle.retention import FINISHED, Expiry, Rule, parse_duration, parse_rules, rules_of
+from xcargo.lifecycle.sweep import Outcome
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.model.routes import Route

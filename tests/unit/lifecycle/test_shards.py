@@ -10,7 +10,7 @@ import pytest
 from tests.servers import Server
 from tests.unit.conftest import make_pipeline
 from xcargo.lifecycle.plan import Count, too_much
-from xcargo.lifecycle.shards import folders, shards
+from xcargo.lifecycle.sweep import folders, shards
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.stores.local import LocalStore

@@ -9,9 +9,8 @@ import pytest
 
 from tests.unit.lifecycle.kit import BEGINNING, DAY, HOUR, Deployment
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError
-from xcargo.lifecycle.plan import Count, Live, Plan, Policy, Verdict
-from xcargo.lifecycle.report import Outcome, Report
-from xcargo.lifecycle.sweep import Sweep
+from xcargo.lifecycle.plan import Count, LiveObjects, Policy, SweepPlan, Verdict
+from xcargo.lifecycle.sweep import Outcome, Report, Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.stores.base import ObjectInfo
 
@@ -413,7 +412,7 @@ def test_what_a_row_refers_to_is_not_deleted_from_quarantine(here: Deployment) -
 
 def test_a_plan_holds_nothing_of_the_objects(here: Deployment) -> None:
     """It counts: its size does not grow with the listing."""
-    plan = Plan(Live(here.root), BEGINNING, Policy())
+    plan = SweepPlan(LiveObjects(here.root), BEGINNING, Policy())
     for n in range(100):
         plan.judge(ObjectInfo(f"d/r/t/k~{n:016x}", 1, BEGINNING - timedelta(days=2)))
     assert plan.total == {Verdict.ORPHAN: Count(100, 100)}

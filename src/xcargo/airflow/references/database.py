@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xcargo.errors import ConfigurationError, ReferencesUnavailableError
-from xcargo.lifecycle.references import EVERYTHING, Reference, Row, Run, Where, parsed_time, reference_in
+from xcargo.errors import ConfigurationError, ReferencesUnavailableError, SweepRefusedError
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parsed_time, reference_in
 from xcargo.model.coordinate import Coordinate
 
 if TYPE_CHECKING:
     from xcargo.airflow.references.tables import XComTable
 
-__all__ = ["DatabaseReferences"]
+import tempfile
+from pathlib import Path
+
+__all__ = ["DatabaseReferences", "advisory_lock"]
 
 _PAGE_ROWS = 1000
 
@@ -45,14 +48,14 @@ class DatabaseReferences:
         schema = f", schema {self.schema}" if self.schema else ""
         return {"database": f"{self.engine.dialect.name}://{url.host or ''}{port}/{url.database or ''}{schema}"}
 
-    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
         """Every reference of the rows that are meant, those of archives last."""
         for row in self.rows(where, only_envelopes=True):
             found = reference_in(row)
             if found is not None:
                 yield found
 
-    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         """Every Dag run."""
         import sqlalchemy as sa
 
@@ -61,19 +64,19 @@ class DatabaseReferences:
         with _refusing():
             table, columns = run_table(sa.inspect(self.engine), self.schema)
         query = sa.select(*(column.label(name) for name, column in columns.items())).select_from(table)
-        meant = Where(where.dag_id, where.run_id)
+        meant = XComFilter(where.dag_id, where.run_id)
         for found in self._pages(query, (columns["id"],), ("id",)):
             run = _run(found)
-            if run is not None and meant.takes(Coordinate(run.dag_id, run.run_id, "", "")):
+            if run is not None and meant.matches(Coordinate(run.dag_id, run.run_id, "", "")):
                 yield run
 
-    def rows(self, where: Where = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[Row]:
+    def rows(self, where: XComFilter = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[XComRow]:
         """The rows that are meant, those of archives last."""
         return self.select(where, (lambda table: table.is_envelope()) if only_envelopes else None, archived=True)
 
     def select(
-        self, where: Where, holding: Callable[[XComTable], Any] | None = None, *, archived: bool = False
-    ) -> Iterator[Row]:
+        self, where: XComFilter, holding: Callable[[XComTable], Any] | None = None, *, archived: bool = False
+    ) -> Iterator[XComRow]:
         """The rows that are meant and whose value fulfils the condition."""
         import sqlalchemy as sa
 
@@ -95,7 +98,7 @@ class DatabaseReferences:
             for table in kept:
                 yield from self._rows_of(table, where, holding)
 
-    def current(self, row: Row) -> Any:
+    def current(self, row: XComRow) -> Any:
         """The value of a row now; None if the row is gone. One query."""
         import sqlalchemy as sa
 
@@ -111,7 +114,7 @@ class DatabaseReferences:
         return row.value  # archives are never changed
 
     @contextmanager
-    def exclusive(self) -> Iterator[Callable[[Row, Any], bool]]:
+    def exclusive(self) -> Iterator[Callable[[XComRow, Any], bool]]:
         """Holds this deployment's one right to change rows while the block lasts, and gives what changes one.
 
         That puts a value (JSON, or bytes for Airflow 2) into a row if the row still holds what was read, in one
@@ -122,13 +125,12 @@ class DatabaseReferences:
         import sqlalchemy as sa
 
         from xcargo.airflow.references import tables
-        from xcargo.airflow.references.right import sole_right
 
-        with _refusing(), self.engine.connect() as connection, sole_right(connection):
+        with _refusing(), self.engine.connect() as connection, advisory_lock(connection):
             live = {table.name: table for table in tables.live_tables(sa.inspect(connection), self.schema)}
             connection.commit()
 
-            def switch(row: Row, value: Any) -> bool:
+            def switch(row: XComRow, value: Any) -> bool:
                 table = live[row.source]
                 raw = value if isinstance(value, bytes) or table.kind in ("json", "jsonb") else json.dumps(value)
                 meant = (*table.is_row(row.identity), table.holds(row.raw))
@@ -141,7 +143,9 @@ class DatabaseReferences:
 
             yield switch
 
-    def _rows_of(self, table: XComTable, where: Where, holding: Callable[[XComTable], Any] | None) -> Iterator[Row]:
+    def _rows_of(
+        self, table: XComTable, where: XComFilter, holding: Callable[[XComTable], Any] | None
+    ) -> Iterator[XComRow]:
         import sqlalchemy as sa
 
         conditions = table.conditions(where)
@@ -168,9 +172,9 @@ class DatabaseReferences:
                 -1 if found["map_index"] is None else int(found["map_index"]),
                 None if attempt is None else str(attempt if isinstance(attempt, uuid.UUID) else uuid.UUID(attempt)),
             )
-            if where.takes(coordinate) or found["dag_id"] is None:
+            if where.matches(coordinate) or found["dag_id"] is None:
                 raw = found["value"]
-                yield Row(
+                yield XComRow(
                     coordinate,
                     _parsed(raw, table.kind),
                     table.name,
@@ -264,3 +268,60 @@ def _refusing() -> Iterator[None]:
             f"The metadata database could not be read: {cause}",
             hint="What it holds is not known, so nothing was deleted or moved. Run the command again when it answers.",
         ) from error
+
+
+_NAME = "xcargo-migrate"
+_NUMBER = int.from_bytes(b"xcargo", "big")
+
+
+@contextmanager
+def advisory_lock(connection: Any) -> Iterator[None]:
+    """Have the right while the block lasts. Raises SweepRefusedError if another process has it.
+
+    PostgreSQL and MySQL keep it with the connection, and drop it with that; for SQLite, which has no such thing, it is
+    a lock on a file beside the database, which ends with the process.
+    """
+    import sqlalchemy as sa
+
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        with _file_lock(connection.engine.url.database):
+            yield
+        return
+    if dialect == "postgresql":
+        taken = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_NUMBER)))
+    else:
+        taken = connection.scalar(sa.select(sa.func.get_lock(_NAME, 0)))
+    connection.commit()
+    if not taken:
+        raise _refusal()
+    try:
+        yield
+    finally:
+        if not connection.closed and not connection.invalidated:
+            connection.rollback()
+            if dialect == "postgresql":
+                connection.scalar(sa.select(sa.func.pg_advisory_unlock(_NUMBER)))
+            else:
+                connection.scalar(sa.select(sa.func.release_lock(_NAME)))
+            connection.commit()
+
+
+@contextmanager
+def _file_lock(database: str | None) -> Iterator[None]:
+    import fcntl
+
+    place = Path(database) if database else Path(tempfile.gettempdir()) / _NAME
+    with place.with_name(f".{place.name}.{_NAME}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _refusal() from None
+        yield
+
+
+def _refusal() -> SweepRefusedError:
+    return SweepRefusedError(
+        "Another migration of this metadata database is under way",
+        hint="Wait for its end; if its process was killed, its right ended with it.",
+    )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
+import re
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from xcargo.airflow.references.api import Api
-from xcargo.errors import ReferencesUnavailableError
-from xcargo.lifecycle.references import EVERYTHING, Reference, Row, Run, Where, parsed_time, reference_in
+from xcargo.errors import AccessDeniedError, ConfigurationError, ReferencesUnavailableError
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parsed_time, reference_in
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import MARKER, is_envelope
 
-__all__ = ["RestReferences"]
+__all__ = ["RestApi", "RestReferences"]
 
 _IDENTITY = ("task_id", "region_id", "region_index", "map_index", "key")
 
@@ -45,7 +48,7 @@ class RestReferences:
         concurrency: int = 8,
         timeout_seconds: float = 60.0,
     ) -> None:
-        self._api = Api(url, token=token, username=username, password=password, timeout_seconds=timeout_seconds)
+        self._api = RestApi(url, token=token, username=username, password=password, timeout_seconds=timeout_seconds)
         self._page_rows = page_rows
         self._concurrency = concurrency
 
@@ -58,22 +61,22 @@ class RestReferences:
         """Airflow 3.4 keeps rows of earlier attempts, and its API shows those of the current one only."""
         return self._api.airflow_version >= (3, 4)
 
-    def iterate(self, where: Where = EVERYTHING) -> Iterator[Reference]:
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
         """Every reference of the XComs that are meant."""
         for row in self.rows(where):
             found = reference_in(row)
             if found is not None:
                 yield found
 
-    def rows(self, where: Where = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[Row]:
+    def rows(self, where: XComFilter = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[XComRow]:
         """The rows of the XComs that are meant."""
-        waiting: deque[Future[Row | None]] = deque()
+        waiting: deque[Future[XComRow | None]] = deque()
         with ThreadPoolExecutor(self._concurrency, "xcargo-rest") as pool:
             try:
                 for run in self.runs(where):
                     for entry in self._entries(run):
                         coordinate = _coordinate(run, entry)
-                        if not where.takes(coordinate):
+                        if not where.matches(coordinate):
                             continue
                         waiting.append(pool.submit(self._row, run, entry, coordinate))
                         if len(waiting) >= 4 * self._concurrency:
@@ -84,18 +87,18 @@ class RestReferences:
                 for future in waiting:
                     future.cancel()
 
-    def current(self, row: Row) -> Any:
+    def current(self, row: XComRow) -> Any:
         """The value of a row now; None if the row is gone. One request."""
         run = row.run or Run(row.coordinate.dag_id, row.coordinate.run_id)
         found = self._row(run, dict(row.identity), row.coordinate)
         return None if found is None else found.value
 
-    def runs(self, where: Where = EVERYTHING) -> Iterator[Run]:
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         """Every Dag run that the user may see."""
         dag = "~" if where.dag_id is None or {"*", "/"} & set(where.dag_id) else _part(where.dag_id)
         if dag != "~" and self._api.get(f"dags/{dag}/dagRuns", {"limit": 1}) is None:
             dag = "~"  # the API knows no Dag whose file is gone, but does know its runs
-        meant = Where(where.dag_id, where.run_id)
+        meant = XComFilter(where.dag_id, where.run_id)
         found = self._listed(f"dags/{dag}/dagRuns", "dag_runs", lambda run: (run["dag_id"], run["dag_run_id"]), "id")
         for entry in found:
             run = Run(
@@ -105,7 +108,7 @@ class RestReferences:
                 parsed_time(entry.get("end_date")),
                 parsed_time(entry.get("logical_date") or entry.get("execution_date") or entry.get("run_after")),
             )
-            if meant.takes(Coordinate(run.dag_id, run.run_id, "", "")):
+            if meant.matches(Coordinate(run.dag_id, run.run_id, "", "")):
                 yield run
 
     def _entries(self, run: Run) -> Iterator[dict[str, Any]]:
@@ -172,7 +175,7 @@ class RestReferences:
                 hint="What is referred to is not known, so nothing was deleted or moved.",
             )
 
-    def _row(self, run: Run, entry: dict[str, Any], coordinate: Coordinate) -> Row | None:
+    def _row(self, run: Run, entry: dict[str, Any], coordinate: Coordinate) -> XComRow | None:
         entries = f"{_of_run(run)}/taskInstances/{_part(entry['task_id'])}/xcomEntries"
         query: dict[str, Any] = {"map_index": entry["map_index"], "stringify": "false"}
         if entry.get("region_id") is not None:
@@ -190,7 +193,7 @@ class RestReferences:
                 )
             return None
         identity = tuple((name, entry.get(name)) for name in _IDENTITY)
-        return Row(coordinate, _native(found.get("value")), "rest", run, identity=identity)
+        return XComRow(coordinate, _native(found.get("value")), "rest", run, identity=identity)
 
 
 def _coordinate(run: Run, entry: dict[str, Any]) -> Coordinate:
@@ -220,7 +223,119 @@ def _native(value: Any) -> Any:
     return value
 
 
-def _known(future: Future[Row | None], only_envelopes: bool) -> Iterator[Row]:
+def _known(future: Future[XComRow | None], only_envelopes: bool) -> Iterator[XComRow]:
     found = future.result()
     if found is not None and (is_envelope(found.value) or not only_envelopes):
         yield found
+
+
+_ATTEMPTS = 5
+_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+
+
+class RestApi:
+    """The REST API at ``url``, such as ``https://airflow.example.org``. Methods may be called from many threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        self.url = url.strip().rstrip("/")
+        self._token = token
+        self._user = (username or "", password or "")
+        self._timeout_seconds = timeout_seconds
+        if not re.match(r"https?://[^/]", self.url):
+            raise ConfigurationError(
+                f"{url!r} is not the URL of an Airflow",
+                hint="Write it as the web page is opened, for example https://airflow.example.org.",
+            )
+
+    @cached_property
+    def airflow_version(self) -> tuple[int, int]:
+        """The Airflow that answers, such as (3, 3). Raises ConfigurationError if none does."""
+        for path in ("api/v2/version", "api/v1/version"):
+            answer = self._request("GET", f"{self.url}/{path}")
+            if answer.status_code == 200 and (found := re.match(r"(\d+)\.(\d+)", str(answer.json().get("version")))):
+                return int(found[1]), int(found[2])
+        raise ConfigurationError(
+            "No REST API of Airflow answers there", where=self.url, hint="Write the URL as the web page is opened."
+        )
+
+    def url_of(self, path: str) -> str:
+        """The URL of a path below the API's own."""
+        return f"{self.url}/api/{'v1' if self.airflow_version < (3, 0) else 'v2'}/{path}"
+
+    def get(self, path: str, query: dict[str, Any]) -> Any:
+        """The JSON of a path, or None if there is nothing there.
+
+        A request that fails for a passing reason is repeated. Raises AccessDeniedError, and
+        ReferencesUnavailableError for any other answer.
+        """
+        url = self.url_of(path)
+        answer = self._request("GET", url, params=query, headers=self._signature)
+        if answer.status_code == 404:
+            return None
+        if answer.status_code in (401, 403):
+            raise AccessDeniedError(
+                f"The REST API refuses the user ({answer.status_code})",
+                where=url,
+                hint="It takes a user who may read the XComs of every Dag.",
+            )
+        if answer.status_code != 200:
+            raise ReferencesUnavailableError(
+                f"The REST API answers {answer.status_code}",
+                where=url,
+                hint="What is referred to is not known, so nothing was deleted or moved.",
+            )
+        return answer.json()
+
+    @cached_property
+    def _signature(self) -> dict[str, str]:
+        if self._token:
+            return {"Authorization": f"Bearer {self._token}"}
+        if not self._user[0]:
+            return {}
+        if self.airflow_version < (3, 0):
+            import base64
+
+            return {"Authorization": "Basic " + base64.b64encode(":".join(self._user).encode()).decode()}
+        url = f"{self.url}/auth/token"
+        answer = self._request("POST", url, json={"username": self._user[0], "password": self._user[1]})
+        if answer.status_code not in (200, 201):
+            raise AccessDeniedError(
+                f"The REST API gives no token ({answer.status_code})",
+                where=url,
+                hint="Check the user's name and password, or give a token.",
+            )
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    @cached_property
+    def _client(self) -> Any:
+        import httpx
+
+        client = httpx.Client(timeout=self._timeout_seconds, follow_redirects=False)
+        weakref.finalize(self, client.close)
+        return client
+
+    def _request(self, method: str, url: str, **options: Any) -> Any:
+        import httpx
+
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                answer = self._client.request(method, url, **options)
+                if answer.status_code not in _PASSING or attempt == _ATTEMPTS:
+                    return answer
+            except httpx.TransportError as error:
+                if attempt == _ATTEMPTS:
+                    raise ReferencesUnavailableError(
+                        f"The REST API does not answer: {error or type(error).__name__}",
+                        where=url,
+                        hint="What is referred to is not known, so nothing was deleted or moved.",
+                    ) from error
+            time.sleep(0.1 * 2**attempt)
+        raise AssertionError

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from xcargo.lifecycle.references import Where
+from xcargo.lifecycle.references import XComFilter
 
 __all__ = ["XComTable", "archives", "live_tables", "run_table"]
 
@@ -45,7 +45,7 @@ class XComTable:
     kind: str
     """``jsonb``, ``json`` or ``bytes``; ``text`` for SQLite, which has no type of its own for either."""
 
-    def conditions(self, where: Where) -> list[Any]:
+    def conditions(self, where: XComFilter) -> list[Any]:
         """The rows that are meant; in an archive also those of which it is not known whether they are."""
         found: list[Any] = []
         for name in ("dag_id", "run_id", "task_id", "key"):

@@ -11,7 +11,7 @@ from xcargo.airflow.ui import look, stored
 from xcargo.airflow.ui.rows import Found, Place
 from xcargo.errors import EnvelopeError
 from xcargo.lifecycle.plan import Count, Verdict
-from xcargo.lifecycle.report import Report
+from xcargo.lifecycle.sweep import Report
 
 
 def found(value: Any, dag_id: str = "d") -> Found:

@@ -29,19 +29,29 @@ from xcargo.errors import (
     SweepRefusedError,
     XCargoError,
 )
-from xcargo.lifecycle.references import Row
+from xcargo.lifecycle.references import XComRow
 from xcargo.model.coordinate import Coordinate
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Fits", "Journal", "Left", "Migration", "Moved", "Pinned", "Status", "Step", "deletable"]
+__all__ = [
+    "DeterministicCoordinate",
+    "Journal",
+    "Migration",
+    "Move",
+    "MoveResult",
+    "MoveStatus",
+    "NotMovableError",
+    "StaysInlineError",
+    "deletable_sources",
+]
 
 _MAX_ERRORS = 20
 """So many failures of a place in a row mean that none of the rest will go better."""
 
 
-class Status(str, Enum):
+class MoveStatus(str, Enum):
     """What became of a row. Append-only."""
 
     PLANNED = "planned"
@@ -60,10 +70,10 @@ class Status(str, Enum):
 
 
 @dataclass(frozen=True)
-class Step:
+class Move:
     """A row that is not where it belongs. ``kind`` is ``database``, ``store``, ``legacy`` or ``stock``."""
 
-    row: Row
+    row: XComRow
     kind: str
     size_bytes: int
     source: str | None = None
@@ -71,30 +81,30 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MoveResult:
     """How a step ended."""
 
-    step: Step
-    status: Status
+    step: Move
+    status: MoveStatus
     why: str = ""
     target: str | None = None
 
 
-class Left(Exception):  # noqa: N818 - no failure: the value stays where it is
+class NotMovableError(Exception):
     """Raised by a conversion: why a value cannot go where it was to go."""
 
 
-class Fits(Left):
+class StaysInlineError(NotMovableError):
     """Raised by a conversion: the value belongs into the row that it is in."""
 
 
-class Pinned(Coordinate):
+class DeterministicCoordinate(Coordinate):
     """A coordinate whose object key is always the same, so that a value that is stored twice is stored once."""
 
     pin: str
 
     @classmethod
-    def of(cls, coordinate: Coordinate, pin: str) -> Pinned:
+    def of(cls, coordinate: Coordinate, pin: str) -> DeterministicCoordinate:
         """The coordinate, with ``pin`` (hex digits) in place of what makes a key unique."""
         self = cls(**{name: getattr(coordinate, name) for name in coordinate.__dataclass_fields__})
         object.__setattr__(self, "pin", pin)
@@ -156,21 +166,21 @@ class Journal:
 class Migration:
     """What a migration does with a row, given by those who know Airflow."""
 
-    convert: Callable[[Step], tuple[Any, str | None]]
-    """Stores a step's value where it belongs and reads it back. Gives the new row and the object's URI. Raises Left,
-    or an XCargoError."""
-    switch: Callable[[Row, Any], bool]
+    convert: Callable[[Move], tuple[Any, str | None]]
+    """Stores a step's value where it belongs and reads it back. Gives the new row and the object's URI.
+    Raises NotMovableError, or an XCargoError."""
+    switch: Callable[[XComRow, Any], bool]
     """Puts a value into a row if the row still holds what was read. Gives whether it did."""
-    current: Callable[[Row], Any]
+    current: Callable[[XComRow], Any]
     """The value of a row now; None if it is gone."""
     workers: int = 4
 
-    def run(self, steps: Iterable[Step], journal: Journal) -> Iterator[Moved]:
+    def run(self, steps: Iterable[Move], journal: Journal) -> Iterator[MoveResult]:
         """Move everything; values are converted at once by several workers, rows switched one after another.
 
         Raises the last error after twenty failures in a row, ReferencesUnavailableError when the database goes away.
         """
-        waiting: deque[tuple[Step, Future[tuple[Any, str | None]]]] = deque()
+        waiting: deque[tuple[Move, Future[tuple[Any, str | None]]]] = deque()
         failures = 0
         with ThreadPoolExecutor(self.workers, "xcargo-migrate") as pool:
             try:
@@ -185,40 +195,40 @@ class Migration:
                     future.cancel()
 
     def _finished(
-        self, step: Step, future: Future[tuple[Any, str | None]], journal: Journal
-    ) -> tuple[Moved, XCargoError | None]:
+        self, step: Move, future: Future[tuple[Any, str | None]], journal: Journal
+    ) -> tuple[MoveResult, XCargoError | None]:
         try:
             value, target = future.result()
-        except Fits:
-            return Moved(step, Status.FITS), None
-        except Left as why:
-            return Moved(step, Status.LEFT, str(why)), None
+        except StaysInlineError:
+            return MoveResult(step, MoveStatus.FITS), None
+        except NotMovableError as why:
+            return MoveResult(step, MoveStatus.LEFT, str(why)), None
         except (SweepRefusedError, ReferencesUnavailableError):
             raise
         except ObjectExpiredError as error:
-            return Moved(step, Status.LEFT, str(error)), None
+            return MoveResult(step, MoveStatus.LEFT, str(error)), None
         except XCargoError as error:
             if self.current(step.row) != step.row.value:
-                return Moved(step, Status.CHANGED), None
+                return MoveResult(step, MoveStatus.CHANGED), None
             is_of_the_place = isinstance(error, (StoreError, ConfigurationError))
             lasting = error if is_of_the_place and not isinstance(error, ObjectNotFoundError) else None
-            return Moved(step, Status.FAILED, str(error)), lasting
+            return MoveResult(step, MoveStatus.FAILED, str(error)), lasting
         where = step.row.coordinate
         journal.note(
             **{"from": step.source, "to": target},
             **{name: getattr(where, name) for name in ("dag_id", "run_id", "task_id", "map_index", "key")},
         )
         if not self.switch(step.row, value):
-            return Moved(step, Status.CHANGED), None
-        return Moved(step, Status.MOVED, target=target), None
+            return MoveResult(step, MoveStatus.CHANGED), None
+        return MoveResult(step, MoveStatus.MOVED, target=target), None
 
 
 def _ahead(
-    steps: Iterable[Step],
-    waiting: deque[tuple[Step, Future[tuple[Any, str | None]]]],
+    steps: Iterable[Move],
+    waiting: deque[tuple[Move, Future[tuple[Any, str | None]]]],
     pool: ThreadPoolExecutor,
     migration: Migration,
-) -> Iterator[tuple[Step, Future[tuple[Any, str | None]]]]:
+) -> Iterator[tuple[Move, Future[tuple[Any, str | None]]]]:
     for step in steps:
         waiting.append((step, pool.submit(migration.convert, step)))
         if len(waiting) >= 2 * migration.workers:
@@ -227,7 +237,7 @@ def _ahead(
         yield waiting.popleft()
 
 
-def deletable(
+def deletable_sources(
     sources: Mapping[str, tuple[str | None, float]],
     referred: set[str],
     *,
