@@ -421,9 +421,8 @@ def there_and_back(value: Any) -> Any:
     from xcargo.airflow.serde_codec import SerdeCodec
     from xcargo.codecs import Registry
     from xcargo.codecs.base import contiguous
-    from xcargo.codecs.objects import ObjectCodec
 
-    registry = Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()], entry_points=False)
+    registry = Registry(resolve_class=resolve, fallbacks=[SerdeCodec()], entry_points=False)
     encoded = registry.encode(value)
     payload = bytes(contiguous(encoded))
     return registry.decode(encoded.codec, payload, json.loads(json.dumps(dict(encoded.params))))

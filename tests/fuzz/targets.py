@@ -24,7 +24,6 @@ from typing import Any
 
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
-from xcargo.codecs.objects import ObjectCodec
 from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, MissingDependencyError
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.key_order import marked, restored
@@ -53,7 +52,7 @@ def _resolve(name: str) -> type:
     return found
 
 
-REGISTRY = Registry(fallbacks=[ObjectCodec(_resolve)], entry_points=False)
+REGISTRY = Registry(resolve_class=_resolve, entry_points=False)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
 from xcargo.codecs.files import Directory, File
-from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pickle import PickleCodec
 from xcargo.codecs.source import BytesSource
 from xcargo.codecs.stream import ByteStream
@@ -163,8 +162,8 @@ SIGNED = ("signed", b"inline")
 def codecs() -> Registry:
     """All of them, pickle too."""
     resolve = lambda name: getattr(golden_classes, name.rpartition(".")[2])  # noqa: E731
-    fallbacks = [ObjectCodec(resolve), SerdeCodec()]
-    return Registry(fallbacks=fallbacks, last_resort=PickleCodec(allowed=True), entry_points=False)
+    pickles = PickleCodec(allowed=True)
+    return Registry(resolve_class=resolve, fallbacks=[SerdeCodec()], last_resort=pickles, entry_points=False)
 
 
 CHUNKED = [f"line {n} of a text that is longer than a chunk" for n in range(250_000)]
@@ -264,7 +263,7 @@ def test_every_codec_has_a_golden_row() -> None:
     """None could change its format unseen."""
     rows = [json.loads(path.read_text()) for path in (GOLDEN / xcargo.__version__).glob("*.json")]
     registry = codecs()
-    known = (registry._tree, *registry._own, *registry._fallbacks, registry._last_resort)
+    known = (registry.tree, *registry._own, *registry._fallbacks, registry._last_resort)
     assert {row["codec"] for row in rows} == {codec.id for codec in known if codec is not None}
 
 

@@ -18,7 +18,6 @@ from xcargo.airflow.connections import access_of
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
 from xcargo.codecs import gc_tuning as collector
-from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pickle import PickleCodec
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
@@ -61,7 +60,7 @@ def _pipeline() -> Pipeline:
 def opened(settings: Settings, **more: Any) -> Pipeline:
     """A pipeline by these settings, with the codecs and connections of this deployment."""
     codecs = Registry(
-        fallbacks=[ObjectCodec(resolve), SerdeCodec()], last_resort=PickleCodec(allowed=settings.allow_pickle)
+        resolve_class=resolve, fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=settings.allow_pickle)
     )
     return Pipeline(settings, codecs, StorePool(_access), describe=compat.mask, **more)
 

@@ -13,9 +13,7 @@ from xcargo.types import Buffer
 if TYPE_CHECKING:
     from xcargo.codecs.source import Source
 
-__all__ = ["Buffer", "Codec", "Encoded", "SourceCodec", "arrow", "contiguous", "importable"]
-
-"""One-dimensional bytes. A memoryview has format ``B``."""
+__all__ = ["Buffer", "Codec", "CodecLookup", "Encoded", "SourceCodec", "arrow", "contiguous", "importable"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,16 @@ class SourceCodec(Codec, Protocol):
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         """The value, as ``decode`` gives it; it may keep the source and read from it later."""
+
+
+class CodecLookup(Protocol):
+    """The codecs of a process, for a codec whose values hold values of others."""
+
+    def encode_leaf(self, value: object) -> Encoded | None:
+        """The value by the codec that takes it; None if that is the tree's, or if none does."""
+
+    def open(self, codec_id: str, source: Source, params: Mapping[str, Any]) -> Any:
+        """The value whose payload the source reads, by the codec of this id."""
 
 
 def importable(library: str, value: str, *, extra: str | None = None) -> Any:

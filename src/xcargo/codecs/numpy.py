@@ -6,14 +6,12 @@ import math
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from xcargo.codecs.base import Encoded, importable
+from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
-
-if TYPE_CHECKING:
-    from xcargo.codecs.registry import Registry
 
 __all__ = ["NumpyCodec"]
 
@@ -31,8 +29,8 @@ class NumpyCodec:
 
     id = "numpy"
 
-    def __init__(self, registry: Registry | None = None) -> None:
-        self._registry = registry
+    def __init__(self, tree: TreeCodec) -> None:
+        self._tree = tree
 
     def accepts(self, value: object) -> bool:
         np = sys.modules.get("numpy")
@@ -109,17 +107,15 @@ class NumpyCodec:
 
     def _items(self, array: Any) -> Buffer:
         """An array of objects, or of text of variable length, as a packed list."""
-        if self._registry is None:
-            raise _unsupported(array.dtype, "An array")
         items = array.ravel().tolist()
         state: Any = items
         if array.dtype.kind == "T":
             missing = [array.dtype.na_object] if hasattr(array.dtype, "na_object") else []
             state = [missing, array.dtype.coerce, [item if type(item) is str else None for item in items]]
-        return self._registry.pack(state)
+        return self._tree.pack(state)
 
     def _from_items(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        items, dtype = cast("Registry", self._registry).unpack(payload), np.dtype(object)
+        items, dtype = self._tree.unpack(payload), np.dtype(object)
         if params["dtype"] == "T":
             missing, coerce, texts = items
             dtype = np.dtypes.StringDType(coerce=coerce, **({"na_object": missing[0]} if missing else {}))
@@ -133,21 +129,19 @@ class NumpyCodec:
 
     def _pieces(self, np: Any, value: Any, array: Any, params: dict[str, Any]) -> Buffer:
         """What holds objects in fields, or below a mask, as a packed list of arrays that do not."""
-        if self._registry is None:
-            raise _unsupported(array.dtype, "An array")
         params["packed"] = True
         if params.get("class") == "MaskedArray":
             mask, fill = value.mask, value._fill_value
             state = [array, None if mask is np.ma.nomask else mask, fill, bool(value.hardmask)]
         else:
             state = [array[name] for name in array.dtype.names]
-        payload = self._registry.pack(state)
+        payload = self._tree.pack(state)
         if array.nbytes > _most_bytes(payload):
             raise _unsupported(array.dtype, "A sparse array")
         return payload
 
     def _from_pieces(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        state, shape = cast("Registry", self._registry).unpack(payload), tuple(params["shape"])
+        state, shape = self._tree.unpack(payload), tuple(params["shape"])
         if params.get("class") == "MaskedArray":
             array, mask, fill, hard = state
             mask = np.ma.nomask if mask is None else mask

@@ -17,16 +17,14 @@ from enum import Enum
 from functools import cached_property, reduce
 from operator import or_
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
-
-if TYPE_CHECKING:
-    from xcargo.codecs.registry import Registry
 
 __all__ = ["ObjectCodec"]
 
@@ -41,10 +39,9 @@ class ObjectCodec:
 
     id = "object"
 
-    def __init__(self, resolve: Callable[[str], type]) -> None:
-        self._resolve = resolve
-        self.registry: Registry | None = None
-        """Set by the registry that takes this codec; packs the state."""
+    def __init__(self, resolve_class: Callable[[str], type], tree: TreeCodec) -> None:
+        self._resolve = resolve_class
+        self._tree = tree
 
     def accepts(self, value: object) -> bool:
         return _kind(type(value)) is not None
@@ -67,7 +64,7 @@ class ObjectCodec:
         if more:  # a fourth part, which readers before it refuse
             body.append(more)
         try:
-            encoded = cast("Registry", self.registry).codec("msgpack").encode(body)
+            encoded = self._tree.encode(body)
         except UnsupportedTypeError as error:
             error.what = _IN_BODY.sub(r"At value.\1", error.what)
             raise
@@ -80,7 +77,7 @@ class ObjectCodec:
         return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
-        body = cast("Registry", self.registry).open("msgpack", source, params)
+        body = self._tree.open(source, params)
         if not _is_body(body):
             raise DecodeError("The object does not hold an instance of a class")
         kind, name, state, *more = body

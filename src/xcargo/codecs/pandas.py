@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.arrow_stream import TableFile
@@ -25,12 +25,10 @@ from xcargo.codecs.pandas_parts import (
     sparse_state,
 )
 from xcargo.codecs.source import Source
+from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
-
-if TYPE_CHECKING:
-    from xcargo.codecs.registry import Registry
 
 __all__ = ["PandasCodec"]
 
@@ -54,8 +52,8 @@ class PandasCodec:
 
     id = "pandas"
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, tree: TreeCodec) -> None:
+        self._tree = tree
 
     def accepts(self, value: object) -> bool:
         return "pandas" in sys.modules and _kind(value) is not None
@@ -64,16 +62,14 @@ class PandasCodec:
         kind = _kind(value)
         name = f"pandas.{type(value).__name__}"
         if kind == "scalar":
-            payload = self._registry.pack([type(value).__name__, *scalar_state(value)])
+            payload = self._tree.pack([type(value).__name__, *scalar_state(value)])
             return Encoded(self.id, (payload,), {"type": name}, ".msgpack")
         if kind == "offset":
-            return Encoded(
-                self.id, (self._registry.pack(offset_state(value)),), {"type": "pandas.DateOffset"}, ".msgpack"
-            )
+            return Encoded(self.id, (self._tree.pack(offset_state(value)),), {"type": "pandas.DateOffset"}, ".msgpack")
         if kind == "dtype":
             import pandas as pd
 
-            empty = self._registry.pack(pd.array([], dtype=value))
+            empty = self._tree.pack(pd.array([], dtype=value))
             return Encoded(self.id, (empty,), {"type": "pandas.ExtensionDtype"}, ".msgpack")
         pa = arrow()
         writer = _Writer(pa)
@@ -83,7 +79,7 @@ class PandasCodec:
             params["columns"] = columns(zip(value.columns, value.dtypes, strict=True))
         table = pa.Table.from_arrays(writer.arrays, names=writer.names)
         try:
-            table = table.replace_schema_metadata({_KEY: self._registry.pack([kind, state])})
+            table = table.replace_schema_metadata({_KEY: self._tree.pack([kind, state])})
         except UnsupportedTypeError as error:
             error.what = cell_named(error.what, value)
             raise
@@ -98,7 +94,7 @@ class PandasCodec:
         missing: KeyError | None = None
         try:
             file = TableFile(source)
-            kind, state = self._registry.unpack(file.schema.metadata[_KEY])
+            kind, state = self._tree.unpack(file.schema.metadata[_KEY])
             if kind != "frame":
                 raise UnsupportedTypeError(f"A {params.get('type')} has no columns", hint="load() it.")
             reader = _Reader(pd, arrow(), file)
@@ -119,14 +115,14 @@ class PandasCodec:
         pd = importable("pandas", f"a {params.get('type')}")
         try:
             if params.get("type") in [f"pandas.{name}" for name in _SCALARS]:
-                name, *state = self._registry.unpack(payload)
+                name, *state = self._tree.unpack(payload)
                 return restore_scalar(pd, name, state)
             if params.get("type") == "pandas.DateOffset":
-                return restore_offset(pd, self._registry.unpack(payload))
+                return restore_offset(pd, self._tree.unpack(payload))
             if params.get("type") == "pandas.ExtensionDtype":
-                return self._registry.unpack(payload).dtype
+                return self._tree.unpack(payload).dtype
             table = ipc.read(payload)
-            kind, state = self._registry.unpack(table.schema.metadata[_KEY])
+            kind, state = self._tree.unpack(table.schema.metadata[_KEY])
             reader = _Reader(pd, arrow(), table, payload)
             if kind not in ("frame", "series", "index", "array"):
                 raise DecodeError(f"Unknown kind of pandas value {kind!r}")

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from xcargo.codecs.base import Encoded
+from xcargo.codecs.base import CodecLookup, Encoded
 from xcargo.codecs.source import BytesSource, SliceSource, Source, read_all
 from xcargo.errors import DecodeError
 from xcargo.types import Buffer
-
-if TYPE_CHECKING:
-    from xcargo.codecs.registry import Registry
 
 __all__ = ["PART_BYTES", "Parts", "assemble", "is_part"]
 
@@ -71,8 +68,8 @@ class Parts:
     DecodeError for a table that nobody wrote.
     """
 
-    def __init__(self, registry: Registry, source: Source, params: Mapping[str, Any]) -> None:
-        self._registry = registry
+    def __init__(self, codecs: CodecLookup, source: Source, params: Mapping[str, Any]) -> None:
+        self._codecs = codecs
         self._source = source if params.get("streamed") else BytesSource(read_all(source))
         self._values: dict[int, Any] = {}
         tree_bytes, table_bytes = params.get("tree_bytes", source.size_bytes), params.get("table_bytes", 0)
@@ -97,7 +94,7 @@ class Parts:
                 raise ValueError("no part is itself a nested value")
         except (KeyError, LookupError, TypeError, ValueError) as error:
             raise DecodeError(f"The value names a part that is not there: {error}") from error
-        value = self._registry.open(codec, SliceSource(self._source, start, end), params)
+        value = self._codecs.open(codec, SliceSource(self._source, start, end), params)
         if not hasattr(value, "__next__"):
             self._values[number] = value
         return value

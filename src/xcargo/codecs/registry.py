@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,39 +37,66 @@ _ALWAYS_TREE = frozenset((dict, list, str, int, float, bool, type(None), tuple))
 class Registry:
     """The codecs of this process.
 
-    Order of choice: built-in types go to the tree codec; then our own codecs, then those that other packages registered
-    under the entry point group ``xcargo.codecs``, then ``fallbacks``; the tree codec takes the rest or refuses it. The
-    tree codec hands what it does not know itself back to the registry, so that every codec works at any depth.
-    ``last_resort``, if it accepts the value, encodes what the codec so chosen refuses.
+    Built-in types go to the tree codec. For anything else the order is: our own codecs, those that other packages
+    registered under the entry point group ``xcargo.codecs``, instances of users' classes, ``fallbacks``. The tree codec
+    asks the registry for what it does not know itself, so that every codec works at any depth.
+
+    Args:
+        resolve_class: Gives the class of a name, or raises; without it instances of users' classes have no codec.
+        fallbacks: Codecs for what none of the above accepts.
+        last_resort: Encodes what the codec so chosen refuses, if it accepts the value.
+        entry_points: Whether codecs of other packages are looked up. They are loaded at first need.
     """
 
     def __init__(
-        self, *, fallbacks: Iterable[Codec] = (), last_resort: Codec | None = None, entry_points: bool = True
+        self,
+        *,
+        resolve_class: Callable[[str], type] | None = None,
+        fallbacks: Iterable[Codec] = (),
+        last_resort: Codec | None = None,
+        entry_points: bool = True,
     ) -> None:
-        self._tree = TreeCodec(self)
+        self.tree = TreeCodec(self)
         self._own: tuple[Codec, ...] = (
             BytesCodec(),
-            NumpyCodec(self),
-            PandasCodec(self),
+            NumpyCodec(self.tree),
+            PandasCodec(self.tree),
             ArrowCodec(),
             ArrowStreamCodec(),
             FileCodec(),
             StreamCodec(),
         )
-        self._fallbacks = tuple(fallbacks)
+        objects = () if resolve_class is None else (ObjectCodec(resolve_class, self.tree),)
+        self._fallbacks: tuple[Codec, ...] = (*objects, *fallbacks)
         self._last_resort = last_resort
-        for codec in self._fallbacks:
-            if isinstance(codec, ObjectCodec):
-                codec.registry = self
         self._plugins: dict[str, tuple[Codec, str]] | None = None if entry_points else {}
 
     def encode(self, value: object) -> Encoded:
         """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does."""
-        codec = None if type(value) in _ALWAYS_TREE else self.leaf(value)
         try:
-            return (codec or self._tree).encode(value)
+            encoded = None if type(value) in _ALWAYS_TREE else self.encode_leaf(value)
+            return self.tree.encode(value) if encoded is None else encoded
         except (RecursionError, TooDeepError):
             raise too_deep(value) from None
+
+    def encode_leaf(self, value: object) -> Encoded | None:
+        """The value by the codec that takes it; None if that is the tree's, or if none does."""
+        codec, package = self._codec_for(value)
+        last = self._last_resort
+        if last is not None and not last.accepts(value):
+            last = None
+        if codec is None:
+            return None if last is None or self.tree.accepts(value) else last.encode(value)
+        try:
+            encoded = codec.encode(value)
+        except UnsupportedTypeError as refusal:
+            if last is None:
+                raise
+            try:
+                return last.encode(value)
+            except UnsupportedTypeError:
+                raise refusal from None
+        return _with_package(encoded, package) if package else encoded
 
     def decode(self, codec_id: str, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """Decode with the codec that an envelope names."""
@@ -86,42 +113,25 @@ class Registry:
             return codec.open(source, params)
         return codec.decode(read_all(source), params)
 
-    def pack(self, value: object) -> bytes:
-        """A value in one piece, for a codec that puts it into its own payload."""
-        return self._tree.pack(value)
-
-    def unpack(self, data: Buffer) -> Any:
-        """Undo :meth:`pack`."""
-        return self._tree.decode(data, {})
-
-    def leaf(self, value: object) -> Codec | None:
-        """The codec other than the tree's that takes the value. Plug-ins are looked up only once ours have declined."""
-        codec = self._first(value)
-        if codec is None and self._tree.accepts(value):
-            return None
-        last: Codec | None = self._last_resort
-        if last is None or not last.accepts(value):
-            return codec
-        return last if codec is None else _OrElse(codec, last)
-
-    def _first(self, value: object) -> Codec | None:
+    def _codec_for(self, value: object) -> tuple[Codec | None, str]:
+        """The codec other than the tree's that accepts the value, and its package if that is not ours."""
         for codec in self._own:
             if codec.accepts(value):
-                return codec
-        if self._tree.accepts(value):
-            return None
+                return codec, ""
+        if self.tree.accepts(value):
+            return None, ""
         for codec, package in self._load_plugins().values():
             if codec.accepts(value):
-                return _Named(codec, package)
+                return codec, package
         for codec in self._fallbacks:
             if codec.accepts(value):
-                return codec
-        return None
+                return codec, ""
+        return None, ""
 
     def codec(self, codec_id: str, *, package: object = None) -> Codec:
         """The codec of an id. Raises MissingDependencyError, naming the package that wrote it, if it is not here."""
         last: tuple[Codec, ...] = () if self._last_resort is None else (self._last_resort,)
-        for codec in (self._tree, *self._own, *self._fallbacks, *last):
+        for codec in (self.tree, *self._own, *self._fallbacks, *last):
             if codec.id == codec_id:
                 return codec
         plugin = self._load_plugins().get(codec_id)
@@ -143,60 +153,21 @@ class Registry:
         if self._plugins is None:
             from importlib.metadata import entry_points
 
-            found: dict[str, tuple[Codec, str]] = {}
+            plugins: dict[str, tuple[Codec, str]] = {}
             for point in entry_points(group=ENTRY_POINT_GROUP):
                 codec = _instance(point)
-                found.setdefault(codec.id, (codec, point.dist.name if point.dist is not None else ""))
-            self._plugins = found
+                plugins.setdefault(codec.id, (codec, point.dist.name if point.dist is not None else ""))
+            self._plugins = plugins
         return self._plugins
 
 
-class _Named:
-    """A codec of another package, which what it encodes is to name."""
-
-    def __init__(self, codec: Codec, package: str) -> None:
-        self.id = codec.id
-        self._codec = codec
-        self._package = package
-
-    def accepts(self, value: object) -> bool:
-        return self._codec.accepts(value)
-
-    def encode(self, value: Any) -> Encoded:
-        encoded = self._codec.encode(value)
-        params = encoded.params
-        if encoded.size_bytes is not None or not isinstance(params, dict):  # else it may be filled in as it is stored
-            params = dict(params)
-        if self._package:
-            params[_PACKAGE] = self._package
-        return replace(encoded, params=params)
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self._codec.decode(payload, params)
-
-
-class _OrElse:
-    """Encodes with the first codec and, what that refuses, with the second."""
-
-    def __init__(self, first: Codec, second: Codec) -> None:
-        self.id = first.id
-        self._first = first
-        self._second = second
-
-    def accepts(self, value: object) -> bool:
-        return True
-
-    def encode(self, value: Any) -> Encoded:
-        try:
-            return self._first.encode(value)
-        except UnsupportedTypeError as refusal:
-            try:
-                return self._second.encode(value)
-            except UnsupportedTypeError:
-                raise refusal from None
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self._first.decode(payload, params)
+def _with_package(encoded: Encoded, package: str) -> Encoded:
+    """The same with its package in ``params``. Those of a payload that is made as it goes may still be filled in."""
+    params = encoded.params
+    if encoded.size_bytes is not None or not isinstance(params, dict):
+        params = dict(params)
+    params[_PACKAGE] = package
+    return replace(encoded, params=params)
 
 
 def _instance(point: Any) -> Codec:

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from itertools import islice
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ormsgpack
 
 from xcargo.codecs import gc_tuning as collector
-from xcargo.codecs.base import Codec, Encoded, contiguous
+from xcargo.codecs.base import CodecLookup, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.parts import Parts, assemble, is_part
 from xcargo.codecs.place import TooDeepError, name_place, path_to, too_deep
@@ -29,9 +29,6 @@ from xcargo.codecs.source import BytesSource, Source
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
-
-if TYPE_CHECKING:
-    from xcargo.codecs.registry import Registry
 
 __all__ = ["TreeCodec"]
 
@@ -64,37 +61,41 @@ class TreeCodec:
 
     id = "msgpack"
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, codecs: CodecLookup) -> None:
+        self._codecs = codecs
 
     def accepts(self, value: object) -> bool:
         return type(value) in _JSON_TYPES or extension_of(value) is not None
 
     def encode(self, value: Any) -> Encoded:
-        streamed = _Streamed.of(self._registry, value)
+        streamed = _Streamed.of(self._codecs, value)
         if streamed is not None:
             return Encoded(self.id, iter(streamed), suffix=".msgpack", expected_bytes=streamed.expected_bytes)
-        packing = _Packing(self._registry, apart=True)
+        packing = _Packing(self._codecs, apart=True)
         return assemble(self.id, packing.run(value), packing.parts, ".msgpack")
 
     def pack(self, value: Any) -> bytes:
         """The payload of a value in one piece that ``decode`` reads without params, for a codec to put into its own."""
-        return _Packing(self._registry, apart=False).run(value)
+        return _Packing(self._codecs, apart=False).run(value)
+
+    def unpack(self, data: Buffer) -> Any:
+        """Undo :meth:`pack`."""
+        return self.open(BytesSource(data), {})
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
-        parts = Parts(self._registry, source, params)
+        parts = Parts(self._codecs, source, params)
         with collector.paused():
-            return _Unpacking(self._registry, parts).run()
+            return _Unpacking(self._codecs, parts).run()
 
 
 class _Packing:
     """One encode: carries the error out of native code, which swallows it."""
 
-    def __init__(self, registry: Registry, *, apart: bool) -> None:
-        self._registry = registry
+    def __init__(self, codecs: CodecLookup, *, apart: bool) -> None:
+        self._codecs = codecs
         self._apart = apart
         self._error: XCargoError | None = None
         self._culprit: object = _Packing  # no value is this class
@@ -140,10 +141,7 @@ class _Packing:
                 return ormsgpack.Ext(known[0], self._pack(known[1](value)))
             if id(value) in self._numbers:  # twice in the whole: a generator has its bytes only once
                 return ormsgpack.Ext(Tag.PART, ormsgpack.packb(self._numbers[id(value)][1]))
-            codec = self._registry.leaf(value)
-            if codec is None:
-                raise _unsupported(value)
-            encoded = _encoded(codec, value)
+            encoded = _encode_leaf(self._codecs, value)
             if self._apart and is_part(encoded):
                 self._numbers[id(value)] = value, len(self.parts)  # held, so that no other value gets its id
                 self.parts.append(encoded)
@@ -184,16 +182,19 @@ class _Packing:
         return ormsgpack.Ext(Tag.PAIRS, self._native([keys, values]))
 
 
-def _encoded(codec: Codec, value: Any) -> Encoded:
-    """What the codec gives, unless values of codecs lie in one another further than a pull could follow."""
+def _encode_leaf(codecs: CodecLookup, value: Any) -> Encoded:
+    """What its codec gives, unless values of codecs are nested deeper than a pull could follow."""
     level = _level.get()
     if level == _MOST_LEVELS:
         raise TooDeepError
     token = _level.set(level + 1)
     try:
-        return codec.encode(value)
+        encoded = codecs.encode_leaf(value)
     finally:
         _level.reset(token)
+    if encoded is None:
+        raise _unsupported(value)
+    return encoded
 
 
 class _Streamed:
@@ -202,24 +203,24 @@ class _Streamed:
     What would be a part of its own lies in the tree here, since parts come before it.
     """
 
-    def __init__(self, registry: Registry, value: Any, group: int, expected_bytes: int) -> None:
-        self._registry = registry
+    def __init__(self, codecs: CodecLookup, value: Any, group: int, expected_bytes: int) -> None:
+        self._codecs = codecs
         self._value = value
         self._group = group
         self.expected_bytes = expected_bytes
 
     @classmethod
-    def of(cls, registry: Registry, value: Any) -> _Streamed | None:
+    def of(cls, codecs: CodecLookup, value: Any) -> _Streamed | None:
         """None for a value that is better packed in one piece: it is small, or holds parts, or keys other than text."""
         if type(value) not in (list, dict) or len(value) < _LEAST_ITEMS:
             return None
-        packing = _Packing(registry, apart=True)
-        first = next(cls(registry, value, _FIRST_ITEMS, 0)._groups())
+        packing = _Packing(codecs, apart=True)
+        first = next(cls(codecs, value, _FIRST_ITEMS, 0)._groups())
         expected_bytes = len(packing.run(first)) * len(value) // len(first)
         if expected_bytes < _STREAMED_BYTES or packing.parts or (type(value) is dict and not _plain_keys(value)):
             return None
         items = max(1, _GROUP_BYTES * len(value) // expected_bytes)
-        return cls(registry, value, items, expected_bytes)
+        return cls(codecs, value, items, expected_bytes)
 
     def __iter__(self) -> Iterator[bytes]:
         done, count = 0, len(self._value)
@@ -227,12 +228,12 @@ class _Streamed:
         yield short + count.to_bytes(2, "big") if count < 2**16 else long + count.to_bytes(4, "big")
         for group in self._groups():
             try:
-                packed = _Packing(self._registry, apart=False).run(group)
+                packed = _Packing(self._codecs, apart=False).run(group)
             except (RecursionError, TooDeepError):
                 raise too_deep(self._value) from None
             except UnsupportedTypeError:
                 if done and type(group) is list:  # whose places are counted from the group's start
-                    _Packing(self._registry, apart=False).run(self._value)
+                    _Packing(self._codecs, apart=False).run(self._value)
                 raise
             done += len(group)
             yield packed[1 if len(group) < 16 else 3 if len(group) < 2**16 else 5 :]
@@ -257,8 +258,8 @@ def _plain_keys(value: dict[Any, Any]) -> bool:
 class _Unpacking:
     """One decode; like :class:`_Packing` it keeps the error that native code would swallow."""
 
-    def __init__(self, registry: Registry, parts: Parts) -> None:
-        self._registry = registry
+    def __init__(self, codecs: CodecLookup, parts: Parts) -> None:
+        self._codecs = codecs
         self._parts = parts
         self._error: XCargoError | None = None
 
@@ -275,7 +276,7 @@ class _Unpacking:
             body = ormsgpack.unpackb(data, ext_hook=self._restore)
             if tag == Tag.CODEC:
                 codec_id, params, payload = body
-                return self._registry.decode(codec_id, payload, params)
+                return self._codecs.open(codec_id, BytesSource(payload), params)
             if tag == Tag.PART:
                 return self._parts.value(body)
             restore = RESTORE.get(tag)

@@ -198,7 +198,7 @@ class Table:
     def _pandas(self, packed: bytes) -> None:
         """What a frame's own description adds: categories, and which labels have no column."""
         try:
-            kind, state = Registry(entry_points=False).unpack(packed)
+            kind, state = Registry(entry_points=False).tree.unpack(packed)
             columns = state["columns"] if kind == "frame" else [state["values"]] if kind == "series" else []
             for column in columns:
                 if column[0] == "category":

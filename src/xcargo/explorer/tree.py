@@ -140,7 +140,7 @@ class Tree:
         if head.kind != "ext" or head.tag != Tag.CODEC:
             return None
         self._budget.fits(head.length, "The part")
-        body = _registry().unpack(self._packed.source.read(head.body, head.body + head.length))
+        body = _registry().tree.unpack(self._packed.source.read(head.body, head.body + head.length))
         if not (isinstance(body, list) and len(body) == 3 and isinstance(body[0], str) and isinstance(body[1], dict)):
             raise DecodeError("A part of the value is malformed")
         return body[0], body[1], BytesSource(body[2])
@@ -286,7 +286,7 @@ def _registry() -> Registry:
 def restored_text(tag: int, body: bytes) -> str:
     """A small value of one of the :data:`SCALARS` as Python writes it."""
     try:
-        return _shown(RESTORE[tag](_registry().unpack(body)))
+        return _shown(RESTORE[tag](_registry().tree.unpack(body)))
     except Exception:  # a forged body; its kind is told all the same
         return "<malformed>"
 

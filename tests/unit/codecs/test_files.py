@@ -549,7 +549,7 @@ def test_a_killed_process_s_files_go_with_the_next_and_a_living_one_s_stay(tempo
         killed.kill()
         killed.wait()
         assert its.is_dir()
-        code = "from xcargo import scratch; print(scratch.folder())"
+        code = "from xcargo.codecs import temporary_files as scratch; print(scratch.folder())"
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert not its.exists()
         assert his.is_dir()

@@ -17,7 +17,6 @@ from xcargo.airflow.classes import resolve
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Codec, Registry
 from xcargo.codecs.base import contiguous
-from xcargo.codecs.objects import ObjectCodec
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.testing import CodecTests
 
@@ -94,7 +93,7 @@ class TestObjects(CodecTests):
 
     @pytest.fixture
     def codec(self) -> Codec:
-        return Registry(fallbacks=[ObjectCodec(lambda name: globals()[name.rpartition(".")[2]])]).codec("object")
+        return Registry(resolve_class=lambda name: globals()[name.rpartition(".")[2]]).codec("object")
 
 
 def round_trip(value: Any, registry: Registry) -> Any:
@@ -105,7 +104,7 @@ def round_trip(value: Any, registry: Registry) -> Any:
 @pytest.fixture
 def registry() -> Registry:
     """Codecs as Airflow gets them."""
-    return Registry(fallbacks=[ObjectCodec(resolve), SerdeCodec()])
+    return Registry(resolve_class=resolve, fallbacks=[SerdeCodec()])
 
 
 @pytest.fixture
@@ -308,7 +307,7 @@ def test_a_generic_model_of_what_is_no_class_is_refused(registry: Registry) -> N
 def test_the_arguments_of_a_generic_model_have_to_be_allowed_too(registry: Registry) -> None:
     """Each is a class that is imported."""
     body = ["pydantic", f"{__name__}:Page", {}, ["os:PathLike"]]
-    payload = registry.pack(body)
+    payload = registry.tree.pack(body)
     with pytest.raises(DecodeError, match=r"os\.PathLike may not be rebuilt"):
         registry.decode("object", payload, {})
 

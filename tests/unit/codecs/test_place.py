@@ -15,7 +15,6 @@ import pytest
 
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
-from xcargo.codecs.objects import ObjectCodec
 from xcargo.errors import UnsupportedTypeError
 
 
@@ -39,7 +38,7 @@ class Pair(NamedTuple):
     y: Any
 
 
-REGISTRY = Registry(fallbacks=[ObjectCodec(lambda name: globals()[name.rpartition(".")[2]])], entry_points=False)
+REGISTRY = Registry(resolve_class=lambda name: globals()[name.rpartition(".")[2]], entry_points=False)
 
 
 def odd() -> None:

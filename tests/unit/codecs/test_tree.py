@@ -283,7 +283,7 @@ def test_a_payload_made_in_groups_is_the_one_made_at_once(count: int) -> None:
         assert encoded.size_bytes is None
         pieces = list(encoded.parts)
         assert len(pieces) > 2
-        assert b"".join(pieces) == REGISTRY.pack(value)
+        assert b"".join(pieces) == REGISTRY.tree.pack(value)
 
 
 @pytest.mark.usefixtures("groups_of_two")

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.explore.kit import Counted, look
-from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.registry import Registry
 from xcargo.codecs.source import BytesSource
 from xcargo.errors import DecodeError, XCargoError
@@ -175,7 +174,7 @@ def test_an_instance_shows_its_class_and_fields_without_its_class() -> None:
     def refuse(name: str) -> type:
         raise AssertionError(f"{name} was imported")
 
-    registry = Registry(fallbacks=[ObjectCodec(refuse)])
+    registry = Registry(resolve_class=refuse)
     value, _ = look(Order(7, ["a", "b"]), registry=registry)
     tree, _, root = value.tree
     assert [item["key"]["value"] for item in tree.children(root)["items"]] == ["id", "lines"]
