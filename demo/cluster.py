@@ -184,7 +184,7 @@ class Cluster:
             cwd=self.home,
             log=self.logs / f"{name}.log",
         )
-        self._keeper.watch(process.session)
+        self._keeper.kill(process.session)
         self._processes.append(process)
         return process
 

@@ -2,18 +2,21 @@
 
     python keeper.py < pipe
 
-Reads session ids, one a line. At the end of its input, which the kernel gives also when the
-writer was killed, it kills every process of these sessions. Standard library only.
+Reads lines: ``kill SESSION`` names a session, ``remove PATH`` a file or folder. At a line ``end``, or at the end of its
+input, which the kernel gives also when the writer was killed, it kills every process of these sessions and removes the
+paths. Standard library only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 
 class Keeper:
@@ -24,19 +27,35 @@ class Keeper:
             [sys.executable, "-I", "-S", __file__],
             stdin=subprocess.PIPE,
             start_new_session=True,
+            text=True,
         )
 
-    def watch(self, session: int) -> None:
+    def kill(self, session: int) -> None:
         """Have the session killed at the latest when this process ends."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(f"{session}\n".encode())
-        self._popen.stdin.flush()
+        self._write(f"kill {session}")
+
+    def remove(self, path: str | os.PathLike[str]) -> None:
+        """Have a file or folder removed after the sessions were killed."""
+        self._write(f"remove {os.fspath(path)}")
 
     def close(self) -> None:
-        """Kill what is left of the sessions now, and end the keeper."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
+        """Kill what is left of the sessions now, remove the paths, and end the keeper."""
+        # A line, because closing the pipe is not enough while a forked child holds it too.
+        with contextlib.suppress(BrokenPipeError):
+            self._write("end")
         self._popen.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.close()
+
+    @property
+    def _pipe(self) -> IO[str]:
+        if self._popen.stdin is None:
+            raise RuntimeError("the keeper has no pipe")
+        return self._popen.stdin
+
+    def _write(self, line: str) -> None:
+        self._pipe.write(f"{line}\n")
+        self._pipe.flush()
 
 
 def session_members(session: int) -> list[int]:
@@ -60,8 +79,26 @@ def signal_session(session: int, number: int) -> None:
             os.kill(pid, number)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Read until the end, then kill and remove."""
     # Ctrl-C reaches this process's own session only by mistake; the pipe alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for watched in [int(line) for line in sys.stdin]:
-        signal_session(watched, signal.SIGKILL)
+    sessions, paths = [], []
+    for line in sys.stdin:
+        verb, _, what = line.rstrip("\n").partition(" ")
+        if verb == "end":
+            break
+        if verb == "kill":
+            sessions.append(int(what))
+        else:
+            paths.append(Path(what))
+    for session in sessions:
+        signal_session(session, signal.SIGKILL)
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main()

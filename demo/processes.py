@@ -24,7 +24,9 @@ class Process:
     signal to the group of the scheduler would not reach them, the session holds them all.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, log: Path
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:

@@ -8,20 +8,17 @@ import os
 import random
 import shutil
 import socket
-import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
-from . import keeper
+from demo.keeper import Keeper
+from demo.processes import Process
 
 _START_SECONDS = 120.0
-_STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.03
 _recent_ports: collections.deque[int] = collections.deque(maxlen=1000)
 
@@ -77,54 +74,36 @@ def running(
 ) -> Iterator[None]:
     """Run a server while the block lasts; entered once `is_ready()` is true.
 
-    `is_ready` may raise OSError for "not yet". Afterwards the process group is gone, waited for,
-    and the `remove` paths are deleted; that also holds when this process is killed. Raises
-    StartError with the end of the server's output when it exits or is not ready in two minutes.
+    `is_ready` may raise OSError for "not yet". Afterwards every process of its session is gone and the `remove` paths
+    are deleted; that also holds when this process is killed. Raises StartError with the end of the server's output when
+    it exits or is not ready in two minutes.
     """
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__, *remove, "--", *command],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,
-        )
-        owner = os.getpid()
-        try:
-            _wait_until_ready(process, is_ready, output)
-            yield
-        finally:
-            # A forked child that unwinds this frame must not stop its parent's server.
-            if os.getpid() == owner:
-                _stop(process)
+    owner = os.getpid()
+    log = scratch_directory("log")
+    process: Process | None = None
+    keeper = Keeper()
+    try:
+        for path in [*remove, str(log)]:
+            keeper.remove(path)
+        process = Process(command[0], command, env={**os.environ, **(env or {})}, log=log / "output")
+        keeper.kill(process.session)
+        _wait_until_ready(process, is_ready)
+        yield
+    finally:
+        # A forked child that unwinds this frame must not stop its parent's server.
+        if os.getpid() == owner:
+            keeper.close()  # SIGKILL: the data is thrown away anyway, and SeaweedFS takes seconds over SIGTERM
+            if process is not None:
+                process.wait(5.0)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], is_ready: Callable[[], bool], output: IO[bytes]) -> None:
+def _wait_until_ready(process: Process, is_ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise StartError(f"server exited with {process.returncode}:\n{_tail(output)}")
+        if process.exit_code is not None:
+            raise StartError(f"server exited with {process.exit_code}:\n{process.tail()}")
         with contextlib.suppress(OSError):
             if is_ready():
                 return
         time.sleep(_POLL_SECONDS)
-    raise StartError(f"server not ready after {_START_SECONDS:.0f} s:\n{_tail(output)}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        # A byte, because closing is not enough while a forked child holds the pipe too.
-        process.stdin.write(b"q")
-        process.stdin.flush()
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-    process.wait(_STOP_SECONDS)
-
-
-def _tail(output: IO[bytes], limit_bytes: int = 2000) -> str:
-    # pread leaves the offset alone, which the server's own descriptor shares.
-    size = os.fstat(output.fileno()).st_size
-    start = max(0, size - limit_bytes)
-    return os.pread(output.fileno(), limit_bytes, start).decode(errors="replace")
+    raise StartError(f"server not ready after {_START_SECONDS:.0f} s:\n{process.tail()}")
