@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from xcargo.errors import (
     StoreUnavailableError,
     UnsupportedTypeError,
 )
+from xcargo.model.coordinate import spellings
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.settings import LegacyRoot
 from xcargo.stores.memory import _buckets
@@ -117,7 +119,7 @@ def test_the_envelope_tells_what_the_object_is() -> None:
     envelope = Envelope.from_row(row)  # type: ignore[arg-type]
     assert envelope.uri is not None
     assert envelope.uri.startswith(
-        "memory://test/xcom/my_dag/manual__2026-01-01T00%3A00%3A00%2B00%3A00/my_task/return_value~"
+        "memory://test/xcom/my_dag/manual__2026-01-01T00~3A00~3A00~2B00~3A00/my_task/return_value~"
     )
     assert envelope.uri.endswith(".msgpack.zst")
     assert (envelope.type, envelope.codec, envelope.compression) == ("dict", "msgpack", "zstd")
@@ -267,6 +269,22 @@ def test_purge_deletes_our_object_once_and_stays_quiet_after() -> None:
     assert pipeline.purge(row) is True
     assert pipeline.purge(row) is True
     assert pipeline.pull(kept) == BIG
+
+
+@pytest.mark.parametrize("dag", ["my_dag", "dü", "x" * 200, "a b~c"])
+def test_a_row_leads_to_objects_of_its_own_dag_alone_however_their_keys_are_spelled(dag: str) -> None:
+    """Today's keys, and those of pre-releases (``%XX``, ``@``): pulled and purged; for another Dag they are refused."""
+    pipeline = make_pipeline()
+    row: Any = pipeline.push(BIG, replace(HERE, dag_id=dag))
+    key = row["uri"].removeprefix("memory://test/xcom/")
+    old = f"{spellings(dag)[-1]}/r%3A1/t/k@1~0123456789abcdef.msgpack.zst"
+    objects()[old] = objects()[key]
+    for row["uri"] in (row["uri"], f"memory://test/xcom/{old}"):
+        assert pipeline.pull(row, dag) == BIG
+        with pytest.raises(EnvelopeError, match="refers to a value of Dag"):
+            pipeline.pull(row, "another")
+        assert pipeline.purge(row) is True
+    assert not objects()
 
 
 @pytest.mark.parametrize(

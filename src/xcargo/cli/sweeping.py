@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from xcargo.cli.command import Argument
@@ -70,9 +71,10 @@ def roots_of(args: argparse.Namespace) -> tuple[Root, ...]:
 
 def prefixes_of(args: argparse.Namespace) -> tuple[str, ...]:
     """The prefixes that are meant, none for all."""
-    from xcargo.model.coordinate import segment
+    from xcargo.model.coordinate import spellings
 
-    return tuple(dict.fromkeys([*map(segment, args.dag), *(prefix.strip("/") for prefix in args.prefix)]))
+    of_dags = chain.from_iterable(map(spellings, args.dag))
+    return tuple(dict.fromkeys([*of_dags, *(prefix.strip("/") for prefix in args.prefix)]))
 
 
 def source_of(args: argparse.Namespace) -> ReferenceSource:

@@ -17,7 +17,7 @@ from hashlib import blake2b
 
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
-from xcargo.model.coordinate import dag_of, segment
+from xcargo.model.coordinate import dag_of, has_attempt, spellings
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
@@ -117,18 +117,19 @@ class LiveObjects:
         self._attempts_hidden, self._dags_hidden = attempts_hidden, dags_hidden
         self._known = self._known or KeySet()
         for run in runs:
-            dag = segment(run.dag_id)
-            self._known.add(dag)
-            self._known.add(f"{dag}/{segment(run.run_id)}")
+            for dag in spellings(run.dag_id):
+                self._known.add(dag)
+                for name in spellings(run.run_id):
+                    self._known.add(f"{dag}/{name}")
 
     def is_hidden(self, key: str) -> bool:
         """Whether rows that may refer to this object cannot be read."""
         if self._known is None:
             return False
-        dag, run, rest = key.split("/", 2)
+        dag, run, _ = key.split("/", 2)
         if self._dags_hidden and dag not in self._known:
             return True
-        return self._attempts_hidden and "@" in rest and f"{dag}/{run}" in self._known
+        return self._attempts_hidden and f"{dag}/{run}" in self._known and has_attempt(key)
 
     def add(self, uri: str, stored_bytes: int = 0, *, rule: Rule | None = None, expires: bool = False) -> None:
         """Note a live reference; ``rule`` is the retention rule that holds for it, by which it ``expires`` or not."""

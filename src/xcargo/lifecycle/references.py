@@ -108,7 +108,7 @@ class ReferenceSource(Protocol):
     def hides_attempts(self) -> bool:
         """Whether rows of earlier attempts cannot be read (REST, Airflow 3.4).
 
-        An object whose key has an ``@`` may then be in use as long as its run exists.
+        An object of one attempt may then be in use as long as its run exists.
         """
 
     @property

@@ -18,7 +18,6 @@ from itertools import islice
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple
-from urllib.parse import unquote
 
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.lock import SweepLock, store_clock
@@ -27,6 +26,7 @@ from xcargo.lifecycle.plan import BOOKKEEPING, Count, LiveObjects, Policy, Sweep
 from xcargo.lifecycle.quarantine import QUARANTINE, move_there
 from xcargo.lifecycle.references import ReferenceSource, XComFilter
 from xcargo.lifecycle.retention import Expiry, Rule
+from xcargo.model.coordinate import text_of
 from xcargo.model.root import Root
 from xcargo.model.tombstone import tombstone
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
@@ -360,10 +360,10 @@ def _is_same(found: ObjectInfo, judged: ObjectInfo) -> bool:
 
 def _where(prefix: str) -> XComFilter:
     """The rows that may refer to objects below a prefix; more than that where a segment was cut."""
-    segments = prefix.strip("/").split("/")[:2]
-    if any("~" in segment or not segment for segment in segments):
+    ids = [text_of(segment) for segment in prefix.strip("/").split("/")[:2]]
+    if not all(ids):
         return XComFilter()
-    return XComFilter(unquote(segments[0]), unquote(segments[1]) if len(segments) > 1 else None)
+    return XComFilter(ids[0], ids[1] if len(ids) > 1 else None)
 
 
 def folders(store: Store) -> list[str]:

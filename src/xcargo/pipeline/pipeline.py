@@ -20,7 +20,7 @@ from blake3 import blake3
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.registry import Registry
 from xcargo.errors import DecodeError, EnvelopeError, StoreError, XCargoError
-from xcargo.model.coordinate import Coordinate, segment
+from xcargo.model.coordinate import Coordinate, spellings
 from xcargo.model.envelope import Envelope, is_envelope, plain_bytes
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
@@ -235,10 +235,10 @@ class Pipeline:
         self._signer.verify(row)
         if dag_id:
             if envelope.uri is not None:
-                found, wanted = self._places.of(envelope.uri)[1].partition("/")[0], segment(dag_id)
+                found, allowed = self._places.of(envelope.uri)[1].partition("/")[0], spellings(dag_id)
             else:
-                found, wanted = envelope.dag or dag_id, dag_id
-            if found != wanted:
+                found, allowed = envelope.dag or dag_id, (dag_id,)
+            if found not in allowed:
                 raise EnvelopeError(
                     f"A row of Dag {dag_id!r} refers to a value of Dag {found!r}",
                     where=envelope.uri,

@@ -315,13 +315,16 @@ def test_rows_that_cannot_be_read_keep_what_they_may_refer_to(here: Deployment) 
     hidden, attempt = orphan(here, dag="hidden"), orphan(here, dag="a", attempt="1")
     gone = orphan(here, dag="a")
     of_gone_run = orphan(here, dag="a", run="gone", attempt="1")
+    old = "d%C3%BC/r%3A1/t/k@1~0123456789abcdef"  # as pre-releases wrote it
+    here.store.put(old, [b"x"])
+    here.run("dü", "r:1")
     del here.known_runs["hidden", "r"], here.known_runs["a", "gone"]
     here.hides_attempts = here.hides_dags = True
     here.pass_time(DAY + 1)
     report = here.sweep()
-    assert {hidden, attempt} <= here.objects()
+    assert {hidden, attempt, old} <= here.objects()
     assert not {gone, of_gone_run} & here.objects()
-    assert numbers(report)["cannot_be_told"] == 2
+    assert numbers(report)["cannot_be_told"] == 3
 
 
 # --- the lock --------------------------------------------------------------------------------------------------------
