@@ -7,6 +7,7 @@ imported (``airflow.models.xcom`` on 2.x, ``airflow.sdk.execution_time.xcom`` on
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from xcargo.errors import ConfigurationError
@@ -40,6 +41,7 @@ __all__ = [
     "conf",
     "fail_exception",
     "get_connection",
+    "get_filesystem",
     "lazy_sequence",
     "load_json",
     "mask",
@@ -108,6 +110,18 @@ def get_connection(connection_id: str) -> Any:
             hint=f"Define it (airflow connections add {connection_id} ..., or the variable "
             f"AIRFLOW_CONN_{connection_id.upper()}), or correct the id in [xcargo] path.",
         ) from error
+
+
+def get_filesystem(scheme: str) -> Callable[[str, str | None], Any] | None:
+    """Airflow's ``get_fs``, which makes a file system of scheme and connection id, if a provider has the scheme."""
+    try:
+        from airflow.sdk.io import get_fs, has_fs
+    except ImportError:
+        try:
+            from airflow.io import get_fs, has_fs
+        except ImportError:
+            return None
+    return get_fs if has_fs(scheme) else None
 
 
 def base_operator() -> Any:

@@ -304,6 +304,14 @@ def test_addresses_at_aws(bucket: str, extra: dict[str, Any], style: bool, endpo
     assert (config["virtual_hosted_style_request"], config.get("endpoint")) == (style, endpoint)
 
 
+def test_a_host_says_where_an_endpoint_belongs() -> None:
+    """Values meant for the store in ``host`` do not go to Amazon; beside an endpoint the field does no harm."""
+    with pytest.raises(ConfigurationError, match=r'Write the endpoint into its extra: \{"endpoint_url"'):
+        access(URL, Connection(host="minio", login="k", password=SECRET))
+    connection = Connection(host="minio", login="k", password=SECRET, extra={"endpoint_url": "http://minio:9000"})
+    assert access(URL, connection).config["endpoint"] == "http://minio:9000"
+
+
 def test_an_endpoint_that_is_explicitly_none_is_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     """``service_config.s3.endpoint_url`` null means AWS, whatever the general endpoint or the environment say."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
@@ -409,15 +417,19 @@ def test_a_profile_needs_boto3(bare: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [
         (Connection("http", password=SECRET), "of type 'http'; s3:// needs one of type 'aws'"),
         (Connection(extra=[SECRET]), "extra is not a JSON object"),
-        (Connection(login="key", extra={}), "login and password must both be given"),
+        (Connection(login="key", extra={}), "login and password must both be set"),
         (Connection(extra={"aws_secret_access_key": SECRET}), "aws_access_key_id and aws_secret_access_key"),
+        (
+            Connection(host="http://minio:9000", login="k", password=SECRET),
+            "host is not read in a connection of type aws",
+        ),
         (keys(endpoint_url=f"store {SECRET}"), "endpoint_url must be a URL"),
         (keys(endpoint_url="store.test:9000"), "endpoint_url must be a URL"),
         (keys(endpoint_url="http://store.test:port"), "endpoint_url must be a URL"),
         (keys(endpoint_url=f"https://me:{SECRET}@store.test"), "endpoint_url must be a URL"),
         (keys(endpoint_url={"a": 1}), "endpoint_url must be a URL"),
         (keys(service_config={"s3": {"endpoint_url": "ftp://x"}}), "service_config.s3.endpoint_url must be a URL"),
-        (keys(service_config={"s3": SECRET}), "service_config.s3 must be a JSON object"),
+        (keys(service_config={"s3": SECRET}), "service_config.s3 is not valid JSON"),
         (keys(service_config=f"{{{SECRET}"), "service_config is not valid JSON"),
         (keys(config_kwargs={"s3": {"addressing_style": "sideways"}}), "must be one of auto, path, virtual"),
         (
@@ -428,7 +440,7 @@ def test_a_profile_needs_boto3(bare: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (keys(config_kwargs={"read_timeout": "soon"}), "config_kwargs.read_timeout must be a number"),
         (keys(config_kwargs={"proxies": {"https": "my proxy"}}), "config_kwargs.proxies must be a URL"),
         (keys(config_kwargs={"client_cert": "/c.pem"}), "client_cert cannot be used"),
-        (keys(verify="/nowhere/ca.pem"), "verify names a certificate file that cannot be read"),
+        (keys(verify="/nowhere/ca.pem"), "verify names a file that cannot be read"),
         (keys(verify=__file__), "verify names a file without a PEM certificate"),
         (keys(verify=3), "verify must be true, false or the path"),
         (keys(role_arn="arn:x", assume_role_method="ask_nicely"), "assume_role_method must be one of assume_role,"),
@@ -462,12 +474,12 @@ def test_nothing_shows_a_secret() -> None:
 
 
 def test_keys_import_no_cloud_library() -> None:
-    """A connection with keys imports neither Airflow nor boto3, google-auth or azure-identity."""
+    """A connection with keys imports neither boto3 nor google-auth or azure-identity."""
     program = (
         "import sys, json\n"
         "from tests.unit.airflow.connection_kit import Connection, access\n"
         "access('s3://c@b/p', Connection(login='k', password='s', extra={'region_name': 'r'}))\n"
-        "print(json.dumps([m for m in ('airflow', 'boto3', 'google.auth', 'azure.identity') if m in sys.modules]))\n"
+        "print(json.dumps([m for m in ('boto3', 'google.auth', 'azure.identity') if m in sys.modules]))\n"
     )
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert json.loads(ran.stdout) == []

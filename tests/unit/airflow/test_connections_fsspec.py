@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.unit.airflow.connection_kit import SECRET, Connection, access, store
-from xcargo.airflow.connections import fsspec as connections_fsspec
+from xcargo.airflow import compat
 from xcargo.errors import ConfigurationError
 
 pytest.importorskip("fsspec")
@@ -192,10 +192,10 @@ def test_nothing_is_opened_before_it_is_used() -> None:
 def test_a_scheme_of_a_provider_is_left_to_airflow() -> None:
     """A scheme that an Airflow provider registers is opened by Airflow; one that none does is not."""
     pytest.importorskip("airflow.providers.microsoft.azure")
-    official = connections_fsspec._airflow_get_fs("msgraph")
+    official = compat.get_filesystem("msgraph")
     assert official is not None
     assert official.__module__.startswith("airflow")
-    assert connections_fsspec._airflow_get_fs("sftp") is None
+    assert compat.get_filesystem("sftp") is None
 
 
 @pytest.mark.parametrize("url", ["file:///var/lib/xcom", "memory://xcom/a"])

@@ -324,7 +324,7 @@ def test_no_credentials_at_all() -> None:
         (conn(keyfile_dict={"private_key": SECRET}), "keyfile_dict is not a service account key"),
         (conn(key_path="/nowhere.json"), "key_path names a file that cannot be read (No such file or directory)"),
         (conn(key_path=__file__), "key_path names a file that is not a JSON object"),
-        (conn(key_path="/a", keyfile_dict={"private_key": SECRET}), "key_path and keyfile_dict cannot both be given"),
+        (conn(key_path="/a", keyfile_dict={"private_key": SECRET}), "key_path and keyfile_dict cannot both be set"),
         (conn(keyfile_dict=OPEN_KEY, endpoint="127.0.0.1:4443"), "endpoint must be a URL"),
         (conn(keyfile_dict={**OPEN_KEY, "gcs_base_url": "4443"}), "keyfile_dict.gcs_base_url must be a URL"),
         (conn(is_anonymous="perhaps"), "is_anonymous must be true or false"),

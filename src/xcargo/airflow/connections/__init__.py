@@ -1,5 +1,38 @@
 """Airflow connection -> access to a store."""
 
-from xcargo.airflow.connections.dispatch import access_of
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xcargo.airflow.connections import aws, azure, fsspec, google
+from xcargo.airflow.connections.base import ConnectionFields
+from xcargo.model.root import Root
+from xcargo.stores.base import Access
 
 __all__ = ["access_of"]
+
+_CLOUDS = {"s3": aws.access, "gs": google.access, "az": azure.access}
+
+
+def access_of(root: Root, get_connection: Callable[[str], Any]) -> Access:
+    """How to reach ``root``: as its Airflow connection says, or by the default credentials when it names none.
+
+    What a connection says counts before the environment; credentials of the two are never mixed. Static credentials
+    need no package of a cloud or provider and make no request; a role, a profile or an impersonation goes through the
+    official hook, and may ask the cloud's token service right away.
+
+    Args:
+        root: Where objects are stored.
+        get_connection: Gives an Airflow connection by its id; called once, and only if the root names one.
+
+    Raises:
+        ConfigurationError: A field cannot be used; it names connection and field, never a value.
+        MissingDependencyError: With the ``pip install`` command.
+        AccessDeniedError: The token service refuses.
+    """
+    if root.scheme in ("file", "memory"):
+        return Access()
+    connection = get_connection(root.connection_id) if root.connection_id else None
+    read = _CLOUDS.get(root.scheme, fsspec.access)
+    return read(ConnectionFields.of(root, connection))

@@ -1,20 +1,25 @@
 """Connections of type ``aws``: Amazon S3 and what speaks its protocol.
 
-Keys given by the connection travel as a credentials callable, not as client options: an environment's
-``AWS_SESSION_TOKEN`` would otherwise be sent along with them.
+Keys of the connection travel as a credentials callable, not as client options: an environment's ``AWS_SESSION_TOKEN``
+would otherwise be sent along with them.
 """
 
 from __future__ import annotations
 
+import configparser
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from xcargo.airflow.connections import aws_chain
-from xcargo.airflow.connections.fields import Fields, pem, url
+from xcargo.airflow.connections.base import ConnectionFields, RenewedCredentials, StaticCredentials
+from xcargo.errors import ConfigurationError
 from xcargo.stores.base import Access
 
 __all__ = ["access"]
@@ -28,6 +33,7 @@ _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _CHECKSUMS = ("SHA256", "CRC64NVME")
 _VIRTUAL_HOST = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _PARTITIONS = {"cn-": "amazonaws.com.cn", "us-iso-": "c2s.ic.gov", "us-isob-": "sc2s.sgov.gov", "eusc-": "amazonaws.eu"}
+_UNKNOWN_LIFE = timedelta(minutes=15)
 
 _UPLOAD = {
     "ServerSideEncryption": "server_side_encryption",
@@ -38,8 +44,28 @@ _UPLOAD = {
 }
 """Names of boto3's upload arguments -> the client's options."""
 
+_CLIENT_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+"""What the client itself reads from the environment."""
 
-def access(fields: Fields) -> Access:
+_PROFILE_SOURCES = (
+    "aws_access_key_id",
+    "credential_process",
+    "credential_source",
+    "login_session",
+    "role_arn",
+    "sso_session",
+    "sso_start_url",
+    "web_identity_token_file",
+)
+"""Entries that make a profile a source of credentials; a file often holds only a region."""
+
+
+def access(fields: ConnectionFields) -> Access:
     """Access to an S3 root.
 
     With key and secret in the connection nothing else is imported or asked. Role, profile, or a connection without
@@ -49,128 +75,202 @@ def access(fields: Fields) -> Access:
     fields.require_type(_TYPES)
     if fields.connection is not None and fields.get("role_arn"):
         fields.choice("assume_role_method", fields.get("assume_role_method") or "assume_role", _ASSUME_ROLE)
-    options = fields.mapping("config_kwargs")
-    s3_options = _object(fields, "config_kwargs.s3", options.get("s3"))
-    service = _object(fields, "service_config.s3", fields.mapping("service_config").get("s3"))
-
-    region = _region(fields, options)
-    if _is_unsigned(fields, options):
-        chain = aws_chain.Chain(None, None)
-    elif keys := _keys(fields):
-        chain = aws_chain.Chain(_Static(keys), None)
-    elif fields.connection is not None:
-        chain = aws_chain.of_hook(fields)
-    else:
-        chain = aws_chain.of_environment(fields)
-    region = region or chain.region or aws_chain.profile_region() or "us-east-1"
-
+    source = _source(fields)
+    region = _region(fields) or source.region or _profile().get("region") or "us-east-1"
     config: dict[str, Any] = {"region": region}
-    if chain.credentials is not None:
+    if source.credentials is not None:
         # The environment's AWS_SKIP_SIGNATURE would send requests without them.
         config["skip_signature"] = False
-    elif _is_unsigned(fields, options):
+    elif _is_unsigned(fields):
         config["skip_signature"] = True
-    config.update(_addressing(fields, service, options, s3_options, region))
-    if s3_options.get("payload_signing_enabled") is not None:
-        config["unsigned_payload"] = not s3_options["payload_signing_enabled"]
-    config.update(_upload(fields, service))
+    config.update(_addressing(fields, region))
+    is_signed_payload = fields.mapping("config_kwargs.s3").get("payload_signing_enabled")
+    if is_signed_payload is not None:
+        config["unsigned_payload"] = not is_signed_payload
+    config.update(_upload(fields))
     endpoint = config.get("endpoint", "")
-    client = {**_tls(fields, endpoint), **_http(fields, options, endpoint)}
-    return Access(config=config, client=client, credentials=chain.credentials)
+    client = {**_tls(fields, endpoint), **_proxy(fields, endpoint), **_timeouts(fields)}
+    return Access(config=config, client=client, credentials=source.credentials)
 
 
-class _Static:
-    """Keys that do not expire."""
-
-    def __init__(self, keys: tuple[str, str, str]) -> None:
-        self._keys = keys
-
-    def __call__(self) -> Mapping[str, Any]:
-        key, secret, token = self._keys
-        return {"access_key_id": key, "secret_access_key": secret, "token": token or None, "expires_at": None}
+# --- credentials
 
 
-def _keys(fields: Fields) -> tuple[str, str, str] | None:
-    """Key, secret and token that the connection itself gives for signing. None when a role or profile does the signing.
+@dataclass(frozen=True)
+class _Source:
+    """Where credentials come from (None: the client finds them itself) and the region that comes with them."""
+
+    credentials: Callable[[], Mapping[str, Any]] | None = None
+    region: str | None = None
+
+
+def _source(fields: ConnectionFields) -> _Source:
+    if _is_unsigned(fields):
+        return _Source()
+    keys = _keys(fields)
+    if keys is not None:
+        return _Source(keys)
+    if fields.connection is None:
+        return _from_environment(fields)
+    hook = fields.hook("airflow.providers.amazon.aws.hooks.base_aws", "AwsGenericHook", extra="amazon")
+    return _from_session(fields, lambda: hook(aws_conn_id=fields.root.connection_id, client_type="s3").get_session())
+
+
+def _keys(fields: ConnectionFields) -> StaticCredentials | None:
+    """The connection's own key, secret and token. None when a role or profile does the signing.
 
     Raises ConfigurationError for half a pair, which would end as somebody else's credentials.
     """
     legacy = fields.mapping("session_kwargs")
-    pairs = [
-        ("login and password", fields.login, fields.password),
-        ("aws_access_key_id and aws_secret_access_key", *_texts(fields, "aws_access_key_id", "aws_secret_access_key")),
-        ("session_kwargs", str(legacy.get("aws_access_key_id", "")), str(legacy.get("aws_secret_access_key", ""))),
-    ]
-    pair = next(((key, secret) for _, key, secret in pairs if key and secret), None)
-    if pair is None:
-        for name, key, secret in pairs:
-            if key or secret:
-                raise fields.error(name, "must both be given")
+    pairs = {
+        "login and password": (fields.login, fields.password),
+        "aws_access_key_id and aws_secret_access_key": (
+            fields.text("aws_access_key_id"),
+            fields.text("aws_secret_access_key"),
+        ),
+        "session_kwargs": (str(legacy.get("aws_access_key_id", "")), str(legacy.get("aws_secret_access_key", ""))),
+    }
+    key, secret = next((pair for pair in pairs.values() if all(pair)), ("", ""))
+    if not key:
+        for name, pair in pairs.items():
+            if any(pair):
+                raise fields.error(name, "must both be set")
+    if not key or fields.get("role_arn"):
         return None
-    if fields.get("role_arn"):
-        return None
-    return (*pair, fields.text("aws_session_token") or str(legacy.get("aws_session_token") or ""))
+    token = fields.text("aws_session_token") or str(legacy.get("aws_session_token") or "")
+    return StaticCredentials(access_key_id=key, secret_access_key=secret, token=token or None)
 
 
-def _texts(fields: Fields, *names: str) -> tuple[str, ...]:
-    return tuple(fields.text(name) for name in names)
-
-
-def _is_unsigned(fields: Fields, options: Mapping[str, Any]) -> bool:
-    version = options.get("signature_version")
+def _is_unsigned(fields: ConnectionFields) -> bool:
+    version = fields.mapping("config_kwargs").get("signature_version")
     if version in (None, ""):
         return False
     return fields.choice("config_kwargs.signature_version", version, _SIGNATURES) == "unsigned"
 
 
-def _region(fields: Fields, options: Mapping[str, Any]) -> str:
-    legacy = fields.mapping("session_kwargs")
-    found = fields.text("region_name") or options.get("region_name") or legacy.get("region_name")
-    return str(found or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "")
+def _from_environment(fields: ConnectionFields) -> _Source:
+    """The default chain: the client's own where it has all it takes, boto3 for profiles and SSO."""
+    if any(os.environ.get(name) for name in _CLIENT_VARIABLES):
+        return _Source()
+    if "AWS_PROFILE" in os.environ or any(name in _profile() for name in _PROFILE_SOURCES):
+        profile = os.environ.get("AWS_PROFILE") or "default"
+        needs = f"has its AWS credentials in profile {profile!r} and needs boto3"
+        return _from_session(fields, fields.library("boto3", needs=needs, extra="amazon").session.Session)
+    if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        raise _no_credentials(fields)
+    return _Source()
 
 
-def _addressing(
-    fields: Fields,
-    service: Mapping[str, Any],
-    options: Mapping[str, Any],
-    s3_options: Mapping[str, Any],
-    region: str,
-) -> dict[str, Any]:
+def _from_session(fields: ConnectionFields, make_session: Callable[[], Any]) -> _Source:
+    """What a boto3 session gives. Assuming a role asks STS at once."""
+    with fields.mapped_errors():
+        session = make_session()
+        credentials = session.get_credentials()
+    if credentials is None:
+        raise _no_credentials(fields)
+    return _Source(RenewedCredentials(fields, partial(_frozen, credentials)), session.region_name)
+
+
+def _frozen(credentials: Any) -> Mapping[str, Any]:
+    frozen = credentials.get_frozen_credentials()
+    # botocore has no public name for it, and other credential classes have none at all.
+    expires = getattr(credentials, "_expiry_time", None)
+    if not isinstance(expires, datetime):
+        expires = datetime.now(timezone.utc) + _UNKNOWN_LIFE
+    return {
+        "access_key_id": frozen.access_key,
+        "secret_access_key": frozen.secret_key,
+        "token": frozen.token,
+        "expires_at": expires.astimezone(timezone.utc),
+    }
+
+
+def _no_credentials(fields: ConnectionFields) -> ConfigurationError:
+    if fields.connection is not None:
+        return ConfigurationError(
+            f"Connection {fields.root.connection_id!r} gives no AWS credentials, and there are none around it",
+            where=fields.root,
+            hint="Give it login and password, a role_arn or a profile_name.",
+        )
+    return ConfigurationError(
+        "There are no AWS credentials in this environment",
+        where=fields.root,
+        hint="Name a connection in the path: s3://connection_id@bucket/prefix.",
+    )
+
+
+def _profile() -> dict[str, str]:
+    """The environment's profile in the two shared files. An unreadable file counts as empty: boto3 will complain."""
+    name = os.environ.get("AWS_PROFILE") or "default"
+    entries: dict[str, str] = {}
+    for variable, default, section in (
+        ("AWS_CONFIG_FILE", "~/.aws/config", name if name == "default" else f"profile {name}"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", name),
+    ):
+        parser = configparser.RawConfigParser(strict=False)
+        try:
+            parser.read(Path(os.environ.get(variable) or default).expanduser())
+        except (configparser.Error, UnicodeDecodeError, OSError, RuntimeError):
+            continue
+        if parser.has_section(section):
+            entries.update(parser.items(section))
+    return entries
+
+
+# --- addresses
+
+
+def _region(fields: ConnectionFields) -> str:
+    options, legacy = fields.mapping("config_kwargs"), fields.mapping("session_kwargs")
+    region = fields.text("region_name") or options.get("region_name") or legacy.get("region_name")
+    return str(region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "")
+
+
+def _addressing(fields: ConnectionFields, region: str) -> dict[str, Any]:
     """Endpoint and style: buckets in the path for an endpoint of one's own, in the host name for AWS."""
-    style = s3_options.get("addressing_style")
+    bucket = fields.root.bucket
+    style = fields.mapping("config_kwargs.s3").get("addressing_style")
     style = "auto" if style is None else fields.choice("config_kwargs.s3.addressing_style", style, _STYLES)
-    endpoint = _endpoint(fields, service)
-    own = bool(endpoint)
-    endpoint = endpoint or _aws_endpoint(options, s3_options, region)
+    own_endpoint = _own_endpoint(fields)
+    endpoint = own_endpoint or _aws_endpoint(fields, region)
     if style == "auto":
-        style = "virtual" if not own and _VIRTUAL_HOST.fullmatch(fields.root.bucket) else "path"
+        style = "virtual" if not own_endpoint and _VIRTUAL_HOST.fullmatch(bucket) else "path"
     if "s3-accelerate" in endpoint:
         style = "virtual"
-    if endpoint and style == "virtual":
-        endpoint = _with_bucket(fields, endpoint, fields.root.bucket)
-    found: dict[str, Any] = {"virtual_hosted_style_request": style == "virtual"}
-    if endpoint:
-        # The second name is what AWS_ENDPOINT_URL_S3 sets, which would win over the first.
-        found.update(endpoint=endpoint, aws_endpoint_url_s3=endpoint)
-    return found
+    if not endpoint:
+        return {"virtual_hosted_style_request": style == "virtual"}
+    if style == "virtual":
+        endpoint = _with_bucket(fields, endpoint, bucket)
+    # The last name is what AWS_ENDPOINT_URL_S3 sets, which would win over the one before.
+    return {
+        "virtual_hosted_style_request": style == "virtual",
+        "endpoint": endpoint,
+        "aws_endpoint_url_s3": endpoint,
+    }
 
 
-def _endpoint(fields: Fields, service: Mapping[str, Any]) -> str:
-    """An endpoint that connection or environment give; "" for AWS itself."""
+def _own_endpoint(fields: ConnectionFields) -> str:
+    """The endpoint of connection or environment; "" for AWS itself."""
+    service = fields.mapping("service_config.s3")
     if "endpoint_url" in service:
         value = service["endpoint_url"]
-        return url(fields, "service_config.s3.endpoint_url", value) if value else ""
+        return fields.url("service_config.s3.endpoint_url", value) if value else ""
     for name in ("endpoint_url", "host"):
         if fields.get(name):
-            return url(fields, name, fields.get(name))
+            return fields.url(name, fields.get(name))
+    if fields.host:
+        # The official hook ignores the field too: values meant for another store would go to Amazon.
+        hint = 'Write the endpoint into its extra: {"endpoint_url": "https://HOST:PORT"}.'
+        raise fields.error("host", "is not read in a connection of type aws", hint=hint)
     for name in _ENDPOINT_VARIABLES:
         if os.environ.get(name):
-            return url(fields, name, os.environ[name])
+            return fields.url(name, os.environ[name])
     return ""
 
 
-def _aws_endpoint(options: Mapping[str, Any], s3_options: Mapping[str, Any], region: str) -> str:
+def _aws_endpoint(fields: ConnectionFields, region: str) -> str:
     """AWS's own endpoint where the client would not find it: other partitions, dual stack, FIPS, acceleration."""
+    options, s3_options = fields.mapping("config_kwargs"), fields.mapping("config_kwargs.s3")
     dual = ".dualstack" if options.get("use_dualstack_endpoint") or s3_options.get("use_dualstack_endpoint") else ""
     fips = "-fips" if options.get("use_fips_endpoint") else ""
     domain = next((domain for start, domain in _PARTITIONS.items() if region.startswith(start)), "amazonaws.com")
@@ -183,9 +283,8 @@ def _aws_endpoint(options: Mapping[str, Any], s3_options: Mapping[str, Any], reg
     return f"https://s3{fips}{dual}.{region}.{domain}"
 
 
-def _with_bucket(fields: Fields, endpoint: str, bucket: str) -> str:
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
+def _with_bucket(fields: ConnectionFields, endpoint: str, bucket: str) -> str:
+    host = urlsplit(endpoint).hostname or ""
     if host.startswith(f"{bucket}."):
         return endpoint
     try:
@@ -195,24 +294,27 @@ def _with_bucket(fields: Fields, endpoint: str, bucket: str) -> str:
     raise fields.error("config_kwargs.s3.addressing_style", "cannot be virtual for an endpoint that is an IP address")
 
 
-def _upload(fields: Fields, service: Mapping[str, Any]) -> dict[str, Any]:
+# --- requests
+
+
+def _upload(fields: ConnectionFields) -> dict[str, Any]:
     """Encryption and other upload arguments of ``extra_args`` and ``service_config.s3``, as client options."""
-    given = {name: value for name, value in service.items() if name in _UPLOAD}
     extra_args = fields.mapping("extra_args")
     unknown = sorted(set(extra_args) - set(_UPLOAD))
     if unknown:
         raise fields.error("extra_args", f"may hold {', '.join(_UPLOAD)}; not {', '.join(unknown)}")
-    given.update(extra_args)
-    if "ServerSideEncryption" in given:
-        fields.choice("ServerSideEncryption", given["ServerSideEncryption"], _ENCRYPTIONS)
-    if "ChecksumAlgorithm" in given:
-        fields.choice("ChecksumAlgorithm", given["ChecksumAlgorithm"], _CHECKSUMS)
-    if "SSEKMSKeyId" in given and not str(given.get("ServerSideEncryption", "")).startswith("aws:kms"):
+    service = {name: value for name, value in fields.mapping("service_config.s3").items() if name in _UPLOAD}
+    arguments = {**service, **extra_args}
+    if "ServerSideEncryption" in arguments:
+        fields.choice("ServerSideEncryption", arguments["ServerSideEncryption"], _ENCRYPTIONS)
+    if "ChecksumAlgorithm" in arguments:
+        fields.choice("ChecksumAlgorithm", arguments["ChecksumAlgorithm"], _CHECKSUMS)
+    if "SSEKMSKeyId" in arguments and not str(arguments.get("ServerSideEncryption", "")).startswith("aws:kms"):
         raise fields.error("SSEKMSKeyId", "needs ServerSideEncryption aws:kms or aws:kms:dsse")
-    return {_UPLOAD[name]: value for name, value in given.items()}
+    return {_UPLOAD[name]: value for name, value in arguments.items()}
 
 
-def _tls(fields: Fields, endpoint: str) -> dict[str, Any]:
+def _tls(fields: ConnectionFields, endpoint: str) -> dict[str, Any]:
     """``verify``: false, or a PEM file trusted in addition to the system's. Else AWS_CA_BUNDLE. Nothing for http."""
     verify = fields.get("verify")
     if isinstance(verify, str) and verify.lower() in ("true", "false"):
@@ -220,29 +322,33 @@ def _tls(fields: Fields, endpoint: str) -> dict[str, Any]:
     if verify is False:
         return {"allow_invalid_certificates": True}
     if isinstance(verify, str):
-        return {"root_certificate": pem(fields, "verify", verify)}
+        return {"root_certificate": fields.pem("verify", verify)}
     if verify not in (None, True):
         raise fields.error("verify", "must be true, false or the path of a PEM file")
     bundle = os.environ.get("AWS_CA_BUNDLE")
     if bundle and not endpoint.startswith("http://"):
-        return {"root_certificate": pem(fields, "(from the environment) AWS_CA_BUNDLE", bundle)}
+        return {"root_certificate": fields.pem("(from the environment) AWS_CA_BUNDLE", bundle)}
     return {}
 
 
-def _http(fields: Fields, options: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
-    """Proxy and time limits of ``config_kwargs``. Without ``proxies`` the client reads HTTP(S)_PROXY and NO_PROXY."""
+def _proxy(fields: ConnectionFields, endpoint: str) -> dict[str, Any]:
+    """Proxy of ``config_kwargs``. Without ``proxies`` the client reads HTTP(S)_PROXY and NO_PROXY."""
+    proxy = fields.mapping("config_kwargs.proxies").get("http" if endpoint.startswith("http://") else "https")
+    if not proxy:
+        return {}
+    text = str(proxy) if "://" in str(proxy) else f"http://{proxy}"
+    client = {"proxy_url": fields.url("config_kwargs.proxies", text, may_log_in=True)}
+    bundle = fields.mapping("config_kwargs.proxies_config").get("proxy_ca_bundle")
+    if bundle:
+        client["proxy_ca_certificate"] = fields.pem("config_kwargs.proxies_config.proxy_ca_bundle", str(bundle))
+    return client
+
+
+def _timeouts(fields: ConnectionFields) -> dict[str, Any]:
+    options = fields.mapping("config_kwargs")
     if options.get("client_cert"):
         raise fields.error("config_kwargs.client_cert", "cannot be used; client certificates are not supported")
-    client: dict[str, Any] = {}
-    proxies = _object(fields, "config_kwargs.proxies", options.get("proxies"))
-    proxy = proxies.get("http" if endpoint.startswith("http://") else "https")
-    if proxy:
-        text = str(proxy) if "://" in str(proxy) else f"http://{proxy}"
-        client["proxy_url"] = url(fields, "config_kwargs.proxies", text, may_log_in=True)
-        tls = _object(fields, "config_kwargs.proxies_config", options.get("proxies_config"))
-        if tls.get("proxy_ca_bundle"):
-            name = "config_kwargs.proxies_config.proxy_ca_bundle"
-            client["proxy_ca_certificate"] = pem(fields, name, str(tls["proxy_ca_bundle"]))
+    client = {}
     for name in ("connect_timeout", "read_timeout"):
         seconds = options.get(name)
         if seconds is None:
@@ -251,11 +357,3 @@ def _http(fields: Fields, options: Mapping[str, Any], endpoint: str) -> dict[str
             raise fields.error(f"config_kwargs.{name}", "must be a number of seconds above 0")
         client[name] = f"{round(seconds * 1000)}ms"
     return client
-
-
-def _object(fields: Fields, name: str, value: Any) -> Mapping[str, Any]:
-    if value in (None, ""):
-        return {}
-    if not isinstance(value, Mapping):
-        raise fields.error(name, "must be a JSON object")
-    return value
