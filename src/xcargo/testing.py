@@ -19,13 +19,13 @@ import pytest
 
 from xcargo.codecs.base import Codec, contiguous
 from xcargo.codecs.source import BytesSource, Source
-from xcargo.errors import DecodeError, ObjectExistsError, ObjectNotFoundError
+from xcargo.errors import DecodeError, IntegrityError, ObjectExistsError, ObjectNotFoundError, XCargoError
 from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store
-from xcargo.transfer.chunks import ChunkEncoder
+from xcargo.transfer.chunks import ChunkDecoder, ChunkEncoder
 from xcargo.transfer.object_source import ObjectSource
 from xcargo.types import Buffer
 
-__all__ = ["CodecTests", "CountingStore", "FaultyStore", "LatencyStore", "StoreTests", "chunked"]
+__all__ = ["CodecTests", "CountingStore", "FaultyStore", "LatencyStore", "StoreTests", "StoredBytes", "chunked"]
 
 
 class _Wrapper:
@@ -292,18 +292,34 @@ class CodecTests:
                     continue
 
 
-def chunked(payload: bytes, chunk_bytes: int = 1000) -> Source:
-    """A source of the payload, which is not empty, as of a stored object of many small chunks."""
-    encoder = ChunkEncoder(
-        [payload[start : start + chunk_bytes] for start in range(0, len(payload), chunk_bytes)], "zstd"
-    )
-    stored = b"".join(encoder)
+class StoredBytes:
+    """The bytes of one stored object, in memory: a :class:`~xcargo.transfer.object_source.RangeReader`.
 
-    def fetch_into(start: int, view: memoryview) -> int:
-        data = stored[start : start + len(view)]
+    ``requests`` holds the length of each range that was read.
+    """
+
+    uri = "memory://x"
+
+    def __init__(self, stored: bytes) -> None:
+        self.stored = stored
+        self.requests: list[int] = []
+
+    def get(self, start: int, end: int) -> bytes:
+        self.requests.append(end - start)
+        return self.stored[start:end]
+
+    def get_into(self, start: int, view: memoryview) -> int:
+        data = self.get(start, start + len(view))
         view[: len(data)] = data
         return len(data)
 
-    return ObjectSource(
-        lambda start, end: stored[start:end], fetch_into, encoder.table, "zstd", Limits(part_bytes=4096), "memory://x"
-    )
+    def explain(self, error: IntegrityError) -> XCargoError:
+        return error
+
+
+def chunked(payload: bytes, chunk_bytes: int = 1000) -> Source:
+    """A source of the payload, which is not empty, as of a stored object of many small chunks."""
+    chunks = [payload[start : start + chunk_bytes] for start in range(0, len(payload), chunk_bytes)]
+    encoder = ChunkEncoder(chunks, "zstd")
+    stored = StoredBytes(b"".join(encoder))
+    return ObjectSource(stored, ChunkDecoder(encoder.table, "zstd"), limits=Limits(part_bytes=4096))

@@ -39,7 +39,7 @@ from xcargo.errors import (
 from xcargo.model.keys import Key
 from xcargo.stores.memory import _buckets
 from xcargo.testing import CountingStore, FaultyStore
-from xcargo.transfer.chunks import Chunks
+from xcargo.transfer.chunks import ChunkTable
 from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
 
 KEY, OTHER = Key("k1", random.Random(1).randbytes(32)), Key("k2", random.Random(2).randbytes(32))
@@ -126,24 +126,25 @@ def test_large_objects_travel_in_parallel_parts(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=300), st.integers(0, 2**31), st.binary(min_size=1, max_size=40))
 def test_whatever_the_bytes(payload: bytes, number: int, codec: bytes) -> None:
-    """Any chunk opens where it was sealed, and 16 bytes longer is all that it gets."""
-    cipher = Cipher.fresh(KEY, "dag/run/task/key~0", codec.hex())
-    place = ChunkContext(number, False, len(payload), "none")
-    sealed = cipher.seal(payload, place)
-    assert len(sealed) == len(payload) + TAG_BYTES
-    again = Cipher.of(json.loads(json.dumps(cipher.to_json())), (OTHER, KEY), "dag/run/task/key~0", codec.hex())
-    assert again.open(sealed, place) == payload
+    """Any chunk decrypts in its own context, and is 16 bytes longer."""
+    about = {"object_key": "dag/run/task/key~0", "codec": codec.hex()}
+    cipher = Cipher.new(KEY, **about)
+    context = ChunkContext(number, False, len(payload), "none")
+    chunk = cipher.encrypt(payload, context)
+    assert len(chunk) == len(payload) + TAG_BYTES
+    again = Cipher.from_json(json.loads(json.dumps(cipher.to_json())), (OTHER, KEY), **about)
+    assert again.decrypt(chunk, context) == payload
     view = memoryview(bytearray(len(payload)))
-    again.open_into(view, sealed, place)
+    again.decrypt_into(view, chunk, context)
     assert view == payload
 
 
 @pytest.mark.parametrize("change", [{"number": 1}, {"last": True}, {"size_bytes": 4}, {"compression": "zstd"}], ids=str)
-def test_a_chunk_opens_in_its_own_place_only(change: dict[str, Any]) -> None:
-    """Number, end, size and compression are each under the tag."""
-    cipher, place = Cipher.fresh(KEY, "k", "bytes"), ChunkContext(0, False, 3, "none")
+def test_a_chunk_decrypts_in_its_own_context_only(change: dict[str, Any]) -> None:
+    """Number, end, size and compression are each authenticated."""
+    cipher, context = Cipher.new(KEY, object_key="k", codec="bytes"), ChunkContext(0, False, 3, "none")
     with pytest.raises(IntegrityError):
-        cipher.open(cipher.seal(b"abc", place), dataclasses.replace(place, **change))
+        cipher.decrypt(cipher.encrypt(b"abc", context), dataclasses.replace(context, **change))
 
 
 def test_no_two_chunks_share_a_nonce() -> None:
@@ -153,17 +154,20 @@ def test_no_two_chunks_share_a_nonce() -> None:
     assert first[:64] != second[:64]
 
 
-def test_older_versions_of_the_library_serve() -> None:
-    """cryptography before 47 cannot decrypt into given memory; a copy does it then."""
+def test_older_versions_of_the_library_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cryptography before 47 cannot decrypt into memory that it is given; a copy does it then."""
+    from cryptography.hazmat.primitives.ciphers import aead
 
     class Old:
-        def __init__(self, aead: Any) -> None:
-            self.encrypt, self.decrypt = aead.encrypt, aead.decrypt
+        def __init__(self, key: bytes) -> None:
+            cipher = AESGCM(key)
+            self.encrypt, self.decrypt = cipher.encrypt, cipher.decrypt
 
-    cipher = Cipher.fresh(KEY, "k", "bytes")
-    cipher._aead = Old(cipher._aead)  # type: ignore[assignment]
+    AESGCM = aead.AESGCM
+    monkeypatch.setattr(aead, "AESGCM", Old)
+    cipher, context = Cipher.new(KEY, object_key="k", codec="bytes"), ChunkContext(0, True, 3, "none")
     view = memoryview(bytearray(3))
-    cipher.open_into(view, cipher.seal(b"abc", ChunkContext(0, True, 3, "none")), ChunkContext(0, True, 3, "none"))
+    cipher.decrypt_into(view, cipher.encrypt(b"abc", context), context)
     assert view == b"abc"
 
 
@@ -182,7 +186,7 @@ def put(row: Any, data: bytes) -> Any:
 
 def put_chunks(row: Any, chunks: list[tuple[int, bytes]]) -> Any:
     """The same of an object of several chunks, given as payload sizes and stored bytes."""
-    table = Chunks(
+    table = ChunkTable(
         tuple(size for size, _ in chunks),
         tuple(len(data) for _, data in chunks),
         b"".join(blake3(data).digest(16) for _, data in chunks),
@@ -194,7 +198,13 @@ def put_chunks(row: Any, chunks: list[tuple[int, bytes]]) -> Any:
 
 
 def chunks_of(row: Any) -> list[tuple[int, bytes]]:
-    table = Chunks.from_json(row["chunks"], row["checksum"], row["size_bytes"], row["stored_bytes"], TAG_BYTES)
+    table = ChunkTable.from_json(
+        row["chunks"],
+        checksum=row["checksum"],
+        size_bytes=row["size_bytes"],
+        stored_bytes=row["stored_bytes"],
+        tag_bytes=TAG_BYTES,
+    )
     data = stored(row)
     return [(table.payload_bytes[n], data[table.offsets[n] : table.offsets[n + 1]]) for n in range(len(table))]
 
@@ -312,7 +322,7 @@ def test_keys_can_be_changed() -> None:
 def test_another_key_of_the_same_name_is_told() -> None:
     """Two components with different keys get an error that says so, and no value."""
     row = encrypted(KEY).push(b"secret", HERE)
-    with pytest.raises(IntegrityError, match="the key 'k1' is another here"):
+    with pytest.raises(IntegrityError, match="the key 'k1' differs from the one"):
         encrypted(Key("k1", OTHER.secret)).pull(row)
 
 

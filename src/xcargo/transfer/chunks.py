@@ -1,9 +1,8 @@
-"""Chunks: a large payload is split_chunks, and each piece compressed and checksummed by itself.
+"""Chunks: a large payload is split, and each chunk is compressed, encrypted and checksummed by itself.
 
-So a large value is compressed while it travels, read back in parallel or in part, and every part that is read is
-verified. A payload of one chunk is its own object. The table of the chunks of a larger one stands in the envelope: the
-object holds the chunks, one after another, and nothing else, so a file that is not compressed lies in the bucket as it
-was.
+So a large value is compressed while it is uploaded, read back in parallel or in part, and all that is read is verified.
+A payload of one chunk is its own object. The table of the chunks of a larger one is kept in the envelope: the object
+holds the chunks, one after another, and nothing else, so a file that is not compressed is in the bucket as it was.
 """
 
 from __future__ import annotations
@@ -27,12 +26,14 @@ from xcargo.types import Buffer
 
 __all__ = [
     "CHUNK_BYTES",
+    "GROWTH_CHUNKS",
+    "MAX_CHUNK_BYTES",
     "WORKERS",
+    "ChunkDecoder",
     "ChunkEncoder",
-    "Chunks",
+    "ChunkTable",
     "NotReplayableError",
     "checksum_mismatch",
-    "decode_chunk_into",
     "split_chunks",
 ]
 
@@ -40,8 +41,8 @@ __all__ = [
 CHUNK_BYTES = 1024 * 1024
 """Payload of a chunk: enough to compress well, little enough to hold many, and to stay in the processor's cache."""
 
-_MAX_CHUNK_BYTES = 32 * 1024 * 1024
-_GROWS_AFTER = 512
+MAX_CHUNK_BYTES = 32 * 1024 * 1024
+GROWTH_CHUNKS = 512
 """Chunks after which those that follow are twice as large, so that the table of a huge payload stays small.
 
 With half as many, a push of 4 GiB held a hundred megabytes more.
@@ -53,12 +54,12 @@ _DIGEST_BYTES = 16
 WORKERS = min(4, os.cpu_count() or 1)
 
 _AHEAD_BYTES = 32 * 1024 * 1024
-"""Payload that is sealed ahead of whoever takes it; or a chunk for each worker, if these are more."""
+"""Payload that is encoded ahead of the consumer; or a chunk for each worker, if these are more."""
 
 
 @dataclass(frozen=True)
-class Chunks:
-    """The table of an object's chunks. A chunk is compressed if, and only if, it is shorter than its payload.
+class ChunkTable:
+    """Sizes and digests of an object's chunks. A chunk is compressed if, and only if, it is shorter than its payload.
 
     ``tag_bytes`` is what encryption adds to each stored chunk, which does not count there; 0 without encryption.
     """
@@ -89,10 +90,9 @@ class Chunks:
     def _uncompressed(self) -> tuple[int, ...]:
         return tuple(size + self.tag_bytes for size in self.payload_bytes) if self.tag_bytes else self.payload_bytes
 
-    def place(self, n: int, compression: str) -> ChunkContext:
-        """What the encryption of chunk ``n`` binds it to."""
-        shorter = self.stored_bytes[n] < self.payload_bytes[n] + self.tag_bytes
-        return ChunkContext(n, n == len(self) - 1, self.payload_bytes[n], compression if shorter else "none")
+    def is_compressed(self, n: int) -> bool:
+        """Whether chunk ``n`` is."""
+        return self.stored_bytes[n] != self.payload_bytes[n] + self.tag_bytes
 
     def digest(self, n: int) -> bytes:
         """The digest of chunk ``n``."""
@@ -104,28 +104,32 @@ class Chunks:
         return f"blake3-chunks:{blake3(sizes + self.digests).hexdigest()}"
 
     def to_json(self) -> dict[str, Any]:
-        """The table as the envelope holds it: payload sizes as runs, stored sizes only where they differ."""
-        runs = [[size, len(list(same))] for size, same in groupby(self.payload_bytes)]
+        """The table as the envelope holds it: payload sizes with their counts, stored sizes only where they differ."""
+        counted = [[size, len(list(same))] for size, same in groupby(self.payload_bytes)]
         stored = {"stored": list(self.stored_bytes)} if self.compressed else {}
-        return {"payload": runs, **stored, "digests": base64.b64encode(self.digests).decode()}
+        return {"payload": counted, **stored, "digests": base64.b64encode(self.digests).decode()}
 
     @classmethod
     def from_json(
-        cls, table: Mapping[str, Any], checksum: str, size_bytes: int, stored_bytes: int, tag_bytes: int = 0
-    ) -> Chunks:
-        """Read a table. Raises EnvelopeError unless it is well-formed and fits checksum and sizes of its envelope."""
+        cls, table: Mapping[str, Any], *, checksum: str, size_bytes: int, stored_bytes: int, tag_bytes: int = 0
+    ) -> ChunkTable:
+        """Read a table.
+
+        Raises:
+            EnvelopeError: It is not well-formed, or does not fit checksum and sizes of its envelope.
+        """
         try:
-            runs, digests = table["payload"], base64.b64decode(table["digests"], validate=True)
-            counts = [count for _, count in runs]
+            counted, digests = table["payload"], base64.b64decode(table["digests"], validate=True)
+            counts = [count for _, count in counted]
             if not counts or not all(type(count) is int and count > 0 for count in counts):
-                raise ValueError("a run has an impossible length")
-            if sum(counts) * _DIGEST_BYTES != len(digests):  # before a count is believed
+                raise ValueError("a count of chunks is impossible")
+            if sum(counts) * _DIGEST_BYTES != len(digests):  # before so many chunks are allocated
                 raise ValueError("as many digests as chunks are needed")
-            payload = tuple(size for size, count in runs for _ in range(count))
+            payload = tuple(size for size, count in counted for _ in range(count))
             longest = cls(payload, payload, digests, tag_bytes)._uncompressed
             chunks = cls(payload, tuple(table.get("stored") or longest), digests, tag_bytes)
             sizes = (*chunks.payload_bytes, *(size - tag_bytes for size in chunks.stored_bytes))
-            if not all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for size in sizes):
+            if not all(type(size) is int and 0 < size <= MAX_CHUNK_BYTES for size in sizes):
                 raise ValueError("a chunk has an impossible size")
             if len(chunks.stored_bytes) != len(payload) or any(map(int.__gt__, chunks.stored_bytes, longest)):
                 raise ValueError("a chunk is longer than its payload")
@@ -136,22 +140,95 @@ class Chunks:
         return chunks
 
 
-def split_chunks(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
-    """The pieces of a payload as chunks. A chunk that lies in one piece is a view of it, without a copy."""
-    number, wanted, have = 0, CHUNK_BYTES, 0
-    held: list[memoryview] = []
-    for piece in pieces:
-        view = memoryview(piece)
-        while have + len(view) >= wanted:
-            held.append(view[: wanted - have])
-            yield held[0] if len(held) == 1 else b"".join(held)
-            view, held, have, number = view[wanted - have :], [], 0, number + 1
-            wanted = min(CHUNK_BYTES << number // _GROWS_AFTER, _MAX_CHUNK_BYTES)
+def split_chunks(parts: Iterable[Buffer]) -> Iterator[Buffer]:
+    """The parts of a payload as chunks. A chunk that is inside one part is a view of it, without a copy."""
+    number, chunk_bytes, pending_bytes = 0, CHUNK_BYTES, 0
+    pending: list[memoryview] = []
+    for part in parts:
+        view = memoryview(part)
+        while pending_bytes + len(view) >= chunk_bytes:
+            taken = chunk_bytes - pending_bytes
+            pending.append(view[:taken])
+            yield pending[0] if len(pending) == 1 else b"".join(pending)
+            view, pending, pending_bytes, number = view[taken:], [], 0, number + 1
+            chunk_bytes = min(CHUNK_BYTES << number // GROWTH_CHUNKS, MAX_CHUNK_BYTES)
         if view:
-            held.append(view)
-            have += len(view)
-    if held:
-        yield held[0] if len(held) == 1 else b"".join(held)
+            pending.append(view)
+            pending_bytes += len(view)
+    if pending:
+        yield pending[0] if len(pending) == 1 else b"".join(pending)
+
+
+class NotReplayableError(Exception):
+    """Chunks that are produced once were iterated a second time."""
+
+
+class ChunkEncoder:
+    """Iterates over the chunks as they are to be stored; their ``table`` is complete at the end.
+
+    Chunks are compressed, encrypted and hashed by a few threads, some chunks ahead of the consumer: what is held in
+    memory does not depend on how many there are. A second iteration encodes them again, with another cipher, and raises
+    NotReplayableError if ``chunks`` can be iterated only once.
+
+    Args:
+        chunks: Of the payload, none of them empty.
+        compression: A canonical name.
+        on_progress: Called with the payload bytes of each chunk that the consumer took.
+        new_cipher: Called once for each iteration; no cipher may encrypt two different payloads.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterable[Buffer],
+        compression: str,
+        *,
+        on_progress: Callable[[int], object] = lambda _: None,
+        new_cipher: Callable[[], Cipher | None] = lambda: None,
+    ) -> None:
+        self._chunks = chunks
+        self._compression = compression
+        self._on_progress = on_progress
+        self._new_cipher = new_cipher
+        self.cipher: Cipher | None = None
+        """That of the last iteration."""
+        self._begun = False
+        self._sizes: list[tuple[int, int]] = []
+        self._digests: list[bytes] = []
+
+    @property
+    def table(self) -> ChunkTable:
+        """The table of the chunks taken so far."""
+        payload_bytes, stored_bytes = zip(*self._sizes, strict=True)
+        return ChunkTable(payload_bytes, stored_bytes, b"".join(self._digests), TAG_BYTES if self.cipher else 0)
+
+    def __iter__(self) -> Iterator[Buffer]:
+        if self._begun and isinstance(self._chunks, Iterator):
+            raise NotReplayableError
+        self._begun, self._sizes, self._digests = True, [], []
+        self.cipher = self._new_cipher()
+        ahead: deque[Future[tuple[int, Buffer, bytes]]] = deque()
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="xcargo-encode") as pool:
+            for number, (chunk, last) in enumerate(_with_last(self._chunks)):
+                ahead.append(pool.submit(self._encode, chunk, number, last))
+                if len(ahead) > max(WORKERS, min(2 * WORKERS, _AHEAD_BYTES // len(chunk))):
+                    yield self._record(ahead.popleft())
+            while ahead:
+                yield self._record(ahead.popleft())
+
+    def _encode(self, chunk: Buffer, number: int, last: bool) -> tuple[int, Buffer, bytes]:
+        shorter = compress_if_smaller(self._compression, chunk)
+        stored = chunk if shorter is None else shorter
+        if self.cipher is not None:
+            compression = "none" if shorter is None else self._compression
+            stored = self.cipher.encrypt(stored, ChunkContext(number, last, len(chunk), compression))
+        return len(chunk), stored, blake3(stored).digest(_DIGEST_BYTES)
+
+    def _record(self, encoded: Future[tuple[int, Buffer, bytes]]) -> Buffer:
+        payload_bytes, stored, digest = encoded.result()
+        self._sizes.append((payload_bytes, len(stored)))
+        self._digests.append(digest)
+        self._on_progress(payload_bytes)
+        return stored
 
 
 def _with_last(chunks: Iterable[Buffer]) -> Iterator[tuple[Buffer, bool]]:
@@ -165,91 +242,36 @@ def _with_last(chunks: Iterable[Buffer]) -> Iterator[tuple[Buffer, bool]]:
         yield held.pop(), True
 
 
-class NotReplayableError(Exception):
-    """Chunks that are made as they go were asked for a second time."""
+@dataclass(frozen=True)
+class ChunkDecoder:
+    """Turns an object's stored chunks into their payload. May be used from many threads."""
 
+    table: ChunkTable
+    compression: str
+    cipher: Cipher | None = None
 
-class ChunkEncoder:
-    """Iterates over the chunks as they are to be stored; their ``table`` is known at the end.
+    def decode_into(self, view: memoryview, stored: Buffer, n: int) -> None:
+        """Fill ``view`` with the payload of chunk ``n``.
 
-    Chunks are compressed and hashed by a few threads, some chunks ahead of whoever takes them: what is held in memory
-    does not depend on how many there are. Iterating again raises NotReplayableError if the chunks themselves can't be.
-    ``taken`` is told the payload bytes of each chunk that was taken. Chunks are encrypted by what ``fresh_cipher``
-    gives, anew for each iteration, whose payload may be another one; ``cipher`` is the last one.
-    """
+        ``stored`` may be ``view`` itself, if chunks are neither compressed nor encrypted.
 
-    def __init__(
-        self,
-        chunks: Iterable[Buffer],
-        compression: str,
-        taken: Callable[[int], object] = lambda _: None,
-        fresh_cipher: Callable[[], Cipher | None] = lambda: None,
-    ) -> None:
-        self._chunks = chunks
-        self._compression = compression
-        self._tell = taken
-        self._fresh_cipher = fresh_cipher
-        self.cipher: Cipher | None = None
-        self._begun = False
-        self._sizes: list[tuple[int, int]] = []
-        self._digests: list[bytes] = []
-
-    @property
-    def table(self) -> Chunks:
-        """The table of the chunks taken so far."""
-        payload_bytes, stored_bytes = zip(*self._sizes, strict=True)
-        return Chunks(payload_bytes, stored_bytes, b"".join(self._digests), TAG_BYTES if self.cipher else 0)
-
-    def __iter__(self) -> Iterator[Buffer]:
-        if self._begun and isinstance(self._chunks, Iterator):
-            raise NotReplayableError
-        self._begun, self._sizes, self._digests = True, [], []
-        self.cipher = self._fresh_cipher()
-        ahead: deque[Future[tuple[int, Buffer, bytes]]] = deque()
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="xcargo-seal") as pool:
-            for number, (chunk, last) in enumerate(_with_last(self._chunks)):
-                ahead.append(pool.submit(self._seal, chunk, number, last))
-                if len(ahead) > max(WORKERS, min(2 * WORKERS, _AHEAD_BYTES // len(chunk))):
-                    yield self._taken(ahead.popleft())
-            while ahead:
-                yield self._taken(ahead.popleft())
-
-    def _seal(self, chunk: Buffer, number: int, last: bool) -> tuple[int, Buffer, bytes]:
-        shorter = compress_if_smaller(self._compression, chunk)
-        stored = chunk if shorter is None else shorter
+        Raises:
+            IntegrityError: The bytes are not those that were stored.
+        """
+        if blake3(stored).digest(_DIGEST_BYTES) != self.table.digest(n):
+            raise checksum_mismatch()
+        compressed = self.table.is_compressed(n)
         if self.cipher is not None:
-            compression = "none" if shorter is None else self._compression
-            stored = self.cipher.seal(stored, ChunkContext(number, last, len(chunk), compression))
-        return len(chunk), stored, blake3(stored).digest(_DIGEST_BYTES)
-
-    def _taken(self, sealed: Future[tuple[int, Buffer, bytes]]) -> Buffer:
-        payload_bytes, stored, digest = sealed.result()
-        self._sizes.append((payload_bytes, len(stored)))
-        self._digests.append(digest)
-        self._tell(payload_bytes)
-        return stored
-
-
-def decode_chunk_into(
-    view: memoryview, stored: Buffer, chunks: Chunks, n: int, compression: str, cipher: Cipher | None = None
-) -> None:
-    """Fill ``view`` with the payload of chunk ``n``. Raises IntegrityError if its bytes are not those that were stored.
-
-    ``stored`` may be ``view`` itself, if it is neither compressed nor encrypted.
-    """
-    if blake3(stored).digest(_DIGEST_BYTES) != chunks.digest(n):
-        raise checksum_mismatch()
-    compressed = len(stored) != len(view) + chunks.tag_bytes
-    if cipher is not None:
-        place = chunks.place(n, compression)
-        if not compressed:
-            cipher.open_into(view, stored, place)
-            return
-        stored = cipher.open(stored, place)
-    if compressed:
-        decompress_into(compression, stored, view)
-    elif stored is not view:
-        view[:] = stored
+            last, compression = n == len(self.table) - 1, self.compression if compressed else "none"
+            context = ChunkContext(n, last, self.table.payload_bytes[n], compression)
+            if not compressed:
+                self.cipher.decrypt_into(view, stored, context)
+                return
+            stored = self.cipher.decrypt(stored, context)
+        if compressed:
+            decompress_into(self.compression, stored, view)
+        elif stored is not view:
+            view[:] = stored
 
 
 def checksum_mismatch() -> IntegrityError:

@@ -1,10 +1,10 @@
 """Encryption of objects: AES-256-GCM over each chunk by itself, so that any part can be read and is verified.
 
 Each object has a key of its own: HKDF-SHA256 of the configured key and a random salt. The nonce of a chunk is its
-number, so none is ever used twice. Under the tag, beside the chunk's bytes: the object's key below its root, its
-codec, the chunk's number, whether it is the last, the length of its payload and how it is compressed. So a chunk that
-was changed, moved, left out, cut off behind, read as something else, or taken from another object does not open. Every
-stored chunk is 16 bytes longer than what was encrypted.
+number, so none is ever used twice. The tag authenticates, beside the chunk's bytes, the object's key below its root,
+its codec, the chunk's number, whether it is the last, the length of its payload and how it is compressed. So a chunk
+that was changed, moved, left out, cut off from the end, read as something else, or taken from another object does not
+decrypt. Every stored chunk is 16 bytes longer than what was encrypted.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def require() -> None:
 
 @dataclass(frozen=True)
 class ChunkContext:
-    """Which chunk it is, and what its bytes are before encryption: ``size_bytes`` of payload, compressed or not."""
+    """What a chunk's encryption is bound to: its number, and what its bytes are before they are encrypted."""
 
     number: int
     last: bool
@@ -57,14 +57,14 @@ class ChunkContext:
         return self.number.to_bytes(_NONCE_BYTES, "big")
 
     @property
-    def told(self) -> bytes:
+    def associated_data(self) -> bytes:
         return f"{self.number}\0{self.last:d}\0{self.size_bytes}\0{self.compression}".encode()
 
 
 class Cipher:
     """Encrypts or decrypts the chunks of one object. Methods may be called from many threads."""
 
-    def __init__(self, key: Key, salt: bytes, object_key: str, codec: str) -> None:
+    def __init__(self, key: Key, salt: bytes, *, object_key: str, codec: str) -> None:
         require()
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
@@ -73,16 +73,21 @@ class Cipher:
         self._name = key.name
         self._salt = salt
         self._aead = AESGCM(HKDF(SHA256(), KEY_BYTES, salt, _INFO).derive(key.secret))
-        self._about = f"xcargo/1\0{object_key}\0{codec}\0".encode()
+        self._context = f"xcargo/1\0{object_key}\0{codec}\0".encode()
 
     @classmethod
-    def fresh(cls, key: Key, object_key: str, codec: str) -> Cipher:
-        """For a new object. One that is encrypted again needs a new one: a nonce serves once."""
-        return cls(key, secrets.token_bytes(_SALT_BYTES), object_key, codec)
+    def new(cls, key: Key, *, object_key: str, codec: str) -> Cipher:
+        """The cipher of a new object. One that is encrypted again needs another: no nonce is used twice."""
+        return cls(key, secrets.token_bytes(_SALT_BYTES), object_key=object_key, codec=codec)
 
     @classmethod
-    def of(cls, encryption: Mapping[str, Any], keys: Sequence[Key], object_key: str, codec: str) -> Cipher:
-        """For an object by what its envelope tells. Raises ConfigurationError if its key is not here."""
+    def from_json(cls, encryption: Mapping[str, Any], keys: Sequence[Key], *, object_key: str, codec: str) -> Cipher:
+        """The cipher of an object, by its envelope's ``encryption``.
+
+        Raises:
+            ConfigurationError: The object's key is not one of ``keys``.
+            EnvelopeError: ``encryption`` is malformed, or of a later version.
+        """
         if encryption.get("algorithm") != _ALGORITHM:
             raise EnvelopeError(
                 "The object is encrypted in a way that this version does not know",
@@ -94,10 +99,10 @@ class Cipher:
         except (KeyError, TypeError, ValueError, binascii.Error):
             salt = b""
         if type(name) is not str or len(salt) != _SALT_BYTES:
-            raise EnvelopeError("The envelope does not tell how its object is encrypted")
+            raise EnvelopeError("The envelope does not say how its object is encrypted")
         for key in keys:
             if key.name == name:
-                return cls(key, salt, object_key, codec)
+                return cls(key, salt, object_key=object_key, codec=codec)
         known = ", ".join(repr(key.name) for key in keys)
         raise ConfigurationError(
             f"The object is encrypted with the key {name[:64]!r}, which is not in [xcargo] encryption_keys",
@@ -105,37 +110,37 @@ class Cipher:
         )
 
     def to_json(self) -> dict[str, str]:
-        """What the envelope tells of it."""
+        """The envelope's ``encryption``."""
         return {"algorithm": _ALGORITHM, "key": self._name, "salt": base64.b64encode(self._salt).decode()}
 
-    def seal(self, data: Buffer, place: ChunkContext) -> bytes:
-        """A chunk, encrypted, with its tag. At most once for each place."""
-        return self._aead.encrypt(place.nonce, data, self._about + place.told)
+    def encrypt(self, data: Buffer, context: ChunkContext) -> bytes:
+        """A chunk, encrypted, with its tag. At most once for each number."""
+        return self._aead.encrypt(context.nonce, data, self._context + context.associated_data)
 
-    def open(self, stored: Buffer, place: ChunkContext) -> bytes:
-        """A chunk, decrypted. Raises IntegrityError unless it is the one of this place, as it was sealed."""
+    def decrypt(self, stored: Buffer, context: ChunkContext) -> bytes:
+        """A chunk, decrypted. Raises IntegrityError unless it was encrypted in this very context."""
         from cryptography.exceptions import InvalidTag
 
         try:
-            return self._aead.decrypt(place.nonce, stored, self._about + place.told)
+            return self._aead.decrypt(context.nonce, stored, self._context + context.associated_data)
         except InvalidTag:
-            raise self._altered() from None
+            raise self._mismatch() from None
 
-    def open_into(self, view: memoryview, stored: Buffer, place: ChunkContext) -> None:
-        """The same into memory that it fills; without a copy where the library can."""
+    def decrypt_into(self, view: memoryview, stored: Buffer, context: ChunkContext) -> None:
+        """The same into ``view``, which the chunk fills exactly; without a copy where the library can."""
         from cryptography.exceptions import InvalidTag
 
-        into = getattr(self._aead, "decrypt_into", None)
-        if into is None:  # cryptography before 47
-            view[:] = self.open(stored, place)
+        decrypt_into = getattr(self._aead, "decrypt_into", None)
+        if decrypt_into is None:  # cryptography before 47
+            view[:] = self.decrypt(stored, context)
             return
         try:
-            into(place.nonce, stored, self._about + place.told, view)
+            decrypt_into(context.nonce, stored, self._context + context.associated_data, view)
         except InvalidTag:
-            raise self._altered() from None
+            raise self._mismatch() from None
 
-    def _altered(self) -> IntegrityError:
+    def _mismatch(self) -> IntegrityError:
         return IntegrityError(
             "The object's bytes do not decrypt",
-            hint=f"It was altered or exchanged, or the key {self._name!r} is another here than where it was stored.",
+            hint=f"It was altered or exchanged, or the key {self._name!r} differs from the one of the push.",
         )

@@ -1,4 +1,4 @@
-"""The payload of a stored object: verified, read in whole, in part, or piece by piece."""
+"""The payload of a stored object: verified, read as a whole, in part, or in order."""
 
 from __future__ import annotations
 
@@ -6,227 +6,218 @@ import math
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from xcargo.codecs.source import allocate
 from xcargo.errors import IntegrityError, XCargoError
 from xcargo.stores.base import Limits
-from xcargo.transfer.chunks import WORKERS, Chunks, decode_chunk_into
-from xcargo.transfer.encryption import Cipher
+from xcargo.transfer.chunks import WORKERS, ChunkDecoder
 from xcargo.transfer.progress import Progress
 from xcargo.types import Buffer
 
-__all__ = ["ObjectSource", "short"]
-
-Fetch = Callable[[int, int], Buffer]
-FetchInto = Callable[[int, memoryview], int]
+__all__ = ["RANGE_BYTES", "ObjectSource", "RangeReader", "truncated"]
 
 _IN_FLIGHT_BYTES = 64 * 1024 * 1024
 """Bound of what compressed bytes under way hold in memory."""
 
 _AHEAD_BYTES = 64 * 1024 * 1024
-"""Bound of the payload that is read ahead of whoever takes it; or two pieces, if these are more."""
+"""Bound of the payload that is read ahead of the consumer; or two ranges, if these are more."""
 
-_RUN_BYTES = 4 * 1024 * 1024
-"""Chunks of a small read's neighbourhood that come in one request: enough to be worth it."""
+RANGE_BYTES = 4 * 1024 * 1024
+"""Payload around a small read that comes in the same request: enough to be worth one."""
 
-_KEPT_BYTES = 4 * _RUN_BYTES
-"""Of such runs, the last of which small reads find again without another request; or one, if it is larger."""
+_CACHED_RANGES = 4
+"""Of such ranges, as many as the last ones whose payload small reads find again; or one, if it is larger."""
+
+
+class RangeReader(Protocol):
+    """Reads ranges of one stored object. Methods may be called from many threads; ``get`` methods cost one request."""
+
+    @property
+    def uri(self) -> str:
+        """Where the object is stored, for messages."""
+
+    def get(self, start: int, end: int) -> Buffer:
+        """Stored bytes ``start`` to ``end``; fewer if the object ends before."""
+
+    def get_into(self, start: int, view: memoryview) -> int:
+        """Fill ``view`` with stored bytes from ``start`` on. Returns how many there were."""
+
+    def explain(self, error: IntegrityError) -> XCargoError:
+        """The error to raise for bytes that are not those that were stored: a better one, if there is one."""
 
 
 class ObjectSource:
     """Source of an object of several chunks.
 
-    ``fetch(start, end)`` gives stored bytes, ``fetch_into(start, view)`` puts them where they belong; each is one
-    request. Reading all of an object up to four times ``part_bytes`` makes one request, of a larger one parallel
-    requests of about ``part_bytes``. Bytes that are neither compressed nor encrypted go to their place at once and are
-    verified there; of others no more than 64 MiB are held beside the payload. ``explain`` may know a better error for
-    bytes that are not those that were stored.
+    Reading all of an object up to four times ``part_bytes`` makes one request, of a larger one parallel requests of
+    about ``part_bytes``. Bytes that are neither compressed nor encrypted are read into the payload's memory and
+    verified there; of others no more than 64 MiB are held beside the payload.
     """
 
-    def __init__(
-        self,
-        fetch: Fetch,
-        fetch_into: FetchInto,
-        chunks: Chunks,
-        compression: str,
-        limits: Limits,
-        uri: str,
-        explain: Callable[[XCargoError], XCargoError] = lambda error: error,
-        cipher: Cipher | None = None,
-    ) -> None:
-        self._fetch = fetch
-        self._fetch_into = fetch_into
-        self._chunks = chunks
-        self._compression = compression
+    def __init__(self, reader: RangeReader, decoder: ChunkDecoder, *, limits: Limits) -> None:
+        self._reader = reader
+        self._decoder = decoder
         self._limits = limits
-        self._uri = uri
-        self._explain = explain
-        self._cipher = cipher
-        starts = chunks.starts
-        self._runs = [n for n in range(len(chunks)) if not n or starts[n] // _RUN_BYTES != starts[n - 1] // _RUN_BYTES]
-        self._runs.append(len(chunks))
-        self._run_starts = [starts[n] for n in self._runs]
-        self._kept: OrderedDict[int, Buffer] = OrderedDict()
+        self._starts, self._offsets = decoder.table.starts, decoder.table.offsets
+        # Small reads load and cache ranges of whole chunks: range n is chunks _firsts[n] to _firsts[n + 1].
+        starts, count = self._starts, len(decoder.table)
+        self._firsts = [n for n in range(count) if not n or starts[n] // RANGE_BYTES != starts[n - 1] // RANGE_BYTES]
+        self._firsts.append(count)
+        self._range_starts = [starts[n] for n in self._firsts]
+        self._cached: OrderedDict[int, Buffer] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def size_bytes(self) -> int:
-        return self._chunks.starts[-1]
+        return self._starts[-1]
 
     def read(self, start: int, end: int) -> Buffer:
         start, end = max(start, 0), min(end, self.size_bytes)
         if start >= end:
             return b""
-        starts = self._run_starts
-        first, last = self._run_at(start), self._run_at(end - 1)
+        starts = self._range_starts
+        first, last = bisect_right(starts, start) - 1, bisect_right(starts, end - 1) - 1
         begin = starts[first]
         if first == last:
-            return memoryview(self._run(first))[start - begin : end - begin]
+            return memoryview(self._load_range(first))[start - begin : end - begin]
         view = memoryview(allocate(starts[last + 1] - begin))
-        missing = [n for n in range(first, last + 1) if not self._copied(n, view[starts[n] - begin :])]
-        if missing:  # one stretch, since those that are kept lie at its ends nearly always
-            self._fill(view[starts[missing[0]] - begin :], self._runs[missing[0]], self._runs[missing[-1] + 1])
-            for n in missing[-3:]:  # where the next read is likely to begin
-                if starts[n + 1] - starts[n] < _KEPT_BYTES:
-                    self._keep(n, bytes(view[starts[n] - begin : starts[n + 1] - begin]))
+        missing = [n for n in range(first, last + 1) if not self._copy_cached(n, view[starts[n] - begin :])]
+        if missing:  # loaded as one stretch, since those in the cache are nearly always at its ends
+            self._fill(view[starts[missing[0]] - begin :], self._firsts[missing[0]], self._firsts[missing[-1] + 1])
+            for n in missing[1 - _CACHED_RANGES :]:  # where the next read is likely to begin
+                if starts[n + 1] - starts[n] < _CACHED_RANGES * RANGE_BYTES:
+                    self._cache(n, bytes(view[starts[n] - begin : starts[n + 1] - begin]))
         return view[start - begin : end - begin]
 
     def read_into(self, view: memoryview) -> None:
-        self._fill(view, 0, len(self._chunks))
+        self._fill(view, 0, len(self._decoder.table))
 
     def iter_chunks(self) -> Iterator[Buffer]:
-        progress = Progress(f"reads {self._uri}", self.size_bytes)
-        starts, part_bytes = self._chunks.starts, self._limits.part_bytes
+        progress = Progress(f"reads {self._reader.uri}", self.size_bytes)
         workers = max(1, min(self._limits.max_concurrency, 4))
         ahead: deque[Future[memoryview]] = deque()
+
+        def take() -> memoryview:
+            payload = ahead.popleft().result()
+            progress.advance(len(payload))
+            return payload
+
         pool = ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read")
         try:
-            for first, end in self._groups(0, len(self._chunks), most_payload_bytes=part_bytes):
-                ahead.append(pool.submit(self._group, first, end))
-                if len(ahead) > max(1, min(workers, _AHEAD_BYTES // (starts[end] - starts[first]))):
-                    yield _next(ahead, progress)
+            for first, end in self._requests(0, len(self._decoder.table), max_bytes=self._limits.part_bytes):
+                ahead.append(pool.submit(self._load, first, end))
+                if len(ahead) > max(1, min(workers, _AHEAD_BYTES // (self._starts[end] - self._starts[first]))):
+                    yield take()
             while ahead:
-                yield _next(ahead, progress)
+                yield take()
         finally:  # left early, or after an error: nothing more is fetched
             pool.shutdown(cancel_futures=True)
 
-    def _run_at(self, position: int) -> int:
-        return bisect_right(self._run_starts, position) - 1
-
-    def _run(self, n: int) -> Buffer:
-        """The payload of one run of chunks; the last few are kept, since small reads tend to follow one another."""
+    def _load_range(self, n: int) -> Buffer:
+        """The payload of range ``n``; the last few are cached, since small reads tend to follow one another."""
         with self._lock:
-            found = self._kept.get(n)
-        if found is None:
-            found = self._group(self._runs[n], self._runs[n + 1]).toreadonly()
-            self._keep(n, found)
-        return found
+            payload = self._cached.get(n)
+        if payload is None:
+            payload = self._load(self._firsts[n], self._firsts[n + 1]).toreadonly()
+            self._cache(n, payload)
+        return payload
 
-    def _keep(self, n: int, payload: Buffer) -> None:
+    def _cache(self, n: int, payload: Buffer) -> None:
         with self._lock:
-            self._kept[n] = payload
-            while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
+            self._cached[n] = payload
+            while len(self._cached) > 1 and sum(map(len, self._cached.values())) > _CACHED_RANGES * RANGE_BYTES:
+                self._cached.popitem(last=False)
 
-    def _copied(self, n: int, place: memoryview) -> bool:
-        """Whether a run was kept, and lies in its place now."""
+    def _copy_cached(self, n: int, view: memoryview) -> bool:
+        """Copy range ``n`` to the beginning of ``view`` if it is cached. Returns whether it is."""
         with self._lock:
-            found = self._kept.get(n)
-        if found is not None:
-            place[: len(found)] = found
-        return found is not None
+            payload = self._cached.get(n)
+        if payload is not None:
+            view[: len(payload)] = payload
+        return payload is not None
 
-    def _group(self, first: int, end: int) -> memoryview:
-        starts = self._chunks.starts
-        view = memoryview(allocate(starts[end] - starts[first]))
-        self._unseal(view, first, end)
+    def _load(self, first: int, end: int) -> memoryview:
+        """The payload of the chunks ``first`` to ``end``. One request."""
+        view = memoryview(allocate(self._starts[end] - self._starts[first]))
+        self._read_chunks(view, first, end)
         return view
 
     def _fill(self, view: memoryview, first: int, end: int) -> None:
-        """Payloads of the chunks ``first`` to ``end`` into the beginning of ``view``."""
-        starts, offsets = self._chunks.starts, self._chunks.offsets
-        if offsets[end] - offsets[first] <= 4 * self._limits.part_bytes:
-            groups = [(first, end)]
-        else:
-            groups = list(self._groups(first, end))
-        progress = Progress(f"reads {self._uri}", starts[end] - starts[first])
-
-        def fill(group: tuple[int, int]) -> None:
-            place = view[starts[group[0]] - starts[first] : starts[group[1]] - starts[first]]
-            self._unseal(place, *group)
-            progress.advance(len(place))
-
-        if len(groups) == 1:
+        """Put the payload of the chunks ``first`` to ``end`` into the beginning of ``view``, in parallel."""
+        starts = self._starts
+        if self._offsets[end] - self._offsets[first] <= 4 * self._limits.part_bytes:
             with ThreadPoolExecutor(min(WORKERS, end - first), thread_name_prefix="xcargo-read") as pool:
-                self._unseal(view[: starts[end] - starts[first]], first, end, pool.map)
+                self._read_chunks(view[: starts[end] - starts[first]], first, end, pool.map)
             return
         workers = max(1, self._limits.max_concurrency)
-        if self._chunks.compressed or self._cipher is not None:
+        if self._decoder.table.compressed or self._decoder.cipher is not None:
             workers = min(workers, max(2, _IN_FLIGHT_BYTES // self._limits.part_bytes))
+        progress = Progress(f"reads {self._reader.uri}", starts[end] - starts[first])
+
+        def read(request: tuple[int, int]) -> None:
+            payload = view[starts[request[0]] - starts[first] : starts[request[1]] - starts[first]]
+            self._read_chunks(payload, *request)
+            progress.advance(len(payload))
+
         with ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read") as pool:
-            done = [pool.submit(fill, group) for group in groups]
+            requests = [pool.submit(read, request) for request in self._requests(first, end)]
             try:
-                for one in done:
-                    one.result()
+                for request in requests:
+                    request.result()
             except BaseException:
-                for one in done:
-                    one.cancel()
+                pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _groups(self, first: int, end: int, most_payload_bytes: float = math.inf) -> Iterator[tuple[int, int]]:
-        """Neighbouring chunks whose stored bytes make a request of about ``part_bytes``."""
-        starts, offsets = self._chunks.starts, self._chunks.offsets
+    def _requests(self, first: int, end: int, *, max_bytes: float = math.inf) -> Iterator[tuple[int, int]]:
+        """Neighbouring chunks whose stored bytes make about ``part_bytes``, and their payload ``max_bytes`` at most."""
+        starts, offsets = self._starts, self._offsets
         while first < end:
             last = first + 1
             while (
                 last < end
                 and offsets[last + 1] - offsets[first] <= self._limits.part_bytes
-                and starts[last + 1] - starts[first] <= most_payload_bytes
+                and starts[last + 1] - starts[first] <= max_bytes
             ):
                 last += 1
             yield first, last
             first = last
 
-    def _unseal(self, view: memoryview, first: int, end: int, each: Any = map) -> None:
-        """Fetch the chunks, verify ``each`` of them, and put their payloads into ``view``. One request."""
-        starts, offsets = self._chunks.starts, self._chunks.offsets
+    def _read_chunks(self, view: memoryview, first: int, end: int, map_chunks: Any = map) -> None:
+        """Fetch the chunks ``first`` to ``end``, verify them, and fill ``view`` with their payload. One request.
+
+        ``map_chunks`` decodes them: :func:`map`, or that of a pool.
+        """
+        starts, offsets = self._starts, self._offsets
         expected = offsets[end] - offsets[first]
         try:
-            if expected == len(view) and self._cipher is None:
-                stored, found = view, self._fetch_into(offsets[first], view)
+            if expected == len(view) and self._decoder.cipher is None:  # no chunk is compressed
+                stored, length = view, self._reader.get_into(offsets[first], view)
             else:
-                stored = memoryview(self._fetch(offsets[first], offsets[end]))
-                found = len(stored)
-            if found != expected:
-                raise short(offsets[first] + found, offsets[-1])
+                stored = memoryview(self._reader.get(offsets[first], offsets[end]))
+                length = len(stored)
+            if length != expected:
+                raise truncated(offsets[first] + length, offsets[-1])
 
-            def unseal(n: int) -> None:
-                place = view[starts[n] - starts[first] : starts[n + 1] - starts[first]]
+            def decode(n: int) -> None:
+                payload = view[starts[n] - starts[first] : starts[n + 1] - starts[first]]
                 chunk = stored[offsets[n] - offsets[first] : offsets[n + 1] - offsets[first]]
-                stored_chunk = place if stored is view else chunk
-                decode_chunk_into(place, stored_chunk, self._chunks, n, self._compression, self._cipher)
+                self._decoder.decode_into(payload, payload if stored is view else chunk, n)
 
-            for _ in each(unseal, range(first, end)):
+            for _ in map_chunks(decode, range(first, end)):
                 pass
         except IntegrityError as error:
-            raise self._explain(error).at(self._uri) from None
+            raise self._reader.explain(error).at(self._reader.uri) from None
         except XCargoError as error:
-            error.at(self._uri)
+            error.at(self._reader.uri)
             raise
 
 
-def _next(ahead: deque[Future[memoryview]], progress: Progress) -> memoryview:
-    piece = ahead.popleft().result()
-    progress.advance(len(piece))
-    return piece
-
-
-def short(found: int, stored: int) -> IntegrityError:
+def truncated(length: int, stored_bytes: int) -> IntegrityError:
     """The error for an object that is not as long as it was stored."""
     return IntegrityError(
-        f"The object has {found} bytes, {stored} were stored",
+        f"The object has {length} bytes, {stored_bytes} were stored",
         hint="It was cut short or replaced; run the task that pushed it again.",
     )

@@ -16,10 +16,10 @@ from xcargo.model.settings import Settings
 from xcargo.model.tombstone import TOMBSTONE_BYTES, expired
 from xcargo.stores.base import Limits, get_into
 from xcargo.transfer.cache import MIN_BYTES, Cached, NodeCache
-from xcargo.transfer.chunks import Chunks, checksum_mismatch
+from xcargo.transfer.chunks import ChunkDecoder, ChunkTable, checksum_mismatch
 from xcargo.transfer.compression import decompress
 from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
-from xcargo.transfer.object_source import ObjectSource, short
+from xcargo.transfer.object_source import ObjectSource, truncated
 from xcargo.transfer.roots import Places
 from xcargo.types import Buffer
 
@@ -53,7 +53,7 @@ class Fetch:
         """
         read = sum(len(piece) for piece in self._source(envelope).iter_chunks())
         if read != envelope.size_bytes:
-            raise short(read, envelope.size_bytes)
+            raise truncated(read, envelope.size_bytes)
 
     def hashed(self, envelope: Envelope) -> tuple[Callable[[], bytes], Iterator[Buffer]]:
         """A payload from where it is stored, piece by piece and once, and what gives its hash when it was read."""
@@ -74,62 +74,67 @@ class Fetch:
                 raise DecodeError(f"The row's data is not base64: {error}") from error
             return BytesSource(decompress(envelope.compression, stored, envelope.size_bytes))
         root, key = self._places.of(envelope.uri)
-        cipher = Cipher.of(envelope.encryption, self._keys, key, envelope.codec) if envelope.encryption else None
+        reader = StoredObject(self._places, root, key, limits=self._limits)
+        cipher = None
+        if envelope.encryption:
+            cipher = Cipher.from_json(envelope.encryption, self._keys, object_key=key, codec=envelope.codec)
         if envelope.chunks:
-            chunks = Chunks.from_json(
+            table = ChunkTable.from_json(
                 envelope.chunks,
-                envelope.checksum or "",
-                envelope.size_bytes,
-                envelope.stored_bytes,
-                TAG_BYTES if cipher else 0,
+                checksum=envelope.checksum or "",
+                size_bytes=envelope.size_bytes,
+                stored_bytes=envelope.stored_bytes,
+                tag_bytes=TAG_BYTES if cipher else 0,
             )
-
-            def fetch(start: int, end: int) -> Buffer:
-                return self._places.work(root, self._limits, lambda store: store.get(key, start=start, end=end))
-
-            def fetch_into(start: int, view: memoryview) -> int:
-                return self._places.work(root, self._limits, lambda store: get_into(store, key, view, start=start))
-
-            return ObjectSource(
-                fetch,
-                fetch_into,
-                chunks,
-                envelope.compression,
-                self._limits,
-                envelope.uri,
-                lambda error: self._expired(root, key) or error,
-                cipher,
-            )
+            return ObjectSource(reader, ChunkDecoder(table, envelope.compression, cipher), limits=self._limits)
 
         def load() -> Buffer:
             try:
-                stored = self._places.work(root, self._limits, lambda store: store.get(key))
+                stored = reader.get()
                 _verify(stored, envelope)
                 if cipher is not None:
-                    stored = cipher.open(stored, ChunkContext(0, True, envelope.size_bytes, envelope.compression))
+                    stored = cipher.decrypt(stored, ChunkContext(0, True, envelope.size_bytes, envelope.compression))
                 return decompress(envelope.compression, stored, envelope.size_bytes)
             except IntegrityError as error:
-                found = self._expired(root, key) or error
-                raise found.at(envelope.uri) from None
+                raise reader.explain(error).at(envelope.uri) from None
             except XCargoError as error:
                 error.at(envelope.uri)
                 raise
 
         return DeferredSource(envelope.size_bytes, load)
 
-    def _expired(self, root: Root, key: str) -> XCargoError | None:
-        """What to raise for an object that is not the one that was stored, if it expired. One request."""
+
+class StoredObject:
+    """One object below a configured root, read by ranges: the :class:`RangeReader` of an :class:`ObjectSource`."""
+
+    def __init__(self, places: Places, root: Root, key: str, *, limits: Limits) -> None:
+        self._places = places
+        self._root = root
+        self._key = key
+        self._limits = limits
+
+    @property
+    def uri(self) -> str:
+        return self._root.uri(self._key)
+
+    def get(self, start: int = 0, end: int | None = None) -> Buffer:
+        return self._places.work(self._root, self._limits, lambda store: store.get(self._key, start=start, end=end))
+
+    def get_into(self, start: int, view: memoryview) -> int:
+        return self._places.work(self._root, self._limits, lambda store: get_into(store, self._key, view, start=start))
+
+    def explain(self, error: IntegrityError) -> XCargoError:
+        """The error for an object that expired, if that is why its bytes do not match. One request."""
         try:
-            start = self._places.work(root, self._limits, lambda store: store.get(key, end=TOMBSTONE_BYTES))
+            return expired(bytes(self.get(end=TOMBSTONE_BYTES))) or error
         except XCargoError:
-            return None
-        return expired(bytes(start))
+            return error
 
 
 def _verify(stored: Buffer, envelope: Envelope) -> None:
     """Raise IntegrityError unless the bytes are those that were put."""
     if len(stored) != envelope.stored_bytes:
-        raise short(len(stored), envelope.stored_bytes)
+        raise truncated(len(stored), envelope.stored_bytes)
     algorithm, _, expected = (envelope.checksum or "").partition(":")
     if algorithm != "blake3":
         raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")

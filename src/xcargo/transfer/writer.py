@@ -84,7 +84,7 @@ class Offload:
             key = _object_key(root, coordinate, encoded, compression, settings)
             cipher = _cipher(settings, key, encoded)
             if cipher is not None:
-                stored = cipher.seal(stored, ChunkContext(0, True, len(payload), compression))
+                stored = cipher.encrypt(stored, ChunkContext(0, True, len(payload), compression))
             self._put(root, key, [stored], len(stored))
             size_bytes, stored_bytes = len(payload), len(stored)
             checksum, chunk_table = f"blake3:{blake3(stored).hexdigest()}", {}
@@ -94,7 +94,12 @@ class Offload:
             expected = encoded.size_bytes or encoded.expected_bytes
             progress = Progress(f"stores XCom {coordinate.key!r}", expected)
             chunks = chunks if encoded.size_bytes is not None else _limited(chunks, settings)
-            encoder = ChunkEncoder(chunks, compression, progress.advance, partial(_cipher, settings, key, encoded))
+            encoder = ChunkEncoder(
+                chunks,
+                compression,
+                on_progress=progress.advance,
+                new_cipher=partial(_cipher, settings, key, encoded),
+            )
             self._put(root, key, encoder, expected)
             table, cipher = encoder.table, encoder.cipher
             compression = compression if table.compressed else "none"
@@ -189,7 +194,7 @@ def _object_key(root: Root, coordinate: Coordinate, encoded: Encoded, compressio
 
 def _cipher(settings: Settings, key: str, encoded: Encoded) -> Cipher | None:
     """What encrypts the object of this key, once."""
-    return Cipher.fresh(settings.encryption_key, key, encoded.codec) if settings.encryption_key else None
+    return Cipher.new(settings.encryption_key, object_key=key, codec=encoded.codec) if settings.encryption_key else None
 
 
 def _limited(chunks: Iterable[Buffer], settings: Settings) -> Iterable[Buffer]:
