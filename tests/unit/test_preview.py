@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.codecs.labels import columns
+from xcargo.codecs.value_path import column_types
 from xcargo.transfer.preview import preview
 
 
@@ -79,7 +79,7 @@ def test_no_code_of_a_users_class_runs() -> None:
         pd.Series([1], name=Evil()),
     ):
         assert "ran" not in (preview(value, 500) or "")
-    assert columns([(Evil(), "int64"), ("\ud800\0", "int64"), ("x" * 1000, "y" * 1000)]) == {
+    assert column_types([(Evil(), "int64"), ("\ud800\0", "int64"), ("x" * 1000, "y" * 1000)]) == {
         "<Evil>": "int64",
         "\\ud800\\x00": "int64",
         "x" * 63 + "…": "y" * 63 + "…",

@@ -18,7 +18,7 @@ from xcargo.airflow.connections import access_of
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
 from xcargo.codecs import gc_tuning as collector
-from xcargo.codecs.pickle import PickleCodec
+from xcargo.codecs.objects import PickleCodec
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline

@@ -1,25 +1,31 @@
-"""Tables and arrays of polars and pyarrow, as Arrow IPC."""
+"""Tables and arrays of polars and pyarrow as Arrow IPC: in memory, or batch by batch."""
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.base import Encoded, arrow, importable
-from xcargo.codecs.labels import columns
+from xcargo.codecs.files import disk_space_for, temporary_folder
+from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.table_file import TableFile, scan
+from xcargo.codecs.value_path import column_types
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
-__all__ = ["ArrowCodec"]
+__all__ = ["ArrowCodec", "ArrowStreamCodec"]
 
 _POLARS = ("DataFrame", "Series")
 _PYARROW = ("Table", "RecordBatch", "Schema", "Field")
 _PYARROW_BASES = ("ChunkedArray", "Array", "Scalar", "DataType")
 """Classes with a subclass for each type."""
 _SUFFIX = ".arrow"
+_READ_BYTES = 4 * 1024 * 1024
+_MOST_RUNS = 1000
 
 
 class ArrowCodec:
@@ -39,14 +45,14 @@ class ArrowCodec:
         params: dict[str, Any] = {"type": kind}
         if kind.startswith("polars."):
             frame = value if kind == "polars.DataFrame" else value.to_frame()
-            params |= {"shape": list(value.shape), "columns": columns(frame.schema.items())}
+            params |= {"shape": list(value.shape), "columns": column_types(frame.schema.items())}
             return Encoded(self.id, (_write_polars(frame),), params, _SUFFIX)
         table = _as_table(arrow(), kind, value)
         if kind in ("pyarrow.Table", "pyarrow.RecordBatch"):
             params["shape"] = [value.num_rows, value.num_columns]
         elif kind in ("pyarrow.Array", "pyarrow.ChunkedArray"):
             params["shape"] = [len(value)]
-        params["columns"] = columns((field.name, field.type) for field in table.schema)
+        params["columns"] = column_types((field.name, field.type) for field in table.schema)
         return Encoded(self.id, ipc.write(table), params, _SUFFIX)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
@@ -63,6 +69,43 @@ class ArrowCodec:
             raise
         except Exception as error:
             raise DecodeError(f"The object does not hold a {kind}: {type(error).__name__}: {error}") from error
+
+
+class ArrowStreamCodec:
+    """``pyarrow.RecordBatchReader`` and polars ``LazyFrame``: memory is bounded by a batch, each way.
+
+    A LazyFrame is computed, into a temporary file, when it is pushed. It comes back as a LazyFrame that fetches the
+    columns that its query needs when it is collected. A reader comes back as one that can be read once.
+    """
+
+    id = "arrow-stream"
+
+    def accepts(self, value: object) -> bool:
+        pa, pl = sys.modules.get("pyarrow"), sys.modules.get("polars")
+        return (pa is not None and isinstance(value, getattr(pa, "RecordBatchReader", ()))) or (
+            pl is not None and type(value) is getattr(pl, "LazyFrame", None)
+        )
+
+    def encode(self, value: Any) -> Encoded:
+        pa = sys.modules.get("pyarrow")
+        if pa is not None and isinstance(value, pa.RecordBatchReader):
+            columns = column_types((field.name, field.type) for field in value.schema)
+            params: dict[str, Any] = {"type": "pyarrow.RecordBatchReader", "columns": columns}
+            return Encoded(self.id, _written(arrow(), value, params), params, ".arrow")
+        columns = column_types(value.collect_schema().items())
+        return Encoded(self.id, _collected(value), {"type": "polars.LazyFrame", "columns": columns}, ".arrow")
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        return self.open(BytesSource(payload), params)
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
+        kind = params.get("type")
+        if kind not in ("pyarrow.RecordBatchReader", "polars.LazyFrame"):
+            raise DecodeError(f"The envelope names an unknown kind of table, {str(kind)[:80]!r}")
+        file = TableFile(source)
+        if kind == "polars.LazyFrame":
+            return scan(file)
+        return arrow().RecordBatchReader.from_batches(file.schema, file.batches())
 
 
 def _kind(value: object) -> str | None:
@@ -138,3 +181,50 @@ def _read_polars(pl: Any, payload: Buffer) -> Any:
         return pl.read_ipc(io.BytesIO(payload))
     except (Exception, panic) as error:  # a panic is no Exception
         raise DecodeError(f"The object is not a valid Arrow file: {str(error)[:200]}") from error
+
+
+def _written(pa: Any, reader: Any, params: dict[str, Any]) -> Iterator[Buffer]:
+    """The bytes of an Arrow IPC file of all batches, as they come.
+
+    ``params`` get ``batches`` at the end: how many rows the batches have, as runs of a number and how often it comes.
+    So who looks for a row need not read the beginnings of all batches. Left out if there are too many runs for a row.
+    """
+    sink = ipc.Sink()
+    runs: list[list[int]] = []
+    options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), reader.schema, options=options) as file:
+        for batch in reader:
+            try:
+                file.write_batch(batch)
+            except pa.ArrowException as error:
+                raise UnsupportedTypeError(
+                    f"Arrow cannot store a batch of the reader: {error}",
+                    hint="Cast dictionary columns to plain ones, or return reader.read_all().",
+                ) from error
+            if runs and runs[-1][0] == batch.num_rows:
+                runs[-1][1] += 1
+            elif len(runs) <= _MOST_RUNS:
+                runs.append([batch.num_rows, 1])
+            yield from sink.taken()
+    if len(runs) <= _MOST_RUNS:
+        params["batches"] = runs
+    yield from sink.taken()
+
+
+def _collected(frame: Any) -> Iterator[bytes]:
+    """The bytes of an Arrow IPC file of what the query gives, from a temporary file."""
+    import polars as pl
+
+    options: dict[str, Any] = {"compression": None}  # which every polars takes for none
+    if "compat_level" in inspect.signature(frame.sink_ipc).parameters:
+        options["compat_level"] = pl.CompatLevel.oldest()  # any pyarrow reads it
+    path = temporary_folder() / "table.arrow"
+    try:
+        with disk_space_for("the table of a LazyFrame", path.parent):
+            frame.sink_ipc(path, **options)
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(_READ_BYTES):
+                yield piece
+    finally:
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()

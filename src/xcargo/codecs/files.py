@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
+import fcntl
 import io
 import mimetypes
 import os
+import re
 import secrets
 import shutil
+import stat
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Union
 
-from xcargo.codecs import temporary_files as scratch
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import BytesSource, Source
-from xcargo.codecs.stream import open_seekable, open_stream, same_bytes
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.codecs.source import BytesSource, Source, open_seekable, open_stream, same_bytes
+from xcargo.errors import AccessDeniedError, DecodeError, StorageFullError, UnsupportedTypeError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
 
-__all__ = ["Directory", "File", "FileCodec"]
+__all__ = ["Directory", "File", "FileCodec", "disk_space_for", "temporary_folder"]
 
 _Path = Union[str, "os.PathLike[str]"]
 
@@ -56,13 +62,13 @@ class _Local:
     def path(self) -> Path:
         """Where it lies on this machine. Downloads it the first time."""
         if self._path is None:
-            self._path = self.save(scratch.folder() / self.name)
+            self._path = self.save(temporary_folder() / self.name)
         return self._path
 
     def save(self, path: _Path) -> Path:
         """Put a copy there. Raises StorageFullError when there is no space, and leaves no part of a file then."""
         target = Path(path)
-        with scratch.space_needed(repr(self.name), target.parent):
+        with disk_space_for(repr(self.name), target.parent):
             self._save(target)
         return target
 
@@ -353,3 +359,74 @@ def _suffix(name: str) -> str:
     suffix = "".join(PurePosixPath(name).suffixes[-2:])
     plain = len(suffix) <= 16 and all(c.isascii() and (c.isalnum() or c in "._-") for c in suffix)
     return suffix if plain else ""
+
+
+_LOCK = ".lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def temporary_folder() -> Path:
+    """A fresh empty folder, private to this user, below ``TMPDIR``. Raises StorageFullError when there is no space."""
+    with disk_space_for("temporary files", tempfile.gettempdir()):
+        return Path(tempfile.mkdtemp(dir=_of_process(os.getpid())))
+
+
+@contextmanager
+def disk_space_for(what: str, place: object) -> Iterator[None]:
+    """Turns the system's error for a full disk into StorageFullError."""
+    try:
+        yield
+    except OSError as error:
+        code = error.errno or _errno_in_text(error)
+        if code not in _FULL:
+            raise
+        raise StorageFullError(
+            f"No space is left for {what} in {place}: {os.strerror(code)}",
+            hint="Free some, or set TMPDIR to a larger folder, or read it with open(), which needs no disk.",
+        ) from error
+
+
+def _errno_in_text(error: OSError) -> int:
+    """The number in the text of an error that a library written in Rust raised; 0 if there is none."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else 0
+
+
+@cache
+def _of_process(pid: int) -> Path:
+    base = Path(tempfile.gettempdir(), f"xcargo-{os.geteuid()}")
+    base.mkdir(mode=0o700, exist_ok=True)
+    info = base.lstat()
+    if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
+        raise AccessDeniedError(
+            f"The folder {base} belongs to another user, or others can write it",
+            hint="Remove it, or set TMPDIR to a folder of this user.",
+        )
+    for other in base.glob("task-*"):
+        _remove_left(other)
+    own = Path(tempfile.mkdtemp(prefix="task-", dir=base))
+    descriptor = os.open(own / f"{_LOCK}.new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # held until the process ends
+    (own / f"{_LOCK}.new").rename(own / _LOCK)  # only now can others see that there is a lock to try
+    atexit.register(_remove_own, own, pid)
+    return own
+
+
+def _remove_left(other: Path) -> None:
+    """Remove a folder whose process has ended. One without a lock file was only just made."""
+    try:
+        descriptor = os.open(other / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # no lock yet, or another process removes it
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(other, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _remove_own(own: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a fork inherits exit handlers
+        shutil.rmtree(own, ignore_errors=True)

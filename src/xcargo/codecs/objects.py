@@ -20,13 +20,13 @@ from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
-from xcargo.codecs.base import Encoded
+from xcargo.codecs.base import Encoded, importable
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.tree import TreeCodec
-from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
-__all__ = ["ObjectCodec"]
+__all__ = ["ObjectCodec", "PickleCodec"]
 
 
 class ObjectCodec:
@@ -300,3 +300,47 @@ _RESTORE: dict[str, Callable[[Any, Any], Any]] = {
     "attrs": _restore_fields(_attrs_names),
     "pydantic": _restore_pydantic,
 }
+
+
+class PickleCodec:
+    """Any value that cloudpickle takes, if ``allowed``; else it writes nothing and reads nothing.
+
+    **Reading a pickle runs whatever code its writer chose.** So one that lies in a store is refused unless this side
+    allows it too, whoever wrote it.
+    """
+
+    id = "pickle"
+
+    def __init__(self, *, allowed: bool) -> None:
+        self._allowed = allowed
+
+    def accepts(self, value: object) -> bool:
+        return self._allowed
+
+    def encode(self, value: Any) -> Encoded:
+        cloudpickle = importable("cloudpickle", "pickled", extra="pickle")
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        try:
+            payload = cloudpickle.dumps(value, protocol=5)
+        except Exception as error:  # a class's own way to be pickled may raise anything
+            raise UnsupportedTypeError(f"{kind} cannot be pickled: {type(error).__name__}") from error
+        return Encoded(self.id, (payload,), {"class": kind}, ".pkl")
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        if not self._allowed:
+            raise DecodeError(
+                "The value is a pickle, and reading one runs code that its writer chose",
+                hint="If everyone who can write XComs and objects may run code in this task, set "
+                "AIRFLOW__XCARGO__ALLOW_PICKLE=True where it runs.",
+            )
+        import pickle
+
+        try:
+            return pickle.loads(payload)  # noqa: S301 - allowed by the deployment, and said so where it is set
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"The pickle needs a module that is not installed here: {error}",
+                hint="Install what the task that pushed the value had installed.",
+            ) from error
+        except Exception as error:
+            raise DecodeError(f"The pickle cannot be read: {type(error).__name__}: {error}") from error

@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xcargo.codecs import ipc
-from xcargo.codecs.arrow_stream import TableFile
 from xcargo.codecs.base import Encoded, arrow, importable
-from xcargo.codecs.labels import cell_named, columns, label_text
 from xcargo.codecs.pandas_parts import (
     frequency_state,
     offset_state,
@@ -25,7 +23,9 @@ from xcargo.codecs.pandas_parts import (
     sparse_state,
 )
 from xcargo.codecs.source import Source
+from xcargo.codecs.table_file import TableFile
 from xcargo.codecs.tree import TreeCodec
+from xcargo.codecs.value_path import cell_path, column_types, label_text
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
@@ -76,12 +76,12 @@ class PandasCodec:
         state: Any = getattr(writer, str(kind))(value)
         params: dict[str, Any] = {"type": name, "shape": list(value.shape)}
         if kind == "frame":
-            params["columns"] = columns(zip(value.columns, value.dtypes, strict=True))
+            params["columns"] = column_types(zip(value.columns, value.dtypes, strict=True))
         table = pa.Table.from_arrays(writer.arrays, names=writer.names)
         try:
             table = table.replace_schema_metadata({_KEY: self._tree.pack([kind, state])})
         except UnsupportedTypeError as error:
-            error.what = cell_named(error.what, value)
+            error.what = cell_path(error.what, value)
             raise
         return Encoded(self.id, ipc.write(table), params, ".arrow")
 

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from xcargo.codecs.arrow import ArrowCodec
-from xcargo.codecs.arrow_stream import ArrowStreamCodec
+from xcargo.codecs.arrow import ArrowCodec, ArrowStreamCodec
 from xcargo.codecs.base import Codec, Encoded
-from xcargo.codecs.bytes import BytesCodec
 from xcargo.codecs.files import FileCodec
 from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.pandas import PandasCodec
-from xcargo.codecs.place import TooDeepError, too_deep
 from xcargo.codecs.source import BytesSource, Source, read_all
-from xcargo.codecs.stream import StreamCodec
+from xcargo.codecs.stream import BytesCodec, StreamCodec
 from xcargo.codecs.tree import TreeCodec
+from xcargo.codecs.value_path import TooDeepError, too_deep
 from xcargo.errors import MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 

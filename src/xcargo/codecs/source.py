@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import threading
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol, cast
 
 from xcargo.errors import DecodeError
 from xcargo.types import Buffer
 
-__all__ = ["BytesSource", "DeferredSource", "SliceSource", "Source", "allocate", "in_huge_pages", "read_all"]
+__all__ = [
+    "BytesSource",
+    "DeferredSource",
+    "SliceSource",
+    "Source",
+    "allocate",
+    "in_huge_pages",
+    "open_seekable",
+    "open_stream",
+    "read_all",
+    "same_bytes",
+]
 
 _OWN_MAPPING_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
+
+_BUFFER_BYTES = 256 * 1024
 
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
 
@@ -157,3 +171,81 @@ class SliceSource:
     def iter_chunks(self) -> Iterator[Buffer]:
         for start in range(self._start, self._end, _PIECE_BYTES):
             yield self._source.read(start, min(start + _PIECE_BYTES, self._end))
+
+
+def open_seekable(source: Source) -> io.BufferedReader:
+    """The payload as a seekable binary file."""
+    return io.BufferedReader(_Seekable(source), _BUFFER_BYTES)
+
+
+def open_stream(source: Source) -> io.BufferedReader:
+    """The payload as a binary file for who reads it from its start to its end: it is fetched ahead."""
+    return io.BufferedReader(_Flowing(source), _BUFFER_BYTES)
+
+
+class _Flowing(io.RawIOBase):
+    def __init__(self, source: Source) -> None:
+        self._pieces = source.iter_chunks()
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = cast("memoryview", memoryview(buffer)).cast("B")
+        if not self._piece:
+            self._piece = memoryview(next(self._pieces, b""))
+        size = min(len(view), len(self._piece))
+        view[:size], self._piece = self._piece[:size], self._piece[size:]
+        return size
+
+    def close(self) -> None:
+        if isinstance(self._pieces, Generator):
+            self._pieces.close()
+        super().close()
+
+
+class _Seekable(io.RawIOBase):
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size_bytes}
+        start = starts.get(whence)
+        if start is None or start + offset < 0:
+            raise ValueError(f"no position {offset} from {whence}")
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = cast("memoryview", memoryview(buffer)).cast("B")
+        data = self._source.read(self._position, self._position + len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def readall(self) -> bytes:
+        data = bytes(self._source.read(self._position, self._source.size_bytes))
+        self._position += len(data)
+        return data
+
+
+def same_bytes(left: io.BufferedReader, right: io.BufferedReader) -> bool:
+    """Whether two files hold the same bytes."""
+    with left, right:
+        while True:
+            one, other = left.read(1024 * 1024), right.read(1024 * 1024)
+            if one != other:
+                return False
+            if not one:
+                return True

@@ -1,20 +1,19 @@
-"""Bytes that are made as they go, and files over whatever is read in part."""
+"""Bytes: as they are, or made as they go."""
 
 from __future__ import annotations
 
 import io
 import types
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
 
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import BytesSource, Source
-from xcargo.errors import UnsupportedTypeError
+from xcargo.codecs.source import BytesSource, Source, in_huge_pages, open_seekable, same_bytes
+from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.types import Buffer
 
-__all__ = ["ByteStream", "StreamCodec", "open_seekable", "open_stream", "same_bytes"]
-
-_BUFFER_BYTES = 256 * 1024
+__all__ = ["ByteStream", "BytesCodec", "StreamCodec"]
 
 
 class ByteStream:
@@ -87,79 +86,42 @@ def _checked(pieces: types.GeneratorType[Any, None, None]) -> Iterator[Buffer]:
         yield bytes(piece)  # copies what its maker may fill again
 
 
-def open_seekable(source: Source) -> io.BufferedReader:
-    """The payload as a seekable binary file."""
-    return io.BufferedReader(_Seekable(source), _BUFFER_BYTES)
-
-
-def open_stream(source: Source) -> io.BufferedReader:
-    """The payload as a binary file for who reads it from its start to its end: it is fetched ahead."""
-    return io.BufferedReader(_Flowing(source), _BUFFER_BYTES)
-
-
-class _Flowing(io.RawIOBase):
-    def __init__(self, source: Source) -> None:
-        self._pieces = source.iter_chunks()
-        self._piece = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = cast("memoryview", memoryview(buffer)).cast("B")
-        if not self._piece:
-            self._piece = memoryview(next(self._pieces, b""))
-        size = min(len(view), len(self._piece))
-        view[:size], self._piece = self._piece[:size], self._piece[size:]
-        return size
+class _Lender(io.BytesIO):
+    """Memory that frames of an error's traceback may still hold when it goes: Python 3.13 would write that out."""
 
     def close(self) -> None:
-        if isinstance(self._pieces, Generator):
-            self._pieces.close()
-        super().close()
+        with suppress(BufferError):
+            super().close()
 
 
-class _Seekable(io.RawIOBase):
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._position = 0
+class BytesCodec:
+    """``bytes`` and ``bytearray``: the payload is the value itself, nothing is copied to encode it."""
 
-    def readable(self) -> bool:
-        return True
+    id = "bytes"
 
-    def seekable(self) -> bool:
-        return True
+    def accepts(self, value: object) -> bool:
+        return type(value) in (bytes, bytearray)
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size_bytes}
-        start = starts.get(whence)
-        if start is None or start + offset < 0:
-            raise ValueError(f"no position {offset} from {whence}")
-        self._position = start + offset
-        return self._position
+    def encode(self, value: bytes | bytearray) -> Encoded:
+        params = {} if type(value) is bytes else {"mutable": True}
+        return Encoded(self.id, (value,), params, ".bin")
 
-    def tell(self) -> int:
-        return self._position
+    def open(self, source: Source, params: Mapping[str, Any]) -> bytes | bytearray:
+        if isinstance(source, BytesSource):
+            return self.decode(source.data, params)
+        try:
+            if params.get("mutable"):
+                data = bytearray(source.size_bytes)
+                source.read_into(in_huge_pages(memoryview(data)))
+                return data
+            # A BytesIO lends the memory of the very object that getvalue then gives: nothing is copied.
+            buffer = _Lender(bytes(source.size_bytes))
+        except (MemoryError, OverflowError) as error:
+            raise DecodeError(f"There is no memory for the {source.size_bytes} bytes of the value") from error
+        with buffer.getbuffer() as view:
+            source.read_into(in_huge_pages(view))
+        return buffer.getvalue()
 
-    def readinto(self, buffer: Any) -> int:
-        view = cast("memoryview", memoryview(buffer)).cast("B")
-        data = self._source.read(self._position, self._position + len(view))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def readall(self) -> bytes:
-        data = bytes(self._source.read(self._position, self._source.size_bytes))
-        self._position += len(data)
-        return data
-
-
-def same_bytes(left: io.BufferedReader, right: io.BufferedReader) -> bool:
-    """Whether two files hold the same bytes."""
-    with left, right:
-        while True:
-            one, other = left.read(1024 * 1024), right.read(1024 * 1024)
-            if one != other:
-                return False
-            if not one:
-                return True
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> bytes | bytearray:
+        wanted = bytearray if params.get("mutable") else bytes
+        return payload if type(payload) is wanted else wanted(payload)

@@ -24,8 +24,8 @@ from xcargo.codecs import gc_tuning as collector
 from xcargo.codecs.base import CodecLookup, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.parts import Parts, assemble, is_part
-from xcargo.codecs.place import TooDeepError, name_place, path_to, too_deep
 from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.value_path import TooDeepError, add_path, path_to, too_deep
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
@@ -118,7 +118,7 @@ class _Packing:
         except TooDeepError:
             raise
         except UnsupportedTypeError as error:
-            name_place(error, path_to(value, self._culprit))
+            add_path(error, path_to(value, self._culprit))
             raise
 
     def _pack(self, value: Any) -> bytes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import tarfile
 from typing import Any
 
-from xcargo.codecs.source import Source
-from xcargo.codecs.stream import open_seekable
+from xcargo.codecs.source import Source, open_seekable
 from xcargo.errors import DecodeError
 from xcargo.explorer.bounds import Budget
 

@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from xcargo.codecs import ipc
-from xcargo.codecs.arrow_stream import TableFile
 from xcargo.codecs.base import arrow
+from xcargo.codecs.table_file import TableFile
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.explorer.payload import Payload
 

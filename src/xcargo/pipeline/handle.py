@@ -6,11 +6,9 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from xcargo.codecs.arrow_stream import TableFile, scan
 from xcargo.codecs.base import arrow, importable
-from xcargo.codecs.dataset import dataset
-from xcargo.codecs.source import Source
-from xcargo.codecs.stream import open_seekable
+from xcargo.codecs.source import Source, open_seekable
+from xcargo.codecs.table_file import TableFile, dataset, scan
 from xcargo.errors import UnsupportedTypeError
 from xcargo.model.envelope import Envelope
 

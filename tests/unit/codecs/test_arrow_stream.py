@@ -17,10 +17,11 @@ import pytest
 
 import xcargo
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.codecs.arrow_stream import ArrowStreamCodec, TableFile
+from xcargo.codecs.arrow import ArrowStreamCodec
 from xcargo.codecs.base import contiguous
-from xcargo.codecs.dataset import dataset as make_dataset
 from xcargo.codecs.registry import Registry
+from xcargo.codecs.table_file import TableFile
+from xcargo.codecs.table_file import dataset as make_dataset
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.pipeline.pipeline import Pipeline
 from xcargo.stores.memory import _buckets
@@ -31,12 +32,12 @@ ROWS = 400_000
 
 @pytest.fixture(autouse=True)
 def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from xcargo.codecs import temporary_files as scratch
+    from xcargo.codecs import files
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    scratch._of_process.cache_clear()
+    files._of_process.cache_clear()
     yield
-    scratch._of_process.cache_clear()
+    files._of_process.cache_clear()
 
 
 def frame(rows: int = ROWS) -> pl.DataFrame:

@@ -17,7 +17,7 @@ import pytest
 
 from xcargo.codecs import Codec, Registry, ipc
 from xcargo.codecs.arrow import ArrowCodec
-from xcargo.codecs.bytes import BytesCodec
+from xcargo.codecs.stream import BytesCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
 from xcargo.testing import CodecTests
 

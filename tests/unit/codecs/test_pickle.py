@@ -12,7 +12,7 @@ import pytest
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
 from xcargo.codecs.base import Encoded, contiguous
-from xcargo.codecs.pickle import PickleCodec
+from xcargo.codecs.objects import PickleCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
 
 

@@ -1,17 +1,23 @@
-"""Where in a value something lies, as Python writes it: what the error of a value that cannot be stored tells."""
+"""Names of the parts of a value, in errors and envelopes: ``value['rows'][3].when``, ``column 'x'``."""
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from xcargo.errors import UnsupportedTypeError
 
-__all__ = ["TooDeepError", "name_place", "path_to", "too_deep"]
+__all__ = ["TooDeepError", "add_path", "cell_path", "column_types", "label_text", "path_to", "too_deep"]
 
 _BEGINNING = "At value"
 _MOST_SEEN = 1_000_000
+_SHOWN_COLUMNS = 64
+_SHOWN_CHARS = 64
+_CELL = re.compile(r"^At value\[1\]\['(?:columns'\]\[(?P<column>\d+)|values')\]\[1\](?:\[(?P<row>\d+)\])?")
+_SAFE = ("builtins", "datetime", "decimal", "numpy", "pandas", "uuid")
 
 
 class TooDeepError(UnsupportedTypeError):
@@ -31,7 +37,7 @@ def too_deep(value: Any) -> UnsupportedTypeError:
     return UnsupportedTypeError(what, hint="Flatten it before returning it.")
 
 
-def name_place(error: UnsupportedTypeError, path: str) -> None:
+def add_path(error: UnsupportedTypeError, path: str) -> None:
     """Say in the error where in a value the value lies that it is about."""
     if path and not isinstance(error, TooDeepError):
         known = error.what.startswith(_BEGINNING)
@@ -89,3 +95,42 @@ def _parts(item: Any) -> Iterator[tuple[str, Any]]:
 def _shown(key: object) -> str:
     """A key as Python writes it, if that is short and runs no code of the key's class."""
     return repr(key)[:80] if type(key) in (str, float, bool) or (type(key) is int and abs(key) < 2**64) else "…"
+
+
+def column_types(labels_and_types: Iterable[tuple[Any, Any]]) -> dict[str, str]:
+    """Label -> type of the first columns, shortened to what a row may hold."""
+    shown = islice(labels_and_types, _SHOWN_COLUMNS)
+    return {_short(label_text(label)): _type(kind) for label, kind in shown}
+
+
+def cell_path(what: str, frame: Any) -> str:
+    """A message that tells a place in the description of a pandas value, with the place in the value instead."""
+
+    def named(place: re.Match[str]) -> str:
+        column, row = place["column"], place["row"]
+        label = "" if column is None else f", column {_short(label_text(frame.columns[int(column)]))!r}"
+        return f"At value{label}" + ("" if row is None else f", row {row}")
+
+    return _CELL.sub(named, what.replace("At value[1]['attrs']", "At value.attrs"))
+
+
+def label_text(label: Any) -> str:
+    """A label as text that is UTF-8. Runs no code of a user's class."""
+    if type(label) is tuple:
+        return f"({', '.join(map(label_text, label))})"
+    safe = type(label).__module__.partition(".")[0] in _SAFE and not isinstance(label, (list, dict, set, frozenset))
+    try:
+        text = str(label) if safe else f"<{type(label).__name__}>"
+    except ValueError:  # an integer of more digits than Python writes out
+        text = f"<{type(label).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _type(kind: Any) -> str:
+    """Name of a column's type; of an enumeration without its categories, of which there may be many."""
+    name = type(kind).__name__
+    return name if name == "Enum" else _short(str(kind))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"

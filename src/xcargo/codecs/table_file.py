@@ -1,26 +1,21 @@
-"""Tables that are larger than memory: written batch by batch, read by column and batch from where they lie."""
+"""Tables read in part: by column and batch, from where they are stored."""
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import io
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from xcargo.codecs import ipc
-from xcargo.codecs import temporary_files as scratch
-from xcargo.codecs.base import Encoded, arrow, importable
-from xcargo.codecs.labels import columns as shown
-from xcargo.codecs.source import BytesSource, Source
-from xcargo.codecs.stream import open_seekable
-from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.codecs.base import arrow, importable
+from xcargo.codecs.source import BytesSource, Source, open_seekable
+from xcargo.errors import DecodeError, MissingDependencyError, XCargoError
 from xcargo.types import Buffer
 
-__all__ = ["ArrowStreamCodec", "TableFile", "scan"]
-
-_READ_BYTES = 4 * 1024 * 1024
-_MOST_RUNS = 1000
+__all__ = ["TableFile", "dataset", "scan"]
 
 
 class TableFile:
@@ -107,43 +102,6 @@ class TableFile:
             raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
 
 
-class ArrowStreamCodec:
-    """``pyarrow.RecordBatchReader`` and polars ``LazyFrame``: memory is bounded by a batch, each way.
-
-    A LazyFrame is computed, into a temporary file, when it is pushed. It comes back as a LazyFrame that fetches the
-    columns that its query needs when it is collected. A reader comes back as one that can be read once.
-    """
-
-    id = "arrow-stream"
-
-    def accepts(self, value: object) -> bool:
-        pa, pl = sys.modules.get("pyarrow"), sys.modules.get("polars")
-        return (pa is not None and isinstance(value, getattr(pa, "RecordBatchReader", ()))) or (
-            pl is not None and type(value) is getattr(pl, "LazyFrame", None)
-        )
-
-    def encode(self, value: Any) -> Encoded:
-        pa = sys.modules.get("pyarrow")
-        if pa is not None and isinstance(value, pa.RecordBatchReader):
-            columns = shown((field.name, field.type) for field in value.schema)
-            params: dict[str, Any] = {"type": "pyarrow.RecordBatchReader", "columns": columns}
-            return Encoded(self.id, _written(arrow(), value, params), params, ".arrow")
-        columns = shown(value.collect_schema().items())
-        return Encoded(self.id, _collected(value), {"type": "polars.LazyFrame", "columns": columns}, ".arrow")
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(BytesSource(payload), params)
-
-    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
-        kind = params.get("type")
-        if kind not in ("pyarrow.RecordBatchReader", "polars.LazyFrame"):
-            raise DecodeError(f"The envelope names an unknown kind of table, {str(kind)[:80]!r}")
-        file = TableFile(source)
-        if kind == "polars.LazyFrame":
-            return scan(file)
-        return arrow().RecordBatchReader.from_batches(file.schema, file.batches())
-
-
 def scan(file: TableFile) -> Any:
     """A polars LazyFrame over a table that lies elsewhere; collecting it fetches the columns that the query needs."""
     pl = importable("polars", "a polars.LazyFrame")
@@ -167,48 +125,70 @@ def scan(file: TableFile) -> Any:
     return frame
 
 
-def _written(pa: Any, reader: Any, params: dict[str, Any]) -> Iterator[Buffer]:
-    """The bytes of an Arrow IPC file of all batches, as they come.
+def dataset(file: TableFile) -> Any:
+    """The table as a ``pyarrow.dataset.Dataset``: what scans it fetches the columns and batches that it needs.
 
-    ``params`` get ``batches`` at the end: how many rows the batches have, as runs of a number and how often it comes.
-    So who looks for a row need not read the beginnings of all batches. Left out if there are too many runs for a row.
+    The engine reads the file itself. What lies there is what was stored, and no buffer reaches beyond it; but values
+    are not checked one by one as a load checks them.
     """
-    sink = ipc.Sink()
-    runs: list[list[int]] = []
-    options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
-    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), reader.schema, options=options) as file:
-        for batch in reader:
-            try:
-                file.write_batch(batch)
-            except pa.ArrowException as error:
-                raise UnsupportedTypeError(
-                    f"Arrow cannot store a batch of the reader: {error}",
-                    hint="Cast dictionary columns to plain ones, or return reader.read_all().",
-                ) from error
-            if runs and runs[-1][0] == batch.num_rows:
-                runs[-1][1] += 1
-            elif len(runs) <= _MOST_RUNS:
-                runs.append([batch.num_rows, 1])
-            yield from sink.taken()
-    if len(runs) <= _MOST_RUNS:
-        params["batches"] = runs
-    yield from sink.taken()
+    fs, ds = import_module("pyarrow.fs"), import_module("pyarrow.dataset")
+    place = fs.PyFileSystem(_handler(fs, _Checked(file)))
+    return ds.dataset("table.arrow", schema=file.schema, format="ipc", filesystem=place)
 
 
-def _collected(frame: Any) -> Iterator[bytes]:
-    """The bytes of an Arrow IPC file of what the query gives, from a temporary file."""
-    import polars as pl
+class _Checked:
+    """The file's bytes, each batch's message checked before anything of it is read."""
 
-    options: dict[str, Any] = {"compression": None}  # which every polars takes for none
-    if "compat_level" in inspect.signature(frame.sink_ipc).parameters:
-        options["compat_level"] = pl.CompatLevel.oldest()  # any pyarrow reads it
-    path = scratch.folder() / "table.arrow"
-    try:
-        with scratch.space_needed("the table of a LazyFrame", path.parent):
-            frame.sink_ipc(path, **options)
-        with path.open("rb", buffering=0) as file:
-            while piece := file.read(_READ_BYTES):
-                yield piece
-    finally:
-        path.unlink(missing_ok=True)
-        path.parent.rmdir()
+    def __init__(self, file: TableFile) -> None:
+        self._file = file
+        self._unchecked = set(file.places)
+        self._lock = threading.Lock()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._file.source.size_bytes
+
+    def read(self, start: int, end: int) -> Buffer:
+        with self._lock:
+            for place in [place for place in self._unchecked if place[0] < end and start < place[1]]:
+                self._file.rows(place)
+                self._unchecked.discard(place)
+        return self._file.source.read(start, end)
+
+    def read_into(self, view: memoryview) -> None:
+        view[:] = self.read(0, self.size_bytes)
+
+    def iter_chunks(self) -> Iterator[Buffer]:
+        yield self.read(0, self.size_bytes)
+
+
+def _handler(fs: Any, source: Source) -> Any:
+    pa = import_module("pyarrow")
+
+    class OneFile(fs.FileSystemHandler):  # type: ignore[misc]
+        """A file system that has this file and takes no other."""
+
+        def get_type_name(self) -> str:
+            return "xcargo"
+
+        def normalize_path(self, path: str) -> str:
+            return path
+
+        def get_file_info(self, paths: list[str]) -> list[Any]:
+            return [fs.FileInfo(path, fs.FileType.File, size=source.size_bytes) for path in paths]
+
+        def get_file_info_selector(self, selector: Any) -> list[Any]:
+            return []
+
+        def open_input_file(self, path: str) -> Any:
+            return pa.PythonFile(open_seekable(source), mode="r")
+
+        open_input_stream = open_input_file
+
+        def _refused(self, *_: Any, **__: Any) -> Any:
+            raise io.UnsupportedOperation("A stored value cannot be changed")
+
+        create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = _refused
+        move = copy_file = open_output_stream = open_append_stream = _refused
+
+    return OneFile()
