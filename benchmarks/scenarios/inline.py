@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import hooks
 from benchmarks.trial import Plan, Trial
-from xcargo.model.settings import DEFAULT_THRESHOLD_BYTES
+from xcargo.model.settings import Settings
 
 BASELINE = ("database",)
 SHOWN = ("push_seconds", "pull_seconds")
@@ -25,7 +25,7 @@ OPERATIONS = 300
 def trials(_: Plan) -> Iterator[Trial]:
     """Each with the threshold that is the default of its backend or its tutorial."""
     env = {
-        "AIRFLOW__XCARGO__THRESHOLD_BYTES": str(DEFAULT_THRESHOLD_BYTES),
+        "AIRFLOW__XCARGO__THRESHOLD_BYTES": str(Settings.threshold_bytes),
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "1048576",
     }
     for name in VALUES:

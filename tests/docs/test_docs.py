@@ -388,13 +388,13 @@ def test_every_field_of_the_envelope_is_documented() -> None:
 
 def test_the_sizes_of_the_dags_objects_are_right() -> None:
     """Sizes that README and tutorial give for the two objects of the Dag are right, and on the right side."""
-    from xcargo.model.settings import DEFAULT_THRESHOLD_BYTES
+    from xcargo.model.settings import Settings
 
     objects = ({"a": 23}, {f"key{i}": "x" * 100 for i in range(100)})
     small, big = (len(json.dumps(value, separators=(",", ":"))) for value in objects)
-    assert small <= DEFAULT_THRESHOLD_BYTES < big
+    assert small <= Settings.threshold_bytes < big
     assert f"{big:,} bytes" in text_of(ROOT / "README.md")
-    assert f"{DEFAULT_THRESHOLD_BYTES:,} bytes" in text_of(ROOT / "README.md")
+    assert f"{Settings.threshold_bytes:,} bytes" in text_of(ROOT / "README.md")
     assert f"has {small} bytes" in text_of(DOCS / "tutorial.md")
     assert f"has {big:,}" in text_of(DOCS / "tutorial.md")
 

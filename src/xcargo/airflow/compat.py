@@ -6,6 +6,7 @@ imported (``airflow.models.xcom`` on 2.x, ``airflow.sdk.execution_time.xcom`` on
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +37,7 @@ __all__ = [
     "XCOM_ARG_MODULES",
     "BaseXCom",
     "active_backend",
+    "airflow_home",
     "allowed_by_dag",
     "base_operator",
     "conf",
@@ -46,6 +48,7 @@ __all__ = [
     "load_json",
     "mask",
     "mask_from_now_on",
+    "options_in_file",
     "plain_xcom_arg",
     "serde",
     "stats",
@@ -94,8 +97,20 @@ def conf() -> Any:
     return conf
 
 
+def airflow_home() -> str:
+    """Airflow's home folder."""
+    from airflow.configuration import AIRFLOW_HOME
+
+    return str(AIRFLOW_HOME)
+
+
+def options_in_file(conf: Any, section: str) -> set[str]:
+    """Names that the file ``airflow.cfg`` sets in a section; not what Airflow or a provider sets by default."""
+    return set(conf.options(section)) - set(conf.defaults()) if section in conf.sections() else set()
+
+
 def get_connection(connection_id: str) -> Any:
-    """An Airflow connection. Raises ConfigurationError if it is not defined: no other one takes its place."""
+    """An Airflow connection. Raises ConfigurationError if it is not defined, or not readable: none takes its place."""
     try:
         from airflow.sdk.bases.hook import BaseHook
     except ImportError:
@@ -105,10 +120,19 @@ def get_connection(connection_id: str) -> Any:
     except Exception as error:
         if type(error).__name__ != "AirflowNotFoundException":
             raise
+        variable = f"AIRFLOW_CONN_{connection_id.upper()}"
+        text = os.environ.get(variable, "").strip()
+        if text:  # Airflow passes over what it cannot read; its error holds the text, so it is not chained
+            kind = "valid JSON" if text.startswith("{") else "a connection that Airflow can read"
+            raise ConfigurationError(
+                f"The variable {variable} does not hold {kind}",
+                hint='Write it like {"conn_type": "aws", "login": "...", "password": "...", "extra": {}}; '
+                "a common cause is a quote or a comma too many.",
+            ) from None
         raise ConfigurationError(
             f"The Airflow connection {connection_id!r} is not defined",
-            hint=f"Define it (airflow connections add {connection_id} ..., or the variable "
-            f"AIRFLOW_CONN_{connection_id.upper()}), or correct the id in [xcargo] path.",
+            hint=f"Define it (airflow connections add {connection_id} ..., or the variable {variable}), "
+            "or correct the id in [xcargo] path.",
         ) from error
 
 
@@ -213,8 +237,6 @@ def team() -> str | None:
     try:
         run = get_current_context()["dag_run"]
     except (RuntimeError, KeyError):
-        import os
-
         return os.environ.get("AIRFLOW_CTX_TEAM_NAME") or ("" if "AIRFLOW_CTX_DAG_ID" in os.environ else None)
     return getattr(run, "team_name", None) or ""
 

@@ -6,21 +6,26 @@ deployment changes its backend by changing one variable.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xcargo.airflow import compat
 from xcargo.airflow.provider_info import OPTIONS, SECTION
 from xcargo.errors import ConfigurationError
-from xcargo.model.keys import Key, parse_keys
+from xcargo.model.keys import parse_keys
 from xcargo.model.root import Root
 from xcargo.model.routes import parse_routes
-from xcargo.model.settings import DEFAULT_THRESHOLD_BYTES, LegacyRoot, Settings
+from xcargo.model.settings import LegacyRoot, Settings
 
-__all__ = ["read_settings", "runs_on_one_machine"]
+__all__ = ["read_settings", "runs_on_one_machine", "unknown_options"]
+
+log = logging.getLogger(__name__)
 
 _COMMON_IO = "common.io"
 _SINGLE_MACHINE = ("SequentialExecutor", "LocalExecutor", "DebugExecutor")
@@ -28,118 +33,121 @@ _SINGLE_MACHINE = ("SequentialExecutor", "LocalExecutor", "DebugExecutor")
 _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 """What Airflow takes for a boolean."""
 
-_elsewhere = re.compile("_(cmd|secret)$")
-"""How Airflow marks an option whose value a command or a secrets backend gives."""
+_PROTECTIVE = ("encryption_keys", "routes", "signing_key")
+"""Options without which values are stored less safely; a misspelling of one of them is an error."""
+
+_external_value = re.compile("_(cmd|secret)$")
+"""How Airflow marks an option whose value comes from a command or a secrets backend."""
 
 _T = TypeVar("_T")
 
 
 def read_settings(conf: Any) -> Settings:
-    """Settings of this process. Raises ConfigurationError for an unknown option or an unusable value, naming it."""
-    _refuse_unknown(conf)
-    path = _text(conf, SECTION, "path")
-    common_path = _text(conf, _COMMON_IO, "xcom_objectstorage_path")
-    reason = "no path is set"
-    if path:
-        root: Root | None = _parsed("path", Root.parse, path)
-    elif common_path:
-        root = _parsed("xcom_objectstorage_path", Root.parse, common_path, section=_COMMON_IO)
-    elif runs_on_one_machine(conf):
-        root = Root.parse((Path(_airflow_home()) / "xcargo").resolve().as_uri())
-    else:
-        root = None
-        reason = f"no path is set and executor {conf.get('core', 'executor')!r} may run tasks on several machines"
-    encryption_keys = _keys(conf, "encryption_keys")
-    threshold = _threshold(conf, from_common_io=bool(common_path and not path))
-    return Settings(
-        root=root,
-        threshold_bytes=threshold if not encryption_keys or _text(conf, SECTION, "threshold_bytes") else 0,
-        compression=_text(conf, SECTION, "compression")
-        or _text(conf, _COMMON_IO, "xcom_objectstorage_compression")
-        or Settings.compression,
-        read_roots=tuple(_parsed("read_paths", Root.parse, url) for url in _list(conf, "read_paths")),
-        legacy_roots=tuple(_parsed("legacy_references", LegacyRoot.parse, t) for t in _list(conf, "legacy_references")),
-        preview_chars=_number(conf, "preview_chars", int, 0 if encryption_keys else Settings.preview_chars),
-        keep_key_order=_flag(conf, "keep_key_order", default=Settings.keep_key_order),
-        allow_pickle=_flag(conf, "allow_pickle", default=Settings.allow_pickle),
-        timeout_seconds=_number(conf, "timeout_seconds", float, Settings.timeout_seconds),
-        retry_wait_seconds=_number(conf, "retry_wait_seconds", float, Settings.retry_wait_seconds),
-        retry_max_wait_seconds=_number(conf, "retry_max_wait_seconds", float, Settings.retry_max_wait_seconds),
-        hedge_after_seconds=_number(conf, "hedge_after_seconds", float, Settings.hedge_after_seconds),
-        purge_timeout_seconds=_number(conf, "purge_timeout_seconds", float, Settings.purge_timeout_seconds),
-        part_bytes=_number(conf, "part_bytes", int, Settings.part_bytes),
-        max_concurrency=_number(conf, "max_concurrency", int, Settings.max_concurrency),
-        cache_path=_text(conf, SECTION, "cache_path"),
-        cache_size_bytes=_number(conf, "cache_size_bytes", int, Settings.cache_size_bytes),
-        max_size_bytes=_number(conf, "max_size_bytes", int, 0),
-        warn_size_bytes=_number(conf, "warn_size_bytes", int, 0),
-        signing_keys=_keys(conf, "signing_key"),
-        unsigned_until=_number(conf, "unsigned_until", _moment, None),
-        encryption_keys=encryption_keys,
-        encryption_key=encryption_keys[0] if encryption_keys else None,
-        routes=_parsed("routes", parse_routes, _text(conf, SECTION, "routes") or "[]"),
-        deployment=_text(conf, SECTION, "deployment"),
-        retention=_text(conf, SECTION, "retention"),
-        ui=_flag(conf, "ui", default=Settings.ui),
-        ui_signed_downloads=_flag(conf, "ui_signed_downloads", default=Settings.ui_signed_downloads),
-        max_preview_bytes=_number(conf, "max_preview_bytes", int, Settings.max_preview_bytes),
-        no_root_reason=reason,
-    )
+    """Settings of this process.
+
+    An unknown option is a warning in the log, once in a process: another component may be of a newer release.
+
+    Raises:
+        ConfigurationError: A value cannot be used, or an option that protects values seems to be misspelt; named.
+    """
+    _check_names(conf)
+    values: dict[str, Any] = {}
+    for option, declared in OPTIONS.items():
+        text = _text(conf, option)
+        if text:
+            parse, name = _SPECIAL.get(option) or (_BY_TYPE[declared["type"]], option)
+            values[name] = _parsed(option, parse, text)
+        elif declared.get("sensitive"):
+            _require_external_value(conf, option)
+    if values.get("encryption_keys"):
+        values["encryption_key"] = values["encryption_keys"][0]
+        # What is encrypted must not be readable in the database either.
+        values = {"threshold_bytes": 0, "preview_chars": 0, **values}
+    _fill_from_common_io(conf, values)
+    if "root" not in values:
+        values["root"], values["no_root_reason"] = _default_root(conf)
+    return Settings(**values)
 
 
-def _threshold(conf: Any, *, from_common_io: bool) -> int:
-    own = _text(conf, SECTION, "threshold_bytes")
-    if own:
-        return _parsed("threshold_bytes", int, own)
+def unknown_options(conf: Any) -> dict[str, str | None]:
+    """Options that are set and do not exist: where each is set -> the nearest known option, if one is near."""
+    import difflib
+
+    unknown = {}
+    for name, source in _set_options(conf).items():
+        if name not in OPTIONS and not OPTIONS.get(_external_value.sub("", name), {}).get("sensitive"):
+            unknown[source] = next(iter(difflib.get_close_matches(name, OPTIONS, n=1)), None)
+    return unknown
+
+
+def runs_on_one_machine(conf: Any) -> bool:
+    """Whether every configured executor runs its tasks on the machine of the scheduler."""
+    names = [name.strip().rpartition(".")[2] for name in str(conf.get("core", "executor")).split(",")]
+    return all(name.rpartition(":")[2] in _SINGLE_MACHINE for name in names)
+
+
+def _check_names(conf: Any) -> None:
+    for source, nearest in unknown_options(conf).items():
+        if nearest in _PROTECTIVE:
+            raise ConfigurationError(
+                f"There is no option for {source}",
+                hint=f"Did you mean {nearest!r}? Values would be stored without what it protects them by.",
+            )
+        _warn_once(f"xcargo ignores {source}: there is no such option", nearest)
+
+
+@cache
+def _warn_once(message: str, nearest: str | None) -> None:
+    log.warning("%s%s", message, f"; did you mean {nearest!r}?" if nearest else "")
+
+
+def _set_options(conf: Any) -> dict[str, str]:
+    """The options of ours that are set, and where."""
+    start = f"AIRFLOW__{SECTION.upper()}__"
+    options = {name[len(start) :].lower(): f"the variable {name}" for name in os.environ if name.startswith(start)}
+    for name in compat.options_in_file(conf, SECTION):
+        options.setdefault(name, f"{name} in section [{SECTION}]")
+    return options
+
+
+def _require_external_value(conf: Any, option: str) -> None:
+    """A command or secrets backend that gives no key must not mean that values are stored without one."""
+    for name, source in _set_options(conf).items():
+        if name != option and _external_value.sub("", name) == option:
+            raise ConfigurationError(f"[{SECTION}] {option}: there is none where {source} says")
+
+
+def _fill_from_common_io(conf: Any, values: dict[str, Any]) -> None:
+    """Take what is not set from the Common IO provider's options."""
+    path = _text(conf, "xcom_objectstorage_path", section=_COMMON_IO)
+    if path and "root" not in values:
+        values["root"] = _parsed("xcom_objectstorage_path", Root.parse, path, section=_COMMON_IO)
+        values.setdefault("threshold_bytes", _common_io_threshold(conf, default=-1))
+    values.setdefault("threshold_bytes", _common_io_threshold(conf, default=Settings.threshold_bytes))
+    compression = _text(conf, "xcom_objectstorage_compression", section=_COMMON_IO)
+    values.setdefault("compression", compression or Settings.compression)
+
+
+def _common_io_threshold(conf: Any, *, default: int) -> int:
     option = "xcom_objectstorage_threshold"
-    common = _text(conf, _COMMON_IO, option)
+    text = _text(conf, option, section=_COMMON_IO)
     # -1 is the provider's registered default, and Airflow writes it into the airflow.cfg that it generates: alone it
     # does not say that a user wants it. In the environment it does.
-    if common and (common != "-1" or "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD" in os.environ):
-        return _parsed(option, int, common, section=_COMMON_IO)
-    return -1 if from_common_io else DEFAULT_THRESHOLD_BYTES
+    if text and (text != "-1" or "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD" in os.environ):
+        return _parsed(option, int, text, section=_COMMON_IO)
+    return default
 
 
-def _number(conf: Any, option: str, kind: Callable[[str], _T], default: _T) -> _T:
-    text = _text(conf, SECTION, option)
-    return _parsed(option, kind, text) if text else default
+def _default_root(conf: Any) -> tuple[Root | None, str]:
+    """A folder on a single machine; elsewhere none, and why."""
+    if runs_on_one_machine(conf):
+        return Root.parse((Path(compat.airflow_home()) / "xcargo").resolve().as_uri()), ""
+    return None, f"no path is set and executor {conf.get('core', 'executor')!r} may run tasks on several machines"
 
 
-def _keys(conf: Any, option: str) -> tuple[Key, ...]:
-    text = _text(conf, SECTION, option)
-    if not text:
-        for name, source in _given(conf).items():
-            if name != option and _elsewhere.sub("", name) == option:  # else nothing would be signed, or encrypted
-                raise ConfigurationError(f"[{SECTION}] {option}: there is none where {source} says")
-    return _parsed(option, parse_keys, text or "")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        moment = datetime.min  # noqa: DTZ901
-    if moment.tzinfo is None:
-        raise ConfigurationError(
-            f"{text!r} is not a time with its offset", hint="Write it like 2027-01-31T00:00:00+00:00."
-        )
-    return moment
-
-
-def _flag(conf: Any, option: str, *, default: bool) -> bool:
-    text = str(_text(conf, SECTION, option) or default).lower()
-    if text not in _FLAGS:
-        raise ConfigurationError(f"[{SECTION}] {option} is {text!r}", hint="Write True or False.")
-    return _FLAGS[text]
-
-
-def _list(conf: Any, option: str) -> list[str]:
-    return [item.strip() for item in (_text(conf, SECTION, option) or "").split(",") if item.strip()]
-
-
-def _text(conf: Any, section: str, option: str) -> str | None:
+def _text(conf: Any, option: str, *, section: str = SECTION) -> str:
     value = conf.get(section, option, fallback=None)
-    return value.strip() or None if isinstance(value, str) else value
+    return "" if value is None else str(value).strip()
 
 
 def _parsed(option: str, parse: Callable[[str], _T], text: str, *, section: str = SECTION) -> _T:
@@ -155,35 +163,37 @@ def _parsed(option: str, parse: Callable[[str], _T], text: str, *, section: str 
         ) from None
 
 
-def _refuse_unknown(conf: Any) -> None:
-    """A misspelt option must not be silently without effect."""
-    for name, source in _given(conf).items():
-        if name not in OPTIONS and not OPTIONS.get(_elsewhere.sub("", name), {}).get("sensitive"):
-            import difflib
-
-            close = difflib.get_close_matches(name, OPTIONS, n=1)
-            raise ConfigurationError(
-                f"There is no option for {source}",
-                hint=f"Did you mean {close[0]!r}?" if close else f"Known options: {', '.join(OPTIONS)}.",
-            )
+def _list_of(parse: Callable[[str], _T]) -> Callable[[str], tuple[_T, ...]]:
+    return lambda text: tuple(parse(item.strip()) for item in text.split(",") if item.strip())
 
 
-def _given(conf: Any) -> dict[str, str]:
-    """The options that are set, and where."""
-    start = f"AIRFLOW__{SECTION.upper()}__"
-    given = {name[len(start) :].lower(): f"the variable {name}" for name in os.environ if name.startswith(start)}
-    for name in getattr(conf, "_sections", {}).get(SECTION, {}):
-        given.setdefault(name, f"{name} in section [{SECTION}]")
-    return given
+def _boolean(text: str) -> bool:
+    if text.lower() not in _FLAGS:
+        raise ConfigurationError(f"{text!r} is not a boolean", hint="Write True or False.")
+    return _FLAGS[text.lower()]
 
 
-def runs_on_one_machine(conf: Any) -> bool:
-    """Whether every configured executor runs its tasks on the machine of the scheduler."""
-    names = [name.strip().rpartition(".")[2] for name in str(conf.get("core", "executor")).split(",")]
-    return all(name.rpartition(":")[2] in _SINGLE_MACHINE for name in names)
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        time = datetime.min  # noqa: DTZ901
+    if time.tzinfo is None:
+        raise ConfigurationError(
+            f"{text!r} is not a time with its offset", hint="Write it like 2027-01-31T00:00:00+00:00."
+        )
+    return time
 
 
-def _airflow_home() -> str:
-    from airflow.configuration import AIRFLOW_HOME
+_BY_TYPE: dict[str, Callable[[str], Any]] = {"boolean": _boolean, "float": float, "integer": int, "string": str}
 
-    return str(AIRFLOW_HOME)
+_SPECIAL: dict[str, tuple[Callable[[str], Any], str]] = {
+    "encryption_keys": (parse_keys, "encryption_keys"),
+    "legacy_references": (_list_of(LegacyRoot.parse), "legacy_roots"),
+    "path": (Root.parse, "root"),
+    "read_paths": (_list_of(Root.parse), "read_roots"),
+    "routes": (parse_routes, "routes"),
+    "signing_key": (parse_keys, "signing_keys"),
+    "unsigned_until": (_time, "unsigned_until"),
+}
+"""Options that are more than a value of their type: how they are parsed, and the name of their setting."""

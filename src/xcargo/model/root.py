@@ -31,6 +31,9 @@ ALIASES = {
     "local": "file",
 }
 
+_OBJECT_STORES = ("s3", "gs", "az")
+"""Stores whose client takes no empty segment in a path."""
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _OBJECT_KEY = re.compile(r"[A-Za-z0-9_.%~@-]+(/[A-Za-z0-9_.%~@-]+)*")
 _AZURE_HOST = re.compile(r"([a-z0-9-]+)\.(dfs|blob)\.(core\.[a-z.]+|fabric\.microsoft\.com)")
@@ -71,6 +74,8 @@ class Root:
         prefix = unquote(split.path) if scheme == "file" else split.path
         if any(part in (".", "..") for part in prefix.split("/")):
             raise ConfigurationError(f"{_shown(url)!r} has '.' or '..' in its path", hint="Write the path out.")
+        if "//" in prefix.strip("/") and scheme in _OBJECT_STORES:
+            raise ConfigurationError(f"{_shown(url)!r} has '//' in its path", hint="Write one slash.")
         if ":" in user:
             raise ConfigurationError(
                 "A storage URL holds a password",

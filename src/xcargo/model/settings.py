@@ -13,11 +13,26 @@ from xcargo.model.keys import Key
 from xcargo.model.root import Root
 from xcargo.model.routes import NO_KEY, Route
 
-__all__ = ["DEFAULT_THRESHOLD_BYTES", "LegacyRoot", "Settings"]
-
-DEFAULT_THRESHOLD_BYTES = 1024
+__all__ = ["LegacyRoot", "Settings"]
 
 _PARTS_BYTES = 128 * 1024 * 1024
+_READ_ONLY_SCHEMES = ("http", "https")
+
+_LEAST: dict[str, float] = {
+    "threshold_bytes": -1,
+    "preview_chars": 0,
+    "max_concurrency": 1,
+    "part_bytes": 5 * 1024 * 1024,  # S3 takes no smaller part
+    "timeout_seconds": 1,
+    "purge_timeout_seconds": 1,
+    "retry_wait_seconds": 0.001,
+    "hedge_after_seconds": 0,
+    "max_preview_bytes": 1024 * 1024,
+    "cache_size_bytes": 0,
+    "max_size_bytes": 0,
+    "warn_size_bytes": 0,
+}
+"""The least value of each setting that is a number."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ class Settings:
     """
 
     root: Root | None
-    threshold_bytes: int = DEFAULT_THRESHOLD_BYTES
+    threshold_bytes: int = 1024
     compression: str = "zstd"
     read_roots: tuple[Root, ...] = ()
     """Further roots whose objects may be read and purged: where ``path`` pointed before."""
@@ -104,23 +119,21 @@ class Settings:
     no_root_reason: str = field(default="no path is set", repr=False)
 
     def __post_init__(self) -> None:
-        _at_least("threshold_bytes", self.threshold_bytes, -1)
-        _at_least("preview_chars", self.preview_chars, 0)
-        _at_least("max_concurrency", self.max_concurrency, 1)
-        _at_least("part_bytes", self.part_bytes, 5 * 1024 * 1024)  # S3 takes no smaller part
-        _at_least("timeout_seconds", self.timeout_seconds, 1)
-        _at_least("purge_timeout_seconds", self.purge_timeout_seconds, 1)
-        _at_least("retry_wait_seconds", self.retry_wait_seconds, 0.001)
-        _at_least("retry_max_wait_seconds", self.retry_max_wait_seconds, self.retry_wait_seconds)
-        _at_least("hedge_after_seconds", self.hedge_after_seconds, 0)
-        _at_least("max_preview_bytes", self.max_preview_bytes, 1024 * 1024)
-        _at_least("cache_size_bytes", self.cache_size_bytes, 0)
-        _at_least("max_size_bytes", self.max_size_bytes, 0)
-        _at_least("warn_size_bytes", self.warn_size_bytes, 0)
+        for name, least in {**_LEAST, "retry_max_wait_seconds": self.retry_wait_seconds}.items():
+            if getattr(self, name) < least:
+                raise ConfigurationError(
+                    f"[xcargo] {name} is {getattr(self, name)}", hint=f"It must be {least} or more."
+                )
         if self.cache_path is not None and not self.cache_path.startswith("/"):
             raise ConfigurationError(
                 f"[xcargo] cache_path is {self.cache_path!r}",
                 hint="It must be an absolute path on a local disk of the machine, for example /var/cache/xcargo.",
+            )
+        if self.root is not None and self.root.scheme in _READ_ONLY_SCHEMES:
+            raise ConfigurationError(
+                f"[xcargo] path is {self.root.uri()!r}: nothing can be stored at a {self.root.scheme}:// URL",
+                hint="Schemes are s3, gs, azblob, file and those of fsspec that store. The URL of a service belongs in "
+                "the connection: write s3://connection_id@bucket/prefix, and the URL as endpoint_url in its extra.",
             )
         by_uri: dict[str, Root] = {}
         for root in self.roots:
@@ -188,8 +201,3 @@ class Settings:
             return replace(self, **own, routes=())
         except ConfigurationError as error:
             raise ConfigurationError(f"Route {route.name!r}: {error.what}", hint=error.hint) from error
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise ConfigurationError(f"[xcargo] {name} is {value}", hint=f"It must be {least} or more.")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+import traceback
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 from airflow.configuration import conf
 from airflow.secrets import BaseSecretsBackend
 
+from xcargo.airflow import compat
 from xcargo.airflow.config import read_settings
-from xcargo.airflow.provider_info import OPTIONS, get_provider_info
+from xcargo.airflow.provider_info import OPTIONS
 from xcargo.errors import ConfigurationError
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
@@ -223,8 +224,12 @@ def test_without_a_path_several_machines_get_no_folder(env: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"xcargo__pathh": "s3://b"}, ["AIRFLOW__XCARGO__PATHH", "'path'"]),
-        ({"xcargo__treshold_bytes": "1"}, ["TRESHOLD_BYTES", "threshold_bytes"]),
+        ({"xcargo__encryption_key": B64}, ["AIRFLOW__XCARGO__ENCRYPTION_KEY", "'encryption_keys'"]),
+        ({"xcargo__signing_keys_secret": "x"}, ["SIGNING_KEYS_SECRET", "'signing_key'"]),
+        ({"xcargo__route": "[]"}, ["ROUTE", "'routes'"]),
+        ({"xcargo__path": "https://minio:9000/bucket"}, ["https://", "s3, gs, azblob", "endpoint_url"]),
+        ({"xcargo__path": "s3://my_conn@bucket/a//b"}, ["[xcargo] path", "'//'"]),
+        ({"xcargo__ui": "perhaps"}, ["ui", "perhaps", "True or False"]),
         ({"xcargo__path": "my_conn@bucket/x"}, ["[xcargo] path", "s3://my_aws_conn@my-bucket/xcom"]),
         ({"xcargo__threshold_bytes": "1kb"}, ["threshold_bytes", "1kb", "1024"]),
         ({"xcargo__timeout_seconds": "soon"}, ["timeout_seconds", "soon"]),
@@ -238,7 +243,6 @@ def test_without_a_path_several_machines_get_no_folder(env: pytest.MonkeyPatch, 
         ({"xcargo__encryption_keys": "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA="}, ["no random one"]),
         ({"xcargo__unsigned_until": "2027-01-31"}, ["unsigned_until", "+00:00"]),
         ({"xcargo__unsigned_until": "soon"}, ["unsigned_until", "soon"]),
-        ({"xcargo__path_cmd": "echo s3://b"}, ["PATH_CMD"]),
         ({"xcargo__routes": "[{"}, ["routes", "JSON"]),
         ({"xcargo__routes": '{"name": "a"}'}, ["routes", "list"]),
         ({"xcargo__routes": '[{"name": "a", "dags": "b"}]'}, ["'a'", "'dags'", "Did you mean 'dag'"]),
@@ -251,36 +255,60 @@ def test_without_a_path_several_machines_get_no_folder(env: pytest.MonkeyPatch, 
     ],
 )
 def test_a_wrong_setting_is_loud_and_named(env: pytest.MonkeyPatch, options: dict[str, str], words: list[str]) -> None:
-    """A typo or an unusable value never falls back to the database."""
+    """An unusable value never falls back to the database, a misspelt key never to no encryption or signature."""
     with pytest.raises(ConfigurationError) as caught:
         settings(env, **options)
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_misspelt_option_in_the_file_is_loud_too(env: pytest.MonkeyPatch) -> None:
-    """airflow.cfg is watched like the environment."""
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [("pathh", "; did you mean 'path'?"), ("path_cmd", "; did you mean 'path'?"), ("of_a_newer_release_9", "")],
+)
+def test_an_unknown_option_is_one_warning(
+    env: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, option: str, hint: str
+) -> None:
+    """An older worker still works when an option of a newer release is set; the log names it, once."""
+    for _ in range(2):
+        assert settings(env, xcargo__path="s3://b", **{f"xcargo__{option}": "x"}).root == Root.parse("s3://b")
+    variable = f"AIRFLOW__XCARGO__{option.upper()}"
+    assert caplog.messages == [f"xcargo ignores the variable {variable}: there is no such option{hint}"]
+
+
+def test_an_unknown_option_in_the_file_is_a_warning_too(
+    env: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """airflow.cfg is read like the environment."""
     conf.add_section("xcargo") if not conf.has_section("xcargo") else None
     conf.set("xcargo", "treshold", "5")
     try:
-        with pytest.raises(ConfigurationError, match="treshold in section"):
-            settings(env, xcargo__path="s3://b")
+        settings(env, xcargo__path="s3://b")
     finally:
         conf.remove_option("xcargo", "treshold")
+    assert "treshold in section [xcargo]" in caplog.text
 
 
-def test_provider_info_satisfies_airflows_schema() -> None:
-    """Airflow refuses to start over a provider whose metadata does not validate."""
-    import json
-    from importlib.resources import files
+def test_declared_defaults_are_those_of_the_settings(env: pytest.MonkeyPatch) -> None:
+    """Where Airflow does not know the provider's defaults, the same ones apply."""
+    for option, declared in OPTIONS.items():
+        if declared.get("default"):
+            env.setenv(f"AIRFLOW__XCARGO__{option.upper()}", declared["default"])
+    assert settings(env, xcargo__path="s3://b") == Settings(Root.parse("s3://b"))
 
-    import jsonschema
 
-    schema: dict[str, Any] = json.loads(files("airflow").joinpath("provider_info.schema.json").read_text())
-    info = get_provider_info()
-    jsonschema.validate(info, schema)
-    for name, option in info["config"]["xcargo"]["options"].items():
-        assert option["description"], name
-        assert option["type"] in ("string", "integer", "float", "boolean"), name
-        assert option["example"], name
-        assert option["version_added"], name
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"conn_type": "aws", "password": "hunter2",}', "AIRFLOW_CONN_MY_CONN does not hold valid JSON"),
+        (None, "'my_conn' is not defined.*AIRFLOW_CONN_MY_CONN"),
+    ],
+    ids=["broken-json", "not-defined"],
+)
+def test_a_connection_that_cannot_be_had_says_why(env: pytest.MonkeyPatch, text: str | None, says: str) -> None:
+    """Broken JSON in the variable is named as such, and not shown; no other connection takes its place."""
+    if text is not None:
+        env.setenv("AIRFLOW_CONN_MY_CONN", text)
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        compat.get_connection("my_conn")
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))

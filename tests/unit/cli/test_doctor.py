@@ -133,7 +133,7 @@ def test_names_of_others_are_left_alone() -> None:
 
 
 def test_an_unknown_option_is_named(examine: Examine) -> None:
-    """An option of ours that does not exist is refused, with the one that was meant."""
+    """An option of ours that does not exist is a failure, with the one that was meant."""
     told = only(examine(xcargo__treshold_bytes="5"), "settings.valid")
     assert "AIRFLOW__XCARGO__TRESHOLD_BYTES" in told.what
     assert "threshold_bytes" in told.fix

@@ -43,7 +43,7 @@ def diagnose(
     except XCargoError as error:
         yield failure("settings.valid", error)
         return
-    yield Finding("settings.valid", Status.OK, "Every option is known and has a usable value")
+    yield from settings.names(conf)
     yield settings.threshold(found)
     compression = environment.compression(found.compression)
     yield compression

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xcargo.airflow.config import runs_on_one_machine
+from xcargo.airflow import compat
+from xcargo.airflow.config import runs_on_one_machine, unknown_options
 from xcargo.airflow.provider_info import OPTIONS, SECTION
 from xcargo.cli.checks.finding import Finding, Status
 from xcargo.model.settings import Settings
 
-__all__ = ["Setting", "effective", "executor", "threshold", "where_objects_go"]
+__all__ = ["Setting", "effective", "executor", "names", "threshold", "where_objects_go"]
 
 _FALLBACKS = {
     "path": "xcom_objectstorage_path",
@@ -52,9 +53,19 @@ def _origin(conf: Any, option: str, environ: Mapping[str, str]) -> str:
         if name and environ.get(variable):
             return f"variable {variable}"
         # What the file itself holds; what Airflow adds of its own is no user's word.
-        if name and getattr(conf, "_sections", {}).get(section, {}).get(name):
+        if name and name in compat.options_in_file(conf, section) and conf.get(section, name):
             return f"airflow.cfg [{section}] {name}"
     return "default"
+
+
+def names(conf: Any) -> Iterator[Finding]:
+    """Whether every option that is set exists."""
+    unknown = unknown_options(conf)
+    for source, nearest in unknown.items():
+        fix = f"Did you mean {nearest!r}?" if nearest else f"Known options: {', '.join(OPTIONS)}."
+        yield Finding("settings.valid", Status.FAILED, f"There is no option for {source}", fix)
+    if not unknown:
+        yield Finding("settings.valid", Status.OK, "Every option is known and has a usable value")
 
 
 def threshold(settings: Settings) -> Finding:
