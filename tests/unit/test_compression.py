@@ -3,48 +3,80 @@
 from __future__ import annotations
 
 import os
+import random
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
-from xcargo.errors import ConfigurationError, IntegrityError
+from xcargo.errors import ConfigurationError, DecodeError, IntegrityError, MissingDependencyError
 from xcargo.transfer import compression
 
-NAMES = sorted(compression.ALGORITHMS)
+NAMES = sorted(compression.SUFFIXES)
+ALGORITHMS = [name for name in NAMES if name != "none"]
 TEXT = b"the same words again and again, " * 500
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("data", [b"", b"x", TEXT, os.urandom(10_000)], ids=["empty", "one", "text", "random"])
 def test_what_is_compressed_comes_back(name: str, data: bytes) -> None:
-    """Round trip of every algorithm, from bytes and from a memoryview."""
-    for given in (data, memoryview(data)):
-        stored = compression.compress(name, given)
+    """Round trip of every algorithm, from bytes and from a memoryview, into new memory and into some that is there."""
+    for source in (data, memoryview(data)):
+        stored = compression.compress(name, source)
         assert bytes(compression.decompress(name, stored, len(data))) == data
+        memory = bytearray(len(data) + 2)
+        compression.decompress_into(name, stored, memoryview(memory)[1:-1])
+        assert memory == b"\0" + data + b"\0"
+        assert compression.decompress_all(name, stored) == data
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "none"])
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_compression_compresses(name: str) -> None:
     """Every algorithm shrinks text, zip too."""
     assert len(compression.compress(name, TEXT)) < len(TEXT) / 5
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "none"])
+def peak_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_bomb_stops_at_the_size_that_the_envelope_gives(name: str) -> None:
-    """A payload larger than announced is refused, not expanded."""
-    bomb = compression.compress(name, b"\0" * 5_000_000)
-    with pytest.raises(IntegrityError):
-        compression.decompress(name, bomb, 1000)
+    """A payload larger than announced is refused, not expanded: by a byte, or by 200 MB, which are never in memory."""
+    bombs = [compression.compress(name, bytes(size)) for size in (1001, 200_000_000)]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = peak_kib()
+    for bomb in bombs:
+        for use in (
+            lambda bomb=bomb: compression.decompress(name, bomb, 1000),
+            lambda bomb=bomb: compression.decompress_into(name, bomb, memoryview(bytearray(1000))),
+        ):
+            with pytest.raises(IntegrityError):
+                use()
+    assert peak_kib() - before < 20_000
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("damage", ["split_chunks", "flip", "garbage"])
+def test_a_size_that_the_data_does_not_have_is_refused_at_no_cost(name: str) -> None:
+    """An envelope that claims a terabyte, or one byte more than there is."""
+    stored = compression.compress(name, TEXT)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_kib()
+    for claimed in (len(TEXT) + 1, 2**40, 2**60):
+        with pytest.raises((IntegrityError, DecodeError)):
+            compression.decompress(name, stored, claimed)
+    assert peak_kib() - before < 20_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("damage", ["cut", "flip", "garbage"])
 def test_damaged_data_is_an_integrity_error_or_a_wrong_size(name: str, damage: str) -> None:
     """No library's own error escapes, and no silently short payload."""
     data = os.urandom(5000) + TEXT
     stored = bytearray(compression.compress(name, data))
-    if damage == "split_chunks":
+    if damage == "cut":
         stored = stored[: len(stored) // 2]
     elif damage == "flip":
         stored[len(stored) // 2] ^= 0xFF
@@ -59,17 +91,19 @@ def test_damaged_data_is_an_integrity_error_or_a_wrong_size(name: str, damage: s
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"), [("gz", "gzip"), ("bzip2", "bz2"), ("LZMA", "xz"), (".zst", "zstd"), ("", "none")]
+    ("alias", "name"), [("gz", "gzip"), ("bzip2", "bz2"), ("LZMA", "xz"), (".zst", "zstd"), ("", "none")]
 )
-def test_other_spellings_are_known(given: str, meant: str) -> None:
+def test_other_spellings_are_known(alias: str, name: str) -> None:
     """The Common IO provider's names mean the same here."""
-    assert compression.canonical(given) == meant
+    assert compression.canonical(alias) == name
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    """A typo tells what could be meant."""
+def test_an_unknown_name_is_refused() -> None:
+    """A typo in a setting with the names that could be meant; a name in an envelope with the advice to upgrade."""
     with pytest.raises(ConfigurationError, match="zstd"):
         compression.canonical("zstdd")
+    with pytest.raises(MissingDependencyError, match="upgrade"):
+        compression.decompress("brotli", b"", 0)
 
 
 def test_zip_is_an_archive_that_deflates() -> None:
@@ -78,9 +112,17 @@ def test_zip_is_an_archive_that_deflates() -> None:
         assert archive.infolist()[0].compress_type == zipfile.ZIP_DEFLATED
 
 
-def test_what_does_not_shrink_is_not_compressed() -> None:
-    """A sample of incompressible data says so; text and small data are tried."""
-    assert not compression.is_compressible("zstd", os.urandom(1_000_000))
-    assert compression.is_compressible("zstd", TEXT * 100)
-    assert not compression.is_compressible("zstd", b"tiny")
+@pytest.mark.parametrize(("noise_share", "worthwhile"), [(0, True), (0.77, True), (0.83, False), (1, False)])
+def test_a_payload_is_compressed_if_a_sample_shrinks_by_a_fifth(noise_share: float, worthwhile: bool) -> None:
+    """Three quarters of noise are compressed, five sixths of it are stored as they are."""
+    noise = random.Random(1).randbytes(round(1000 * noise_share))
+    blocks = [random.Random(n).randbytes(len(noise)) + bytes(1000 - len(noise)) for n in range(300)]
+    assert compression.is_compressible("zstd", b"".join(blocks)) is worthwhile
+
+
+def test_small_data_is_tried_and_tiny_data_is_not() -> None:
+    """Compressing 256 KiB is as cheap as a sample of it; below 128 bytes nothing is gained."""
+    assert compression.is_compressible("zstd", os.urandom(256 * 1024))
+    assert compression.compress_if_smaller("zstd", os.urandom(256 * 1024)) is None
+    assert not compression.is_compressible("zstd", b"x" * 127)
     assert not compression.is_compressible("none", TEXT)

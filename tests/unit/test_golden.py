@@ -45,7 +45,7 @@ from xcargo.codecs.stream import ByteStream
 from xcargo.errors import IntegrityError, SignatureError
 from xcargo.model.keys import Key
 from xcargo.stores.memory import MemoryStore, _buckets
-from xcargo.transfer.compression import ALGORITHMS
+from xcargo.transfer.compression import SUFFIXES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -151,7 +151,7 @@ VALUES: dict[str, Any] = {
     "airflow_serde": lambda: ObjectStoragePath("file:///data/x.csv"),
     "lazy_frame": pl.LazyFrame({"a": [1, None], "b": ["x", "y"]}),
     "parts": lambda: {"a": np.arange(20_000) % 3, "b": (File._stored(BytesSource(b"x"), "x", media_type=None), 1)},
-    **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in ALGORITHMS},
+    **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in SUFFIXES},
 }
 
 

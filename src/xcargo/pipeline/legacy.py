@@ -10,15 +10,14 @@ Two kinds, both only when switched on and only below the roots named in ``[xcarg
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from xcargo.errors import DecodeError, MissingDependencyError
+from xcargo.errors import DecodeError
 from xcargo.model.root import Root
 from xcargo.model.settings import LegacyRoot
-from xcargo.transfer.compression import canonical
+from xcargo.transfer.compression import canonical, decompress_all
+from xcargo.types import Buffer
 
 __all__ = ["LegacyReference", "expand", "resolve"]
 
@@ -44,47 +43,13 @@ def resolve(text: str, roots: Sequence[LegacyRoot]) -> LegacyReference | None:
     return None
 
 
-def expand(compression: str, data: Any) -> bytes:
-    """Decompress what another backend wrote; unlike our own objects its size is not known beforehand.
+def expand(reference: LegacyReference, data: Buffer) -> bytes:
+    """The JSON of what another backend stored. Unlike the size of our own objects, its size is not known.
 
-    Raises DecodeError when the bytes are damaged.
+    Raises:
+        DecodeError: The bytes are damaged.
     """
     try:
-        if compression == "zstd":
-            import zstandard
-
-            return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read()
-        if compression == "lz4":
-            import lz4.frame
-
-            return lz4.frame.decompress(data)  # type: ignore[no-any-return]
-        if compression == "snappy":
-            import cramjam
-
-            return bytes(cramjam.snappy.decompress(data))
-        if compression == "none":
-            return bytes(data)
-        return bytes(_read_all(compression, data))
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Reading old {compression} objects needs a package: {error}",
-            hint=f"Run: pip install 'airflow-provider-xcargo[{compression}]'",
-        ) from error
+        return decompress_all(reference.compression, data)
     except Exception as error:
-        raise DecodeError(f"The old object is not valid {compression} data: {error}") from error
-
-
-def _read_all(compression: str, data: Any) -> Any:
-    import bz2
-    import gzip
-    import lzma
-    import zipfile
-
-    if compression == "gzip":
-        return gzip.decompress(data)
-    if compression == "bz2":
-        return bz2.decompress(data)
-    if compression == "xz":
-        return lzma.decompress(data)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return archive.read(archive.namelist()[0])
+        raise DecodeError(f"The old object is not valid {reference.compression} data: {error}") from error

@@ -257,7 +257,7 @@ class Pipeline:
         where = reference.root.uri(reference.key)
         data = self._places.work(reference.root, self._limits, lambda store: store.get(reference.key))
         try:
-            return load_json(expand(reference.compression, data).decode("utf-8"))
+            return load_json(expand(reference, data).decode("utf-8"))
         except XCargoError as error:
             error.at(where)
             raise

@@ -1,33 +1,42 @@
-"""Compression: name -> compress / decompress of whole payloads.
+"""Compression by name: whole payloads or chunks, there and back.
 
-A name says how bytes lie on an object for ever; names are append-only and an object is always read by the name in its
-envelope, never by the current setting. Decompression is bounded: it yields exactly the size that the envelope gives or
-raises, so a small hostile object cannot fill memory.
+A name says how an object's bytes were compressed. Names are append-only, and an object is always read by the name in
+its envelope, never by the current setting. Decompression is bounded: it yields exactly the size that the envelope gives
+or raises, so a small hostile object cannot fill memory.
 """
 
 from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from xcargo.errors import ConfigurationError, IntegrityError, MissingDependencyError, XCargoError
+from xcargo.codecs.source import allocate
+from xcargo.errors import ConfigurationError, IntegrityError, MissingDependencyError
 from xcargo.types import Buffer
 
 __all__ = [
-    "ALGORITHMS",
     "SUFFIXES",
     "canonical",
     "compress",
     "compress_if_smaller",
     "decompress",
+    "decompress_all",
     "decompress_into",
     "is_compressible",
-    "require",
 ]
 
+SUFFIXES = {
+    "none": "",
+    "zstd": ".zst",
+    "lz4": ".lz4",
+    "snappy": ".snappy",
+    "gzip": ".gz",
+    "bz2": ".bz2",
+    "xz": ".xz",
+    "zip": ".zip",
+}
+"""The canonical names, each with how the keys of its objects end."""
 
 _ALIASES = {
     "": "none",
@@ -40,46 +49,45 @@ _ALIASES = {
     "deflate": "zip",
 }
 
-_of_thread = threading.local()
-"""Compressors are made once, but must not be shared by threads."""
+_MODULES = {"zstd": "zstd", "lz4": "lz4", "snappy": "snappy", "gzip": "gzip", "bz2": "bzip2", "xz": "xz"}
+"""The modules of cramjam. It has everything but zip, and releases the interpreter's lock while it works."""
+
+_LEVELS = {"lz4": {"level": 0}, "gzip": {"level": 5}, "bz2": {"level": 9}, "xz": {"preset": 1}}
+
+_local = threading.local()
+"""This thread's zstd contexts. A new one takes memory of its own, which costs more than a small object."""
 
 _SAMPLE_BYTES = 64 * 1024
 _MIN_BYTES = 128
-_WORTH = 0.8
-"""What a sample may be of its size after it was compressed. Beyond that, time is better spent on sending the bytes."""
-
-
-@dataclass(frozen=True)
-class _Algorithm:
-    suffix: str
-    compress: Callable[[Buffer], Buffer]
-    decompress: Callable[[Buffer, int], Buffer]
+_WORTHWHILE = 0.8
+"""What a sample may be of its size after compression. Beyond that, time is better spent on sending the bytes."""
 
 
 def canonical(name: str) -> str:
     """The algorithm that a name or one of its other spellings means. Raises ConfigurationError for an unknown one."""
     cleaned = name.strip().lower().lstrip(".")
     cleaned = _ALIASES.get(cleaned, cleaned)
-    if cleaned not in ALGORITHMS:
+    if cleaned not in SUFFIXES:
         raise ConfigurationError(
             f"Unknown compression {name!r}",
-            hint=f"Known are: {', '.join(sorted(ALGORITHMS))} (also gz, bzip2, lzma, zst).",
+            hint=f"Known are: {', '.join(sorted(SUFFIXES))} (also gz, bzip2, lzma, zst).",
         )
     return cleaned
 
 
-def require(name: str) -> None:
-    """Raise MissingDependencyError now, at first use, if the algorithm's library is not installed."""
-    ALGORITHMS[name].compress(b"")
-
-
 def compress(name: str, data: Buffer) -> Buffer:
     """Compress with a canonical algorithm. One copy of the compressed size."""
-    return ALGORITHMS[name].compress(data)
+    if name == "none":
+        return data
+    if name == "zip":
+        return _zip(data)
+    if name == "zstd":
+        return _zstd_compressor().compress(data)  # type: ignore[no-any-return]
+    return memoryview(_cramjam(name).compress(data, **_LEVELS.get(name, {})))
 
 
 def compress_if_smaller(name: str, data: Buffer) -> Buffer | None:
-    """The data compressed, if a sample says that it pays and it does get shorter; else None."""
+    """The data compressed, if a sample says that it is worthwhile and it does get shorter; else None."""
     if not is_compressible(name, data):
         return None
     shorter = compress(name, data)
@@ -95,139 +103,87 @@ def is_compressible(name: str, data: Buffer) -> bool:
     view, third = memoryview(data), _SAMPLE_BYTES // 3
     middle = len(view) // 2
     sample = b"".join((view[:third], view[middle : middle + third], view[-third:]))
-    return len(ALGORITHMS["zstd"].compress(sample)) < _WORTH * len(sample)
+    return len(compress("zstd", sample)) <= _WORTHWHILE * len(sample)
 
 
 def decompress(name: str, data: Buffer, size_bytes: int) -> Buffer:
-    """Undo :func:`compress`. Allocates ``size_bytes`` and little more.
+    """Undo :func:`compress`. Writes to ``size_bytes`` of memory at most, whatever the data holds.
 
-    Raises IntegrityError when the data is damaged or does not yield exactly ``size_bytes``.
+    Raises:
+        IntegrityError: The data is damaged, or does not yield exactly ``size_bytes``.
+        MissingDependencyError: The name is of a later version.
     """
-    algorithm = ALGORITHMS.get(name)
-    if algorithm is None:
+    if name == "zstd":
+        return _zstd_decompress(data, size_bytes)
+    if name == "none" and len(data) == size_bytes:
+        return data
+    view = memoryview(allocate(size_bytes))
+    decompress_into(name, data, view)
+    return view
+
+
+def decompress_into(name: str, data: Buffer, view: memoryview) -> None:
+    """The same into ``view``, which the payload fills exactly."""
+    if name not in SUFFIXES:
         raise MissingDependencyError(
             f"The object is compressed with {name!r}, which this version does not know",
             hint="Run: pip install --upgrade airflow-provider-xcargo",
         )
+    module = _cramjam(name) if name in _MODULES else None
     try:
-        payload = algorithm.decompress(data, size_bytes)
-    except XCargoError:
-        raise
+        if module is not None:
+            length = module.decompress_into(data, view)
+        else:
+            payload = data if name == "none" else _unzip(data, len(view) + 1)
+            length = len(payload)
+            view[:length] = payload[: len(view)]
     except Exception as error:  # each library has errors of its own
-        raise IntegrityError(f"The object is not valid {name} data: {type(error).__name__}: {error}") from error
-    if len(payload) != size_bytes:
-        raise IntegrityError(f"The object should decompress to {size_bytes} bytes and does not")
-    return payload
+        raise _wrong_size_or_damaged(name, len(view), f"{type(error).__name__}: {error}") from error
+    if length != len(view):
+        raise _wrong_size_or_damaged(name, len(view), f"it has {length}")
 
 
-def decompress_into(name: str, data: Buffer, view: memoryview) -> None:
-    """Undo :func:`compress` into ``view``, which the payload fills exactly, or raise IntegrityError."""
-    if name != "zstd":
-        view[:] = decompress(name, data, len(view))
-        return
-    import zstandard
+def decompress_all(name: str, data: Buffer) -> bytes:
+    """Decompress data whose size is not known: nothing bounds the result. Errors are those of the libraries."""
+    if name == "none":
+        return bytes(data)
+    return _unzip(data) if name == "zip" else bytes(_cramjam(name).decompress(data))
 
+
+def _cramjam(name: str) -> Any:
+    import cramjam
+
+    return getattr(cramjam, _MODULES[name])
+
+
+def _zstd_compressor() -> Any:
     try:
-        with zstandard.ZstdDecompressor().stream_reader(data) as stream:
-            filled = 0
-            while filled < len(view) and (read := stream.readinto(view[filled:])):
-                filled += read
-            whole = filled == len(view) and not stream.read(1)
-    except zstandard.ZstdError as error:
-        raise IntegrityError(f"The object is not valid zstd data: {error}") from error
-    if not whole:
-        raise IntegrityError(f"A part of the object should decompress to {len(view)} bytes and does not")
-
-
-def _zstd_compress(data: Buffer) -> Buffer:
-    try:
-        compressor = _of_thread.zstd
+        return _local.compressor
     except AttributeError:
         import zstandard
 
         # Level 1 compresses up to four times faster than level 3, to nearly the same size (design note on compression).
-        compressor = _of_thread.zstd = zstandard.ZstdCompressor(level=1)
-    return compressor.compress(data)  # type: ignore[no-any-return]
+        _local.compressor = zstandard.ZstdCompressor(level=1)
+        return _local.compressor
 
 
 def _zstd_decompress(data: Buffer, size_bytes: int) -> Buffer:
     import zstandard
 
-    declared = zstandard.frame_content_size(data)
-    if declared != size_bytes:  # it is always declared; without it the envelope's claim would be allocated
-        raise IntegrityError(f"The object holds {declared} bytes of payload, its envelope says {size_bytes}")
-    return _zstd_decompressor().decompress(data, max_output_size=size_bytes)  # type: ignore[no-any-return]
-
-
-def _zstd_decompressor() -> Any:
-    """This thread's: a new one takes memory of its own, which costs more than a small object."""
     try:
-        return _of_thread.unzstd
-    except AttributeError:
-        import zstandard
-
-        _of_thread.unzstd = zstandard.ZstdDecompressor()
-        return _of_thread.unzstd
-
-
-def _lz4_compress(data: Buffer) -> Buffer:
-    return _library("lz4.frame", "lz4").compress(data)  # type: ignore[no-any-return]
-
-
-def _lz4_decompress(data: Buffer, size_bytes: int) -> Buffer:
-    frame = _library("lz4.frame", "lz4")
-    return frame.LZ4FrameDecompressor().decompress(data, max_length=size_bytes + 1)  # type: ignore[no-any-return]
+        declared = zstandard.frame_content_size(data)
+        if declared != size_bytes:  # compress declares it; without it the envelope's claim would be allocated
+            raise _wrong_size_or_damaged("zstd", size_bytes, f"it declares {declared}")
+        try:
+            decompressor = _local.decompressor
+        except AttributeError:
+            decompressor = _local.decompressor = zstandard.ZstdDecompressor()
+        return decompressor.decompress(data, max_output_size=size_bytes)  # type: ignore[no-any-return]
+    except zstandard.ZstdError as error:
+        raise _wrong_size_or_damaged("zstd", size_bytes, error) from error
 
 
-def _snappy_compress(data: Buffer) -> Buffer:
-    return memoryview(_library("cramjam", "snappy").snappy.compress(data)).cast("B")
-
-
-def _snappy_decompress(data: Buffer, _: int) -> Buffer:
-    # Not bounded by the envelope, but by the format: it packs no more than about twenty times its length.
-    return memoryview(_library("cramjam", "snappy").snappy.decompress(data)).cast("B")
-
-
-def _gzip_compress(data: Buffer) -> Buffer:
-    import gzip
-
-    return gzip.compress(data, compresslevel=6, mtime=0)
-
-
-def _gzip_decompress(data: Buffer, size_bytes: int) -> Buffer:
-    import gzip
-
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-        return stream.read(size_bytes + 1)
-
-
-def _bz2_compress(data: Buffer) -> Buffer:
-    import bz2
-
-    return bz2.compress(data)
-
-
-def _bz2_decompress(data: Buffer, size_bytes: int) -> Buffer:
-    import bz2
-
-    with bz2.BZ2File(io.BytesIO(data)) as stream:
-        return stream.read(size_bytes + 1)
-
-
-def _xz_compress(data: Buffer) -> Buffer:
-    import lzma
-
-    return lzma.compress(data, preset=1)
-
-
-def _xz_decompress(data: Buffer, size_bytes: int) -> Buffer:
-    import lzma
-
-    with lzma.LZMAFile(io.BytesIO(data)) as stream:
-        return stream.read(size_bytes + 1)
-
-
-def _zip_compress(data: Buffer) -> Buffer:
+def _zip(data: Buffer) -> Buffer:
     import zipfile
 
     sink = io.BytesIO()
@@ -236,36 +192,15 @@ def _zip_compress(data: Buffer) -> Buffer:
     return sink.getvalue()
 
 
-def _zip_decompress(data: Buffer, size_bytes: int) -> Buffer:
+def _unzip(data: Buffer, max_bytes: int = -1) -> bytes:
+    """The only file of an archive, or its first ``max_bytes``."""
     import zipfile
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         (name,) = archive.namelist()
-        with archive.open(name) as stream:
-            return stream.read(size_bytes + 1)
+        with archive.open(name) as file:
+            return file.read(max_bytes)
 
 
-def _library(module: str, package: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Compression {package!r} needs a package that is not installed here",
-            hint=f"Run: pip install 'airflow-provider-xcargo[{package}]'",
-        ) from error
-
-
-ALGORITHMS: dict[str, _Algorithm] = {
-    "none": _Algorithm("", lambda data: data, lambda data, _: data),
-    "zstd": _Algorithm(".zst", _zstd_compress, _zstd_decompress),
-    "lz4": _Algorithm(".lz4", _lz4_compress, _lz4_decompress),
-    "snappy": _Algorithm(".snappy", _snappy_compress, _snappy_decompress),
-    "gzip": _Algorithm(".gz", _gzip_compress, _gzip_decompress),
-    "bz2": _Algorithm(".bz2", _bz2_compress, _bz2_decompress),
-    "xz": _Algorithm(".xz", _xz_compress, _xz_decompress),
-    "zip": _Algorithm(".zip", _zip_compress, _zip_decompress),
-}
-
-SUFFIXES = {name: algorithm.suffix for name, algorithm in ALGORITHMS.items()}
+def _wrong_size_or_damaged(name: str, size_bytes: int, reason: object) -> IntegrityError:
+    return IntegrityError(f"The object is not {size_bytes} bytes of payload, compressed with {name}: {reason}")

@@ -23,7 +23,7 @@ from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits
 from xcargo.transfer import encryption
 from xcargo.transfer.chunks import ChunkEncoder, split_chunks
-from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible, require
+from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible
 from xcargo.transfer.encryption import ChunkContext, Cipher
 from xcargo.transfer.preview import preview, shown_params, type_name
 from xcargo.transfer.progress import Progress
@@ -49,8 +49,6 @@ class Offload:
         self._compressions = {variant.compression: canonical(variant.compression) for variant in settings.variants}
         if any(variant.encryption_key for variant in settings.variants):
             encryption.require()
-        for compression in self._compressions.values():
-            require(compression)
 
     def inline(self, value: Any, encoded: Encoded, settings: Settings) -> Envelope:
         """The envelope that holds the payload itself. No request."""

@@ -81,12 +81,9 @@ def test_a_wrong_bucket_is_named(kind: str, examine: Examine, request: pytest.Fi
     assert "'no-such-bucket'" in only(found, "store.put").what
 
 
-def test_a_missing_package_is_named_with_the_command(s3_server: Server, examine: Examine, bare: Any) -> None:
-    """A package that the set-up needs and that is not installed: the fix is the command to install it."""
-    bare.setitem(sys.modules, "lz4", None)
-    bare.setitem(sys.modules, "lz4.frame", None)
-    told = only(examine(server=s3_server, xcargo__compression="lz4"), "settings.compression")
-    assert "pip install 'airflow-provider-xcargo[lz4]'" in told.fix
+def test_an_unknown_compression_is_named_with_the_known_ones(s3_server: Server, examine: Examine) -> None:
+    """A misspelt name of an algorithm."""
+    assert "zstd" in only(examine(server=s3_server, xcargo__compression="zstdd"), "settings.compression").fix
 
 
 def test_a_missing_provider_is_named_with_the_command(s3_server: Server, examine: Examine, bare: Any) -> None:

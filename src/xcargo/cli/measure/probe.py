@@ -101,16 +101,11 @@ def _removed(store: Store) -> Iterator[Callable[[int], str]]:
 
 
 def compressions(payload: bytes, names: tuple[str, ...]) -> list[Compressed]:
-    """How fast and how small each compression is on this payload; one whose library is missing is left out."""
-    from xcargo.errors import MissingDependencyError
-    from xcargo.transfer.compression import compress, decompress, require
+    """How fast and how small each compression is on this payload."""
+    from xcargo.transfer.compression import compress, decompress
 
     found = [Compressed("none", 1.0, float("inf"), float("inf"))]
     for name in names:
-        try:
-            require(name)
-        except MissingDependencyError:
-            continue
         squeezed = compress(name, payload)
         there = min(_seconds(lambda name=name: compress(name, payload)) for _ in range(3))  # type: ignore[misc]
         back = min(
