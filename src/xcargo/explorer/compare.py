@@ -4,57 +4,180 @@ from __future__ import annotations
 
 from typing import Any
 
-from xcargo.codecs.source import read_all
 from xcargo.errors import XCargoError
-from xcargo.explorer.plain import plain
 from xcargo.explorer.table import Table
-from xcargo.explorer.value import Value
+from xcargo.explorer.value import StoredValue
+from xcargo.types import Json
 
 __all__ = ["compare"]
 
-_MOST_CHANGES = 200
-_MOST_TREE_BYTES = 8 * 1024 * 1024
-_ROWS = 20_000
-_CELLS = 400_000
-_SEARCHED_BYTES = 64 * 1024 * 1024
+_MAX_CHANGES = 200
+_MAX_TREE_BYTES = 8 * 1024 * 1024
+_MAX_LEVELS = 100
+_MAX_ROWS = 20_000
+_MAX_CELLS = 400_000
+_MAX_BYTES = 64 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
+_MAX_STATISTICS = 20
 _MISSING = object()
 
 
-def compare(left: Value, right: Value) -> dict[str, Any]:
+def compare(left: StoredValue, right: StoredValue) -> dict[str, Any]:
     """What differs between two values.
 
-    ``same`` is True or False when that is known of all of them, None when only a part was compared. ``schema`` lists
-    what differs in type, shape and columns, ``changes`` the first values that do.
+    ``same`` is True or False when that is known of all of them, None when only a part was compared, and ``compared``
+    says which. ``schema`` lists what differs in type, shape and columns, ``changes`` the first values that do.
     """
-    told: dict[str, Any] = {"schema": [], "changes": [], "compared": "", "same": None}
-    _schema(told, "type", left.type, right.type)
+    comparison = _Comparison(left, right)
+    comparison.schema_item("type", left.type, right.type)
     if left.kind != right.kind:
-        return told | {"same": False, "compared": "their kinds"}
+        comparison.schema_item("kind", left.kind, right.kind)
+        comparison.compared = "their kinds"
+        return comparison.result()
     try:
         if left.kind == "tree":
-            _trees(told, left, right)
+            comparison.trees()
         elif left.kind == "table":
-            _tables(told, left, right)
+            comparison.tables()
         elif left.kind == "array":
-            _arrays(told, left, right)
+            comparison.arrays()
         elif left.kind != "opaque":
-            _bytes(told, left, right)
+            comparison.bytes()
     except XCargoError as error:
-        told["compared"] = f"not to the end: {error}"
-    if told["schema"] or told["changes"]:
-        told["same"] = False
-    return told
+        comparison.complete = False
+        comparison.compared = f"not to the end: {error}"
+    return comparison.result()
 
 
-def _schema(told: dict[str, Any], what: str, left: Any, right: Any) -> None:
-    if left != right:
-        told["schema"].append({"what": what, "left": _text(left), "right": _text(right)})
+class _Comparison:
+    """The differences that were found between two values of one kind."""
+
+    def __init__(self, left: StoredValue, right: StoredValue) -> None:
+        self._left, self._right = left, right
+        self.schema: list[dict[str, Any]] = []
+        self.changes: list[dict[str, Any]] = []
+        self.compared = ""
+        self.complete = False
+        self._more: dict[str, Any] = {}
+
+    def result(self) -> dict[str, Any]:
+        same = not (self.schema or self.changes or self._more.get("rows_differing"))
+        known = self.complete or not same
+        return {
+            "schema": self.schema,
+            "changes": self.changes,
+            "compared": self.compared,
+            "same": same if known else None,
+            **self._more,
+        }
+
+    def schema_item(self, what: str, left: Any, right: Any) -> None:
+        if left != right:
+            self.schema.append({"what": what, "left": _text(left), "right": _text(right)})
+
+    def trees(self) -> None:
+        trees = (self._left.tree, self._right.tree)
+        if any(tree.size_bytes > _MAX_TREE_BYTES for tree in trees):
+            self.compared = f"sizes only: a tree is compared up to {_MAX_TREE_BYTES} bytes"
+            self._sizes()
+            return
+        left, right = (tree.to_json() for tree in trees)
+        self.complete = self._nested("", left, right, 0)
+        self.compared = "every value" if self.complete else f"until {_MAX_CHANGES} differences were found"
+
+    def tables(self) -> None:
+        tables = self._left.table(), self._right.table()
+        left, right = ({column["name"]: column for column in table.columns} for table in tables)
+        for name in [*left, *(name for name in right if name not in left)]:
+            self.schema_item(
+                f"column {name}", *(side[name]["type"] if name in side else _MISSING for side in (left, right))
+            )
+        counts = [table.rows.count for table in tables]
+        self.schema_item("rows", *counts)
+        shared = [(name, left[name]["number"], right[name]["number"]) for name in left if name in right]
+        self._more["statistics"] = [
+            {"column": name, "left": _statistics(tables[0], one), "right": _statistics(tables[1], other)}
+            for name, one, other in shared[:_MAX_STATISTICS]
+        ]
+        rows = min(*counts, _MAX_ROWS, _MAX_CELLS // max(1, len(shared)))
+        most = max(10, _MAX_CHANGES // max(1, len(shared)))
+        differing: set[int] = set()
+        for name, one, other in shared:
+            cells = zip(_cells(tables[0], one, rows), _cells(tables[1], other, rows), strict=False)
+            changed = [(n, pair) for n, pair in enumerate(cells) if pair[0] != pair[1]]
+            differing.update(n for n, _ in changed)
+            for n, pair in changed[:most]:
+                self._change(f"row {n}, column {name}", *pair)
+        self._more["rows_differing"] = len(differing)
+        self.complete = rows == max(counts)
+        self.compared = "every row" if self.complete else f"the first {rows:,} rows"
+
+    def arrays(self) -> None:
+        left, right = self._left.array(), self._right.array()
+        self.schema_item("shape", list(left.shape), list(right.shape))
+        self.schema_item("dtype", str(left.dtype), str(right.dtype))
+        summaries = left.summary(), right.summary()
+        for what in ("min", "max", "mean", "std", "not_finite"):
+            one, other = (summary.get(what) for summary in summaries)
+            if one != other:
+                self._change(what, one, other)
+        self.compared = "shape, dtype and what their items sum up to"
+        if not self.schema:
+            self.bytes()
+
+    def bytes(self) -> None:
+        """The first byte that differs, as far as may be read."""
+        self._sizes()
+        left, right = self._left.payload, self._right.payload
+        size = min(left.size_bytes, right.size_bytes)
+        compared = min(size, _MAX_BYTES)
+        for start in range(0, compared, _READ_BYTES):
+            end = min(start + _READ_BYTES, compared)
+            one, other = bytes(left.read(start, end)), bytes(right.read(start, end))
+            if one != other:
+                n = next(n for n, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+                self._change(f"byte {start + n}", one[n : n + 16].hex(" "), other[n : n + 16].hex(" "))
+                self.compared = "to the first byte that differs"
+                return
+        self.complete = compared == size
+        self.compared = "every byte" if self.complete else f"the first {compared:,} bytes"
+
+    def _sizes(self) -> None:
+        self.schema_item("size in bytes", self._left.payload.size_bytes, self._right.payload.size_bytes)
+
+    def _nested(self, path: str, left: Json | object, right: Json | object, level: int) -> bool:
+        """Note what differs. Returns whether there was room for all of it."""
+        if level < _MAX_LEVELS and isinstance(left, dict) and isinstance(right, dict):
+            keys = [*left, *(key for key in right if key not in left)]
+            steps = ((f"{path}[{key!r}]", left.get(key, _MISSING), right.get(key, _MISSING)) for key in keys)
+            return all(self._nested(*step, level + 1) for step in steps)
+        if level < _MAX_LEVELS and isinstance(left, list) and isinstance(right, list):
+            pad = [_MISSING] * abs(len(left) - len(right))
+            longer = max(len(left), len(right))
+            pairs = zip([*left, *pad][:longer], [*right, *pad][:longer], strict=True)
+            return all(self._nested(f"{path}[{n}]", *pair, level + 1) for n, pair in enumerate(pairs))
+        if type(left) is type(right) and left == right:
+            return True
+        self._change(path or "the value", left, right)
+        return len(self.changes) < _MAX_CHANGES
+
+    def _change(self, where: str, left: Any, right: Any) -> None:
+        self.changes.append({"where": where, "left": _text(left), "right": _text(right)})
 
 
-def _change(told: dict[str, Any], where: str, left: Any, right: Any) -> bool:
-    """Note one difference. Returns whether there is room for more."""
-    told["changes"].append({"where": where, "left": _text(left), "right": _text(right)})
-    return len(told["changes"]) < _MOST_CHANGES
+def _statistics(table: Table, number: int) -> dict[str, Any]:
+    spread = table.distribution(number)
+    return {key: spread.get(key) for key in ("min", "max", "mean", "missing", "distinct", "bins", "sampled")}
+
+
+def _cells(table: Table, number: int, rows: int) -> list[Any]:
+    cells: list[Any] = []
+    while len(cells) < rows:
+        page = table.page(len(cells), rows - len(cells), [number])["cells"][0]
+        if not page:
+            break
+        cells += page
+    return cells
 
 
 def _text(value: Any) -> str | None:
@@ -66,118 +189,3 @@ def _text(value: Any) -> str | None:
         return f"[…] {len(value)} items"
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 200 else text[:200] + "…"
-
-
-def _trees(told: dict[str, Any], left: Value, right: Value) -> None:
-    values = []
-    for value in (left, right):
-        _, packed, root = value.tree
-        if packed.source.size_bytes > _MOST_TREE_BYTES:
-            told["compared"] = f"sizes only: a tree is compared up to {_MOST_TREE_BYTES} bytes"
-            _schema(told, "size in bytes", left.source.size_bytes, right.source.size_bytes)
-            return
-        values.append(plain(bytes(read_all(packed.source))[root:]))
-    told["compared"] = "every value"
-    complete = _nested(told, "", values[0], values[1], 0)
-    if complete:
-        told["same"] = not told["changes"] and not told["schema"]
-    else:
-        told["compared"] = f"until {_MOST_CHANGES} differences were found"
-
-
-def _nested(told: dict[str, Any], where: str, left: Any, right: Any, level: int) -> bool:
-    if type(left) is dict and type(right) is dict and level < 100:
-        for key in [*left, *(key for key in right if key not in left)]:
-            step = f"{where}[{key!r}]"
-            if not _nested(told, step, left.get(key, _MISSING), right.get(key, _MISSING), level + 1):
-                return False
-        return True
-    if type(left) is list and type(right) is list and level < 100:
-        for n in range(max(len(left), len(right))):
-            one, other = (values[n] if n < len(values) else _MISSING for values in (left, right))
-            if not _nested(told, f"{where}[{n}]", one, other, level + 1):
-                return False
-        return True
-    return (type(left) is type(right) and left == right) or _change(told, where or "the value", left, right)
-
-
-def _tables(told: dict[str, Any], left: Value, right: Value) -> None:
-    tables = left.table(), right.table()
-    columns = [{c["name"]: c for c in table.columns} for table in tables]
-    for name in [*columns[0], *(name for name in columns[1] if name not in columns[0])]:
-        kinds = [side[name]["type"] if name in side else _MISSING for side in columns]
-        if kinds[0] != kinds[1]:
-            _schema(told, f"column {name}", *kinds)
-    counts = [table.rows.count for table in tables]
-    _schema(told, "rows", *counts)
-    shared = [name for name in columns[0] if name in columns[1]]
-    told["statistics"] = [_statistics(name, tables, columns) for name in shared[:20]]
-    rows = min(*counts, _ROWS, _CELLS // max(1, len(shared)))
-    differing: set[int] = set()
-    most = max(10, _MOST_CHANGES // max(1, len(shared)))
-    for name in shared:
-        pages = [
-            table.page(0, 0, [])["rows"] and _cells(table, side[name]["number"], rows)
-            for table, side in zip(tables, columns, strict=True)
-        ]
-        left_over = most
-        for n, (one, other) in enumerate(zip(pages[0] or [], pages[1] or [], strict=False)):
-            if one != other:
-                differing.add(n)
-                left_over -= 1
-                if left_over >= 0:
-                    _change(told, f"row {n}, column {name}", one, other)
-    told["rows_differing"] = len(differing)
-    told["compared"] = "every row" if rows == max(counts) else f"the first {rows:,} rows"
-    if rows == max(counts):
-        told["same"] = not differing and not told["schema"]
-
-
-def _statistics(name: str, tables: tuple[Table, Table], columns: list[dict[str, Any]]) -> dict[str, Any]:
-    told: dict[str, Any] = {"column": name}
-    for side, table, named in zip(("left", "right"), tables, columns, strict=True):
-        spread = table.distribution(named[name]["number"])
-        told[side] = {key: spread.get(key) for key in ("min", "max", "mean", "missing", "distinct", "bins", "sampled")}
-    return told
-
-
-def _cells(table: Table, number: int, rows: int) -> list[Any]:
-    cells: list[Any] = []
-    while len(cells) < rows:
-        more = table.page(len(cells), rows - len(cells), [number])["cells"][0]
-        if not more:
-            break
-        cells += more
-    return cells
-
-
-def _arrays(told: dict[str, Any], left: Value, right: Value) -> None:
-    arrays = left.array(), right.array()
-    _schema(told, "shape", list(arrays[0].shape), list(arrays[1].shape))
-    _schema(told, "dtype", str(arrays[0].dtype), str(arrays[1].dtype))
-    summaries = [array.summary() for array in arrays]
-    for what in ("min", "max", "mean", "std", "not_finite"):
-        one, other = (summary.get(what) for summary in summaries)
-        if one != other:
-            _change(told, what, one, other)
-    told["compared"] = "shape, dtype and what their items sum up to"
-    if not told["schema"]:
-        _bytes(told, left, right)
-
-
-def _bytes(told: dict[str, Any], left: Value, right: Value) -> None:
-    """The first byte that differs, as far as may be read."""
-    _schema(told, "size in bytes", left.source.size_bytes, right.source.size_bytes)
-    size = min(left.source.size_bytes, right.source.size_bytes)
-    searched = min(size, _SEARCHED_BYTES)
-    for start in range(0, searched, 1024 * 1024):
-        end = min(start + 1024 * 1024, searched)
-        one, other = bytes(left.source.read(start, end)), bytes(right.source.read(start, end))
-        if one != other:
-            first = next(n for n, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
-            _change(told, f"byte {start + first}", one[first : first + 16].hex(" "), other[first : first + 16].hex(" "))
-            told["compared"] = "to the first byte that differs"
-            return
-    told["compared"] = "every byte" if searched == size else f"the first {searched:,} bytes"
-    if searched == size:
-        told["same"] = not told["schema"] and not told["changes"]

@@ -2,155 +2,191 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.base import arrow, importable
-from xcargo.codecs.registry import Registry
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
-from xcargo.explorer.payload import Payload
+from xcargo.explorer.limits import Payload
+from xcargo.explorer.packed import registry
 from xcargo.explorer.rows import Rows
+from xcargo.types import Buffer
 
-__all__ = ["MOST_CELLS", "OPERATORS", "Table", "cell"]
-
-MOST_CELLS = 10_000
-"""Cells of one page."""
+__all__ = ["OPERATORS", "Table", "cell_text"]
 
 OPERATORS = ("contains", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "null", "not_null")
 """What a filter may ask of a column."""
 
-_MOST_MATCHES = 5_000_000
+_MAX_CELLS = 10_000
+_MAX_MATCHES = 5_000_000
 _SCAN_ROWS = 131_072
 _SAMPLED_ROWS = 10_000
 _SAMPLES = 20
 _BINS = 20
-_CHARS = 200
+_MAX_CHARS = 200
 
 
 class Table:
-    """A stored table or frame. Raises UnsupportedTypeError for what none of its columns can be shown of."""
+    """A stored table or frame. Raises UnsupportedTypeError if none of its columns can be shown."""
 
-    def __init__(self, payload: Payload, **known: Any) -> None:
-        """``known`` is what Rows take beside the payload."""
+    def __init__(self, payload: Payload, params: Mapping[str, Any]) -> None:
         self._pa = arrow()
         self._pc = importable("pyarrow.compute", "a table", extra="arrow")
         self._payload = payload
-        self.rows = Rows(payload, **known)
+        self.rows = Rows(payload, params)
         self._categories: dict[int, Any] = {}
-        self.hidden: list[str] = []
-        """Labels of columns that lie in no Arrow column: Python objects of a pandas frame."""
+        self._periods = {n: freq for n, field in enumerate(self.rows.schema) if (freq := _period_freq(field))}
+        self.hidden = 0
+        """How many columns are in no Arrow column: Python objects of a pandas frame."""
         state = (self.rows.schema.metadata or {}).get(b"xcargo")
         if state is not None:
-            self._pandas(state)
+            self._read_pandas_state(state)
 
     @property
     def columns(self) -> list[dict[str, Any]]:
         """Name, type and number of each column; ``index`` of those that are a frame's index."""
-        told: list[dict[str, Any]] = []
+        columns: list[dict[str, Any]] = []
         for number, field in enumerate(self.rows.schema):
             kind = "category" if number in self._categories else str(field.type)[:80]
-            told.append({"number": number, "name": field.name[:200], "type": kind, "align": self._align(number)})
+            kind = f"period[{self._periods[number]}]" if number in self._periods else kind
+            columns.append({"number": number, "name": field.name[:200], "type": kind, "align": self._align(number)})
             if field.name.startswith("__index_level_"):
-                told[-1]["index"] = True
-        return told
+                columns[-1]["index"] = True
+        return columns
 
     def page(self, start: int, count: int, columns: Sequence[int], order: Any = None) -> dict[str, Any]:
         """Cells of some rows and columns as text, None for a missing one. ``order`` comes from :meth:`order`."""
         total = self.rows.count if order is None else len(order)
         start = min(max(start, 0), total)
-        count = max(0, min(count, total - start, MOST_CELLS // max(1, len(columns))))
-        if order is None:
-            numbers = list(range(start, start + count))
-            read = [self._column(number, start, start + count, cut=True).to_pylist() for number in columns]
-        else:
-            numbers = order.slice(start, count).to_pylist()
-            read = [self._at(number, numbers) for number in columns]
-        return {
-            "total": total,
-            "rows": self.rows.count,
-            "start": start,
-            "numbers": numbers,
-            "cells": [[cell(value) for value in column] for column in read],
-        }
+        count = max(0, min(count, total - start, _MAX_CELLS // max(1, len(columns))))
+        numbers = list(range(start, start + count)) if order is None else order.slice(start, count).to_pylist()
+        cells = []
+        for number in columns:
+            if order is None:
+                column = self._column(number, start, start + count, shorten=True)
+            else:
+                column = self._labelled(number, self.rows.at(self._checked(number), numbers))
+            cells.append([cell_text(value) for value in self._printable(number, column)])
+        return {"total": total, "rows": self.rows.count, "start": start, "numbers": numbers, "cells": cells}
+
+    def record_batches(self) -> Iterator[Any]:
+        """The table in record batches of a bounded number of rows, categories as their labels and periods as text."""
+        names = [field.name for field in self.rows.schema]
+        width = sum(map(self.rows.column_bytes, range(len(names)))) // max(1, self.rows.count)
+        step = max(1, min(_SCAN_ROWS, self._payload.budget.max_bytes // 8 // max(1, width)))
+        for start in range(0, max(1, self.rows.count), step):
+            columns = []
+            for number in range(len(names)):
+                column = self._column(number, start, start + step)
+                columns.append(self._texts(number, column) if number in self._periods else column.combine_chunks())
+            yield self._pa.record_batch(columns, names=names)
+
+    def export(self, form: str) -> Iterator[Buffer]:
+        """The table as a ``csv`` or ``parquet`` file; memory is bounded by one of the :meth:`record_batches`."""
+        sink, writer = ipc.Sink(), None
+        for batch in self.record_batches():
+            if form == "csv":
+                batch = self._pa.record_batch(list(map(self._csv_column, batch.columns)), names=batch.schema.names)
+            if writer is None:
+                library = importable("pyarrow.csv" if form == "csv" else "pyarrow.parquet", "a table", extra="arrow")
+                kind = library.CSVWriter if form == "csv" else library.ParquetWriter
+                writer = kind(self._pa.PythonFile(sink, mode="w"), batch.schema)
+            writer.write_batch(batch)
+            yield from sink.taken()
+        if writer is not None:
+            writer.close()
+        yield from sink.taken()
 
     def order(self, filters: Sequence[Mapping[str, Any]], sort: int | None, *, descending: bool) -> Any:
-        """Numbers of the rows that pass all filters, in order. Reads the columns asked for, a piece at a time.
+        """Numbers of the rows that pass all filters, in order. Reads the columns asked for, a range of rows at a time.
 
-        Raises TooLargeError when the column to sort by, or the rows found, take more memory than a look may.
+        Raises TooLargeError when the column to sort by, or the rows found, take more memory than a preview may.
         """
-        found = self._matching(filters) if filters else None
+        matches = self._matches(filters) if filters else None
         if sort is None:
-            return found
-        self._known(sort)
+            return matches
+        self._checked(sort)
         # Before the beginnings of all batches are read for the size of the column.
-        self._payload.budget.fits(8 * self.rows.count, "The order of all rows")
-        self._payload.budget.fits(self.rows.column_bytes(sort) + 8 * self.rows.count, "The column to sort by")
-        pieces = []
+        self._payload.budget.check_size(8 * self.rows.count, "The order of all rows")
+        size = self.rows.column_bytes(sort) + 8 * self.rows.count
+        self._payload.budget.check_size(size, "The column to sort by")
+        chunks = []
         for start in range(0, self.rows.count, _SCAN_ROWS):
-            self._payload.budget.check()
-            pieces.append(self._column(sort, start, start + _SCAN_ROWS, cut=True).combine_chunks())
-        column = self._pa.chunked_array(pieces) if pieces else self._column(sort, 0, 0)
-        if found is not None:
-            column = column.take(found)
+            self._payload.budget.check_time()
+            chunks.append(self._column(sort, start, start + _SCAN_ROWS, shorten=True).combine_chunks())
+        column = self._pa.chunked_array(chunks) if chunks else self._column(sort, 0, 0)
+        if matches is not None:
+            column = column.take(matches)
+        keys = [("key", "descending" if descending else "ascending")]
         try:
-            places = self._pc.sort_indices(
-                self._pa.table({"key": column}),
-                sort_keys=[("key", "descending" if descending else "ascending")],
-            )
+            order = self._pc.sort_indices(self._pa.table({"key": column}), sort_keys=keys)
         except (self._pa.ArrowException, TypeError) as error:
             raise UnsupportedTypeError(
                 f"A column of type {str(column.type)[:80]} has no order", hint="Sort by another one."
             ) from error
-        return places if found is None else found.take(places)
+        return order if matches is None else matches.take(order)
 
-    def distribution(self, number: int) -> dict[str, Any]:
-        """How a column's values are spread: of all rows of a small table, else of 20 samples from all over it."""
-        self._known(number)
-        total = self.rows.count
-        size = total if total <= _SAMPLED_ROWS else _SAMPLED_ROWS // _SAMPLES
-        steps = 1 if total <= _SAMPLED_ROWS else _SAMPLES
+    def distribution(self, number: int, order: Any = None) -> dict[str, Any]:
+        """How a column's values are spread, in all rows or those of an ``order``; of many rows in 20 samples."""
+        self._checked(number)
+        total = self.rows.count if order is None else len(order)
+        samples = 1 if total <= _SAMPLED_ROWS else _SAMPLES
+        size = total if samples == 1 else _SAMPLED_ROWS // _SAMPLES
         values: list[Any] = []
-        for n in range(steps):
-            start = 0 if steps == 1 else (total - size) * n // (steps - 1)
-            values += self._column(number, start, start + size, cut=True).to_pylist()
+        for n in range(samples):
+            start = 0 if samples == 1 else (total - size) * n // (samples - 1)
+            if order is None:
+                column = self._column(number, start, start + size, shorten=True)
+            else:
+                numbers = sorted(order.slice(start, size).to_pylist())
+                column = self._labelled(number, self.rows.at(number, numbers))
+            values += self._printable(number, column)
         present = [value for value in values if value is not None and value == value]
-        told: dict[str, Any] = {"sampled": len(values), "rows": total, "missing": len(values) - len(present)}
+        spread: dict[str, Any] = {"sampled": len(values), "rows": total, "missing": len(values) - len(present)}
         if present and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present):
-            return told | _numbers(present)
-        numbers = [_seconds(value) for value in present]
-        if present and None not in numbers:
-            told |= _numbers([number for number in numbers if number is not None])
-            return told | {"min": str(min(present)), "max": str(max(present)), "mean": None}
-        counts: dict[str, int] = {}
-        for value in present:
-            text = str(cell(value))
-            counts[text] = counts.get(text, 0) + 1
-        top = sorted(counts.items(), key=lambda item: -item[1])[:5]
-        return told | {"distinct": len(counts), "top": [{"value": text, "count": count} for text, count in top]}
+            return spread | _histogram(present)
+        seconds = [_seconds(value) for value in present]
+        if present and None not in seconds:
+            spread |= _histogram([number for number in seconds if number is not None])
+            return spread | {"min": str(min(present)), "max": str(max(present)), "mean": None}
+        counts = Counter(str(cell_text(value)) for value in present)
+        top = [{"value": text, "count": count} for text, count in counts.most_common(5)]
+        return spread | {"distinct": len(counts), "top": top}
 
-    def _column(self, number: int, start: int, stop: int, *, cut: bool = False) -> Any:
-        column = self.rows.column(self._known(number), start, stop, cut=cut)
-        categories = self._categories.get(number)
-        return column if categories is None else self._named(column, categories)
+    def _column(self, number: int, start: int, stop: int, *, shorten: bool = False) -> Any:
+        return self._labelled(number, self.rows.column(self._checked(number), start, stop, shorten=shorten))
 
-    def _at(self, number: int, rows: Sequence[int]) -> list[Any]:
-        values = self.rows.at(self._known(number), rows)
+    def _labelled(self, number: int, column: Any) -> Any:
+        """Categories in place of their codes; -1 is a missing one."""
         categories = self._categories.get(number)
         if categories is None:
-            return values
-        codes = self._pa.chunked_array([self._pa.array(values, self._pa.int64())])
-        named: list[Any] = self._named(codes, categories).to_pylist()
-        return named
+            return column
+        inside = self._pc.and_(self._pc.greater_equal(column, 0), self._pc.less(column, len(categories)))
+        return categories.take(self._pc.if_else(inside, column, None))
 
-    def _named(self, codes: Any, categories: Any) -> Any:
-        """Categories in place of their codes; -1 is a missing one."""
-        pc = self._pc
-        inside = pc.and_(pc.greater_equal(codes, 0), pc.less(codes, len(categories)))
-        return categories.take(pc.if_else(inside, codes, None))
+    def _printable(self, number: int, column: Any) -> list[Any]:
+        """The cells, periods as text in place of their ordinals."""
+        cells: list[Any] = column.to_pylist()
+        if number not in self._periods:
+            return cells
+        period, freq = importable("pandas", "a column of periods").Period, self._periods[number]
+        return [None if ordinal is None else str(period(ordinal=ordinal, freq=freq)) for ordinal in cells]
 
-    def _known(self, number: int) -> int:
+    def _texts(self, number: int, column: Any) -> Any:
+        return self._pa.array(self._printable(number, column), self._pa.large_string())
+
+    def _csv_column(self, column: Any) -> Any:
+        """The column itself, or its cells as text where CSV has no other way to write them."""
+        types, kind = self._pa.types, column.type
+        if types.is_primitive(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind):
+            return column
+        return self._pa.array([None if v is None else str(v) for v in column.to_pylist()], self._pa.large_string())
+
+    def _checked(self, number: int) -> int:
         if not 0 <= number < len(self.rows.schema):
             raise DecodeError(f"The table has {len(self.rows.schema)} columns")
         return number
@@ -158,26 +194,28 @@ class Table:
     def _align(self, number: int) -> str:
         kind, types = self.rows.schema.field(number).type, self._pa.types
         numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-        return "end" if numeric and number not in self._categories else "start"
+        return "end" if numeric and number not in {**self._categories, **self._periods} else "start"
 
-    def _matching(self, filters: Sequence[Mapping[str, Any]]) -> Any:
+    def _matches(self, filters: Sequence[Mapping[str, Any]]) -> Any:
         pa, pc = self._pa, self._pc
-        found, total = [], 0
+        matches, total = [], 0
         for start in range(0, self.rows.count, _SCAN_ROWS):
-            self._payload.budget.check()
+            self._payload.budget.check_time()
             mask = None
             for one in filters:
-                column = self._column(int(one["column"]), start, start + _SCAN_ROWS)
-                passed = pc.fill_null(self._passed(column, str(one.get("operator")), str(one.get("value", ""))), False)
+                number = int(one["column"])
+                column = self._column(number, start, start + _SCAN_ROWS)
+                passed = self._passes(number, column, str(one.get("operator")), str(one.get("value", "")))
+                passed = pc.fill_null(passed, False)
                 mask = passed if mask is None else pc.and_(mask, passed)
-            places = pc.add(pc.cast(pc.indices_nonzero(mask), pa.int64()), start)
-            total += len(places)
-            if total > _MOST_MATCHES:
-                raise UnsupportedTypeError(f"More than {_MOST_MATCHES} rows pass the filter", hint="Filter for less.")
-            found.append(places)
-        return pa.concat_arrays(found) if found else pa.array([], pa.int64())
+            numbers = pc.add(pc.cast(pc.indices_nonzero(mask), pa.int64()), start)
+            total += len(numbers)
+            if total > _MAX_MATCHES:
+                raise UnsupportedTypeError(f"More than {_MAX_MATCHES} rows pass the filter", hint="Filter for less.")
+            matches.append(numbers)
+        return pa.concat_arrays(matches) if matches else pa.array([], pa.int64())
 
-    def _passed(self, column: Any, operator: str, text: str) -> Any:
+    def _passes(self, number: int, column: Any, operator: str, text: str) -> Any:
         pa, pc = self._pa, self._pc
         if operator not in OPERATORS:
             raise DecodeError(f"There is no filter {operator[:40]!r}; there are {', '.join(OPERATORS)}")
@@ -187,30 +225,34 @@ class Table:
             return pc.is_valid(column)
         try:
             if operator == "contains":
+                column = self._texts(number, column) if number in self._periods else column
                 return pc.match_substring(pc.cast(column, pa.large_string()), text, ignore_case=True)
+            if number in self._periods:
+                period = importable("pandas", "a column of periods").Period(text, freq=self._periods[number])
+                return getattr(pc, operator)(column, pa.scalar(period.ordinal, column.type))
             return getattr(pc, operator)(column, pa.scalar(text).cast(column.type))
-        except (pa.ArrowException, NotImplementedError, TypeError) as error:
+        except (pa.ArrowException, NotImplementedError, TypeError, ValueError) as error:
             raise UnsupportedTypeError(
                 f"A column of type {str(column.type)[:80]} cannot be compared with {text[:40]!r}",
                 hint="Write a value of the column's type (a date as 2026-01-31), or filter another column.",
             ) from error
 
-    def _pandas(self, packed: bytes) -> None:
+    def _read_pandas_state(self, packed: bytes) -> None:
         """What a frame's own description adds: categories, and which labels have no column."""
         try:
-            kind, state = Registry(entry_points=False).tree.unpack(packed)
+            kind, state = registry().tree.unpack(packed)
             columns = state["columns"] if kind == "frame" else [state["values"]] if kind == "series" else []
             for column in columns:
                 if column[0] == "category":
-                    self._categories[column[3]] = _labels(column[1])
+                    self._categories[column[3]] = _category_labels(column[1])
                 elif column[0] in ("objects", "raw", "sparse"):
-                    self.hidden.append(column[0])
+                    self.hidden += 1
         except (XCargoError, LookupError, TypeError, ValueError):
             self._categories = {}  # then codes are shown: the rest of the table is as good as before
 
 
-def _labels(state: Any) -> Any:
-    """Categories out of the state of a pandas index, as text; numbers in place of what has none."""
+def _category_labels(state: Any) -> Any:
+    """Categories out of the state of a pandas index, as text. Raises ValueError for what has none."""
     if state[0] == "values" and isinstance(state[1][-1], bytes):
         pc = importable("pyarrow.compute", "a table", extra="arrow")
         column = ipc.read_stream(state[1][-1]).column(0).combine_chunks()
@@ -220,14 +262,28 @@ def _labels(state: Any) -> Any:
     raise ValueError(state[0])
 
 
-def cell(value: Any) -> str | None:
+def _period_freq(field: Any) -> str | None:
+    """The frequency of a column of pandas periods, whether or not pandas has registered their Arrow type here."""
+    kind = field.type
+    if getattr(kind, "extension_name", "") == "pandas.period":
+        return str(kind.freq)
+    metadata = field.metadata or {}
+    if metadata.get(b"ARROW:extension:name") != b"pandas.period":
+        return None
+    try:
+        return str(json.loads(metadata.get(b"ARROW:extension:metadata", b""))["freq"])
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def cell_text(value: Any) -> str | None:
     """A cell as text, its beginning if it is long."""
     if value is None:
         return None
     if isinstance(value, (bytes, bytearray)):
         return f"{bytes(value[:32]).hex(' ')}{'…' if len(value) > 32 else ''}"
     text = value if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)
-    return text if len(text) <= _CHARS else text[:_CHARS] + "…"
+    return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS] + "…"
 
 
 def _seconds(value: Any) -> float | None:
@@ -242,8 +298,8 @@ def _seconds(value: Any) -> float | None:
     return float(value.toordinal()) if hasattr(value, "toordinal") else None
 
 
-def _numbers(values: Sequence[float]) -> dict[str, Any]:
-    """Least, greatest, mean and a histogram."""
+def _histogram(values: Sequence[float]) -> dict[str, Any]:
+    """Least, greatest, mean and bins."""
     finite = [float(value) for value in values if math.isfinite(value)]
     if not finite:
         return {"min": None, "max": None, "mean": None, "bins": []}

@@ -7,77 +7,71 @@ after them is decoded; an instance of a class is shown by its fields, and its cl
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from xcargo.codecs.builtin import RESTORE, Tag
-from xcargo.codecs.registry import Registry
-from xcargo.codecs.source import BytesSource, SliceSource, Source, read_all
+import orjson
+
+from xcargo.codecs.builtin import Tag
 from xcargo.errors import DecodeError
-from xcargo.explorer.bounds import Budget
-from xcargo.explorer.msgpack import Head, Packed
+from xcargo.explorer.limits import Payload
+from xcargo.explorer.packed import LISTS, PAIRS, SCALARS, Head, Packed, registry, scalar_text, to_json
+from xcargo.types import Json
 
-__all__ = ["PAGE_ITEMS", "PAIRED", "SCALARS", "Tree", "restored_text", "tree_source"]
+__all__ = ["Tree", "split_parts"]
 
-PAGE_ITEMS = 200
-"""Children of one page at most."""
-
-_TEXT_BYTES = 400
-"""Of a text inside a tree; the whole of it is a page of its own."""
-
-_SOFT_SECONDS = 0.5
+_PAGE_ITEMS = 200
+_PAGE_SECONDS = 0.5
 """After this a page ends with the children it has."""
 
-_LISTS = {Tag.TUPLE: "tuple", Tag.SET: "set", Tag.FROZENSET: "frozenset"}
-PAIRED = {
-    Tag.PAIRS: ("dict", 0),
-    Tag.ORDERED_DICT: ("OrderedDict", 0),
-    Tag.COUNTER: ("Counter", 0),
-    Tag.DEFAULT_DICT: ("defaultdict", 1),
-}
-SCALARS = {
-    Tag.INT: "int",
-    Tag.COMPLEX: "complex",
-    Tag.TEXT: "str",
-    Tag.DECIMAL: "Decimal",
-    Tag.FRACTION: "Fraction",
-    Tag.DATETIME: "datetime",
-    Tag.DATE: "date",
-    Tag.TIME: "time",
-    Tag.TIMEDELTA: "timedelta",
-    Tag.UUID: "UUID",
-    Tag.RANGE: "range",
-    Tag.SLICE: "slice",
-    Tag.PATH: "Path",
-    Tag.IP: "IP",
-    Tag.TIMEZONE: "timezone",
-    Tag.ELLIPSIS: "ellipsis",
-    Tag.PENDULUM: "DateTime",
-    Tag.PENDULUM_DATE: "Date",
-    Tag.PENDULUM_TIME: "Time",
-    Tag.PENDULUM_DURATION: "Duration",
-    Tag.PENDULUM_INTERVAL: "Interval",
-}
-"""Extensions that are small and that nothing is imported for but the libraries of their types."""
+_TEXT_BYTES = 400
+"""Of a text inside a tree; all of it is a page of its own."""
 
-_MOST_SCALAR_BYTES = 4096
+_SCALAR_BYTES = 4096
+_SEARCH_BYTES = 1024 * 1024
+_SEARCH_SECONDS = 2.0
+_MAX_HITS = 50
+_MAX_DEPTH = 300
 
-_Pair = tuple[int, int]
+
+class Children(NamedTuple):
+    """Where the children of a node are.
+
+    In a ``list`` they follow one another from ``values`` on, in a ``map`` each behind its key, and as ``pairs`` the
+    keys follow one another from ``keys`` on.
+    """
+
+    layout: str
+    total: int
+    keys: int
+    values: int
 
 
 class Tree:
-    """A packed value, seen node by node. Offsets come from earlier answers, but may be anything."""
+    """A packed value, node by node. Offsets come from earlier answers, but may be anything.
 
-    def __init__(self, packed: Packed, budget: Budget) -> None:
-        self._packed = packed
-        self._budget = budget
+    ``fields_only`` is set of an instance of a class at the top, whose fields are the root.
+    """
+
+    def __init__(self, payload: Payload, *, fields_only: bool = False) -> None:
+        self._payload = payload
+        self._packed = Packed(payload)
+        self._budget = payload.budget
+        self.root = self._state(0) if fields_only else 0
+        """The offset of the root."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the packed value."""
+        return self._payload.size_bytes
 
     def node(self, at: int) -> dict[str, Any]:
-        """What begins there: type, number of children or the value itself, and the offset of the children."""
+        """What begins at ``at``: type, and the value itself, or the number of children, or the length."""
         head = self._packed.head(at)
         if head.kind == "value":
-            return {"at": at, "type": _name(head.value), "value": _json(head.value)}
+            kind = "None" if head.value is None else type(head.value).__name__
+            return {"at": at, "type": kind, "value": _browser_number(head.value)}
         if head.kind == "str":
             return {"at": at, "type": "str", "length": head.length, "value": self._packed.text(head, _TEXT_BYTES)}
         if head.kind == "bin":
@@ -89,239 +83,247 @@ class Tree:
     def children(self, at: int, *, start: int = 0, cursor: str = "", count: int = 100) -> dict[str, Any]:
         """A page of a node's children, with the cursor of the next page.
 
-        ``cursor`` comes from the page before and makes this one cost no more than its children. Without it the
-        children before ``start`` are passed over. A page may have fewer than ``count`` when passing over one takes
-        long.
+        ``cursor`` comes from the page before and makes this one cost no more than its children. Without it the children
+        before ``start`` are skipped. A page may have fewer than ``count`` when skipping one takes long.
         """
-        kind, total, keys, values = self.inside(at)
-        count = max(1, min(count, PAGE_ITEMS))
-        index, places = start, (keys, values)
+        layout, total, keys, values = self._children(at)
+        index, count = start, max(1, min(count, _PAGE_ITEMS))
         if cursor:
-            index, places = _parsed_cursor(cursor)
+            index, keys, values = _parse_cursor(cursor)
         elif start:
-            places = self._passed((keys, values), min(start, total), kind)
+            keys, values = self._skip(Children(layout, total, keys, values), min(start, total))
         items: list[dict[str, Any]] = []
-        soft = self._budget.left() - _SOFT_SECONDS
-        while index < total and len(items) < count:
-            keys, values = places
-            if items and self._budget.left() < soft:
-                break
+        deadline = self._budget.seconds_left() - _PAGE_SECONDS
+        while index < total and len(items) < count and not (items and self._budget.seconds_left() < deadline):
             item: dict[str, Any] = {"index": index}
-            if kind == "map":
-                after = self._packed.end(values)
-                item |= {"key": self.key(values), **self.node(after)}
-                places = (keys, after)
-            elif kind == "pairs":
-                item |= {"key": self.key(keys), **self.node(values)}
-            else:
-                item |= self.node(values)
-            items.append(item)
+            if layout == "map":
+                item["key"], values = self._key(values), self._packed.end(values)
+            elif layout == "pairs":
+                item["key"] = self._key(keys)
+            items.append({**item, **self.node(values)})
             index += 1
             if index < total:
-                places = self._next(places, kind)
-        return {
-            "total": total,
-            "items": items,
-            "next": f"{index}:{places[0]}:{places[1]}" if index < total else None,
-        }
+                values = self._packed.end(values)
+                keys = self._packed.end(keys) if layout == "pairs" else keys
+        return {"total": total, "items": items, "next": f"{index}:{keys}:{values}" if index < total else None}
 
-    def text(self, at: int, start: int, most_bytes: int) -> dict[str, Any]:
-        """A part of a text, from byte ``start`` on."""
+    def text(self, at: int, start: int, max_bytes: int) -> dict[str, Any]:
+        """A part of a text, from its byte ``start`` on."""
         head = self._packed.head(at)
         if head.kind != "str":
-            raise DecodeError("There is no text at that place")
-        end = min(head.length, start + most_bytes)
-        data = bytes(self._packed.source.read(head.body + start, head.body + end))
+            raise DecodeError("There is no text at that offset")
+        end = min(head.length, start + max_bytes)
+        data = bytes(self._payload.read(head.body + start, head.body + end))
         return {"text": data.decode("utf-8", "replace"), "start": start, "end": end, "size_bytes": head.length}
 
-    def leaf(self, at: int) -> tuple[str, Mapping[str, Any], Source] | None:
-        """Codec, params and payload of a value of another codec that begins there; None if none does."""
+    def root_text(self) -> Payload | None:
+        """The bytes of the value if it is nothing but a text."""
+        head = self._packed.head(self.root)
+        return self._payload.part(head.body, head.body + head.length) if head.kind == "str" else None
+
+    def leaf(self, at: int) -> tuple[str, Mapping[str, Any], Payload] | None:
+        """Codec, params and payload of a value of another codec that begins at ``at``; None if none does."""
         head = self._packed.head(at)
         if head.kind != "ext" or head.tag != Tag.CODEC:
             return None
-        self._budget.fits(head.length, "The part")
-        body = _registry().tree.unpack(self._packed.source.read(head.body, head.body + head.length))
+        self._budget.check_size(head.length, "The part")
+        body = registry().tree.unpack(self._payload.read(head.body, head.body + head.length))
         if not (isinstance(body, list) and len(body) == 3 and isinstance(body[0], str) and isinstance(body[1], dict)):
             raise DecodeError("A part of the value is malformed")
-        return body[0], body[1], BytesSource(body[2])
+        return body[0], body[1], self._payload.in_memory(body[2])
 
-    def walk(self, at: int) -> Iterator[tuple[str, int]]:
-        """Keys (as text) and offsets of all children of a node."""
-        page: dict[str, Any] = {"next": ""}
-        while page["next"] is not None:
-            page = self.children(at, cursor=page["next"], count=PAGE_ITEMS)
-            for item in page["items"]:
-                yield item.get("key", {}).get("value", f"[{item['index']}]"), item["at"]
+    def to_json(self) -> Json:
+        """The whole value (:func:`packed.to_json`)."""
+        self._budget.check_size(self.size_bytes * 4, "The value as JSON")
+        return to_json(memoryview(self._payload.read_all())[self.root :])
 
-    def inside(self, at: int) -> tuple[str, int, int, int]:
-        """How a node's children lie (``list``, ``map`` or ``pairs``), how many, and where keys and values begin."""
-        head = self._packed.head(at)
-        if head.kind == "array":
-            return "list", head.length, 0, head.body
-        if head.kind == "map":
-            return "map", head.length, 0, head.body
+    def json(self) -> bytes:
+        """The same as an indented document."""
+        return orjson.dumps(self.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+
+    def search(self, text: str, start: int) -> dict[str, Any]:
+        """Keys and texts that contain ``text``, upper and lower case of ASCII alike, from byte ``start`` on.
+
+        The bytes are scanned, and only the path to each hit is followed: index, key and offset at each level. ``next``
+        is where to go on, None at the end. Searches for two seconds at most, and returns 50 hits at most.
+        """
+        needle, position = text.encode().lower(), max(start, self.root)
+        offsets: list[int] = []
+        deadline = self._budget.seconds_left() - _SEARCH_SECONDS
+        while needle and position < self.size_bytes and len(offsets) < _MAX_HITS:
+            if self._budget.seconds_left() < deadline:
+                break
+            data = bytes(self._payload.read(position, position + _SEARCH_BYTES + len(needle) - 1)).lower()
+            found = data.find(needle)
+            while 0 <= found < _SEARCH_BYTES and len(offsets) < _MAX_HITS:
+                offsets.append(position + found)
+                found = data.find(needle, found + len(needle))
+            position = offsets[-1] + len(needle) if len(offsets) == _MAX_HITS else position + _SEARCH_BYTES
+        hits = [hit for path in self._paths(offsets) if (hit := self._hit(path, needle))]
+        return {"hits": hits, "next": position if position < self.size_bytes else None, "size_bytes": self.size_bytes}
+
+    def _paths(self, offsets: list[int]) -> Iterator[list[dict[str, Any]]]:
+        """For each offset the nodes on the way to it. Neighbouring offsets share what has to be skipped."""
+        todo: deque[tuple[int, list[int], list[dict[str, Any]]]] = deque([(self.root, offsets, [])])
+        while todo:
+            at, inside, path = todo.popleft()
+            try:
+                children = self._children(at)
+            except DecodeError:
+                continue
+            if not children.total:
+                if inside and path:
+                    yield path
+                continue
+            for step, offsets_inside in self._steps(children, inside):
+                if step.get("in_key"):
+                    yield [*path, step]
+                elif len(path) < _MAX_DEPTH:
+                    todo.append((step["at"], offsets_inside, [*path, step]))
+
+    def _steps(self, children: Children, offsets: list[int]) -> Iterator[tuple[dict[str, Any], list[int]]]:
+        """The children, or their keys, that hold any of the offsets, each with those."""
+        layout, count, keys, values = children
+        packed = self._packed
+        if layout == "pairs":
+            in_keys = [offset for offset in offsets if offset < values]
+            for index, begin, _, inside in packed.spans(keys, count, 1, in_keys):
+                key = self._key(begin)["value"]
+                yield {"index": index, "key": key, "at": packed.skip(values, index), "in_key": True}, inside
+            offsets = offsets[len(in_keys) :]
+        for index, begin, value, inside in packed.spans(values, count, 2 if layout == "map" else 1, offsets):
+            step: dict[str, Any] = {"index": index, "at": value}
+            if layout != "list":
+                step["key"] = self._key(begin if layout == "map" else packed.skip(keys, index))["value"]
+            if inside[0] < value:
+                yield {**step, "in_key": True}, inside
+            if in_value := [offset for offset in inside if offset >= value]:
+                yield step, in_value
+
+    def _hit(self, path: list[dict[str, Any]], needle: bytes) -> dict[str, Any] | None:
+        """The path as it is shown, unless the bytes that were found are no text."""
+        *above, last = path
+        node = self.node(last["at"])
+        if not last.get("in_key"):
+            head = self._packed.head(last["at"])
+            body = bytes(self._payload.read(head.body, head.body + head.length)) if head.kind == "str" else b""
+            if needle not in body.lower():
+                return None
+        return {"way": [*({**step, "node": self.node(step["at"])} for step in above), last], "node": node}
+
+    def _children(self, at: int) -> Children:
+        return self._children_in(self._packed.head(at))
+
+    def _children_in(self, head: Head) -> Children:
+        if head.kind in ("array", "map"):
+            return Children("list" if head.kind == "array" else "map", head.length, 0, head.body)
         if head.kind == "ext":
-            if head.tag in _LISTS or head.tag in (Tag.NESTED, Tag.NAMESPACE):
-                return self.inside(head.body)
+            if head.tag in LISTS or head.tag in (Tag.NESTED, Tag.NAMESPACE):
+                return self._children(head.body)
             if head.tag == Tag.DEQUE:
-                return self.inside(self._packed.head(head.body).body)
-            if head.tag in PAIRED:
-                keys = self._packed.head(head.body).body
-                if PAIRED[head.tag][1]:
-                    keys = self._packed.end(keys)
-                values = self._packed.end(keys)
-                key_head, value_head = self._packed.head(keys), self._packed.head(values)
-                if key_head.kind != "array" or value_head.kind != "array" or key_head.length != value_head.length:
-                    raise DecodeError("A dictionary in the value is malformed")
-                return "pairs", key_head.length, key_head.body, value_head.body
-            if head.tag == Tag.CODEC and (inner := self._object(head)) is not None:
-                return self.inside(inner)
-        return "list", 0, 0, head.body
+                return self._children(self._packed.head(head.body).body)
+            if head.tag in PAIRS:
+                return self._pairs(head)
+            if head.tag == Tag.CODEC and (body := self._instance(head)) is not None:
+                return self._children(self._state(body))
+        return Children("list", 0, 0, head.body)
 
-    def _next(self, places: _Pair, kind: str) -> _Pair:
-        keys, values = places
-        if kind == "pairs":
-            return self._packed.end(keys), self._packed.end(values)
-        return keys, self._packed.end(values)
+    def _pairs(self, head: Head) -> Children:
+        keys_at = self._packed.head(head.body).body
+        for _ in range(PAIRS[head.tag][1]):
+            keys_at = self._packed.end(keys_at)
+        keys, values = self._packed.head(keys_at), self._packed.head(self._packed.end(keys_at))
+        if keys.kind != "array" or values.kind != "array" or keys.length != values.length:
+            raise DecodeError("A dictionary in the value is malformed")
+        return Children("pairs", keys.length, keys.body, values.body)
 
-    def _passed(self, places: _Pair, count: int, kind: str) -> _Pair:
-        if not count:
-            return places
-        keys, values = places
-        if kind == "pairs":
-            return self._packed.skip(keys, count), self._packed.skip(values, count)
-        return keys, self._packed.skip(values, count * (2 if kind == "map" else 1))
+    def _skip(self, children: Children, count: int) -> tuple[int, int]:
+        """Where keys and values go on behind the first ``count`` children."""
+        layout, _, keys, values = children
+        keys = self._packed.skip(keys, count) if layout == "pairs" else keys
+        return keys, self._packed.skip(values, count * (2 if layout == "map" else 1))
 
-    def key(self, at: int) -> dict[str, Any]:
-        """A key as it is shown."""
+    def _key(self, at: int) -> dict[str, Any]:
         node = self.node(at)
-        shown = node["value"] if "value" in node else f"<{node['type']}>"
-        return {"type": node["type"], "value": shown if isinstance(shown, str) else repr(shown)}
+        value = node.get("value", f"<{node['type']}>")
+        return {"type": node["type"], "value": value if isinstance(value, str) else repr(value)}
 
     def _extension(self, head: Head) -> dict[str, Any]:
-        tag = head.tag
-        if tag in _LISTS:
-            return {"type": _LISTS[tag], "count": self._inside_count(head)}
-        if tag in PAIRED:
-            return {"type": PAIRED[tag][0], "count": self._inside_count(head)}
+        packed, tag = self._packed, head.tag
+        names = {**LISTS, **{tag: name for tag, (name, _) in PAIRS.items()}}
+        names |= {Tag.NAMESPACE: "SimpleNamespace", Tag.DEQUE: "deque"}
+        if tag in PAIRS:  # the lengths of keys and values are compared when it is opened
+            first = packed.head(head.body).body
+            return {"type": names[tag], "count": packed.head(packed.end(first) if PAIRS[tag][1] else first).length}
+        if tag in names:
+            return {"type": names[tag], "count": self._children_in(head).total}
         if tag == Tag.NESTED:
             return {**self.node(head.body), "deep": True}
-        if tag == Tag.NAMESPACE:
-            return {"type": "SimpleNamespace", "count": self._packed.head(head.body).length}
-        if tag == Tag.DEQUE:
-            return {"type": "deque", "count": self._inside_count(head)}
         if tag == Tag.BYTEARRAY:
-            return {"type": "bytearray", "length": self._packed.head(head.body).length}
+            return {"type": "bytearray", "length": packed.head(head.body).length}
         if tag == Tag.CODEC:
-            return self._other(head)
+            return self._other_codec(head)
         if tag == Tag.PART:
-            return {"type": "part", "part": self._packed.head(head.body).value}
-        if tag in SCALARS and head.length <= _MOST_SCALAR_BYTES:
-            body = bytes(self._packed.source.read(head.body, head.body + head.length))
-            return {"type": SCALARS[tag], "value": restored_text(tag, body)}
+            return {"type": "part", "part": packed.head(head.body).value}
+        if tag in SCALARS and head.length <= _SCALAR_BYTES:
+            body = bytes(self._payload.read(head.body, head.body + head.length))
+            return {"type": SCALARS[tag], "value": scalar_text(tag, body)}
         return {"type": SCALARS.get(tag, f"extension {tag}"), "length": head.length}
 
-    def _inside_count(self, head: Head) -> int:
-        inner = self._packed.head(head.body)
-        if head.tag in _LISTS:
-            return inner.length
-        first = self._packed.end(inner.body) if PAIRED.get(head.tag, ("", 0))[1] else inner.body
-        return self._packed.head(first).length
-
-    def _other(self, head: Head) -> dict[str, Any]:
-        """A small value of another codec, told by its codec's id; an instance of a class by its name."""
+    def _other_codec(self, head: Head) -> dict[str, Any]:
+        """A small value of another codec, by its codec's id; an instance of a class, by its name."""
+        if (body := self._instance(head)) is not None:
+            name = self._packed.head(self._packed.end(self._packed.head(body).body))
+            class_name = self._packed.text(name, 200).replace(":", ".") if name.kind == "str" else "object"
+            return {"type": class_name, "count": self._children(self._state(body)).total, "object": True}
         codec = self._packed.head(self._packed.head(head.body).body)
-        name = self._packed.text(codec, 100) if codec.kind == "str" else "?"
-        if name == "object" and (inner := self._object(head)) is not None:
-            return {"type": self._class(head), "count": self.inside(inner)[1], "object": True}
-        return {"type": name, "length": head.length, "codec": name}
+        name_of_codec = self._packed.text(codec, 100) if codec.kind == "str" else "?"
+        return {"type": name_of_codec, "length": head.length, "codec": name_of_codec}
 
-    def _object_body(self, head: Head) -> int | None:
-        """Where the packed ``[kind, class, state]`` of an instance begins."""
-        outer = self._packed.head(head.body)
-        at = outer.body
-        codec = self._packed.head(at)
-        if codec.kind != "str" or self._packed.text(codec, 20) != "object":
+    def _instance(self, head: Head) -> int | None:
+        """Where the packed ``[kind, class, state]`` of an instance begins, if the value is one."""
+        packed = self._packed
+        at = packed.head(head.body).body
+        codec = packed.head(at)
+        if codec.kind != "str" or packed.text(codec, 20) != "object":
             return None
-        payload = self._packed.head(self._packed.end(self._packed.end(at)))
+        payload = packed.head(packed.end(packed.end(at)))
         if payload.kind != "bin":
             return None
-        body = self._packed.head(payload.body)
+        body = packed.head(payload.body)
         return payload.body if body.kind == "array" and body.length in (3, 4) else None
 
-    def _object(self, head: Head) -> int | None:
-        """Where the state of an instance begins, if the value is one."""
-        body = self._object_body(head)
-        return None if body is None else self.state(body)
-
-    def state(self, body: int) -> int:
+    def _state(self, body: int) -> int:
         """Where in ``[kind, class, state]`` the state begins."""
-        kind = self._packed.head(body).body
-        return self._packed.end(self._packed.end(kind))
-
-    def class_name(self, body: int) -> str:
-        """The class that ``[kind, class, state]`` names."""
-        named = self._packed.head(self._packed.end(self._packed.head(body).body))
-        return self._packed.text(named, 200).replace(":", ".") if named.kind == "str" else "object"
-
-    def _class(self, head: Head) -> str:
-        body = self._object_body(head)
-        return "object" if body is None else self.class_name(body)
+        return self._packed.end(self._packed.end(self._packed.head(body).body))
 
 
-def _parsed_cursor(cursor: str) -> tuple[int, _Pair]:
+def split_parts(payload: Payload, params: Mapping[str, Any]) -> tuple[Payload, list[Any]]:
+    """The tree in a payload, and the table of the parts beside it (``codecs.parts``)."""
+    size = payload.size_bytes
+    tree_bytes, table_bytes = params.get("tree_bytes", size), params.get("table_bytes", 0)
+    if type(tree_bytes) is not int or type(table_bytes) is not int:
+        raise DecodeError("The lengths of the value's tree and table are no numbers")
+    tree = payload.part(size - table_bytes - tree_bytes, size - table_bytes)
+    if not table_bytes:
+        return tree, []
+    try:
+        table = json.loads(bytes(payload.part(size - table_bytes, size).read_all()))
+    except (RecursionError, ValueError) as error:
+        raise DecodeError("The table of the value's parts is malformed") from error
+    return tree, table if isinstance(table, list) else []
+
+
+def _parse_cursor(cursor: str) -> tuple[int, int, int]:
     try:
         index, keys, values = map(int, cursor.split(":"))
     except ValueError as error:
-        raise DecodeError("The cursor is none that was given") from error
-    return index, (keys, values)
+        raise DecodeError("The cursor is not one of an earlier page") from error
+    return index, keys, values
 
 
-@cache
-def _registry() -> Registry:
-    """Our own codecs only: no class of a user, no pickle, no other package's codec."""
-    return Registry(entry_points=False)
-
-
-def restored_text(tag: int, body: bytes) -> str:
-    """A small value of one of the :data:`SCALARS` as Python writes it."""
-    try:
-        return _shown(RESTORE[tag](_registry().tree.unpack(body)))
-    except Exception:  # a forged body; its kind is told all the same
-        return "<malformed>"
-
-
-def _name(value: Any) -> str:
-    return "None" if value is None else type(value).__name__
-
-
-def _json(value: Any) -> Any:
-    """A number as JSON carries it to a browser, else as text."""
+def _browser_number(value: Any) -> Any:
+    """A number as JSON carries it to a browser exactly, else as text."""
     if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53):
         return repr(value)
     return value
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, int) and value.bit_length() > 8192:
-        return f"<int of {value.bit_length()} bits>"
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    text = str(value)
-    return text if len(text) <= 1000 else text[:1000] + "…"
-
-
-def tree_source(source: Source, params: Mapping[str, Any], budget: Budget) -> tuple[Source, list[Any]]:
-    """Where in a payload the tree lies, and the table of the parts beside it (``codecs.parts``)."""
-    tree_bytes, table_bytes = params.get("tree_bytes", source.size_bytes), params.get("table_bytes", 0)
-    if type(tree_bytes) is not int or type(table_bytes) is not int:
-        raise DecodeError("The lengths of the value's tree and table are no numbers")
-    tree_end = source.size_bytes - table_bytes
-    if not table_bytes:
-        return SliceSource(source, tree_end - tree_bytes, tree_end), []
-    budget.fits(table_bytes, "The table of the value's parts")
-    try:
-        table = json.loads(bytes(read_all(SliceSource(source, tree_end, source.size_bytes))))
-    except (RecursionError, ValueError) as error:
-        raise DecodeError("The table of the value's parts is malformed") from error
-    return SliceSource(source, tree_end - tree_bytes, tree_end), table if isinstance(table, list) else []

@@ -1,87 +1,249 @@
-"""A stored value to look into: what can be shown of it, and each of its parts, by the codec that wrote it.
+"""A stored value to look into: what can be shown of it, and of each of its parts, by the codec that wrote it.
 
 Pickles and values of codecs that are not ours are described and never decoded.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+import itertools
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedReader
 from typing import Any
 
-import orjson
-
-from xcargo.codecs.base import importable
-from xcargo.codecs.source import BytesSource, SliceSource, Source
+from xcargo.codecs.source import open_seekable
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.explorer.array import Array
-from xcargo.explorer.bounds import Budget
-from xcargo.explorer.content import image_type, looks_like_text
-from xcargo.explorer.msgpack import Packed
-from xcargo.explorer.payload import Blocks, Payload
+from xcargo.explorer.limits import BlockCache, Budget, Payload
+from xcargo.explorer.packed import json_to_packed
 from xcargo.explorer.table import Table
-from xcargo.explorer.tree import Tree, tree_source
+from xcargo.explorer.tree import Tree, split_parts
 from xcargo.model.envelope import Envelope
 from xcargo.types import Buffer
 
-__all__ = ["Opened", "Shelf", "Value"]
+__all__ = ["Download", "StoredValue", "image_type", "looks_like_text"]
 
 _BEGIN_BYTES = 4096
-_MOST_COUNTS = 500_000
-"""Batches whose rows are remembered, of all tables."""
+_PART_BYTES = 64 * 1024
+_MAX_FILES = 500
 
-_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval", "DateOffset")
+_PANDAS_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval", "DateOffset")
 
-
-class Shelf:
-    """What looks leave for the next ones, in bounded memory: blocks of payloads, and where large parts end."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.blocks = Blocks(max_bytes)
-        self.ends: OrderedDict[Any, int] = OrderedDict()
-        self.orders: OrderedDict[Any, Any] = OrderedDict()
-        """Sorted and filtered rows of tables, the last few."""
-        self._counts: OrderedDict[str, dict[int, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def counts_of(self, name: str) -> dict[int, int]:
-        """Rows of each batch of a table, as far as they are known; the last few tables'."""
-        if not name:
-            return {}
-        with self._lock:
-            counts = self._counts.setdefault(name, {})
-            self._counts.move_to_end(name)
-            while len(self._counts) > 1 and sum(map(len, self._counts.values())) + len(self._counts) > _MOST_COUNTS:
-                self._counts.popitem(last=False)
-            return counts
-
-    def keep_order(self, name: Any, order: Any) -> None:
-        """Keep an order of rows for the pages that follow."""
-        with self._lock:
-            self.orders[name] = order
-            while len(self.orders) > 8 or sum(o.nbytes for o in self.orders.values()) > 64 * 1024 * 1024:
-                if len(self.orders) == 1:
-                    break
-                self.orders.popitem(last=False)
+_IMAGES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+    b"BM": "image/bmp",
+}
+"""How pictures that a browser shows, and that can hold no script, begin."""
 
 
-class Opened:
-    """Source over a file that reads from where a value lies; opened when something is read."""
+@dataclass(frozen=True)
+class Download:
+    """A file that is made of a value as it is read. ``name`` is its own, if it has one."""
+
+    suffix: str
+    chunks: Iterator[Buffer]
+    size_bytes: int | None = None
+    name: str = ""
+
+
+class StoredValue:
+    """One value, or a part inside one. Nothing is read before a method needs it."""
+
+    def __init__(self, type_: str, codec: str, params: Mapping[str, Any], payload: Payload) -> None:
+        self.type = type_
+        self.codec = codec
+        self.params = params
+        self.payload = payload
+
+    @classmethod
+    def from_envelope(
+        cls, envelope: Envelope, opener: Callable[[], BufferedReader], *, cache: BlockCache, budget: Budget
+    ) -> StoredValue:
+        """The value of an envelope, whose payload ``opener`` opens when something is read."""
+        name = f"{envelope.uri} {envelope.checksum} {envelope.size_bytes}" if envelope.uri else ""
+        payload = Payload(_LateFile(envelope.size_bytes, opener), name, cache=cache, budget=budget)
+        return cls(envelope.type, envelope.codec, envelope.params, payload)
+
+    @property
+    def kind(self) -> str:
+        """``tree``, ``table``, ``array``, ``bytes``, ``folder``, or ``opaque`` for what is only described."""
+        if self.codec in ("msgpack", "object", "airflow-serde"):
+            return "tree"
+        if self.codec == "pandas":
+            return "tree" if str(self.params.get("type", "")).rpartition(".")[2] in _PANDAS_SCALARS else "table"
+        if self.codec in ("arrow", "arrow-stream"):
+            return "table"
+        if self.codec == "numpy":
+            return "tree" if self.params.get("dtype") in ("|O", "T") else "array"
+        if self.codec == "file" and "directory" in self.params:
+            return "folder"
+        return "bytes" if self.codec in ("bytes", "stream", "file") else "opaque"
+
+    def inside(self, path: str) -> StoredValue:
+        """The part at a path of ``part:number`` and ``leaf:offset`` steps; the value itself for an empty one."""
+        value = self
+        for step in filter(None, path.split("/")):
+            word, _, number = step.partition(":")
+            if word not in ("part", "leaf") or not number.isdecimal() or value.kind != "tree":
+                raise DecodeError("There is no such part in the value")
+            value = value._part(int(number)) if word == "part" else value._leaf(int(number))
+        return value
+
+    def describe(self) -> dict[str, Any]:
+        """What a page needs first: the kind, and what is known of the value. Reads its beginning."""
+        told: dict[str, Any] = {"kind": self.kind, "type": self.type, "size_bytes": self.payload.size_bytes}
+        if self.kind == "tree":
+            told["root"] = self.tree.node(self.tree.root)
+        elif self.kind == "table":
+            table = self.table()
+            told |= {"columns": table.columns, "rows": table.rows.count, "hidden": table.hidden}
+        elif self.kind == "array":
+            array = self.array()
+            told |= {"shape": list(array.shape), "dtype": str(array.dtype)[:200], "npy": array.npy_header() is not None}
+        elif self.kind == "folder":
+            told |= {"name": str(self.params.get("directory"))[:300], "files": self.params.get("files")}
+        elif self.kind == "bytes":
+            begin = self.beginning()
+            told |= {"image": image_type(begin), "text": looks_like_text(begin)}
+            if self.codec == "file":
+                told |= {"name": str(self.params.get("name"))[:300], "media_type": self.params.get("media_type")}
+        return told
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The value as a tree."""
+        return self._tree_and_parts[0]
+
+    @cached_property
+    def _tree_and_parts(self) -> tuple[Tree, list[Any]]:
+        self._require("tree")
+        payload, params = self.payload, self.params
+        if self.codec == "airflow-serde":
+            payload.budget.check_size(payload.size_bytes * 4, "The value")
+            payload, params = payload.in_memory(json_to_packed(bytes(payload.read_all()))), {}
+        packed, parts = split_parts(payload, params if self.codec in ("msgpack", "object") else {})
+        return Tree(packed, fields_only=self.codec == "object"), parts
+
+    def table(self) -> Table:
+        """The value as a table."""
+        self._require("table")
+        return Table(self.payload, self.params)
+
+    def array(self) -> Array:
+        """The value as an array."""
+        self._require("array")
+        return Array(self.payload, self.params)
+
+    def beginning(self) -> bytes:
+        """The first bytes, to tell pictures and texts by."""
+        return bytes(self.payload.read(0, _BEGIN_BYTES))
+
+    def hexadecimal(self, start: int, count: int) -> dict[str, Any]:
+        """Some bytes of a file, a stream or bytes, as hexadecimal digits."""
+        self._require("bytes")
+        size = self.payload.size_bytes
+        start = min(max(start, 0), size)
+        data = bytes(self.payload.read(start, start + max(0, min(count, _PART_BYTES))))
+        return {"start": start, "size_bytes": size, "hex": data.hex()}
+
+    def text(self, start: int, count: int) -> dict[str, Any]:
+        """Some bytes of a file, a stream or bytes as text, cut between characters."""
+        self._require("bytes")
+        size = self.payload.size_bytes
+        start = min(max(start, 0), size)
+        end = min(start + max(0, min(count, _PART_BYTES)), size)
+        data = bytes(self.payload.read(start, end))
+        if end < size:
+            complete = data.decode("utf-8", "ignore").encode()
+            if 0 < len(data) - len(complete) < 4:
+                end -= len(data) - len(complete)
+                data = complete
+        return {"start": start, "end": end, "size_bytes": size, "text": data.decode("utf-8", "replace")}
+
+    def files(self) -> dict[str, Any]:
+        """Names and sizes of the files of a folder, the first 500 of them. Reads the headers of its archive only."""
+        self._require("folder")
+        entries: list[dict[str, Any]] = []
+        try:
+            with tarfile.open(fileobj=open_seekable(self.payload), mode="r:") as tar:
+                for entry in tar:
+                    self.payload.budget.check_time()
+                    if len(entries) >= _MAX_FILES:
+                        return {"entries": entries, "more": True}
+                    kind = "folder" if entry.isdir() else "link" if entry.issym() else "file"
+                    entries.append({"name": entry.name[:300], "kind": kind, "size_bytes": entry.size})
+        except (tarfile.TarError, UnicodeDecodeError) as error:
+            raise DecodeError("The object is not an archive of a folder") from error
+        return {"entries": entries, "more": False}
+
+    def download(self, form: str = "raw") -> Download:
+        """The value as a file: ``raw`` is its payload as it is stored.
+
+        Trees are made ``json``, texts ``txt``, arrays ``npy``, tables ``csv`` or ``parquet``. A pickle is refused.
+
+        Raises:
+            UnsupportedTypeError: There is no such file of the value.
+        """
+        if self.kind == "opaque" and self.codec == "pickle":
+            raise UnsupportedTypeError("A pickle is not handed out here: opening it runs its code")
+        payload, size = self.payload, self.payload.size_bytes
+        if form == "raw":
+            name = str(self.params.get("name") or "file") if self.codec == "file" and self.kind == "bytes" else ""
+            return Download(self._suffix(), payload.iter_chunks(), size, name)
+        if form == "json":
+            document = self.tree.json()
+            return Download(".json", iter([document]), len(document))
+        if form == "txt" and (text := self.tree.root_text()) is not None:
+            return Download(".txt", text.iter_chunks(), text.size_bytes)
+        if form == "npy" and (header := self.array().npy_header()) is not None:
+            return Download(".npy", itertools.chain([header], payload.iter_chunks()), len(header) + size)
+        if form in ("csv", "parquet"):
+            return Download(f".{form}", self.table().export(form))
+        raise UnsupportedTypeError(f"A value of type {self.type} has no file of the form {form[:20]!r}")
+
+    def _suffix(self) -> str:
+        if self.kind != "bytes":
+            return {"table": ".arrow", "tree": ".msgpack", "array": ".npraw", "folder": ".tar"}.get(self.kind, ".bin")
+        begin = self.beginning()
+        image = image_type(begin)
+        return f".{image.rpartition('/')[2]}" if image else ".txt" if looks_like_text(begin) else ".bin"
+
+    def _require(self, kind: str) -> None:
+        if self.kind != kind:
+            raise UnsupportedTypeError(f"A value of type {self.type} cannot be shown as {kind}")
+
+    def _part(self, number: int) -> StoredValue:
+        try:
+            codec, params, start, end = self._tree_and_parts[1][number]
+            if type(codec) is not str or type(params) is not dict or not type(start) is type(end) is int:
+                raise TypeError
+        except (LookupError, TypeError, ValueError) as error:
+            raise DecodeError("The value names a part that is not there") from error
+        return StoredValue(str(params.get("type") or codec), codec, params, self.payload.part(start, end))
+
+    def _leaf(self, at: int) -> StoredValue:
+        leaf = self.tree.leaf(at)
+        if leaf is None:
+            raise DecodeError("There is no such part in the value")
+        codec, params, payload = leaf
+        return StoredValue(str(params.get("type") or codec), codec, params, payload)
+
+
+class _LateFile:
+    """Source over a file that is opened when something is read."""
 
     def __init__(self, size_bytes: int, opener: Callable[[], BufferedReader]) -> None:
-        self._size_bytes = size_bytes
+        self.size_bytes = size_bytes
         self._opener = opener
 
     @cached_property
     def _file(self) -> BufferedReader:
         return self._opener()
-
-    @property
-    def size_bytes(self) -> int:
-        return self._size_bytes
 
     def read(self, start: int, end: int) -> Buffer:
         self._file.seek(start)
@@ -91,143 +253,25 @@ class Opened:
         self._file.seek(0)
         self._file.readinto(view)
 
-    def iter_chunks(self) -> Any:
+    def iter_chunks(self) -> Iterator[Buffer]:
         self._file.seek(0)
-        while piece := self._file.read(1024 * 1024):
-            yield piece
+        while chunk := self._file.read(1024 * 1024):
+            yield chunk
 
 
-class Value:
-    """One value, or a part inside one. Nothing is read before a method needs it."""
-
-    def __init__(
-        self, type_: str, codec: str, params: Mapping[str, Any], source: Source, name: str, shelf: Shelf, budget: Budget
-    ) -> None:
-        self.type = type_
-        self.codec = codec
-        self.params = params
-        self.source = source
-        self.name = name
-        self.shelf = shelf
-        self.budget = budget
-
-    @classmethod
-    def of(cls, envelope: Envelope, opener: Callable[[], BufferedReader], shelf: Shelf, budget: Budget) -> Value:
-        """The value of an envelope, whose payload ``opener`` opens."""
-        name = f"{envelope.uri} {envelope.checksum} {envelope.size_bytes}" if envelope.uri else ""
-        source = Payload(Opened(envelope.size_bytes, opener), name or None, shelf.blocks, budget)
-        return cls(envelope.type, envelope.codec, envelope.params, source, name, shelf, budget)
-
-    @property
-    def kind(self) -> str:
-        """``tree``, ``table``, ``array``, ``bytes``, ``folder``, or ``opaque`` for what is only described."""
-        if self.codec in ("msgpack", "object", "airflow-serde"):
-            return "tree"
-        if self.codec == "pandas":
-            return "tree" if str(self.params.get("type", "")).rpartition(".")[2] in _SCALARS else "table"
-        if self.codec in ("arrow", "arrow-stream"):
-            return "table"
-        if self.codec == "numpy":
-            return "tree" if self.params.get("dtype") in ("|O", "T") else "array"
-        if self.codec == "file" and "directory" in self.params:
-            return "folder"
-        return "bytes" if self.codec in ("bytes", "stream", "file") else "opaque"
-
-    def inside(self, way: str) -> Value:
-        """The part at a way of ``part:number`` and ``leaf:offset`` steps; the value itself for an empty one."""
-        value = self
-        for step in filter(None, way.split("/")):
-            word, _, number = step.partition(":")
-            if word not in ("part", "leaf") or not number.isdecimal() or value.kind != "tree":
-                raise DecodeError("There is no such part in the value")
-            value = value._part(int(number)) if word == "part" else value._leaf(int(number))
-        return value
-
-    def described(self) -> dict[str, Any]:
-        """What the page needs first: the kind, and what is to be known of the value. Reads its beginning."""
-        told: dict[str, Any] = {"kind": self.kind, "type": self.type, "size_bytes": self.source.size_bytes}
-        if self.kind == "tree":
-            _, _, root = self.tree
-            told["root"] = self.tree[0].node(root)
-        elif self.kind == "table":
-            table = self.table()
-            told |= {"columns": table.columns, "rows": table.rows.count, "hidden": len(table.hidden)}
-        elif self.kind == "array":
-            told |= {"shape": list(self.array().shape), "dtype": str(self.array().dtype)[:200]}
-        elif self.kind == "folder":
-            told |= {"name": str(self.params.get("directory"))[:300], "files": self.params.get("files")}
-        elif self.kind == "bytes":
-            begin = bytes(self.source.read(0, _BEGIN_BYTES))
-            told |= {"image": image_type(begin), "text": looks_like_text(begin)}
-            if self.codec == "file":
-                told |= {"name": str(self.params.get("name"))[:300], "media_type": self.params.get("media_type")}
-        return told
-
-    @cached_property
-    def tree(self) -> tuple[Tree, Packed, int]:
-        """The value as a tree, its bytes, and the offset of the root."""
-        if self.kind != "tree":
-            raise UnsupportedTypeError(f"A value of type {self.type} is no tree")
-        source, params = self.source, self.params
-        if self.codec == "airflow-serde":
-            self.budget.fits(source.size_bytes * 4, "The value")
-            source, params = BytesSource(_packed_json(bytes(source.read(0, source.size_bytes)))), {}
-        elif self.codec == "numpy":
-            params = {}
-        place, self._table = tree_source(source, params if self.codec != "pandas" else {}, self.budget)
-        packed = Packed(place, self.budget, self.shelf.ends, self.name) if self.name else _unnamed(place, self.budget)
-        tree = Tree(packed, self.budget)
-        return tree, packed, tree.state(0) if self.codec == "object" else 0
-
-    def table(self) -> Table:
-        """The value as a table."""
-        if self.kind != "table":
-            raise UnsupportedTypeError(f"A value of type {self.type} is no table")
-        shape = self.params.get("shape")
-        total = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else None
-        counts, batches = self.shelf.counts_of(self.name), self.params.get("batches")
-        return Table(self._payload, total=total, counts=counts, batches=batches)
-
-    def array(self) -> Array:
-        """The value as an array."""
-        if self.kind != "array":
-            raise UnsupportedTypeError(f"A value of type {self.type} is no array")
-        return Array(self._payload, self.params)
-
-    @property
-    def _payload(self) -> Payload:
-        if isinstance(self.source, Payload):
-            return self.source
-        return Payload(self.source, self.name or None, self.shelf.blocks, self.budget)
-
-    def _part(self, number: int) -> Value:
-        _ = self.tree
-        try:
-            codec, params, start, end = self._table[number]
-            if type(codec) is not str or type(params) is not dict or not type(start) is type(end) is int:
-                raise TypeError
-        except (LookupError, TypeError, ValueError) as error:
-            raise DecodeError("The value names a part that is not there") from error
-        name = f"{self.name} part {number}" if self.name else ""
-        kind = str(params.get("type") or codec)
-        return Value(kind, codec, params, SliceSource(self.source, start, end), name, self.shelf, self.budget)
-
-    def _leaf(self, at: int) -> Value:
-        leaf = self.tree[0].leaf(at)
-        if leaf is None:
-            raise DecodeError("There is no such part in the value")
-        codec, params, source = leaf
-        return Value(str(params.get("type") or codec), codec, params, source, "", self.shelf, self.budget)
+def image_type(begin: bytes) -> str | None:
+    """Media type of a picture by its first bytes; never SVG, which is a document with scripts."""
+    if begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for magic, kind in _IMAGES.items() if begin.startswith(magic)), None)
 
 
-def _unnamed(source: Source, budget: Budget) -> Packed:
-    return Packed(source, budget, OrderedDict(), "")
-
-
-def _packed_json(data: bytes) -> bytes:
-    msgpack = importable("msgpack", "to be looked into", extra="ui")
+def looks_like_text(begin: bytes) -> bool:
+    """Whether bytes begin as UTF-8 text does: no control characters but white space."""
     try:
-        packed: bytes = msgpack.packb(orjson.loads(data))
-        return packed
-    except (ValueError, TypeError) as error:
-        raise DecodeError("The object is not JSON") from error
+        text = begin.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(begin) - 4:
+            return False
+        text = begin[: error.start].decode()
+    return bool(text) and all(char >= " " or char in "\t\n\r\f\x1b" for char in text)

@@ -18,9 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.unit.conftest import _buckets
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
-from xcargo.lifecycle.quarantine import QUARANTINE, restore
+from xcargo.lifecycle import sweep as module
+from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.quarantine import QUARANTINE, move_back
 from xcargo.lifecycle.sweep import Report, Sweep
-from xcargo.model.coordinate import Coordinate, segment
+from xcargo.model.coordinate import Coordinate
 
 GRACE = DAY
 MARGIN = 600.0
@@ -47,7 +49,7 @@ class Life(RuleBasedStateMachine):
     @initialize(looks_again=st.booleans())
     def begin(self, looks_again: bool) -> None:
         """``looks_again``: whether a sweep looks runs up again right before; it must be right without that, too."""
-        self.rechecked_runs = 10 if looks_again else 0
+        module._CHECKED_RUNS = 10 if looks_again else 0
         _buckets.clear()
         self.here = Deployment()
         self.here.store.put("somebody/elses.txt", [b"precious"])
@@ -193,7 +195,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def plan(self) -> None:
         """A sweep that will go on later, at whatever it finds then."""
-        sweep = self.here.new_sweep(rechecked_runs=self.rechecked_runs)
+        sweep = Sweep(self.here.store, self.here.root, self.here, Policy(GRACE, None), workers=1)
         with ExitStack() as closing:
             closing.enter_context(sweep)
             self.stale.append((sweep, sweep.plan()))
@@ -211,12 +213,12 @@ class Life(RuleBasedStateMachine):
 
     @rule(dag=dags)
     def sweep_a_dag(self, dag: str) -> None:
-        self._sweep(prefixes=(segment(dag),))
+        self._sweep(prefixes=[Coordinate(dag, "", "", "").prefix().split("/")[0]])
 
     @rule()
     def restore(self) -> None:
         for info in list(self.here.store.list(QUARANTINE)):
-            restore(self.here.store, info)
+            move_back(self.here.store, info)
 
     @precondition(lambda self: self.here.rows or self.here.archive)
     @rule()
@@ -224,7 +226,7 @@ class Life(RuleBasedStateMachine):
         """Nothing is left that no row refers to."""
         self.flying.clear()
         self.here.pass_time(GRACE + 1)
-        report = self.here.sweep()
+        report = self.here.sweep(policy=Policy(GRACE, None))
         assert not report.refusals
         ours = {key for key in self.here.objects() if key != "somebody/elses.txt"}
         assert ours == self.here.referenced(), "an orphan is left"
@@ -245,8 +247,9 @@ class Life(RuleBasedStateMachine):
         assert objects["somebody/elses.txt"][0] == b"precious"
 
     def teardown(self) -> None:
+        module._CHECKED_RUNS = 10
         for sweep, _ in getattr(self, "stale", []):
-            sweep.close()
+            sweep._taken.close()
 
     # --- parts of the above ---
 
@@ -283,7 +286,7 @@ class Life(RuleBasedStateMachine):
 
     def _sweep(self, **options: Any) -> None:
         try:
-            self.here.sweep(rechecked_runs=self.rechecked_runs, **options)
+            self.here.sweep(policy=Policy(GRACE, None), **options)
         except SweepRefusedError:
             pass  # the lock of one that was killed a moment ago
 

@@ -13,21 +13,36 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.orm import configure_mappers
 
-from xcargo.airflow.ui import look, stored, values
-from xcargo.airflow.ui.headers import SafeHeaders
+from xcargo.airflow.ui import previews, stored, values
 from xcargo.errors import ErrorKind, XCargoError
-from xcargo.explorer.bounds import TooLargeError
+from xcargo.explorer.limits import PreviewTimeoutError, TooLargeError
 
-__all__ = ["build"]
+__all__ = ["POLICY", "build"]
 
 log = logging.getLogger(__name__)
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""Load nothing from elsewhere. Trusted types: not even our own scripts can make markup out of text."""
+
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+"""Of every answer that does not say otherwise."""
 
 _STATIC = Path(__file__).with_name("static")
 _STATUS = {
@@ -41,10 +56,10 @@ _STATUS = {
 
 def build() -> FastAPI:
     """The application, to be mounted in an API server."""
-    app = FastAPI(title="xcargo explorer", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_warmed)
+    app = FastAPI(title="xcargo explorer", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.add_middleware(_Failures)
-    app.add_middleware(SafeHeaders)
-    app.add_exception_handler(XCargoError, _told)
+    app.add_middleware(_SafeHeaders)
+    app.add_exception_handler(XCargoError, _answer_error)
     app.include_router(values.router)
     app.include_router(stored.router)
 
@@ -57,7 +72,7 @@ def build() -> FastAPI:
 
 
 @asynccontextmanager
-async def _warmed(_app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
     """Load what answers need beside the start of the API server, so that the first one is as fast as those after it.
 
     Not when the application is made: a process that serves may be a fork of the one that made it.
@@ -67,14 +82,14 @@ async def _warmed(_app: FastAPI) -> AsyncIterator[None]:
 
 
 def _load() -> None:
-    """No request to a store or a database. What fails here fails, and is told, where it is needed."""
+    """No request to a store or a database. What fails here fails again, with its error, where it is needed."""
     with suppress(Exception):
         configure_mappers()  # of Airflow's tables, most of what the first answer waits for
     for library in ("msgpack", "numpy", "pyarrow.compute", "pyarrow.ipc", "obstore.store"):
         with suppress(ImportError):
             import_module(library)
     with suppress(Exception):
-        look.pipeline()
+        previews.pipeline()
 
 
 class _Assets(StaticFiles):
@@ -86,12 +101,21 @@ class _Assets(StaticFiles):
         return response
 
 
-def _told(_request: Request, error: Exception) -> JSONResponse:
-    """An error of ours: what went wrong and what to do, neither of which holds a value."""
-    error = cast("XCargoError", error)
-    status = 413 if isinstance(error, TooLargeError) else _STATUS.get(error.kind, 422)
-    told = {"kind": str(error.kind), "what": error.what[:1000], "hint": error.hint}
-    return JSONResponse({"error": told}, status_code=status)
+class _SafeHeaders:
+    """ASGI middleware that adds the headers to each answer."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                own = {name.lower() for name, _ in message["headers"]}
+                added = [(k.encode(), v.encode()) for k, v in _HEADERS.items() if k.encode() not in own]
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 class _Failures:
@@ -101,31 +125,41 @@ class _Failures:
         self._app = app
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        begun = False
+        started = False
 
-        async def watched(message: MutableMapping[str, Any]) -> None:
-            nonlocal begun
-            begun = True
+        async def send_and_note(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, send_and_note)
         except Exception as error:
             if scope["type"] != "http":
                 raise
-            answer = _failed(error)
-            if begun:  # a download: it ends short of its length, which a browser tells
+            answer = _answer_failure(error)
+            if started:  # a download: it ends short of its length, which a browser shows
                 raise RuntimeError("The answer had begun") from None
             await answer(scope, receive, send)
 
 
-def _failed(error: Exception) -> JSONResponse:
+def _answer_error(_request: Request, error: Exception) -> JSONResponse:
+    """An error of ours: what went wrong and what to do, neither of which holds a value."""
+    if not isinstance(error, XCargoError):
+        raise error
+    too_much = isinstance(error, (TooLargeError, PreviewTimeoutError))
+    status = 413 if too_much else _STATUS.get(error.kind, 422)
+    body = {"kind": str(error.kind), "what": error.what[:1000], "hint": error.hint}
+    return JSONResponse({"error": body}, status_code=status)
+
+
+def _answer_failure(error: Exception) -> JSONResponse:
     """Any other error: its name and place go to the log, but not its text, which may hold a part of a value."""
     last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     where = f"{Path(last.filename).name}:{last.lineno}" if last else "?"
     log.error("The XCom explorer failed at %s with %s", where, type(error).__name__)
     if isinstance(error, RecursionError):
-        told = {"kind": "decode", "what": "The value is nested too deeply to be shown", "hint": "Download it."}
-        return JSONResponse({"error": told}, status_code=422)
-    told = {"kind": "internal", "what": f"The explorer failed: {type(error).__name__}", "hint": f"See the log: {where}"}
-    return JSONResponse({"error": told}, status_code=500)
+        body = {"kind": "decode", "what": "The value is nested too deeply to be shown", "hint": "Download it."}
+        return JSONResponse({"error": body}, status_code=422)
+    body = {"kind": "internal", "what": f"The explorer failed: {type(error).__name__}", "hint": f"See the log: {where}"}
+    return JSONResponse({"error": body}, status_code=500)

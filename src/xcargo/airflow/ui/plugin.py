@@ -41,29 +41,29 @@ class XCargoPlugin(AirflowPlugin):  # type: ignore[misc]
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
         """Say it where the explorer is asked for and cannot be."""
-        if not _POSSIBLE and _asked_for():
+        if not _POSSIBLE and _enabled():
             log.warning("[xcargo] ui is on, but the XCom explorer needs Airflow 3.1 or later; there is none here")
 
     @property
     def external_views(self) -> list[dict[str, Any]]:
         """What Airflow 3.1 and later show. Made once, since Airflow may take views out of the list."""
         if not hasattr(self, "_views"):
-            self._views = _views() if _wanted() else []
+            self._views = _views() if _available() else []
         return self._views
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:
         """The application behind the views. A failure to build it is logged, and there is no page then."""
         if not hasattr(self, "_apps"):
-            self._apps = _apps() if _wanted() else []
+            self._apps = _apps() if _available() else []
         return self._apps
 
 
-def _wanted() -> bool:
-    return _POSSIBLE and _asked_for()
+def _available() -> bool:
+    return _POSSIBLE and _enabled()
 
 
-def _asked_for() -> bool:
+def _enabled() -> bool:
     from airflow.configuration import conf
 
     try:

@@ -5,37 +5,36 @@ from __future__ import annotations
 import json
 import re
 import threading
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
-from airflow.utils.session import create_session
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from xcargo.airflow.ui import look, rows
-from xcargo.airflow.ui.guard import allowed, well_formed
-from xcargo.airflow.ui.rows import MOST, Found, Place
-from xcargo.codecs.source import read_all
+from xcargo.airflow.ui import previews, xcoms
+from xcargo.airflow.ui.previews import in_preview_pool
+from xcargo.airflow.ui.xcoms import MAX_NUMBER, XComId, XComRow, can_read_xcoms, well_formed
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError, XCargoError
-from xcargo.explorer import content
-from xcargo.explorer.bounds import Budget, TooLargeError
 from xcargo.explorer.compare import compare
-from xcargo.explorer.plain import as_json
-from xcargo.explorer.search import search
-from xcargo.explorer.value import Value
+from xcargo.explorer.limits import Budget, TooLargeError
+from xcargo.explorer.table import Table
+from xcargo.explorer.value import StoredValue, image_type
 from xcargo.model.envelope import is_envelope
+from xcargo.types import Buffer
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/dags/{dag_id}", dependencies=[Depends(allowed), Depends(well_formed)])
+router = APIRouter(prefix="/api/dags/{dag_id}", dependencies=[Depends(can_read_xcoms), Depends(well_formed)])
 
-_MOST_ROWS = 200
-_DOWNLOAD_SECONDS = 6 * 3600.0
+_MAX_LISTED = 200
+_MAX_OTHERS = 50
+_MAX_COLUMNS = 200
+_MAX_FILTERS = 8
 _IMAGE_BYTES = 16 * 1024 * 1024
+_DOWNLOAD_SECONDS = 6 * 3600.0
 _DOWNLOADS = 8
 """Values that are streamed at once by this process: each holds some chunks until its browser has taken them."""
 
@@ -43,158 +42,161 @@ _downloads = threading.BoundedSemaphore(_DOWNLOADS)
 
 
 @dataclass(frozen=True)
-class Asked:
+class ValueRequest:
     """Which value of the Dag, and which part inside it."""
 
-    place: Place
+    xcom: XComId
     inside: str
 
-    def value(self, limits: Budget | None = None) -> Value:
-        """The value, ready to be read. Raises XCargoError."""
-        limits = limits or look.budget()
-        return look.opened(self.found(limits), limits).inside(self.inside)
-
-    def found(self, limits: Budget) -> Found:
+    def row(self, limits: Budget) -> XComRow:
         """Its row. Raises XCargoError."""
-        with create_session() as session:
-            return rows.find(session, self.place, limits.max_bytes)
+        return xcoms.find(self.xcom, limits.max_bytes)
+
+    def value(self) -> StoredValue:
+        """The value, ready to be read. Raises XCargoError."""
+        limits = previews.budget()
+        return previews.open_value(self.row(limits), limits).inside(self.inside)
 
 
-def map_index_of(text: str) -> int:
+def parse_map_index(text: str) -> int:
     """A map index as Airflow puts it into an address: of a task that is not mapped it leaves the placeholder."""
     if not re.fullmatch(r"-?[0-9]+", text):
         return -1
-    if len(text) > 10 or int(text) > MOST:
-        raise DecodeError(f"A map index is no larger than {MOST}")
+    if len(text) > 10 or int(text) > MAX_NUMBER:
+        raise DecodeError(f"A map index is no larger than {MAX_NUMBER}")
     return int(text)
 
 
-def asked(
+def value_request(
     dag_id: str,
     run_id: str,
     task_id: str,
     key: Annotated[str, Query(max_length=512)],
     map_index: str = "-1",
-    attempt: Annotated[int, Query(ge=0, le=MOST)] = 0,
+    attempt: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
     inside: Annotated[str, Query(max_length=200)] = "",
-) -> Asked:
+) -> ValueRequest:
     """The value that a request names."""
-    return Asked(Place(dag_id, run_id, task_id, key, map_index_of(map_index), attempt), inside)
+    return ValueRequest(XComId(dag_id, run_id, task_id, key, parse_map_index(map_index), attempt), inside)
 
 
-AskedFor = Annotated[Asked, Depends(asked)]
+Requested = Annotated[ValueRequest, Depends(value_request)]
+
+
+def parse_filters(x_xcargo_filters: Annotated[str, Header(max_length=12_000)] = "") -> list[dict[str, Any]]:
+    """The filters of a table. They come, quoted, in a header: access logs hold addresses."""
+    text = unquote(x_xcargo_filters)
+    try:
+        filters = json.loads(text) if text else []
+        filters = [{name: one[name] for name in ("column", "operator", "value") if name in one} for one in filters]
+        if any(type(one["column"]) is not int for one in filters):
+            raise TypeError
+        json.dumps(filters, ensure_ascii=False).encode()  # half a character cannot be compared with
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise DecodeError("The filters are not well-formed") from error
+    return filters[:_MAX_FILTERS]
+
+
+Filters = Annotated[list[dict[str, Any]], Depends(parse_filters)]
 
 
 @router.get("/xcoms")
-def xcoms(
+def listed(
     dag_id: str,
     run_id: str | None = None,
     task_id: str | None = None,
     map_index: str | None = None,
-    start: Annotated[int, Query(ge=0, le=MOST)] = 0,
-    count: Annotated[int, Query(ge=1, le=_MOST_ROWS)] = 100,
+    start: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
+    count: Annotated[int, Query(ge=1, le=_MAX_LISTED)] = 100,
 ) -> dict[str, Any]:
-    """The XComs of a task instance, a run or a Dag, as their rows tell of them. No request to a store."""
-    index = None if map_index is None else map_index_of(map_index)
-    with create_session() as session:
-        total, found = rows.listed(session, dag_id, run_id, task_id, index, start=start, count=count)
-    return {"total": total, "xcoms": [look.told(one) for one in found]}
+    """The XComs of a task instance, a run or a Dag, by their rows. No request to a store."""
+    index = None if map_index is None else parse_map_index(map_index)
+    total, rows = xcoms.list_xcoms(dag_id, run_id=run_id, task_id=task_id, map_index=index, start=start, count=count)
+    return {"total": total, "xcoms": [previews.summary(row) for row in rows]}
 
 
 @router.get("/others")
-def others(which: AskedFor) -> dict[str, Any]:
+def others(requested: Requested) -> dict[str, Any]:
     """The same XCom of other runs, map indexes and attempts, to compare with."""
-    with create_session() as session:
-        found = rows.others(session, which.place, 50)
-    return {"xcoms": [look.told(one) for one in found]}
+    return {"xcoms": [previews.summary(row) for row in xcoms.list_others(requested.xcom, _MAX_OTHERS)]}
 
 
 @router.get("/value")
-async def value(which: AskedFor) -> dict[str, Any]:
-    """The row, and what can be shown of the value; a problem with the store is told beside the row."""
-    found = await run_in_threadpool(which.found, look.budget())
-    told: dict[str, Any] = {"xcom": look.told(found)}
-    if is_envelope(found.value):
-        told["envelope"] = {name: part for name, part in found.value.items() if name not in ("data", "chunks")}
+async def value(requested: Requested) -> dict[str, Any]:
+    """The row, and what can be shown of the value; a problem with the store is given beside the row."""
+    row = await run_in_threadpool(requested.row, previews.budget())
+    answer: dict[str, Any] = {"xcom": previews.summary(row)}
+    if is_envelope(row.value):
+        answer["envelope"] = {name: part for name, part in row.value.items() if name not in ("data", "chunks")}
+
+    def describe() -> dict[str, Any]:
+        return previews.open_value(row, previews.budget()).inside(requested.inside).describe()
+
     try:
-        told["value"] = await look.looks.do(lambda: look.opened(found, look.budget()).inside(which.inside).described())
+        answer["value"] = await previews.pool.run(describe)
     except XCargoError as error:
-        told["problem"] = {"kind": str(error.kind), "what": error.what[:1000], "hint": error.hint}
-    return told
+        answer["problem"] = {"kind": str(error.kind), "what": error.what[:1000], "hint": error.hint}
+    return answer
 
 
 @router.get("/tree")
-@look.looking
+@in_preview_pool
 def tree(
-    which: AskedFor,
+    requested: Requested,
     at: Annotated[int, Query(ge=0)] = 0,
     start: Annotated[int, Query(ge=0)] = 0,
     count: Annotated[int, Query(ge=1, le=200)] = 100,
     cursor: Annotated[str, Query(max_length=100)] = "",
 ) -> dict[str, Any]:
     """A page of a node's children."""
-    return which.value().tree[0].children(at, start=start, cursor=cursor, count=count)
+    return requested.value().tree.children(at, start=start, cursor=cursor, count=count)
 
 
 @router.get("/search")
-@look.looking
-def find(
-    which: AskedFor,
+@in_preview_pool
+def search(
+    requested: Requested,
     x_xcargo_text: Annotated[str, Header(max_length=2000)],
     start: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, Any]:
     """Keys and texts of a tree that contain a text. It comes, quoted, in a header: access logs hold addresses."""
-    text = unquote(x_xcargo_text)[:200]
-    opened = which.value()
-    nodes, packed, root = opened.tree
-    return search(nodes, packed, root, text, start, opened.budget)
+    return requested.value().tree.search(unquote(x_xcargo_text)[:200], start)
 
 
 @router.get("/table")
-@look.looking
+@in_preview_pool
 def table(
-    which: AskedFor,
+    requested: Requested,
+    filters: Filters,
     start: Annotated[int, Query(ge=0)] = 0,
     count: Annotated[int, Query(ge=0, le=1000)] = 100,
     columns: Annotated[str, Query(max_length=4000)] = "",
     sort: int | None = None,
     descending: bool = False,
-    x_xcargo_filters: Annotated[str, Header(max_length=12_000)] = "",
 ) -> dict[str, Any]:
-    """A page of a table's rows and columns. Filters come, quoted, in a header: access logs hold addresses."""
-    filters = unquote(x_xcargo_filters)
+    """A page of a table's rows and columns."""
     try:
-        numbers = [int(number) for number in columns.split(",") if number][:200]
-        wanted = json.loads(filters) if filters else []
-        wanted = [{name: one[name] for name in ("column", "operator", "value") if name in one} for one in wanted[:8]]
-        if any(type(one["column"]) is not int for one in wanted):
-            raise TypeError
-        json.dumps(wanted, ensure_ascii=False).encode()  # half a character cannot be compared with
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
-        raise DecodeError("The columns or filters asked for are not well-formed") from error
-    opened = which.value()
-    read, order = opened.table(), None
-    if wanted or sort is not None:
-        name = (opened.name, sort, descending, json.dumps(wanted))
-        order = opened.shelf.orders.get(name) if opened.name else None
-        if order is None:
-            order = read.order(wanted, sort, descending=descending)
-            if opened.name:
-                opened.shelf.keep_order(name, order)
-    return read.page(start, count, numbers, order)
+        numbers = [int(number) for number in columns.split(",") if number][:_MAX_COLUMNS]
+    except ValueError as error:
+        raise DecodeError("The columns are not a list of numbers") from error
+    value = requested.value()
+    read = value.table()
+    return read.page(start, count, numbers, _order(value, read, filters, sort, descending=descending))
 
 
 @router.get("/column")
-@look.looking
-def column(which: AskedFor, number: Annotated[int, Query(ge=0)]) -> dict[str, Any]:
-    """How a column's values are spread."""
-    return which.value().table().distribution(number)
+@in_preview_pool
+def column(requested: Requested, filters: Filters, number: Annotated[int, Query(ge=0)]) -> dict[str, Any]:
+    """How a column's values are spread, in the rows that pass the filters."""
+    value = requested.value()
+    read = value.table()
+    return read.distribution(number, _order(value, read, filters, None, descending=False))
 
 
 @router.get("/array")
-@look.looking
+@in_preview_pool
 def array(
-    which: AskedFor,
+    requested: Requested,
     start: Annotated[int, Query(ge=0)] = 0,
     first: Annotated[int, Query(ge=0)] = 0,
     indexes: Annotated[str, Query(max_length=200)] = "",
@@ -202,118 +204,117 @@ def array(
 ) -> dict[str, Any]:
     """An array in numbers (``summary``), as a picture (``picture``), or a page of its items (``page``)."""
     chosen = tuple(int(number) for number in indexes.split(",") if number.isdecimal())
-    read = which.value().array()
+    read = requested.value().array()
     if part == "picture":
         return read.picture(chosen)
-    return read.page(start, 50, first, 20, chosen) if part == "page" else read.summary()
+    return read.page(start, 50, first=first, indexes=chosen) if part == "page" else read.summary()
 
 
 @router.get("/bytes")
-@look.looking
+@in_preview_pool
 def some_bytes(
-    which: AskedFor,
+    requested: Requested,
     start: Annotated[int, Query(ge=0)] = 0,
     count: Annotated[int, Query(ge=0, le=65536)] = 1024,
     at: int | None = None,
     text: bool = False,
 ) -> dict[str, Any]:
     """Some bytes of a file, a stream or bytes, or of a text inside a tree at ``at``."""
-    opened = which.value()
+    value = requested.value()
     if at is not None:
-        return opened.tree[0].text(at, start, count)
-    if opened.kind != "bytes":
-        raise UnsupportedTypeError(f"A value of type {opened.type} has no bytes to show")
-    read = content.text_part if text else content.part
-    return read(opened.source, start, count)
+        return value.tree.text(at, start, count)
+    return value.text(start, count) if text else value.hexadecimal(start, count)
 
 
 @router.get("/folder")
-@look.looking
-def folder(which: AskedFor) -> dict[str, Any]:
+@in_preview_pool
+def folder(requested: Requested) -> dict[str, Any]:
     """Names and sizes of the files in a folder."""
-    opened = which.value()
-    if opened.kind != "folder":
-        raise UnsupportedTypeError(f"A value of type {opened.type} is no folder")
-    return content.archive(opened.source, opened.budget)
+    return requested.value().files()
 
 
 @router.get("/image")
-@look.looking
-def image(which: AskedFor) -> Response:
+@in_preview_pool
+def image(requested: Requested) -> Response:
     """A picture, if the bytes are one of a kind that can hold no script."""
-    opened = which.value()
-    kind = content.image_type(bytes(opened.source.read(0, 32))) if opened.kind == "bytes" else None
+    value = requested.value()
+    kind = image_type(value.beginning()) if value.kind == "bytes" else None
     if kind is None:
-        raise UnsupportedTypeError("The value is no picture")
-    if opened.source.size_bytes > _IMAGE_BYTES:
+        raise UnsupportedTypeError("The value is not a picture")
+    if value.payload.size_bytes > _IMAGE_BYTES:
         raise TooLargeError("The picture is too large to be shown", hint="Download it.")
-    return Response(bytes(read_all(opened.source)), media_type=kind)
+    return Response(bytes(value.payload.read_all()), media_type=kind)
 
 
 @router.get("/compare")
-@look.looking
+@in_preview_pool
 def compared(
-    which: AskedFor,
+    requested: Requested,
     other_run_id: str,
     other_map_index: str = "-1",
-    other_attempt: Annotated[int, Query(ge=0, le=MOST)] = 0,
+    other_attempt: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
 ) -> dict[str, Any]:
     """What differs between this XCom and the same one of another run, map index or attempt of the same task."""
-    mine = which.place
-    place = Place(mine.dag_id, other_run_id, mine.task_id, mine.key, map_index_of(other_map_index), other_attempt)
-    return compare(which.value(), Asked(place, which.inside).value())
+    mine = requested.xcom
+    index = parse_map_index(other_map_index)
+    other = XComId(mine.dag_id, other_run_id, mine.task_id, mine.key, index, other_attempt)
+    return compare(requested.value(), ValueRequest(other, requested.inside).value())
 
 
 @router.get("/download")
-@look.looking
-def download(which: AskedFor, form: str = "raw") -> Response:
-    """The value as a file: its payload as it is, or a tree as JSON. Streamed, or from the store by a signed URL."""
-    limits = look.budget(_DOWNLOAD_SECONDS)
-    found = which.found(limits)
-    opened = look.opened(found, limits).inside(which.inside)
-    disposition = f"attachment; filename*=UTF-8''{quote(_file_name(which.place, opened, form), safe='')}"
-    headers = {"content-disposition": disposition}
-    kind = "application/octet-stream"
-    if form == "json":
-        _, packed, root = opened.tree
-        opened.budget.fits(packed.source.size_bytes * 4, "The value as JSON")
-        text = as_json(bytes(read_all(packed.source))[root:])
-        return Response(text, media_type=kind, headers=headers)
-    if opened.kind == "opaque" and opened.codec == "pickle":
-        raise UnsupportedTypeError("A pickle is not handed out here: opening it runs its code")
-    if not which.inside and (url := look.signed_url(found, disposition)):
+@in_preview_pool
+def download(requested: Requested, form: str = "raw") -> Response:
+    """The value as a file: its payload as it is, or in a format that people open (``StoredValue.download``).
+
+    Streamed, or from the store by a signed URL.
+    """
+    limits = previews.budget(_DOWNLOAD_SECONDS)
+    row = requested.row(limits)
+    value = previews.open_value(row, limits).inside(requested.inside)
+    made = value.download(form)
+    index = f"-{requested.xcom.map_index}" if requested.xcom.map_index >= 0 else ""
+    name = f"{requested.xcom.dag_id}-{requested.xcom.task_id}{index}-{requested.xcom.key}{made.suffix}"
+    disposition = f"attachment; filename*=UTF-8''{quote((made.name or name).replace('/', '_'), safe='')}"
+    if form == "raw" and not requested.inside and (url := previews.signed_url(row, disposition)):
         return RedirectResponse(url, status_code=307)
-    pieces = _streamed(opened)
-    first = next(pieces, b"")  # an object that is gone is told before the answer begins
-    headers["content-length"] = str(opened.source.size_bytes)
-    return StreamingResponse(_chained(first, pieces), media_type=kind, headers=headers)
+    headers = {"content-disposition": disposition}
+    if made.size_bytes is not None:
+        headers["content-length"] = str(made.size_bytes)
+    first = bytes(next(made.chunks, b""))  # so the error of an object that is gone is the answer
+    return _Download(_chain(first, made.chunks), media_type="application/octet-stream", headers=headers)
 
 
-def _streamed(opened: Value) -> Iterator[bytes]:
-    """The payload in pieces. Raises StoreUnavailableError while as many as may be are streamed."""
-    if not _downloads.acquire(blocking=False):
-        raise StoreUnavailableError(
-            f"{_DOWNLOADS} values are being downloaded right now, and no more at once", hint="Try again in a moment."
-        )
-    pieces = _pieces(opened)
-    weakref.finalize(pieces, _downloads.release)  # however it ends, also if it never begins
-    return pieces
+class _Download(StreamingResponse):
+    """Streams a value, unless as many as may be are streamed: then StoreUnavailableError is the answer."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not _downloads.acquire(blocking=False):
+            raise StoreUnavailableError(
+                f"{_DOWNLOADS} values are being downloaded, and no more may be at once", hint="Try again in a moment."
+            )
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _downloads.release()
 
 
-def _pieces(opened: Value) -> Iterator[bytes]:
-    for piece in opened.source.iter_chunks():
-        yield bytes(piece)
-
-
-def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+def _chain(first: bytes, rest: Iterator[Buffer]) -> Iterator[bytes]:
     yield first
-    yield from rest
+    for chunk in rest:
+        yield bytes(chunk)
 
 
-def _file_name(place: Place, opened: Value, form: str) -> str:
-    if opened.codec == "file" and not opened.params.get("directory"):
-        return str(opened.params.get("name") or "file")
-    suffixes = {"table": ".arrow", "tree": ".msgpack", "array": ".npraw", "folder": ".tar", "bytes": ".bin"}
-    suffix = ".json" if form == "json" else suffixes.get(opened.kind, ".bin")
-    index = f"-{place.map_index}" if place.map_index >= 0 else ""
-    return f"{place.dag_id}-{place.task_id}{index}-{place.key}{suffix}".replace("/", "_")
+def _order(
+    value: StoredValue, read: Table, filters: list[dict[str, Any]], sort: int | None, *, descending: bool
+) -> Any:
+    """The rows that pass the filters, in order: those of the page before, if they were asked for then."""
+    if not filters and sort is None:
+        return None
+    payload = value.payload
+    name = (payload.identity, sort, descending, json.dumps(filters))
+    order = payload.cache.orders.get(name) if payload.name else None
+    if order is None:
+        order = read.order(filters, sort, descending=descending)
+        if payload.name:
+            payload.cache.orders.put(name, order, order.nbytes)
+    return order

@@ -14,9 +14,9 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from xcargo.airflow.ui import stored, values
-from xcargo.airflow.ui.guard import allowed, current_user
-from xcargo.airflow.ui.headers import POLICY
+from xcargo.airflow.ui.app import POLICY
 from xcargo.airflow.ui.plugin import XCargoPlugin
+from xcargo.airflow.ui.xcoms import can_read_xcoms, current_user
 
 LOADED = """
 import json, sys
@@ -94,7 +94,7 @@ def test_each_answer_asks_airflow_for_the_right_and_changes_nothing(route: APIRo
     """A route of a Dag depends on the right to that Dag's XComs, the one of all Dags on a user; all are GET."""
     asked = [dependency.call for dependency in route.dependant.dependencies]
     assert route.methods == {"GET"}
-    assert allowed in asked if "{dag_id}" in route.path else current_user in asked
+    assert can_read_xcoms in asked if "{dag_id}" in route.path else current_user in asked
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,12 @@ import pandas as pd
 import pytest
 
 import xcargo
-from tests.unit.explore.kit import look
+from tests.unit.explorer.kit import bytes_payload, preview, stored
 from xcargo.codecs.source import BytesSource
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError
-from xcargo.explorer.bounds import Budget, Looks
 from xcargo.explorer.compare import compare
-from xcargo.explorer.content import archive, image_type, looks_like_text, text_part
-from xcargo.explorer.payload import BLOCK_BYTES, Blocks, Payload
-from xcargo.explorer.value import Shelf, Value
+from xcargo.explorer.limits import BLOCK_BYTES, BlockCache, Budget, Payload, PreviewPool
+from xcargo.explorer.value import StoredValue, image_type, looks_like_text
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 
@@ -32,8 +31,9 @@ def test_pickles_and_unknown_codecs_are_never_opened() -> None:
             raise AssertionError("it was read")
 
     for codec in ("pickle", "acme-money"):
-        value = Value("x", codec, {}, Untouchable(b"1234"), "", Shelf(0), Budget(max_bytes=1, seconds=9))
-        assert value.described()["kind"] == "opaque"
+        payload = Payload(Untouchable(b"1234"), "", cache=BlockCache(0), budget=Budget(max_bytes=1, seconds=9))
+        value = StoredValue("x", codec, {}, payload)
+        assert value.describe()["kind"] == "opaque"
         for view in (value.table, value.array, lambda v=value: v.tree):
             with pytest.raises(UnsupportedTypeError):
                 view()
@@ -41,12 +41,12 @@ def test_pickles_and_unknown_codecs_are_never_opened() -> None:
 
 def test_bytes_and_files_say_what_they_look_like(tmp_path: Path) -> None:
     """Pictures by their first bytes, text by its characters, and a file's own name."""
-    assert look(PNG)[0].described()["image"] == "image/png"
-    assert look("é".encode() * 5000)[0].described()["text"] is True
-    assert look(bytes(range(256)))[0].described()["text"] is False
+    assert preview(PNG).describe()["image"] == "image/png"
+    assert preview("é".encode() * 5000).describe()["text"] is True
+    assert preview(bytes(range(256))).describe()["text"] is False
     path = tmp_path / "report.md"
     path.write_text("# Title\n")
-    told = look(xcargo.File(path))[0].described()
+    told = preview(xcargo.File(path)).describe()
     assert (told["kind"], told["name"], told["text"]) == ("bytes", "report.md", True)
     assert image_type(b"<svg xmlns='http://www.w3.org/2000/svg'><script>") is None
     assert looks_like_text("é".encode()[:1]) is False
@@ -57,7 +57,7 @@ def test_a_text_is_cut_between_characters() -> None:
     data = ("aé€😀" * 40).encode()
     parts, end = "", 0
     while end < len(data):
-        part = text_part(BytesSource(data), end, 7)
+        part = preview(data).text(end, 7)
         parts += part["text"]
         end = part["end"]
     assert parts == data.decode()
@@ -67,12 +67,10 @@ def test_a_folder_lists_its_files(tmp_path: Path) -> None:
     """Names and sizes out of the archive's headers; damage is told."""
     (tmp_path / "model" / "sub").mkdir(parents=True)
     (tmp_path / "model" / "sub" / "w.bin").write_bytes(b"12345")
-    value, file = look(xcargo.Directory(tmp_path / "model"))
-    names = {entry["name"]: entry["size_bytes"] for entry in archive(value.source, value.budget)["entries"]}
-    assert names == {"sub": 0, "sub/w.bin": 5}
+    value = preview(xcargo.Directory(tmp_path / "model"))
+    assert {entry["name"]: entry["size_bytes"] for entry in value.files()["entries"]} == {"sub": 0, "sub/w.bin": 5}
     with pytest.raises(DecodeError):
-        archive(BytesSource(b"x" * 2000), value.budget)
-    assert len(file.getvalue()) > 0
+        StoredValue("x", "file", value.params, bytes_payload(b"x" * 2000)).files()
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -80,7 +78,7 @@ def test_an_array_in_numbers_and_as_a_picture(order: Any) -> None:
     """Summary, heat map and items are those of the array, in C's and in Fortran's order."""
     array = np.asarray(np.arange(24_000, dtype="float64").reshape(2, 120, 100), order=order)
     array[0, 0, 0] = np.nan
-    shown = look(array)[0].array()
+    shown = preview(array).array()
     summary = shown.summary()
     assert (summary["min"], summary["max"], summary["not_finite"]) == ("1.0", "23999.0", 1)
     assert sum(summary["bins"]) == 23_999
@@ -88,20 +86,20 @@ def test_an_array_in_numbers_and_as_a_picture(order: Any) -> None:
     assert [len(picture["rows"]), len(picture["columns"])] == [96, 96]
     for n, row in enumerate(picture["rows"]):
         assert picture["cells"][n] == [array[1, row, column] for column in picture["columns"]]
-    assert shown.page(5, 1, 7, 2, (1,))["cells"] == [[str(array[1, 5, 7]), str(array[1, 5, 8])]]
+    assert shown.page(5, 1, first=7, columns=2, indexes=(1,))["cells"] == [[str(array[1, 5, 7]), str(array[1, 5, 8])]]
 
 
 @pytest.mark.parametrize("array", [np.array(2.5), np.array([1.0, np.nextafter(1, 2)]), np.exp(1j * np.arange(9))])
 def test_arrays_of_one_item_or_hardly_any_spread(array: Any) -> None:
     """No dimension at all, numbers a rounding apart, magnitudes of one: each has its bar and its points."""
-    shown = look(array)[0].array()
+    shown = preview(array).array()
     assert shown.summary()["bins"] == [array.size]
     assert shown.picture()["values"] == [float(abs(item)) for item in array.ravel()]
 
 
 def test_a_large_array_is_sampled_and_its_points_read_one_by_one() -> None:
     """A line over sixteen megabytes reads a block a point at most; nothing claims to be of all items."""
-    value, file = look(np.arange(2_000_000, dtype="float64"), max_bytes=2 << 20)
+    value, file = stored(np.arange(2_000_000, dtype="float64"), max_bytes=2 << 20)
     line = value.array().picture()
     assert (line["places"][0], line["places"][-1], line["values"][-1]) == (0, 1_999_999, 1_999_999.0)
     summary = value.array().summary()
@@ -111,16 +109,28 @@ def test_a_large_array_is_sampled_and_its_points_read_one_by_one() -> None:
 
 def test_arrays_that_lie_about_their_size_are_refused() -> None:
     """A shape that the bytes do not hold, and objects."""
-    value = look(np.zeros(4))[0]
+    value = preview(np.zeros(4))
     value.params = {**value.params, "shape": [10**12]}
     with pytest.raises(DecodeError, match="claims more"):
         value.array()
-    assert look(np.array([1, "a"], dtype=object))[0].described()["kind"] == "tree"
+    assert preview(np.array([1, "a"], dtype=object)).describe()["kind"] == "tree"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_is_downloaded_as_npy(order: Any) -> None:
+    """The header and the stored bytes are the file that numpy opens; a masked array has no such file."""
+    array = np.asarray(np.arange(24, dtype="<i4").reshape(2, 3, 4), order=order)
+    value, file = stored(array)
+    header = value.array().npy_header()
+    assert header is not None
+    read = np.load(io.BytesIO(header + file.getvalue()))
+    assert (read.tolist(), read.dtype, read.flags.f_contiguous) == (array.tolist(), array.dtype, order == "F")
+    assert preview(np.ma.masked_equal([1, 2], 2)).array().npy_header() is None
 
 
 def test_two_trees_differ_where_they_do() -> None:
     """Changed, added and removed parts, each with its place; equal values are called the same."""
-    left, right = look({"a": [1, 2], "b": 1, "t": (1,)})[0], look({"a": [1, 3], "c": 1, "t": (1,)})[0]
+    left, right = preview({"a": [1, 2], "b": 1, "t": (1,)}), preview({"a": [1, 3], "c": 1, "t": (1,)})
     told = compare(left, right)
     assert told["same"] is False
     assert [(c["where"], c["left"], c["right"]) for c in told["changes"]] == [
@@ -128,66 +138,66 @@ def test_two_trees_differ_where_they_do() -> None:
         ("['b']", "1", None),
         ("['c']", None, "1"),
     ]
-    assert compare(look([1])[0], look([1])[0])["same"] is True
+    assert compare(preview([1]), preview([1]))["same"] is True
 
 
 def test_two_tables_differ_in_schema_rows_and_cells() -> None:
     """A column that is gone, one of another type, and the rows whose cells differ."""
-    left = look(pd.DataFrame({"a": [1, 2, 3], "b": [1, 2, 3], "old": 0}))[0]
-    right = look(pd.DataFrame({"a": [1, 2, 4], "b": [1.0, 2.0, 3.0]}))[0]
+    left = preview(pd.DataFrame({"a": [1, 2, 3], "b": [1, 2, 3], "old": 0}))
+    right = preview(pd.DataFrame({"a": [1, 2, 4], "b": [1.0, 2.0, 3.0]}))
     told = compare(left, right)
     assert {one["what"] for one in told["schema"]} == {"column b", "column old"}
     assert ("row 2, column a", "3", "4") in [(c["where"], c["left"], c["right"]) for c in told["changes"]]
     assert told["same"] is False
     assert [one["column"] for one in told["statistics"]] == ["a", "b"]
-    same = compare(look(pd.DataFrame({"a": [1]}))[0], look(pd.DataFrame({"a": [1]}))[0])
+    same = compare(preview(pd.DataFrame({"a": [1]})), preview(pd.DataFrame({"a": [1]})))
     assert same["same"] is True
 
 
 def test_two_binaries_differ_at_a_byte_and_other_kinds_in_kind() -> None:
     """The first byte that differs; a table is no tree."""
-    told = compare(look(b"a" * 3_000_000)[0], look(b"a" * 2_999_999 + b"b")[0])
+    told = compare(preview(b"a" * 3_000_000), preview(b"a" * 2_999_999 + b"b"))
     assert told["changes"][0]["where"] == "byte 2999999"
-    assert compare(look([1])[0], look(b"1")[0])["same"] is False
-    arrays = compare(look(np.zeros(3))[0], look(np.ones(3))[0])
+    assert compare(preview([1]), preview(b"1"))["same"] is False
+    arrays = compare(preview(np.zeros(3)), preview(np.ones(3)))
     assert {"min", "max", "mean"} <= {change["where"] for change in arrays["changes"]}
 
 
 def test_blocks_are_kept_within_their_bound() -> None:
     """What was used last stays; together they are never more than asked for."""
-    blocks = Blocks(3 * BLOCK_BYTES)
+    cache = BlockCache(3 * BLOCK_BYTES)
     budget = Budget(max_bytes=1 << 20, seconds=60)
-    payload = Payload(BytesSource(bytes(8 * BLOCK_BYTES)), "x", blocks, budget)
+    payload = Payload(BytesSource(bytes(8 * BLOCK_BYTES)), "x", cache=cache, budget=budget)
     payload.read(0, 8 * BLOCK_BYTES)
-    assert sum(blocks.get("x", n) is not None for n in range(8)) == 3
-    assert blocks.get("x", 7) is not None
+    assert sum(cache.get("x", n) is not None for n in range(8)) == 3
+    assert cache.get("x", 7) is not None
 
 
-def test_looks_turn_away_who_waits_too_long() -> None:
-    """One place, taken: the next one is told to try again, and gets in afterwards."""
+def test_a_pool_turns_away_who_waits_too_long() -> None:
+    """One thread, busy: the next one is asked to try again, and gets in afterwards."""
 
     async def crowd() -> None:
-        looks, end = Looks(1, patience_seconds=0.01, seconds=60), threading.Event()
-        first = asyncio.ensure_future(looks.do(end.wait))
+        pool, end = PreviewPool(1, queue_seconds=0.01, seconds=60), threading.Event()
+        first = asyncio.ensure_future(pool.run(end.wait))
         await asyncio.sleep(0)
-        with pytest.raises(StoreUnavailableError, match="no place got free"):
-            await looks.do(lambda: "not done")
+        with pytest.raises(StoreUnavailableError, match="Too many previews"):
+            await pool.run(lambda: "not done")
         end.set()
         assert await first
-        assert await looks.do(lambda: "done") == "done"
+        assert await pool.run(lambda: "done") == "done"
 
     asyncio.run(crowd())
 
 
-def test_a_look_that_does_not_end_is_answered() -> None:
-    """Whoever waits for it is told so in time; an error of a look comes to whoever waits."""
+def test_a_preview_that_does_not_end_is_answered() -> None:
+    """Whoever waits for it is told so in time; an error of a preview comes to whoever waits."""
 
     async def stalled() -> None:
-        looks, end = Looks(2, patience_seconds=60, seconds=0.01), threading.Event()
+        pool, end = PreviewPool(2, queue_seconds=60, seconds=0.01), threading.Event()
         with pytest.raises(StoreUnavailableError, match=r"within 0\.01 seconds"):
-            await looks.do(end.wait)
+            await pool.run(end.wait)
         end.set()
         with pytest.raises(ZeroDivisionError):
-            await looks.do(lambda: 1 // 0)
+            await pool.run(lambda: 1 // 0)
 
     asyncio.run(stalled())

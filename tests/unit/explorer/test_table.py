@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 from decimal import Decimal
 from typing import Any
 
@@ -10,18 +11,16 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.explore.kit import REGISTRY, look
+from tests.unit.explorer.kit import REGISTRY, bytes_payload, preview, stored
 from xcargo.codecs.base import contiguous
-from xcargo.codecs.source import BytesSource
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
-from xcargo.explorer.bounds import Budget, TooLargeError
-from xcargo.explorer.payload import Blocks, Payload
+from xcargo.explorer.limits import TooLargeError
 from xcargo.explorer.table import Table
-from xcargo.explorer.value import Shelf, Value
 
 N = 1000
 
@@ -58,9 +57,9 @@ EVERY_TYPE = pa.table(
 def test_any_rows_of_any_type_are_what_arrow_reads(batches: int, start: int, count: int) -> None:
     """Slices begin and end anywhere, also across batches and beyond the end."""
     table = pa.concat_tables([EVERY_TYPE] * batches)
-    value, _ = look(table)
+    value = preview(table)
     rows = value.table().rows
-    unknown = Table(value._payload).rows  # as of a reader, whose envelope does not tell how many rows there are
+    unknown = Table(value.payload, {}).rows  # as of a reader, whose envelope does not give the number of rows
     assert (rows.count, unknown.count) == (table.num_rows, table.num_rows)
     for number, name in enumerate(table.column_names):
         expected = table.column(name).slice(min(start, table.num_rows), count).to_pylist()
@@ -71,7 +70,7 @@ def test_any_rows_of_any_type_are_what_arrow_reads(batches: int, start: int, cou
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
 def test_first_and_last_page_of_a_large_table_read_little_of_it(make: Any) -> None:
     """Of 32 megabytes, a block for each buffer of the columns on the screen."""
-    value, file = look(make({"id": np.arange(2_000_000), "price": np.arange(2_000_000) / 2}))
+    value, file = stored(make({"id": np.arange(2_000_000), "price": np.arange(2_000_000) / 2}))
     table = value.table()
     assert table.page(0, 2, [0, 1])["cells"] == [["0", "1"], ["0.0", "0.5"]]
     assert table.page(1_999_998, 100, [0])["cells"] == [["1999998", "1999999"]]
@@ -87,7 +86,7 @@ def test_filters_and_order_are_those_of_the_whole_table() -> None:
             "n": range(500),
         }
     )
-    value, _ = look(frame)
+    value = preview(frame)
     table = value.table()
     assert table.columns[0]["type"] == "category"
     order = table.order(
@@ -108,7 +107,7 @@ def test_filters_and_order_are_those_of_the_whole_table() -> None:
 
 def test_sorting_by_a_column_that_does_not_fit_is_refused() -> None:
     """Before it is read, with what to do."""
-    value, file = look(pd.DataFrame({"id": np.arange(1_000_000)}), max_bytes=4 << 20)
+    value, file = stored(pd.DataFrame({"id": np.arange(1_000_000)}), max_bytes=4 << 20)
     with pytest.raises(TooLargeError, match="max_preview_bytes"):
         value.table().order([], 0, descending=False)
     assert file.taken < 4 << 20
@@ -123,7 +122,7 @@ def test_distributions() -> None:
             "word": ["a"] * 60 + ["b"] * 40,
         }
     )
-    table = look(frame)[0].table()
+    table = preview(frame).table()
     numbers, times, words = (table.distribution(n) for n in range(3))
     assert (numbers["missing"], numbers["min"], numbers["max"], sum(numbers["bins"])) == (1, "0.0", "98.0", 99)
     assert times["min"].startswith("2026-01-01")
@@ -133,7 +132,7 @@ def test_distributions() -> None:
 
 def test_a_long_text_is_cut_and_a_huge_one_is_not_read() -> None:
     """A page shows the beginning of each text; of fifty megabytes of text it reads a few."""
-    value, file = look(pa.table({"t": ["x" * 5_000_000] * 10}))
+    value, file = stored(pa.table({"t": ["x" * 5_000_000] * 10}))
     page = value.table().page(0, 10, [0])
     assert {len(cell) for cell in page["cells"][0]} == {201}
     assert file.taken <= 12 * 1024 * 1024
@@ -141,10 +140,10 @@ def test_a_long_text_is_cut_and_a_huge_one_is_not_read() -> None:
 
 def test_columns_of_python_objects_are_counted_not_unpacked() -> None:
     """The rest of the frame is shown."""
-    value, _ = look(pd.DataFrame({"a": [1, 2], "o": [{1: 2}, {3: 4}]}))
+    value = preview(pd.DataFrame({"a": [1, 2], "o": [{1: 2}, {3: 4}]}))
     table = value.table()
     assert [column["name"] for column in table.columns] == ["a"]
-    assert len(table.hidden) == 1
+    assert table.hidden == 1
 
 
 @given(st.data())
@@ -153,9 +152,8 @@ def test_damaged_files_raise_our_error(data: st.DataObject) -> None:
     payload = bytearray(contiguous(REGISTRY.encode(EVERY_TYPE.slice(0, 20))))
     for _ in range(data.draw(st.integers(1, 4))):
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
-    source = Payload(BytesSource(payload), None, Blocks(1 << 20), Budget(max_bytes=16 << 20, seconds=20))
     try:
-        table = Table(source)
+        table = Table(bytes_payload(payload, max_bytes=16 << 20), {})
         table.page(0, 20, range(len(table.columns)))
     except (XCargoError, UnicodeDecodeError, ValueError, OverflowError):
         pass
@@ -164,7 +162,39 @@ def test_damaged_files_raise_our_error(data: st.DataObject) -> None:
 def test_a_series_and_an_index_are_tables_too() -> None:
     """Whatever the pandas codec stores as Arrow."""
     for made in (pd.Series([1, 2], name="s"), pd.Index(["a", "b"])):
-        assert look(made)[0].described()["rows"] == 2
-    scalar = look(pd.Timestamp("2026-01-01"))[0]
-    assert scalar.described()["kind"] == "tree"
-    assert Value("x", "pickle", {}, BytesSource(b""), "", Shelf(0), scalar.budget).kind == "opaque"
+        assert preview(made).describe()["rows"] == 2
+    assert preview(pd.Timestamp("2026-01-01")).describe()["kind"] == "tree"
+
+
+def test_periods_are_shown_filtered_and_sorted_as_periods() -> None:
+    """Not as the ordinals that they are stored as."""
+    months = pd.period_range("2024-01", periods=3, freq="M")
+    table = preview(pd.DataFrame({"month": months.insert(3, pd.NaT), "n": range(4)})).table()
+    assert (table.columns[0]["type"], table.columns[0]["align"]) == ("period[M]", "start")
+    assert table.page(0, 9, [0])["cells"] == [["2024-01", "2024-02", "2024-03", None]]
+    order = table.order([{"column": 0, "operator": "greater", "value": "2024-01"}], 0, descending=True)
+    assert table.page(0, 9, [0], order)["cells"] == [["2024-03", "2024-02"]]
+    assert table.distribution(0)["top"][0]["count"] == 1
+    with pytest.raises(UnsupportedTypeError, match="cannot be compared"):
+        table.order([{"column": 0, "operator": "equal", "value": "x"}], None, descending=False)
+
+
+def test_a_distribution_behind_a_filter_counts_its_rows_only() -> None:
+    """A chart beside filtered rows is of these rows, of many in samples too."""
+    table = preview(pa.table({"n": np.arange(50_000), "half": np.arange(50_000) % 2})).table()
+    order = table.order([{"column": 1, "operator": "equal", "value": "1"}], None, descending=False)
+    spread = table.distribution(0, order)
+    assert (spread["rows"], spread["sampled"], spread["min"], spread["max"]) == (25_000, 10_000, "1.0", "49999.0")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_table_is_exported_in_batches(form: str) -> None:
+    """Every row once, categories as their labels, periods as text, what CSV has no type for as text."""
+    frame = pd.DataFrame({"c": pd.Categorical(["x", None, "y"]), "p": pd.period_range("2024", periods=3, freq="Y")})
+    frame["l"] = pd.Series([[1], None, [2, 3]], dtype=pd.ArrowDtype(pa.list_(pa.int64())))
+    exported = b"".join(preview(frame).table().export(form))
+    if form == "csv":
+        assert exported.decode().splitlines() == ['"c","p","l"', '"x","2024","[1]"', ',"2025",', '"y","2026","[2, 3]"']
+    else:
+        read = pa.parquet.read_table(io.BytesIO(exported)).to_pydict()
+        assert read == {"c": ["x", None, "y"], "p": ["2024", "2025", "2026"], "l": [[1], None, [2, 3]]}

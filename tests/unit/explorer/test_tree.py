@@ -16,14 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.explore.kit import Counted, look
+from tests.unit.explorer.kit import bytes_payload, preview, stored
 from xcargo.codecs.registry import Registry
-from xcargo.codecs.source import BytesSource
 from xcargo.errors import DecodeError, XCargoError
-from xcargo.explorer.bounds import Budget, TooLargeError
-from xcargo.explorer.plain import as_json, plain
-from xcargo.explorer.search import search
-from xcargo.explorer.value import Shelf, Value
+from xcargo.explorer.limits import PreviewTimeoutError
+from xcargo.explorer.value import StoredValue
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=30),
@@ -32,9 +29,9 @@ JSON = st.recursive(
 )
 
 
-def rebuilt(value: Value, at: int, node: dict[str, Any]) -> Any:
+def rebuilt(value: StoredValue, at: int, node: dict[str, Any]) -> Any:
     """The value again, out of pages of two children."""
-    tree = value.tree[0]
+    tree = value.tree
     if node["type"] in ("list", "dict"):
         items: list[dict[str, Any]] = []
         page = tree.children(at, count=2)
@@ -52,8 +49,8 @@ def rebuilt(value: Value, at: int, node: dict[str, Any]) -> Any:
 @given(JSON)
 def test_the_pages_of_a_tree_are_the_value(value: Any) -> None:
     """Every key and item is on one page, in order, whatever the nesting."""
-    seen, _ = look({"v": value})
-    root = seen.tree[0].node(seen.tree[2])
+    seen = preview({"v": value})
+    root = seen.tree.node(seen.tree.root)
 
     def loosely(x: Any) -> Any:  # numbers beyond a browser's integers are told as text
         if isinstance(x, dict):
@@ -82,7 +79,7 @@ def test_types_beyond_json_are_named_and_shown() -> None:
         "bytes": b"123",
         "huge": 2**200,
     }
-    tree = look(value)[0].tree[0]
+    tree = preview(value).tree
     shown = {item["key"]["value"]: item for item in tree.children(0)["items"]}
     assert {name: shown[name].get("count") for name in ("tuple", "set", "ordered", "counter", "default", "deque")} == {
         "tuple": 2,
@@ -103,22 +100,21 @@ def test_types_beyond_json_are_named_and_shown() -> None:
 
 def test_a_page_of_a_large_value_reads_little_of_it() -> None:
     """The first children of twenty megabytes cost a block or two; a jump into the middle keeps nothing of it."""
-    value, file = look([{"id": n, "text": "x" * 180} for n in range(100_000)])
-    assert value.described()["root"]["count"] == 100_000
-    value.tree[0].children(0, count=100)
+    value, file = stored([{"id": n, "text": "x" * 180} for n in range(100_000)])
+    assert value.describe()["root"]["count"] == 100_000
+    value.tree.children(0, count=100)
     assert file.taken <= 2 * 1024 * 1024
-    item = value.tree[0].children(0, start=99_999, count=1)["items"][0]
-    first = value.tree[0].children(item["at"])["items"][0]
+    item = value.tree.children(0, start=99_999, count=1)["items"][0]
+    first = value.tree.children(item["at"])["items"][0]
     assert (item["index"], first["value"]) == (99_999, 99_999)
 
 
 def test_search_finds_keys_and_texts_and_the_way_to_them() -> None:
     """Upper and lower case alike, in dictionaries of any keys, and not inside bytes."""
-    value, _ = look(
+    value = preview(
         {"a": [{"b": "The Needle"}], "needles": 1, 5: {"c": "needle"}, "raw": b"needle", "d": {"needles": [1]}}
     )
-    tree, packed, root = value.tree
-    found = search(tree, packed, root, "nEEdle", 0, value.budget)
+    found = value.tree.search("nEEdle", 0)
     ways = [[step.get("key", step["index"]) for step in hit["way"]] for hit in found["hits"]]
     assert sorted(ways, key=str) == sorted([["a", 0, "b"], ["needles"], ["5", "c"], ["d", "needles"]], key=str)
     assert found["next"] is None
@@ -126,11 +122,10 @@ def test_search_finds_keys_and_texts_and_the_way_to_them() -> None:
 
 def test_search_of_a_large_value_goes_on_where_it_stopped() -> None:
     """Fifty hits at a time, none twice."""
-    value, _ = look([{"name": f"name {n}"} for n in range(120)])
-    tree, packed, root = value.tree
+    value = preview([{"name": f"name {n}"} for n in range(120)])
     found, start = [], 0
     while start is not None:
-        page = search(tree, packed, root, "name ", start, value.budget)
+        page = value.tree.search("name ", start)
         assert len(page["hits"]) <= 50
         found += [hit["way"][0]["index"] for hit in page["hits"]]
         start = page["next"]
@@ -140,24 +135,22 @@ def test_search_of_a_large_value_goes_on_where_it_stopped() -> None:
 @given(st.binary(max_size=200), st.integers(0, 250))
 def test_hostile_bytes_and_offsets_raise_our_error_or_show_something(data: bytes, at: int) -> None:
     """Whatever lies in an object, and whatever place is asked for: no other error, no endless loop."""
-    budget = Budget(max_bytes=1 << 20, seconds=20)
-    value = Value("dict", "msgpack", {}, BytesSource(data), "", Shelf(1 << 20), budget)
+    tree = StoredValue("dict", "msgpack", {}, bytes_payload(data, max_bytes=1 << 20)).tree
     try:
-        tree, packed, root = value.tree
         tree.node(at)
         tree.children(at)
         tree.children(at, cursor=f"0:{at}:{at}")
-        search(tree, packed, root, "a", 0, budget)
-        json.dumps(plain(data))
+        tree.search("a", 0)
+        json.dumps(tree.to_json())
     except (XCargoError, RecursionError):
         pass
 
 
 def test_a_page_that_takes_too_long_ends_with_an_error_that_says_so() -> None:
     """A budget that is used up stops the reading."""
-    value, _ = look(list(range(3_000_000)), seconds=-1)
-    with pytest.raises(TooLargeError, match="longer than"):
-        value.tree[0].children(0, start=2_999_999)
+    value = preview(list(range(3_000_000)), seconds=-1)
+    with pytest.raises(PreviewTimeoutError, match="longer than"):
+        value.tree.children(0, start=2_999_999)
 
 
 @dataclass
@@ -175,23 +168,23 @@ def test_an_instance_shows_its_class_and_fields_without_its_class() -> None:
         raise AssertionError(f"{name} was imported")
 
     registry = Registry(resolve_class=refuse)
-    value, _ = look(Order(7, ["a", "b"]), registry=registry)
-    tree, _, root = value.tree
-    assert [item["key"]["value"] for item in tree.children(root)["items"]] == ["id", "lines"]
-    inner, _ = look([Order(7, ["a"])], registry=registry)
-    shown = inner.tree[0].children(0)["items"][0]
+    value = preview(Order(7, ["a", "b"]), registry=registry)
+    tree = value.tree
+    assert [item["key"]["value"] for item in tree.children(tree.root)["items"]] == ["id", "lines"]
+    inner = preview([Order(7, ["a"])], registry=registry)
+    shown = inner.tree.children(0)["items"][0]
     assert shown["type"].endswith("test_tree.Order")
-    assert [item["key"]["value"] for item in inner.tree[0].children(shown["at"])["items"]] == ["id", "lines"]
+    assert [item["key"]["value"] for item in inner.tree.children(shown["at"])["items"]] == ["id", "lines"]
 
 
 def test_tables_and_arrays_inside_a_value_open_as_what_they_are() -> None:
     """A small one lies in the tree, a large one beside it; both have a way of their own."""
-    value, _ = look({"small": np.arange(3), "frame": pd.DataFrame({"a": range(20_000), "b": 1.5})})
-    shown = {item["key"]["value"]: item for item in value.tree[0].children(0)["items"]}
+    value = preview({"small": np.arange(3), "frame": pd.DataFrame({"a": range(20_000), "b": 1.5})})
+    shown = {item["key"]["value"]: item for item in value.tree.children(0)["items"]}
     small = value.inside(f"leaf:{shown['small']['at']}")
-    assert small.array().page(0, 10, 0, 1)["cells"] == [["0"], ["1"], ["2"]]
+    assert small.array().page(0, 10, columns=1)["cells"] == [["0"], ["1"], ["2"]]
     frame = value.inside(f"part:{shown['frame']['part']}")
-    assert frame.described()["rows"] == 20_000
+    assert frame.describe()["rows"] == 20_000
     assert frame.table().page(19_999, 5, [0, 1])["cells"] == [["19999"], ["1.5"]]
     for way in ("part:9", "leaf:0", "part:0/part:0", "x:1", "part:-1"):
         with pytest.raises(DecodeError):
@@ -200,13 +193,11 @@ def test_tables_and_arrays_inside_a_value_open_as_what_they_are() -> None:
 
 def test_the_download_of_a_tree_is_json() -> None:
     """What JSON has no word for is text; nothing is lost of what it has."""
-    value, file = look({"n": [1, 2.5, None, True], "t": (1, 2), "d": Decimal("1.5"), "inf": float("inf"), 3: "x"})
-    assert isinstance(file, Counted)
-    assert json.loads(as_json(file.getvalue())) == {
+    value = preview({"n": [1, 2.5, None, True], "t": (1, 2), "d": Decimal("1.5"), "inf": float("inf"), 3: "x"})
+    assert json.loads(value.tree.json()) == {
         "n": [1, 2.5, None, True],
         "t": [1, 2],
         "d": "1.5",
         "inf": "inf",
         "3": "x",
     }
-    assert value.kind == "tree"

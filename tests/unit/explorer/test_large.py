@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.unit.explore.kit import REGISTRY
-from xcargo.explorer.bounds import Budget, TooLargeError
-from xcargo.explorer.value import Shelf, Value
+from tests.unit.explorer.kit import REGISTRY
+from xcargo.explorer.limits import BlockCache, Budget, TooLargeError
+from xcargo.explorer.value import StoredValue
 from xcargo.model.envelope import Envelope
 
 BATCHES, ROWS, COLUMNS = 150, 1_000_000, 9
-TOLD = (0, BATCHES // 2, BATCHES - 1)
+NUMBERED = (0, BATCHES // 2, BATCHES - 1)
 """Batches whose rows are numbered; of the others everything is zero."""
 
 ALL = list(range(COLUMNS + 1))
@@ -50,7 +50,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Env
 
     def batches() -> Iterator[Any]:
         for n in range(BATCHES):
-            ids = pa.array(np.arange(n * ROWS, (n + 1) * ROWS)) if n in TOLD else nothing
+            ids = pa.array(np.arange(n * ROWS, (n + 1) * ROWS)) if n in NUMBERED else nothing
             yield pa.record_batch([ids, *[zeros] * COLUMNS], schema=schema)
 
     encoded = REGISTRY.encode(pa.RecordBatchReader.from_batches(schema, batches()))
@@ -70,19 +70,20 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Env
 
 
 @contextmanager
-def looked(stored: tuple[Path, Envelope], shelf: Shelf) -> Iterator[tuple[Value, CountedFile]]:
-    """One look at it."""
+def opened(stored: tuple[Path, Envelope], cache: BlockCache) -> Iterator[tuple[StoredValue, CountedFile]]:
+    """One preview of it."""
     path, envelope = stored
     with CountedFile(path) as file:
         opener: Any = lambda: file  # noqa: E731 - a CountedFile stands for the buffered reader
-        yield Value.of(envelope, opener, shelf, Budget(max_bytes=64 << 20, seconds=120)), file
+        budget = Budget(max_bytes=64 << 20, seconds=120)
+        yield StoredValue.from_envelope(envelope, opener, cache=cache, budget=budget), file
 
 
-@pytest.mark.parametrize("batch", TOLD, ids=["first", "middle", "last"])
+@pytest.mark.parametrize("batch", NUMBERED, ids=["first", "middle", "last"])
 def test_a_page_of_ten_gigabytes_reads_its_rows(stored: tuple[Path, Envelope], batch: int) -> None:
-    """Of each column on the screen a block or two; the envelope tells which batch holds the rows."""
+    """Of each column on the screen a block or two; the envelope says which batch holds the rows."""
     start = batch * ROWS + ROWS // 2
-    with looked(stored, Shelf(64 << 20)) as (value, file):
+    with opened(stored, BlockCache(64 << 20)) as (value, file):
         page = value.table().page(start, 100, ALL)
         assert page["cells"][0] == [str(n) for n in range(start, start + 100)]
         assert file.taken < 2_000_000
@@ -92,22 +93,22 @@ def test_a_page_of_ten_gigabytes_reads_its_rows(stored: tuple[Path, Envelope], b
 
 
 def test_pages_all_over_it_keep_memory_bounded(stored: tuple[Path, Envelope]) -> None:
-    """Three hundred pages by one shelf: the process grows by what the shelf may keep, and a little."""
-    shelf = Shelf(8 << 20)
+    """Three hundred pages by one cache: the process grows by what it may keep, and a little."""
+    cache = BlockCache(8 << 20)
     rng = np.random.default_rng(1)
-    with looked(stored, shelf) as (value, _):
+    with opened(stored, cache) as (value, _):
         value.table().page(0, 100, ALL)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for start in rng.integers(0, BATCHES * ROWS, 300):
-        with looked(stored, shelf) as (value, _):
+        with opened(stored, cache) as (value, _):
             value.table().page(int(start), 100, ALL)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
 def test_sorting_ten_gigabytes_is_refused_before_it_is_read(stored: tuple[Path, Envelope]) -> None:
-    """The numbers of its rows alone are more than a look may take; the answer says so, and what to do."""
+    """The numbers of its rows alone are more than a preview may take; the answer says so, and what to do."""
     with (
-        looked(stored, Shelf(64 << 20)) as (value, file),
+        opened(stored, BlockCache(64 << 20)) as (value, file),
         pytest.raises(TooLargeError, match="The order of all rows takes"),
     ):
         value.table().order([], 1, descending=False)
@@ -116,6 +117,6 @@ def test_sorting_ten_gigabytes_is_refused_before_it_is_read(stored: tuple[Path, 
 
 def test_a_spread_of_ten_gigabytes_reads_samples(stored: tuple[Path, Envelope]) -> None:
     """Ten thousand rows from all over it."""
-    with looked(stored, Shelf(64 << 20)) as (value, file):
+    with opened(stored, BlockCache(64 << 20)) as (value, file):
         assert value.table().distribution(0)["sampled"] == 10_000
     assert file.taken < 4_000_000
