@@ -1,7 +1,6 @@
-"""What pushes, pulls and purges tell those who watch: metrics through Airflow's own stats, spans under the task's span.
+"""Metrics of pushes, pulls and purges through Airflow's own stats, and spans below the task's span.
 
-Who sends them where is Airflow's business (``[metrics]``, ``[traces]``). Where both are off, nothing is loaded and
-nothing is counted.
+Airflow's ``[metrics]`` and ``[traces]`` decide what is sent where. Where both are off, nothing is loaded or counted.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from xcargo.airflow import compat
 from xcargo.pipeline.observer import Event, Observer
 from xcargo.stores import retry as retries
 
-__all__ = ["METRICS", "carried", "observer"]
+__all__ = ["METRICS", "observer", "with_current_span"]
 
 METRICS = {
     "push.inline": "values that stay in their row",
@@ -41,7 +40,7 @@ METRICS = {
     "purge.error.KIND": "the same by the kind of the error",
     "retry.VERB": "requests that were repeated: put, get, head, delete, list; hedge for one beside a slow one",
 }
-"""Name, after Airflow's prefix and ``xcargo.``, and what it counts. Append-only: dashboards rely on the names."""
+"""Name after Airflow's prefix and ``xcargo.`` -> what it counts. Append-only: dashboards rely on the names."""
 
 _SWITCHES = ("statsd_on", "statsd_datadog_enabled", "otel_on")
 
@@ -49,41 +48,42 @@ _T = TypeVar("_T")
 
 
 def observer(conf: Any) -> Observer | None:
-    """What tells of each push, pull and purge, or None where nobody listens. Loads nothing yet.
+    """Records each push, pull and purge; None where metrics and traces are off. Loads nothing yet.
 
-    Has retries counted too.
+    Retries are counted from then on, too.
     """
-    counted = any(conf.getboolean("metrics", switch, fallback=False) for switch in _SWITCHES)
-    traced = conf.getboolean("traces", "otel_on", fallback=False) or _recording() is not None
-    told = (*([_count] if counted else []), *([_trace] if traced else []))
-    retries.tell(_count_retry if counted else None)
-    if not told:
+    is_counted = any(conf.getboolean("metrics", switch, fallback=False) for switch in _SWITCHES)
+    is_traced = conf.getboolean("traces", "otel_on", fallback=False) or _recording() is not None
+    retries.tell(_count_retry if is_counted else None)
+    if not is_counted and not is_traced:
         return None
 
     def observe(event: Event) -> None:
-        for tell in told:
-            tell(event)
+        if is_counted:
+            _count(event)
+        if is_traced:
+            _trace(event)
 
     return observe
 
 
-def carried(load: Callable[..., _T]) -> Callable[..., _T]:
-    """The same function for other threads, where the span of this one is the parent of its spans too."""
+def with_current_span(function: Callable[..., _T]) -> Callable[..., _T]:
+    """The same function for other threads, where the span of this thread is the parent of its spans too."""
     if _recording() is None:
-        return load
+        return function
     from opentelemetry import context
 
-    here = context.get_current()
+    current = context.get_current()
 
-    @wraps(load)
-    def loaded(*arguments: Any) -> _T:
-        token = context.attach(here)
+    @wraps(function)
+    def call(*arguments: Any) -> _T:
+        token = context.attach(current)
         try:
-            return load(*arguments)
+            return function(*arguments)
         finally:
             context.detach(token)
 
-    return loaded
+    return call
 
 
 def _count(event: Event) -> None:
@@ -114,7 +114,7 @@ def _trace(event: Event) -> None:
     from opentelemetry.trace import SpanKind, StatusCode, get_tracer
 
     end = time.time_ns()
-    told = {
+    attributes = {
         "xcargo.offloaded": event.offloaded,
         "xcargo.size_bytes": event.size_bytes,
         "xcargo.stored_bytes": event.stored_bytes,
@@ -125,7 +125,7 @@ def _trace(event: Event) -> None:
         f"xcargo.{event.kind}",
         kind=SpanKind.CLIENT,
         start_time=end - int(event.seconds * 1e9),
-        attributes={name: value for name, value in told.items() if value is not None},
+        attributes={name: value for name, value in attributes.items() if value is not None},
     )
     if event.error is not None:
         span.set_status(StatusCode.ERROR, event.error)
@@ -133,7 +133,7 @@ def _trace(event: Event) -> None:
 
 
 def _recording() -> Any:
-    """The span that is current, if it is one that goes anywhere. Without OpenTelemetry loaded there is none."""
+    """The current span, if it is recorded. Without OpenTelemetry loaded there is none."""
     trace = sys.modules.get("opentelemetry.trace")
     span = trace.get_current_span() if trace is not None else None
     return span if span is not None and span.is_recording() else None

@@ -163,7 +163,7 @@ def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: st
     try:
         yield from in_order(
             (parsed(row.value) for row in rows),
-            metrics.carried(loaded),
+            metrics.with_current_span(loaded),
             size_bytes=_size_bytes,
             workers=runtime.settings().max_concurrency,
             window_bytes=window_bytes,

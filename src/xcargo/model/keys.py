@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True)
 class Key:
-    """A secret key. Its name stands in envelopes and tells which key they need; it says nothing of the secret."""
+    """A secret key. Envelopes hold its name, which says nothing of the secret, so that readers know which they need."""
 
     name: str
     secret: bytes = field(repr=False)
@@ -28,7 +28,7 @@ class Key:
 def parse_keys(text: str) -> tuple[Key, ...]:
     """Keys out of ``name=base64, base64, ...``, each of 32 bytes; one without a name is named by a digest of it.
 
-    Raises ConfigurationError, which never shows what was given.
+    Raises ConfigurationError, which never shows the text.
     """
     keys = [_parse(item.strip(), number) for number, item in enumerate(text.split(","), 1) if item.strip()]
     names = [key.name for key in keys]
@@ -52,10 +52,10 @@ def _parse(item: str, number: int) -> Key:
     if len(secret) != KEY_BYTES:
         raise wrong
     if len(set(secret)) < KEY_BYTES // 4:
-        raise ConfigurationError(f"Key {number} is no random one", hint=wrong.hint)
+        raise ConfigurationError(f"Key {number} is not random", hint=wrong.hint)
     name = name.strip() or hashlib.sha256(b"xcargo key name" + secret).hexdigest()[:8]
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"The name of key {number} has characters that it may not have", hint="Letters, digits, _ . and - serve."
+            f"The name of key {number} has other characters than are allowed", hint="Use letters, digits, _ . and -."
         )
     return Key(name, secret)

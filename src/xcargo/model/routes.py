@@ -1,4 +1,4 @@
-"""Routes: rules that send the values of some Dags, tasks, keys or teams another way than the settings' own."""
+"""Routes: rules by which other settings apply to the values of some Dags, tasks, keys or teams."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from xcargo.model.root import Root
 __all__ = ["NO_KEY", "Route", "parse_routes"]
 
 NO_KEY = "none"
-"""What a route gives as ``encryption_key`` to store its values unencrypted."""
+"""The ``encryption_key`` of a route whose values are stored unencrypted."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """A rule: which values it is for, and what holds for them in place of the setting of the same name.
+    """A rule: which values it is for, and what applies to them in place of the setting of the same name.
 
     ``dag``, ``task`` and ``key`` are patterns of the shell (``sales_*``), ``team`` is a name; None matches everything.
-    What a route reaches by ``root`` under a ``team`` is closed to tasks of other teams.
+    The ``root`` of a route with a ``team`` is closed to tasks of other teams.
     """
 
     name: str
@@ -52,43 +52,43 @@ class Route:
 def parse_routes(text: str) -> tuple[Route, ...]:
     """Routes out of a JSON list of objects. Raises ConfigurationError naming the route and what is wrong with it."""
     try:
-        given = json.loads(text)
+        items = json.loads(text)
     except ValueError as error:
         raise ConfigurationError(
             f"It is not JSON: {error}",
             hint='Write a list of objects, for example [{"name": "sales", "dag": "sales_*", "threshold_bytes": 0}].',
         ) from None
-    if type(given) is not list or not all(type(item) is dict for item in given):
+    if type(items) is not list or not all(type(item) is dict for item in items):
         raise ConfigurationError("It is not a JSON list of objects")
-    routes = tuple(_parse(item, number) for number, item in enumerate(given, 1))
+    routes = tuple(_parse(item, number) for number, item in enumerate(items, 1))
     if len({route.name for route in routes}) < len(routes):
         raise ConfigurationError("Two routes have the same name")
     return routes
 
 
-def _parse(given: dict[str, Any], number: int) -> Route:
-    name = given.get("name", f"route {number}")
-    found: dict[str, Any] = {"name": name}
-    for field, value in given.items():
-        kind = _FIELDS.get(field)
+def _parse(item: dict[str, Any], number: int) -> Route:
+    name = item.get("name", f"route {number}")
+    values: dict[str, Any] = {"name": name}
+    for field, value in item.items():
+        kind = _TYPES.get(field)
         if kind is None:
-            close = difflib.get_close_matches(field, _FIELDS, n=1)
+            close = difflib.get_close_matches(field, _TYPES, n=1)
             raise ConfigurationError(
                 f"Route {name!r} has an unknown field {field!r}",
-                hint=f"Did you mean {close[0]!r}?" if close else f"Known fields: {', '.join(_FIELDS)}.",
+                hint=f"Did you mean {close[0]!r}?" if close else f"Known fields: {', '.join(_TYPES)}.",
             )
         if type(value) is not kind or value == "":
             raise ConfigurationError(
                 f"{field} of route {name!r} is {value!r}",
                 hint="Write a whole number." if kind is int else "Write a text that is not empty.",
             )
-        found["root" if field == "path" else field] = Root.parse(value) if field == "path" else value
-    if found.get("encryption_key", NO_KEY) != NO_KEY:  # what is encrypted is not to be read in the database either
-        found = {"threshold_bytes": 0, "preview_chars": 0, **found}
-    return Route(**found)
+        values["root" if field == "path" else field] = Root.parse(value) if field == "path" else value
+    if values.get("encryption_key", NO_KEY) != NO_KEY:  # what is encrypted must not be readable in the database either
+        values = {"threshold_bytes": 0, "preview_chars": 0, **values}
+    return Route(**values)
 
 
-_FIELDS: dict[str, Callable[..., Any]] = {
+_TYPES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("name", "team", "dag", "task", "key", "path", "compression", "encryption_key", "retention"), str),
     **dict.fromkeys(("threshold_bytes", "preview_chars", "max_size_bytes", "warn_size_bytes"), int),
 }

@@ -1,4 +1,4 @@
-"""Settings: what the pipeline needs to know, checked, with units in the names. No I/O, no Airflow."""
+"""Settings: what the pipeline needs to know, checked, with units in the names."""
 
 from __future__ import annotations
 
@@ -58,64 +58,50 @@ class LegacyRoot:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that steers a push or pull.
+    """All options of a push, a pull and a sweep, checked.
 
-    ``threshold_bytes``: a value **larger** than this goes to object storage, an equal or smaller one stays in the row;
-    0 offloads every value, -1 none. ``root`` is None only when nothing may be offloaded for want of a path;
-    ``no_root_reason`` then says why, and the first push that would offload raises it.
+    A field is the option of the same name, or says which one. ``OPTIONS`` of :mod:`xcargo.airflow.provider_info`
+    describes the options.
+
+    Raises:
+        ConfigurationError: A value is out of bounds, or a route is unusable; named.
     """
 
     root: Root | None
+    """``path``. None only where there is none: the first push that would offload raises ``no_root_reason``."""
     threshold_bytes: int = 1024
     compression: str = "zstd"
     read_roots: tuple[Root, ...] = ()
-    """Further roots whose objects may be read and purged: where ``path`` pointed before."""
+    """``read_paths``"""
     legacy_roots: tuple[LegacyRoot, ...] = ()
+    """``legacy_references``"""
     preview_chars: int = 160
     keep_key_order: bool = True
-    """Whether a plain row notes the order of keys that the metadata database would sort."""
     allow_pickle: bool = False
-    """Whether values that nothing else takes are pickled, and pickled ones read. Reading one runs its code."""
     timeout_seconds: float = 60.0
-    """How long a request may take together with its repetitions."""
     retry_wait_seconds: float = 0.1
-    """Before the first repetition of a failed request; each next one waits twice as long."""
     retry_max_wait_seconds: float = 5.0
     hedge_after_seconds: float = 0.0
-    """After how long without an answer a small object is asked for a second time; 0 for never."""
     purge_timeout_seconds: float = 10.0
     part_bytes: int = 8 * 1024 * 1024
-    """Size of a part, above four of which a transfer is split and runs in parallel."""
     max_concurrency: int = 64
-    """Requests under way at once, for the parts of one value or for many values."""
     cache_path: str | None = None
-    """Folder of the node's cache, absolute; None for none."""
     cache_size_bytes: int = 10 * 1024**3
-    """What the files of the cache take together at most."""
     max_size_bytes: int = 0
-    """A value **larger** than this is refused; 0 refuses none. Counted as for ``threshold_bytes``."""
     warn_size_bytes: int = 0
-    """The same for a line in the log."""
     signing_keys: tuple[Key, ...] = ()
-    """The first signs envelopes, all verify; without any, envelopes are not signed."""
+    """``signing_key``: the first signs, all verify."""
     unsigned_until: datetime | None = None
-    """Until when unsigned envelopes are accepted although there are signing keys; None accepts none."""
     encryption_keys: tuple[Key, ...] = ()
-    """Those that decrypt."""
+    """All decrypt."""
     encryption_key: Key | None = None
-    """The one that encrypts; None stores objects as they are."""
+    """The one of them that encrypts; None stores objects as they are."""
     deployment: str | None = None
-    """What sweeps know this deployment by; only they read it."""
     retention: str | None = None
-    """Rules by which sweeps let values expire (:mod:`xcargo.lifecycle.retention`); only sweeps read them."""
     routes: tuple[Route, ...] = ()
-    """The first that matches a value holds for it."""
     ui: bool = False
-    """Whether Airflow's UI shows values."""
     ui_signed_downloads: bool = False
-    """Whether the UI sends a browser to the store for what is stored as it is."""
     max_preview_bytes: int = 64 * 1024 * 1024
-    """What of a value lies in memory to answer one request of the UI."""
     no_root_reason: str = field(default="no path is set", repr=False)
 
     def __post_init__(self) -> None:
