@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
-from xcargo.lifecycle.plan import Policy, Verdict
+from xcargo.lifecycle.plan import SweepOptions, Verdict
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
@@ -48,7 +48,7 @@ class Rows:
     """A row for every other object."""
 
     hides_attempts = hides_dags = False
-    place = {"database": "made up"}  # noqa: RUF012
+    origin = {"database": "made up"}  # noqa: RUF012
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -70,7 +70,7 @@ def peak_mib() -> float:
 def main(number: int) -> dict[str, float]:
     """Plan a sweep of so many objects."""
     before, started = peak_mib(), time.monotonic()
-    with Sweep(Listing(number), ROOT, cast("Any", Rows(number)), Policy(86400, None)) as sweep:
+    with Sweep(Listing(number), cast("Any", Rows(number)), root=ROOT, options=SweepOptions(max_share=None)) as sweep:
         report = sweep.plan()
     assert report.total[Verdict.ORPHAN].objects == number // 2
     assert report.total[Verdict.LIVE].objects == (number + 1) // 2

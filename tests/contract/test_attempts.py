@@ -7,7 +7,7 @@ import pytest
 from xcargo.airflow import runtime
 from xcargo.airflow.references import DatabaseReferences
 from xcargo.errors import ObjectExpiredError
-from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.references import XComFilter
 from xcargo.lifecycle.retention import parse_rules
 from xcargo.lifecycle.sweep import Outcome, Sweep
@@ -29,7 +29,8 @@ def test_values_of_earlier_attempts_go_by_a_rule(dag_runs: dict[str, Run], place
         rows = list(source.rows(XComFilter(dag_id="contract_retry"), only_envelopes=True))
         assert len(rows) == 2  # and orphans that other tests left
         rules = parse_rules("dag=contract_retry: keep attempts 1")
-        with Sweep(store, root, source, Policy(0, None), rules, ["contract_retry"]) as sweep:
+        options = SweepOptions(grace_seconds=0, max_share=None, rules=rules, prefixes=("contract_retry",))
+        with Sweep(store, source, root=root, options=options) as sweep:
             report = sweep.apply(sweep.plan())
         assert report.outcomes[Outcome.EXPIRED].objects == 1
         deleted = report.outcomes[Outcome.DELETED].objects if Outcome.DELETED in report.outcomes else 0

@@ -27,7 +27,7 @@ import pytest
 from tests.servers import Server
 from tests.servers.relay import Exchange, Relay
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.lifecycle.plan import LiveObjects, Policy, SweepPlan, Verdict
+from xcargo.lifecycle.plan import LiveObjects, SweepOptions, SweepPlan, Verdict
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo
 
@@ -139,7 +139,7 @@ def seen_by_a_sweep(server: Server, database: Path) -> list[Verdict]:
     for row in rows(database):
         live.add(row["uri"])
     now = datetime.now(timezone.utc)
-    plan = SweepPlan(live, now + timedelta(days=2), Policy())
+    plan = SweepPlan(live, now + timedelta(days=2), SweepOptions())
     prefix = root.prefix + "/"
     return [plan.judge(ObjectInfo(key.removeprefix(prefix), 1, now)).verdict for key in objects(server)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xcargo.errors import ConfigurationError
@@ -41,6 +41,7 @@ __all__ = [
     "allowed_by_dag",
     "base_operator",
     "conf",
+    "dag_of_sequence",
     "fail_exception",
     "get_connection",
     "get_filesystem",
@@ -48,11 +49,13 @@ __all__ = [
     "load_json",
     "mask",
     "mask_from_now_on",
+    "operator_arguments",
     "options_in_file",
     "plain_xcom_arg",
     "serde",
     "stats",
     "team",
+    "use_metadata_database",
 ]
 
 BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value")
@@ -88,6 +91,18 @@ def lazy_sequence() -> Any:
     except ImportError:
         return None
     return LazyXComSequence
+
+
+def dag_of_sequence(values: Any) -> str | None:
+    """The Dag whose rows a lazy sequence gives, if this Airflow says (3.x)."""
+    task = getattr(getattr(values, "_xcom_arg", None), "operator", None)
+    dag_id = getattr(task, "dag_id", None)
+    return dag_id if isinstance(dag_id, str) else None
+
+
+def operator_arguments(task: Any) -> Mapping[str, Any]:
+    """The arguments that an operator was made with; for a mapped one, those that are the same in every instance."""
+    return getattr(task, "partial_kwargs", None) or vars(task or object)
 
 
 def conf() -> Any:
@@ -134,6 +149,14 @@ def get_connection(connection_id: str) -> Any:
             hint=f"Define it (airflow connections add {connection_id} ..., or the variable {variable}), "
             "or correct the id in [xcargo] path.",
         ) from error
+
+
+def use_metadata_database() -> None:
+    """Let this process read connections from the metadata database, as ``airflow connections`` does (3.x).
+
+    A process without a database goes on to the next source, and a task keeps asking its supervisor.
+    """
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
 def get_filesystem(scheme: str) -> Callable[[str, str | None], Any] | None:

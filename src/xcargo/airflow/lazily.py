@@ -72,7 +72,7 @@ def _asked_by_annotation(task_id: Any, key: Any) -> bool:
     Airflow pulls arguments before it calls the function; until then the task holds references in their place.
     """
     task = compat.task_of_context()
-    fields = getattr(task, "partial_kwargs", None) or vars(task or object)
+    fields = compat.operator_arguments(task)
     annotated = _annotated(fields.get("python_callable"))
     if not annotated:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from xcargo import XComBackend  # noqa: F401 - on Airflow 2 it has to be loaded before anything else of the edge
@@ -12,12 +13,13 @@ from xcargo.airflow.connections import access_of
 from xcargo.airflow.references import open_source
 from xcargo.airflow.runtime import settings
 from xcargo.errors import ReferencesUnavailableError, SweepRefusedError
-from xcargo.lifecycle.plan import Count, Policy, Verdict, count_of, too_much
+from xcargo.lifecycle.plan import Count, SweepOptions, Verdict, share_refusal
 from xcargo.lifecycle.retention import parse_duration, rules_of
 from xcargo.lifecycle.sweep import Sweep, shards
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.base import Access, Store
 from xcargo.stores.pool import open_store
+from xcargo.transfer.roots import limits_of
 
 __all__ = ["XCargoGCOperator", "approve", "prefixes"]
 
@@ -79,13 +81,18 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
             connection=(lambda: compat.get_connection(conn_id)) if conn_id else None,
             all_dags=self.all_dags,
         )
-        policy = Policy(parse_duration(self.grace), self.max_share)
-        quarantine = parse_duration(self.quarantine) if self.quarantine else None
+        options = SweepOptions(
+            grace_seconds=parse_duration(self.grace),
+            max_share=self.max_share,
+            prefixes=tuple(self.prefixes or ()),
+            quarantine_seconds=parse_duration(self.quarantine) if self.quarantine else None,
+            deployment=settings().deployment,
+        )
         try:
-            reports, deployment = [], settings().deployment
+            reports = []
             for root in _roots(self.path):
-                store, rules = _store(root), rules_of(settings(), root)
-                with Sweep(store, root, source, policy, rules, self.prefixes or (), quarantine, deployment) as sweep:
+                of_root = replace(options, rules=rules_of(settings(), root))
+                with Sweep(_store(root), source, root=root, options=of_root) as sweep:
                     report = sweep.plan()
                     if self.apply or report.refusals:
                         sweep.apply(report)
@@ -116,11 +123,11 @@ def approve(reports: Any, max_share: float | None = 0.5) -> dict[str, dict[str, 
     for report in (report for part in reports for report in part):
         for word, count in report["objects"].items():
             counts.setdefault(Verdict(word), Count()).add(count["size_bytes"], count["objects"])
-    taken = count_of(count for verdict, count in counts.items() if verdict.deletes)
-    ours = count_of(count for verdict, count in counts.items() if verdict is not Verdict.FOREIGN)
-    refusals = too_much(taken, ours, max_share)
-    if refusals:
-        raise compat.fail_exception()(refusals[0])
+    deletable = Count.sum(count for verdict, count in counts.items() if verdict.deletes)
+    ours = Count.sum(count for verdict, count in counts.items() if verdict is not Verdict.FOREIGN)
+    refusal = share_refusal(deletable, ours, max_share)
+    if refusal is not None:
+        raise compat.fail_exception()(refusal)
     return {str(v): {"objects": c.objects, "size_bytes": c.size_bytes} for v, c in counts.items()}
 
 
@@ -135,10 +142,9 @@ def _roots(path: str | None) -> Sequence[Root]:
 
 
 def _store(root: Root) -> Store:
-    own = settings()
-    limits = Limits(own.timeout_seconds, own.part_bytes, own.part_concurrency)
     plain = root.scheme in ("file", "memory")
-    return open_store(root, Access() if plain else access_of(root, compat.get_connection), limits)
+    access = Access() if plain else access_of(root, compat.get_connection)
+    return open_store(root, access, limits_of(settings()))
 
 
 def _shown(report: dict[str, Any]) -> dict[str, Any]:

@@ -55,8 +55,8 @@ def install(loads_as_ours: Callable[[Any], bool]) -> None:
     @wraps(stock_getitem)
     def get(self: Any, key: Any) -> Any:
         if isinstance(key, slice) and _in_use():
-            return load_all(fetched(stock_getitem, self, key), _dag_of(self))
-        with asked_of(_dag_of(self)):
+            return load_all(fetched(stock_getitem, self, key), compat.dag_of_sequence(self))
+        with asked_of(compat.dag_of_sequence(self)):
             return stock_getitem(self, key)
 
     kind.__iter__, kind.__getitem__ = iterate, get
@@ -72,14 +72,9 @@ def _is_lazy(values: Any) -> bool:
 
 
 def _ahead(values: Any, window_bytes: int) -> Iterator[Any]:
-    return load_ahead(_slices(values) if compat.ROW_BY_ROW else _steps(values), window_bytes, _dag_of(values))
-
-
-def _dag_of(values: Any) -> str | None:
-    """The Dag whose rows a sequence gives, if this Airflow tells."""
-    task = getattr(getattr(values, "_xcom_arg", None), "operator", None)
-    dag_id = getattr(task, "dag_id", None)
-    return dag_id if isinstance(dag_id, str) else None
+    return load_ahead(
+        _slices(values) if compat.ROW_BY_ROW else _steps(values), window_bytes, compat.dag_of_sequence(values)
+    )
 
 
 def _slices(values: Any) -> Iterator[Row]:

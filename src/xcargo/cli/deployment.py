@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import xcargo
@@ -35,9 +34,9 @@ def load_edge() -> None:
     """Make ``xcargo.airflow`` ready to import from, whatever else this process loaded before."""
     airflow()
     xcargo.XComBackend  # noqa: B018 - on Airflow 2 the backend has to be loaded before anything else of the edge
-    # Airflow 3 asks the metadata database for connections only in processes that say so, as its own `airflow
-    # connections` does. One without a database goes on to the next place, and a task keeps asking its supervisor.
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    from xcargo.airflow import compat
+
+    compat.use_metadata_database()
 
 
 def read_settings() -> Settings:

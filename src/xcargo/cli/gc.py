@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,33 +35,29 @@ _SHORT_GRACE_SECONDS = 3600
 
 def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.cli.deployment import open_root, read_settings
-    from xcargo.lifecycle.plan import Policy
+    from xcargo.lifecycle.plan import SweepOptions
     from xcargo.lifecycle.retention import parse_duration, rules_of
     from xcargo.lifecycle.sweep import Sweep
 
-    policy = Policy(parse_duration(args.grace), args.max_share)
-    quarantine = parse_duration(args.quarantine) if args.quarantine else None
     settings = read_settings()
+    options = SweepOptions(
+        grace_seconds=parse_duration(args.grace),
+        max_share=args.max_share,
+        prefixes=prefixes_of(args),
+        quarantine_seconds=parse_duration(args.quarantine) if args.quarantine else None,
+        deployment=settings.deployment,
+        claim=args.owner,
+    )
     stores = {root: open_root(root) for root in roots_of(args)}  # all that there are, before any is swept
     source = source_of(args)
-    if policy.grace_seconds < _SHORT_GRACE_SECONDS:
+    if options.grace_seconds < _SHORT_GRACE_SECONDS:
         out.note("A value whose upload takes longer than the grace may go before its row is there.", style="yellow")
     reports: list[Report] = []
     code = ExitCode.OK
     try:
         for root, store in stores.items():
-            rules = rules_of(settings, root)
-            with Sweep(
-                store,
-                root,
-                source,
-                policy,
-                rules,
-                prefixes_of(args),
-                quarantine,
-                settings.deployment,
-                args.owner,
-            ) as sweep:
+            of_root = replace(options, rules=rules_of(settings, root))
+            with Sweep(store, source, root=root, options=of_root) as sweep:
                 code = max(code, _sweep(sweep, args, out, reports))
     finally:  # what was done until an error is told too
         document = [report.to_json() for report in reports]
@@ -73,8 +70,7 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
 
 def _sweep(sweep: Sweep, args: argparse.Namespace, out: Output, reports: list[Report]) -> ExitCode:
     with out.progress("Reading references and objects") as advance:
-        sweep.advance = advance
-        report = sweep.plan()
+        report = sweep.plan(advance)
     reports.append(report)
     if not out.json:
         _show(report, out)
@@ -87,17 +83,16 @@ def _sweep(sweep: Sweep, args: argparse.Namespace, out: Output, reports: list[Re
         if taken.objects:
             out.note("Nothing was deleted. Give --apply to do it.")
         return ExitCode.OK
-    doing = "Delete" if sweep.quarantine_seconds is None else "Move into quarantine"
-    if (taken.objects or sweep.quarantine_seconds is not None) and not out.confirm(
+    doing = "Delete" if args.quarantine is None else "Move into quarantine"
+    if (taken.objects or args.quarantine is not None) and not out.confirm(
         f"{doing} {taken.objects:,} objects, {_size(taken.size_bytes)}, below {report.root}?", yes=args.yes
     ):
         return ExitCode.REFUSED
     try:
         with out.progress("Sweeping", total=taken.objects) as advance:
-            sweep.advance = advance
-            sweep.apply(report)
+            sweep.apply(report, advance)
     except XCargoError:
-        if not out.json:
+        if report.applied and not out.json:
             _show_outcomes(report, out)
         raise
     if not out.json:

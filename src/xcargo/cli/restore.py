@@ -14,7 +14,7 @@ __all__ = ["COMMAND"]
 def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.cli.deployment import open_root
     from xcargo.lifecycle.lock import SweepLock
-    from xcargo.lifecycle.quarantine import QUARANTINE, move_back
+    from xcargo.lifecycle.quarantine import QUARANTINE, restore
 
     restored = []
     for root in roots_of(args):
@@ -30,8 +30,8 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
         if args.apply and found:
             with SweepLock(store, prefixes) as lock, out.progress("Restoring", total=len(found)) as advance:
                 for info in found:
-                    lock.renew()
-                    move_back(store, info)
+                    lock.check()
+                    restore(store, info)
                     advance()
     if out.json:
         out.print_json({"applied": args.apply, "objects": restored})

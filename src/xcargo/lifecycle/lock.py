@@ -1,7 +1,7 @@
-"""One sweep at a time: a marker below the root, which ages by the store's own clock.
+"""One sweep at a time: a small object below the root, which ages by the store's own clock.
 
-A sweep never relies on it: what it takes it looks at again, and taking an object twice is as good as once. The lock
-keeps two sweeps from doing the same work and from telling half of it each.
+A sweep is safe without it: it checks each object again before it deletes it, and deleting one twice does no harm. The
+lock keeps two sweeps from doing the same work and from reporting half of it each.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from xcargo.errors import ObjectNotFoundError, SweepRefusedError
+from xcargo.errors import ObjectNotFoundError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.plan import BOOKKEEPING
 from xcargo.stores.base import Store
 
@@ -28,8 +29,6 @@ __all__ = ["SweepLock", "store_clock"]
 
 _FOLDER = f"{BOOKKEEPING}locks"
 _CLOCKS = f"{BOOKKEEPING}clock"
-_EXPIRES_SECONDS = 180.0
-_RENEWED_SECONDS = 30.0
 
 
 def store_clock(store: Store) -> datetime:
@@ -43,16 +42,21 @@ def store_clock(store: Store) -> datetime:
 
 
 class SweepLock:
-    """Held while the block lasts, for some prefixes of a root. Raises SweepRefusedError if another sweep has them.
+    """Held while the block lasts, for some prefixes of a root, and renewed by a thread meanwhile.
 
-    A lock whose holder was killed expires after three minutes; on the same machine the next sweep notices at once.
+    A lock whose holder was killed expires after ``expires_seconds``; on the same machine the next sweep notices at
+    once. Entering raises SweepRefusedError if another sweep has some of the prefixes.
     """
 
-    def __init__(self, store: Store, prefixes: Iterable[str]) -> None:
+    def __init__(self, store: Store, prefixes: Iterable[str], *, expires_seconds: float = 180.0) -> None:
         self._store = store
         self._prefixes = sorted(prefixes)
+        self._expires_seconds = expires_seconds
         self._key = f"{_FOLDER}/{secrets.token_hex(8)}.json"
-        self._renewed = 0.0
+        self._renewed_at = 0.0
+        self._is_lost = False
+        self._released = Event()
+        self._renewing = Thread(target=self._renew, name="xcargo-sweep-lock", daemon=True)
 
     def __enter__(self) -> Self:
         self._write()
@@ -62,33 +66,43 @@ class SweepLock:
                 if info.key != self._key:
                     self._refuse_or_remove(info.key, now - (info.last_modified or now))
             for info in list(self._store.list(_CLOCKS)):  # left by sweeps that were killed
-                if now - (info.last_modified or now) > timedelta(seconds=_EXPIRES_SECONDS):
+                if (now - (info.last_modified or now)).total_seconds() > self._expires_seconds:
                     self._store.delete([info.key])
         except BaseException:
             self._store.delete([self._key])
             raise
+        self._renewing.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._released.set()
+        self._renewing.join()  # else it might write the lock once more after its deletion
         self._store.delete([self._key])
 
-    def renew(self) -> None:
-        """Say that the sweep is still under way. Raises SweepRefusedError if it was taken for dead."""
-        if time.monotonic() - self._renewed < _RENEWED_SECONDS:
-            return
-        try:
-            self._store.head(self._key)
-        except ObjectNotFoundError:
+    def check(self) -> None:
+        """Raise SweepRefusedError if another sweep may have the lock by now. No request."""
+        if self._is_lost or time.monotonic() - self._renewed_at > self._expires_seconds:
             raise SweepRefusedError(
-                "This sweep stood still for so long that another one took its place",
-                hint="What it did until then is done. Run it again when the other one has ended.",
-            ) from None
-        self._write()
+                "This sweep could not renew its lock for so long that another one may have started",
+                hint="What it did until then is done. Run it again when no other one is under way.",
+            )
+
+    def _renew(self) -> None:
+        while not self._released.wait(self._expires_seconds / 6):
+            try:
+                self._store.head(self._key)
+                self._write()
+            except ObjectNotFoundError:
+                self._is_lost = True
+                return
+            except XCargoError:  # a store that stays away: check() ends the sweep once the lock has expired
+                continue
 
     def _write(self) -> None:
         holder = {"prefixes": self._prefixes, "holder": f"{socket.gethostname()}, process {os.getpid()}", "at": _here()}
+        started = time.monotonic()
         self._store.put(self._key, [json.dumps({**holder, "pid": os.getpid()}).encode()])
-        self._renewed = time.monotonic()
+        self._renewed_at = started
 
     def _refuse_or_remove(self, key: str, age: timedelta) -> None:
         try:
@@ -101,13 +115,13 @@ class SweepLock:
             prefixes, holder, is_dead = [""], "an unknown holder", False
         if not any(_overlap(a, b) for a in self._prefixes or [""] for b in prefixes or [""]):
             return
-        if is_dead or age.total_seconds() > _EXPIRES_SECONDS:
+        if is_dead or age.total_seconds() > self._expires_seconds:
             self._store.delete([key])
             return
         raise SweepRefusedError(
             f"Another sweep is under way ({holder}), last heard of {age.total_seconds():.0f} s ago",
             where=key,
-            hint=f"Wait for its end. If it was killed, its lock expires after {_EXPIRES_SECONDS:.0f} s.",
+            hint=f"Wait for its end. If it was killed, its lock expires after {self._expires_seconds:.0f} s.",
         )
 
 

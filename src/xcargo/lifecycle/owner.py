@@ -1,14 +1,14 @@
-"""Whose a root is: a small object below it that names the deployment, which every sweep reads before it judges.
+"""Whose a root is: a small object below it names the deployment, and every sweep reads it before it judges.
 
 Two deployments that share a path take each other's objects for orphans, since each knows its own rows only. The first
-sweep that may take something notes whose rows it goes by; a sweep by other rows is refused from then on. Pushes and
-pulls neither read nor write the note.
+sweep that deletes anything notes whose rows it goes by; a sweep by other rows is refused from then on. Pushes and pulls
+neither read nor write the note.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from xcargo.errors import ObjectExistsError, ObjectNotFoundError, StoreError, SweepRefusedError
@@ -22,7 +22,7 @@ NOTE = f"{BOOKKEEPING}owner.json"
 
 @dataclass(frozen=True)
 class Owner:
-    """What a deployment is known by. Of two, the name alone tells if both have one, else where their rows are read."""
+    """What a deployment is known by: its name if both that are compared have one, else where their rows are read."""
 
     deployment: str | None = None
     """The name that its settings give it."""
@@ -31,7 +31,7 @@ class Owner:
     api: str | None = None
     """Where its REST API answers."""
     shared: bool = False
-    """Several deployments share the root: each may sweep what it names, none may sweep everything."""
+    """Several deployments share the root: each may sweep Dags that it names, none may sweep everything."""
 
     def is_same(self, other: Owner) -> bool | None:
         """Whether both are one deployment; None where they have nothing that can be compared."""
@@ -46,27 +46,31 @@ class Owner:
         known = {name: value for name, value in asdict(self).items() if isinstance(value, str)}
         return ", ".join(f"{name} {value}" for name, value in known.items()) or "several deployments"
 
+    def to_bytes(self) -> bytes:
+        """The note, as JSON."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value}).encode()
+
 
 def read_owner(store: Store) -> Owner | None:
     """Whose the root is, as far as it says so. One request. Raises SweepRefusedError if the note cannot be read."""
     try:
-        found = json.loads(bytes(store.get(NOTE)))
-        texts = {name: found.get(name) for name in ("deployment", "database", "api")}
+        note = json.loads(bytes(store.get(NOTE)))
+        texts = {name: note.get(name) for name in ("deployment", "database", "api")}
         if not all(text is None or isinstance(text, str) for text in texts.values()):
             raise ValueError
-        return Owner(**texts, shared=bool(found.get("shared")))
+        return Owner(**texts, shared=bool(note.get("shared")))
     except ObjectNotFoundError:
         return None
     except (AttributeError, ValueError) as error:
         raise SweepRefusedError(
             "The note that says whose this root is cannot be read",
             where=NOTE,
-            hint="If it is this deployment's, write it anew: xcargo gc --apply --owner me.",
+            hint="If it is this deployment's, write it again: xcargo gc --apply --owner me.",
         ) from error
 
 
 def refusal(owner: Owner | None, me: Owner, prefixes: Sequence[str]) -> str | None:
-    """Why a sweep by the rows of ``me`` must not take anything from a root of ``owner``, or None if it may."""
+    """Why a sweep by the rows of ``me`` must not delete anything from a root of ``owner``, or None if it may."""
     if owner is None:
         return None
     if owner.shared:
@@ -82,28 +86,27 @@ def refusal(owner: Owner | None, me: Owner, prefixes: Sequence[str]) -> str | No
 _SHARED = "Several deployments share the root, and only the rows of one can be read here. Name its Dags: --dag"
 
 
-def claim(store: Store, found: Owner | None, me: Owner, prefixes: Sequence[str], *, anew: bool = False) -> None:
-    """Note whose the root is, where it does not say so yet; ``anew`` in place of what it says. At most two requests.
+def claim(store: Store, owner: Owner | None, me: Owner, prefixes: Sequence[str], *, replace_note: bool = False) -> None:
+    """Note whose the root is, where it does not say so yet, or with ``replace_note`` whatever it says.
 
-    The note of the same deployment is written again, so that no rule of the bucket that goes by age takes it while
-    there are sweeps. Raises SweepRefusedError if another deployment was faster. Where a store cannot write only what is
-    not there yet (a mount without links, an old S3 server), the one that is slower owns the root.
+    The note of the same deployment is written again, so that no rule of the bucket that goes by age deletes it while
+    there are sweeps. Where a store cannot write only what is not there yet (a mount without links, an old S3 server),
+    the slower of two first sweeps owns the root. At most two requests.
+
+    Raises:
+        SweepRefusedError: Another deployment was faster.
     """
-    if anew:
-        store.put(NOTE, [_text(me)])
-    elif found is None:
+    if replace_note:
+        store.put(NOTE, [me.to_bytes()])
+    elif owner is None:
         try:
-            store.put(NOTE, [_text(me)], mode="create")
+            store.put(NOTE, [me.to_bytes()], mode="create")
         except ObjectExistsError:
             why = refusal(read_owner(store), me, prefixes)
             if why is not None:
                 raise SweepRefusedError(why) from None
         except StoreError:
-            store.put(NOTE, [_text(me)])
-    elif not found.shared and found.is_same(me):
-        store.put(NOTE, [_text(replace(found, **{name: value for name, value in asdict(me).items() if value}))])
-
-
-def _text(owner: Owner) -> bytes:
-    known: Mapping[str, object] = {name: value for name, value in asdict(owner).items() if value}
-    return json.dumps(known).encode()
+            store.put(NOTE, [me.to_bytes()])
+    elif not owner.shared and owner.is_same(me):
+        known = {name: value for name, value in asdict(me).items() if value}
+        store.put(NOTE, [replace(owner, **known).to_bytes()])

@@ -1,19 +1,21 @@
-"""Which objects of a root go and which stay: live references, a listing and a clock in, a verdict an object out. Pure.
+"""Which objects below a root a sweep deletes: references, a listing and a clock in, a verdict an object out. Pure.
 
-An object is taken only if no live reference names it, and its key is one that we would have given, and the store itself
-says that it is older than ``grace_seconds``; or if a retention rule lets its value expire. Everything else stays.
-A :class:`SweepPlan` counts as it judges and holds nothing else, so that it serves a listing of any length.
+An object is deleted only if no row refers to it, xcargo itself wrote it, and it is older than the grace by the store's
+own clock; or if a retention rule lets its value expire. Everything else stays.
 """
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from hashlib import blake2b
+from typing import Literal
 
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
@@ -22,21 +24,30 @@ from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
 __all__ = [
+    "BENCH_FOLDER",
     "BOOKKEEPING",
+    "DOCTOR_FOLDER",
     "Count",
     "ExactKeySet",
     "Judgement",
     "KeySet",
     "LiveObjects",
-    "Policy",
+    "SweepOptions",
     "SweepPlan",
     "Verdict",
-    "count_of",
-    "too_much",
+    "is_scratch",
+    "share_refusal",
 ]
 
 BOOKKEEPING = "~xcargo/"
-"""Folder below a root for what sweeps note themselves. No coordinate has a segment of this name."""
+"""Folder below a root for the sweeps' own notes. No coordinate has a segment of this name."""
+
+DOCTOR_FOLDER = ".xcargo-doctor"
+BENCH_FOLDER = ".xcargo-bench"
+_SCRATCH = re.compile(
+    rf"{re.escape(DOCTOR_FOLDER)}/(?:[0-9a-f]{{16}}(?:-large)?|run/task/return_value~[0-9a-f]{{16}}(?:\.[A-Za-z0-9_.-]*)?)"
+    rf"|{re.escape(BENCH_FOLDER)}/[0-9a-f]{{16}}-[0-9]+"
+)
 
 
 class Verdict(str, Enum):
@@ -53,28 +64,44 @@ class Verdict(str, Enum):
     UNSEEN = "cannot_be_told"
     """The rows that may refer to it cannot be read: of a Dag or an attempt that the REST API hides."""
     FOREIGN = "not_ours"
-    """We would not have written an object under such a key."""
+    """Nothing of xcargo writes an object under such a key."""
     ORPHAN = "orphan"
-    """Taken: nothing refers to it, and nothing will."""
+    """Deleted: nothing refers to it, and nothing will."""
     EXPIRED = "expired"
-    """Taken: a row refers to it, but a retention rule lets its value go."""
+    """Replaced by a note: a row refers to it, but a retention rule lets its value go."""
 
     @property
     def deletes(self) -> bool:
-        """Whether an object with this verdict is taken."""
+        """Whether the sweep frees the bytes of an object with this verdict."""
         return self in (Verdict.ORPHAN, Verdict.EXPIRED)
 
     def __str__(self) -> str:
         return self.value
 
 
-@dataclass(frozen=True)
-class Policy:
-    """Bounds of a sweep. ``max_share``: the sweep is refused if it would take more than this share of our objects, by
-    number or by bytes; None for no bound."""
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What a sweep may delete, and how it goes about it."""
 
     grace_seconds: float = 86400.0
+    """Least age of what is deleted."""
     max_share: float | None = 0.5
+    """The sweep is refused if it would delete a larger share of our objects, by number or bytes; None for no bound."""
+    rules: tuple[Rule, ...] = ()
+    """The retention rules of this root."""
+    prefixes: tuple[str, ...] = ()
+    """Whole segments of object keys to sweep below; none for everything."""
+    quarantine_seconds: float | None = None
+    """Move orphans below ``~xcargo/quarantine/`` and delete what has been there for longer; None: delete at once."""
+    deployment: str | None = None
+    """The name of the deployment whose rows are read, if it has one."""
+    claim: Literal["me", "shared"] | None = None
+    """Whose the root is from now on, whatever its note says."""
+    workers: int = 32
+    lock_seconds: float = 180.0
+    """A lock that was not renewed for so long is that of a killed sweep."""
+    rechecked_runs: int = 10
+    """The rows of a batch are looked up again right before the deletion if they belong to no more runs than this."""
 
 
 @dataclass
@@ -88,6 +115,14 @@ class Count:
         """Count objects."""
         self.objects += objects
         self.size_bytes += size_bytes
+
+    @classmethod
+    def sum(cls, counts: Iterable[Count]) -> Count:
+        """All of them together."""
+        total = cls()
+        for count in counts:
+            total.add(count.size_bytes, count.objects)
+        return total
 
 
 @dataclass(frozen=True)
@@ -166,70 +201,74 @@ class LiveObjects:
 
 @dataclass
 class SweepPlan:
-    """Judges one object after another, and counts. ``now`` is the store's clock before the references were read."""
+    """Judges one object after another, and counts. Holds nothing else, so it serves a listing of any length.
+
+    ``now`` is the store's clock before the references were read.
+    """
 
     live: LiveObjects
     now: datetime
-    policy: Policy
+    options: SweepOptions
     total: dict[Verdict, Count] = field(default_factory=dict)
     dags: dict[str, dict[Verdict, Count]] = field(default_factory=dict)
 
     def judge(self, info: ObjectInfo) -> Judgement:
         """The verdict on an object of the listing, which is counted."""
         judgement = self._judge(info)
-        self._count(self.total, judgement.verdict, info)
+        self.total.setdefault(judgement.verdict, Count()).add(info.size_bytes)
         if judgement.dag_id is not None:
-            self._count(self.dags.setdefault(judgement.dag_id, {}), judgement.verdict, info)
+            counts = self.dags.setdefault(judgement.dag_id, {})
+            counts.setdefault(judgement.verdict, Count()).add(info.size_bytes)
         return judgement
 
     def _judge(self, info: ObjectInfo) -> Judgement:
         dag = _dag_of(info.key)
+        age_seconds = -1.0 if info.last_modified is None else (self.now - info.last_modified).total_seconds()
         if info.key in self.live:
             rule = self.live.rule_against(info.key, info.size_bytes)
-            if rule is not None and self._age_seconds(info) >= max(rule.keep_seconds or 0, self.policy.grace_seconds):
+            if rule is not None and age_seconds >= max(rule.keep_seconds or 0, self.options.grace_seconds):
                 return Judgement(Verdict.EXPIRED, dag, rule.text)
             return Judgement(Verdict.RETAINED if self.live.is_retained(info.key) else Verdict.LIVE, dag)
-        if dag is None:
-            return Judgement(Verdict.FOREIGN, None)
-        if self.live.is_hidden(info.key):
-            return Judgement(Verdict.UNSEEN, dag)
+        if not is_scratch(info.key):
+            if dag is None:
+                return Judgement(Verdict.FOREIGN, None)
+            if self.live.is_hidden(info.key):
+                return Judgement(Verdict.UNSEEN, dag)
         if info.last_modified is None:
             return Judgement(Verdict.UNKNOWN_AGE, dag)
-        if self._age_seconds(info) <= self.policy.grace_seconds:
-            return Judgement(Verdict.YOUNG, dag)
-        return Judgement(Verdict.ORPHAN, dag)
+        return Judgement(Verdict.YOUNG if age_seconds <= self.options.grace_seconds else Verdict.ORPHAN, dag)
 
-    def _age_seconds(self, info: ObjectInfo) -> float:
-        return -1.0 if info.last_modified is None else (self.now - info.last_modified).total_seconds()
+    def refusals(self, *, has_references: bool) -> list[str]:
+        """Why the sweep must not delete anything; empty if it may.
 
-    @staticmethod
-    def _count(counts: dict[Verdict, Count], verdict: Verdict, info: ObjectInfo) -> None:
-        counts.setdefault(verdict, Count()).add(info.size_bytes)
-
-    @property
-    def deletable(self) -> Count:
-        """What the sweep would take."""
-        return count_of(count for verdict, count in self.total.items() if verdict.deletes)
-
-    @property
-    def ours(self) -> Count:
-        """All objects but those that are not ours."""
-        return count_of(count for verdict, count in self.total.items() if verdict is not Verdict.FOREIGN)
-
-    def refusals(self, *, any_reference: bool) -> list[str]:
-        """Why the sweep must not take anything; empty if it may. ``any_reference``: whether the deployment has one."""
-        found = too_much(self.deletable, self.ours, self.policy.max_share)
-        if not any_reference:
-            found.insert(0, _NO_REFERENCE)
-        return found
+        Args:
+            has_references: Whether the deployment has any live reference at all.
+        """
+        deletable = Count.sum(count for verdict, count in self.total.items() if verdict.deletes)
+        ours = Count.sum(count for verdict, count in self.total.items() if verdict is not Verdict.FOREIGN)
+        found = (None if has_references else _NO_REFERENCE, share_refusal(deletable, ours, self.options.max_share))
+        return [refusal for refusal in found if refusal is not None]
 
 
-def _dag_of(key: str) -> str | None:
-    """The Dag of an object, or of a file that never became one; None if we would not have written it."""
-    if is_part(key):  # its folder is that of an object, and its own name says nothing
-        folder = key.rpartition("/")[0]
-        return dag_of(f"{folder}/part~{0:016x}")
-    return dag_of(key)
+def is_scratch(key: str) -> bool:
+    """Whether an object is one that ``xcargo doctor`` or ``xcargo bench`` writes and deletes again, unless killed."""
+    in_folder = key.startswith((f"{DOCTOR_FOLDER}/", f"{BENCH_FOLDER}/"))
+    return in_folder and (is_part(key) or _SCRATCH.fullmatch(key) is not None)
+
+
+def share_refusal(deletable: Count, ours: Count, max_share: float | None) -> str | None:
+    """Why a sweep that would delete more than its share, by number or by bytes, is refused; None if it is not."""
+    if max_share is None or not deletable.objects:
+        return None
+    share = max(deletable.objects / ours.objects, deletable.size_bytes / ours.size_bytes if ours.size_bytes else 0.0)
+    if share <= max_share:
+        return None
+    rounded_up = min(1.0, -(-share * 100 // 1) / 100)
+    return (
+        f"It would delete {deletable.objects:,} of {ours.objects:,} objects and {deletable.size_bytes:,} of "
+        f"{ours.size_bytes:,} bytes, more than the share of {max_share:g} that is allowed. If that is right, allow it: "
+        f"--max-share {rounded_up:g}"
+    )
 
 
 _NO_REFERENCE = (
@@ -238,71 +277,50 @@ _NO_REFERENCE = (
 )
 
 
-def too_much(taken: Count, ours: Count, max_share: float | None) -> list[str]:
-    """The refusal of a sweep that would take more than its bound, by number or by bytes."""
-    if max_share is None or not taken.objects:
-        return []
-    share = max(taken.objects / ours.objects, taken.size_bytes / ours.size_bytes if ours.size_bytes else 0.0)
-    if share <= max_share:
-        return []
-    why = (
-        f"It would take {taken.objects:,} of {ours.objects:,} objects and {taken.size_bytes:,} of {ours.size_bytes:,} "
-        f"bytes, more than the share of {max_share:g} that is allowed. If that is right, allow it: "
-        f"--max-share {_up(share)}"
-    )
-    return [why]
-
-
-def _up(share: float) -> str:
-    """A share, rounded up to two digits."""
-    return f"{min(1.0, -(-share * 100 // 1) / 100):g}"
-
-
-def count_of(counts: Iterable[Count]) -> Count:
-    """All of them together."""
-    total = Count()
-    for count in counts:
-        total.add(count.size_bytes, count.objects)
-    return total
+def _dag_of(key: str) -> str | None:
+    """The Dag of an object, or of a file that never became one; None if a push would not have written it."""
+    if is_part(key):  # it is in the folder of the object that it was to become
+        folder = key.rpartition("/")[0]
+        return dag_of(f"{folder}/part~{0:016x}")
+    return dag_of(key)
 
 
 _BUCKETS = 4096
-_SHIFT = 52
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
-class KeySet:
-    """What was added is always found; a key that was not is found by a chance of its size in 2 ** 64.
+def _strong_hash(key: str, *, half: bytes) -> int:
+    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=half).digest(), "big")
 
-    8 bytes a key. So it serves where a mistake keeps something: of live keys, never of those to delete. The hash is
-    Python's own, seeded anew in each process, so nobody can choose keys that collide.
+
+class KeySet:
+    """A set of object keys in 8 bytes each, for tens of millions of them.
+
+    A key that was added is always found. One that was not is found by a chance of the set's size in 2 ** 64, so it
+    serves where a mistake keeps an object. The hash is Python's own, which is seeded in each process: nobody can choose
+    keys that collide.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hash_key: Callable[[str], int] = hash) -> None:
+        self._hash = hash_key
         self._buckets = [array("Q") for _ in range(_BUCKETS)]
         self._unsorted: set[int] = set()
 
     def add(self, key: str) -> None:
-        """Add a key; twice is as good as once."""
-        self.add_hash(hash(key) & _MASK)
-
-    def add_hash(self, value: int) -> None:
-        """Add what a key is hashed to, 64 bits."""
-        bucket = value >> _SHIFT
+        """Add a key; adding it twice makes no difference."""
+        value = self._hash(key) & _MASK
+        bucket = value % _BUCKETS
         self._buckets[bucket].append(value)
         self._unsorted.add(bucket)
 
     def __contains__(self, key: str) -> bool:
-        return self.has_hash(hash(key) & _MASK)
-
-    def has_hash(self, value: int) -> bool:
-        """Whether a hash was added."""
-        bucket = value >> _SHIFT
+        value = self._hash(key) & _MASK
+        bucket = value % _BUCKETS
         if bucket in self._unsorted:
             self._sort(bucket)
-        found = self._buckets[bucket]
-        at = bisect_left(found, value)
-        return at < len(found) and found[at] == value
+        values = self._buckets[bucket]
+        at = bisect_left(values, value)
+        return at < len(values) and values[at] == value
 
     def __len__(self) -> int:
         for bucket in tuple(self._unsorted):
@@ -315,23 +333,18 @@ class KeySet:
 
 
 class ExactKeySet:
-    """The same where a mistake would delete: two independent hashes of 64 bits, 16 bytes a key."""
+    """The same where a mistake would delete: two independent cryptographic hashes, 16 bytes a key."""
 
     def __init__(self) -> None:
-        self._halves = KeySet(), KeySet()
+        self._halves = [KeySet(partial(_strong_hash, half=half)) for half in (b"first", b"second")]
 
     def add(self, key: str) -> None:
-        """Add a key; twice is as good as once."""
-        for half, value in zip(self._halves, _hashes(key), strict=True):
-            half.add_hash(value)
+        """Add a key; adding it twice makes no difference."""
+        for half in self._halves:
+            half.add(key)
 
     def __contains__(self, key: str) -> bool:
-        return all(half.has_hash(value) for half, value in zip(self._halves, _hashes(key), strict=True))
+        return all(key in half for half in self._halves)
 
     def __len__(self) -> int:
         return len(self._halves[0])
-
-
-def _hashes(key: str) -> tuple[int, int]:
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")

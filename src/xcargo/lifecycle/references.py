@@ -101,7 +101,7 @@ class ReferenceSource(Protocol):
     """
 
     @property
-    def place(self) -> Mapping[str, str]:
+    def origin(self) -> Mapping[str, str]:
         """``database`` or ``api``, and where that is, without credentials."""
 
     @property

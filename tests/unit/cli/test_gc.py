@@ -20,7 +20,7 @@ from tests.unit.conftest import make_pipeline
 from xcargo.airflow.references import DatabaseReferences
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.lock import SweepLock
-from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
@@ -140,6 +140,7 @@ def test_two_at_once_are_refused(place: Place) -> None:
         done = place.gc("--apply", "--yes")
         assert (done.code, gone.exists()) == (3, True)
         assert "Another sweep is under way" in done.err
+        assert "nothing to do" not in done.out
     assert place.gc("--apply", "--yes").code == 0
     assert not gone.exists()
 
@@ -175,13 +176,13 @@ def test_a_database_that_goes_away_midway_is_refused(
                 f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
             )
 
-    policy = Policy(3600, None)
-    with Sweep(LocalStore(root), root, source, policy) as planned, Sweep(LocalStore(root), root, source, policy) as cut:
+    options = SweepOptions(grace_seconds=3600, max_share=None)
+    planned, cut = (Sweep(LocalStore(root), source, root=root, options=options) for _ in range(2))
+    with planned, cut:
         report = planned.plan()
         assert report.deletable.objects == 1
-        cut.advance = cut_off
         with pytest.raises(ReferencesUnavailableError, match="could not be read"):
-            cut.plan()
+            cut.plan(cut_off)
         with pytest.raises(ReferencesUnavailableError, match="could not be read"):
             planned.apply(report)
     postgres.sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')

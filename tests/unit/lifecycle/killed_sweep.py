@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
@@ -52,7 +52,7 @@ class Rows:
     """References out of a file."""
 
     hides_attempts = hides_dags = False
-    place: ClassVar = {"database": "a file"}
+    origin: ClassVar = {"database": "a file"}
 
     def __init__(self, uris: list[str]) -> None:
         self._uris = uris
@@ -70,7 +70,8 @@ def main(url: str, rows: str, fatal: str, quarantine: str) -> None:
     store = Dying(root, int(fatal))
     seconds = float(quarantine) if quarantine else None
     source: Any = Rows(json.loads(Path(rows).read_text()))
-    with Sweep(store, root, source, Policy(3600, None), quarantine_seconds=seconds, workers=1) as sweep:
+    options = SweepOptions(grace_seconds=3600, max_share=None, quarantine_seconds=seconds, workers=1)
+    with Sweep(store, source, root=root, options=options) as sweep:
         sweep.apply(sweep.plan())
     print(store.calls)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.unit.conftest import make_pipeline
 from xcargo.lifecycle.owner import NOTE
-from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.references import Reference, Run, XComFilter, XComRow, reference_in
 from xcargo.lifecycle.sweep import Report, Sweep
 from xcargo.model.coordinate import Coordinate
@@ -69,7 +69,7 @@ class Deployment:
     rows: dict[Coordinate, Any] = dataclasses.field(default_factory=dict)
     archive: list[tuple[Coordinate, Any]] = dataclasses.field(default_factory=list)
     known_runs: dict[tuple[str, str], Run] = dataclasses.field(default_factory=dict)
-    place: dict[str, str] = dataclasses.field(default_factory=lambda: {"database": "here"})
+    origin: dict[str, str] = dataclasses.field(default_factory=lambda: {"database": "here"})
     hides_attempts: bool = False
     hides_dags: bool = False
 
@@ -129,9 +129,14 @@ class Deployment:
 
     # --- sweeping ---
 
-    def sweep(self, *, apply: bool = True, policy: Policy = Policy(DAY, None), **options: Any) -> Report:
+    def new_sweep(self, **options: Any) -> Sweep:
+        """One that takes any share of the objects, in an order that does not change."""
+        options = {"grace_seconds": DAY, "max_share": None, "workers": 1} | options
+        return Sweep(self.store, self, root=self.root, options=SweepOptions(**options))
+
+    def sweep(self, *, apply: bool = True, **options: Any) -> Report:
         """A whole sweep, or its dry run."""
-        with Sweep(self.store, self.root, self, policy, workers=1, **options) as sweep:
+        with self.new_sweep(**options) as sweep:
             report = sweep.plan()
             return sweep.apply(report) if apply and not report.refusals else report
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.unit.lifecycle.killed_sweep import Rows
-from xcargo.lifecycle.plan import Policy
+from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
@@ -62,37 +62,56 @@ def sweep(folder: Path, rows: set[str], fatal: int = 0, quarantine: str = "") ->
     return int(done.stdout) if done.returncode == 0 else done.returncode
 
 
-@pytest.mark.parametrize("scheme", ["file", "fsspec"])
-def test_what_a_killed_put_had_written_goes_past_the_grace(tmp_path: Path, scheme: str) -> None:
-    """A file that never became an object: it stays while the put may be at work, then a sweep takes it, at once."""
-    rows, kept = lay_out(tmp_path)
-    code = f"""
-import os, signal
-from tests.unit.lifecycle.test_killed import store_of
+PUT = """
 def parts():
     yield b"a part" * 1000
     os.kill(os.getpid(), signal.SIGKILL)
-store_of({scheme!r}, {str(tmp_path)!r}).put("d/gone/t/k~0123456789abcde0.bin", parts())
+store.put("d/gone/t/k~0123456789abcde0.bin", parts())
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False)
+DOCTOR = """
+from xcargo.cli.checks.store import exercise
+for finding in exercise(Root.parse(Path(folder).as_uri()), Access(), Limits(), large=False):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+BENCH = """
+from xcargo.cli.measure.probe import transfer
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+transfer(store, 1000, part_bytes=1000, concurrency=1, rounds=2, budget_seconds=9, on_round=kill)
+"""
+
+
+@pytest.mark.parametrize(
+    ("scheme", "code"),
+    [("file", PUT), ("fsspec", PUT), ("file", DOCTOR), ("file", BENCH)],
+    ids=["put", "put-fsspec", "doctor", "bench"],
+)
+def test_what_a_killed_process_had_written_is_swept_past_the_grace(tmp_path: Path, scheme: str, code: str) -> None:
+    """A file that never became an object, an object that would have been deleted again: never moved to quarantine."""
+    rows, kept = lay_out(tmp_path)
+    begin = "import os, signal, sys\nfrom tests.unit.lifecycle.test_killed import *\n_, folder, scheme = sys.argv\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{begin}store = store_of(scheme, folder)\n{code}", str(tmp_path), scheme],
+        cwd=Path(__file__).parents[3],
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL
-    (left,) = [path for path in tmp_path.rglob("*") if path.name.startswith(".xcargo-part-")]
+    (left,) = [path for path in tmp_path.rglob("*") if path.is_file() and ".xcargo-" in str(path)]
     store = store_of(scheme, str(tmp_path))
-    assert left.relative_to(tmp_path).as_posix() not in {info.key for info in store.list()}
 
     def swept() -> set[str]:
         source: Any = Rows(sorted(rows))
-        root = Root.parse(tmp_path.as_uri())
-        with Sweep(store, root, source, Policy(3600, None), quarantine_seconds=86400) as sweep:
+        options = SweepOptions(grace_seconds=3600, max_share=None, quarantine_seconds=86400)
+        with Sweep(store, source, root=Root.parse(tmp_path.as_uri()), options=options) as sweep:
             report = sweep.apply(sweep.plan())
         assert not report.failed
         return {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
 
     assert left.relative_to(tmp_path).as_posix() in swept()
     os.utime(left, (time.time() - 7200, time.time() - 7200))
-    found = swept()
-    assert not any(".xcargo-part-" in name for name in found)
-    assert found >= kept.keys()
+    remaining = swept()
+    assert not any(".xcargo-" in name for name in remaining)
+    assert remaining >= kept.keys()
 
 
 def store_of(scheme: str, folder: str) -> Store:

@@ -18,11 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.unit.conftest import _buckets
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
-from xcargo.lifecycle import sweep as module
-from xcargo.lifecycle.plan import Policy
-from xcargo.lifecycle.quarantine import QUARANTINE, move_back
+from xcargo.lifecycle.quarantine import QUARANTINE, restore
 from xcargo.lifecycle.sweep import Report, Sweep
-from xcargo.model.coordinate import Coordinate
+from xcargo.model.coordinate import Coordinate, segment
 
 GRACE = DAY
 MARGIN = 600.0
@@ -49,7 +47,7 @@ class Life(RuleBasedStateMachine):
     @initialize(looks_again=st.booleans())
     def begin(self, looks_again: bool) -> None:
         """``looks_again``: whether a sweep looks runs up again right before; it must be right without that, too."""
-        module._CHECKED_RUNS = 10 if looks_again else 0
+        self.rechecked_runs = 10 if looks_again else 0
         _buckets.clear()
         self.here = Deployment()
         self.here.store.put("somebody/elses.txt", [b"precious"])
@@ -195,7 +193,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def plan(self) -> None:
         """A sweep that will go on later, at whatever it finds then."""
-        sweep = Sweep(self.here.store, self.here.root, self.here, Policy(GRACE, None), workers=1)
+        sweep = self.here.new_sweep(rechecked_runs=self.rechecked_runs)
         with ExitStack() as closing:
             closing.enter_context(sweep)
             self.stale.append((sweep, sweep.plan()))
@@ -213,12 +211,12 @@ class Life(RuleBasedStateMachine):
 
     @rule(dag=dags)
     def sweep_a_dag(self, dag: str) -> None:
-        self._sweep(prefixes=[Coordinate(dag, "", "", "").prefix().split("/")[0]])
+        self._sweep(prefixes=(segment(dag),))
 
     @rule()
     def restore(self) -> None:
         for info in list(self.here.store.list(QUARANTINE)):
-            move_back(self.here.store, info)
+            restore(self.here.store, info)
 
     @precondition(lambda self: self.here.rows or self.here.archive)
     @rule()
@@ -226,7 +224,7 @@ class Life(RuleBasedStateMachine):
         """Nothing is left that no row refers to."""
         self.flying.clear()
         self.here.pass_time(GRACE + 1)
-        report = self.here.sweep(policy=Policy(GRACE, None))
+        report = self.here.sweep()
         assert not report.refusals
         ours = {key for key in self.here.objects() if key != "somebody/elses.txt"}
         assert ours == self.here.referenced(), "an orphan is left"
@@ -247,9 +245,8 @@ class Life(RuleBasedStateMachine):
         assert objects["somebody/elses.txt"][0] == b"precious"
 
     def teardown(self) -> None:
-        module._CHECKED_RUNS = 10
         for sweep, _ in getattr(self, "stale", []):
-            sweep._taken.close()
+            sweep.close()
 
     # --- parts of the above ---
 
@@ -286,7 +283,7 @@ class Life(RuleBasedStateMachine):
 
     def _sweep(self, **options: Any) -> None:
         try:
-            self.here.sweep(policy=Policy(GRACE, None), **options)
+            self.here.sweep(rechecked_runs=self.rechecked_runs, **options)
         except SweepRefusedError:
             pass  # the lock of one that was killed a moment ago
 

@@ -14,8 +14,6 @@ from tests.unit.conftest import make_pipeline
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import AccessDeniedError, SweepRefusedError
 from xcargo.lifecycle.owner import NOTE, Owner, claim, read_owner, refusal
-from xcargo.lifecycle.plan import Policy
-from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.root import Root
 from xcargo.stores.local import LocalStore
 
@@ -23,7 +21,7 @@ from xcargo.stores.local import LocalStore
 @pytest.fixture
 def here() -> Deployment:
     """A deployment with a value and an orphan, which has swept once."""
-    here = Deployment(url="memory://owned/xcom", place={"database": "postgresql://production/airflow"})
+    here = Deployment(url="memory://owned/xcom", origin={"database": "postgresql://production/airflow"})
     here.push("kept", "r")
     here.push("gone", "r")
     here.rows.popitem()
@@ -35,7 +33,7 @@ def here() -> Deployment:
 @pytest.fixture
 def staging(here: Deployment) -> Deployment:
     """A copy of its database elsewhere, in which rows were deleted, over the same objects; and one row of its own."""
-    other = dataclasses.replace(here, place={"database": "postgresql://staging/airflow"}, rows={}, archive=[])
+    other = dataclasses.replace(here, origin={"database": "postgresql://staging/airflow"}, rows={}, archive=[])
     other.store = here.store
     other.push("own", "r")
     here.pass_time(2 * DAY)
@@ -50,7 +48,7 @@ def test_another_deployment_is_refused_before_it_takes_anything(here: Deployment
     assert "this is database postgresql://staging/airflow" in report.refusals[0]
     assert not report.applied
     assert here.keys() == before
-    with Sweep(staging.store, staging.root, staging, Policy(DAY, None)) as sweep, pytest.raises(SweepRefusedError):
+    with staging.new_sweep() as sweep, pytest.raises(SweepRefusedError):
         sweep.apply(sweep.plan())
 
 
@@ -61,24 +59,24 @@ def test_the_owner_goes_on(here: Deployment, staging: Deployment) -> None:
 
 def test_a_root_can_be_taken_over(here: Deployment, staging: Deployment) -> None:
     """By those who say so; then the former owner is the one who is refused."""
-    assert staging.sweep(claims="me").deletable.objects == 1
+    assert staging.sweep(claim="me").deletable.objects == 1
     assert "staging" in here.sweep().refusals[0]
 
 
 def test_a_dry_run_claims_nothing(here: Deployment, staging: Deployment) -> None:
     """Whatever it is told."""
-    staging.sweep(claims="me", apply=False)
+    staging.sweep(claim="me", apply=False)
     assert here.sweep().refusals == []
 
 
 def test_a_shared_root_is_swept_by_those_who_name_their_dags(here: Deployment, staging: Deployment) -> None:
     """Either one sweeps its own Dags; neither sweeps everything."""
-    assert staging.sweep(claims="shared", prefixes=["own"]).refusals == []
+    assert staging.sweep(claim="shared", prefixes=("own",)).refusals == []
     for deployment in (here, staging):
         assert "Name its Dags" in deployment.sweep().refusals[0]
     here.push("kept", "r")
     here.pass_time(2 * DAY)
-    assert here.sweep(prefixes=["kept"]).deletable.objects == 1
+    assert here.sweep(prefixes=("kept",)).deletable.objects == 1
     assert here.referenced() | staging.referenced() == here.objects()
 
 
@@ -106,7 +104,7 @@ def test_what_tells_two_deployments_apart(owner: Owner, me: Owner, same: bool | 
 def test_by_database_and_by_rest_both_are_noted_once_a_name_joins_them(here: Deployment) -> None:
     """Then either is enough, also without the name."""
     here.sweep(deployment="production")
-    here.place = {"api": "https://airflow"}
+    here.origin = {"api": "https://airflow"}
     assert here.sweep(deployment="production").refusals == []
     assert here.sweep().refusals == []
     assert json.loads(bytes(here.store.get(NOTE))) == {
@@ -121,7 +119,7 @@ def test_a_note_that_cannot_be_read_refuses(here: Deployment) -> None:
     here.store.put(NOTE, [b"{"])
     with pytest.raises(SweepRefusedError, match="cannot be read"):
         here.sweep()
-    assert here.sweep(claims="me").refusals == []
+    assert here.sweep(claim="me").refusals == []
 
 
 def test_a_store_that_cannot_write_only_what_is_new_gets_its_note_too(tmp_path: Path) -> None:

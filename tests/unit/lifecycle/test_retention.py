@@ -16,7 +16,7 @@ from tests.servers import Server
 from tests.unit.conftest import make_pipeline
 from tests.unit.lifecycle.kit import BEGINNING, DAY, Deployment
 from xcargo.errors import ConfigurationError, IntegrityError, ObjectExpiredError
-from xcargo.lifecycle.plan import Policy, Verdict
+from xcargo.lifecycle.plan import Verdict
 from xcargo.lifecycle.references import Reference, Run
 from xcargo.lifecycle.retention import FINISHED, Expiry, Rule, parse_duration, parse_rules, rules_of
 from xcargo.lifecycle.sweep import Outcome
@@ -350,6 +350,6 @@ def test_a_value_does_not_expire_before_the_grace() -> None:
     deployment.known_runs["a", "r"] = Run("a", "r", "success", BEGINNING - timedelta(days=365), BEGINNING)
     deployment.pass_time(3600)
     rules = parse_rules("keep 1d even latest")
-    assert Verdict.EXPIRED not in deployment.sweep(rules=rules, policy=Policy(0, None)).total
+    assert Verdict.EXPIRED not in deployment.sweep(rules=rules, grace_seconds=0).total
     deployment.pass_time(DAY)
-    assert Verdict.EXPIRED in deployment.sweep(rules=rules, policy=Policy(0, None)).total
+    assert Verdict.EXPIRED in deployment.sweep(rules=rules, grace_seconds=0).total

@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers import Server
 from tests.unit.conftest import make_pipeline
-from xcargo.lifecycle.plan import Count, too_much
+from xcargo.lifecycle.plan import Count, share_refusal
 from xcargo.lifecycle.sweep import folders, shards
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
@@ -47,4 +47,4 @@ def test_nothing_has_no_parts(tmp_path: Path) -> None:
 )
 def test_a_share_counts_by_number_and_by_bytes(taken: Count, ours: Count, refused: bool) -> None:
     """More than half of either is too much; exactly half is not."""
-    assert bool(too_much(taken, ours, 0.5)) is refused
+    assert bool(share_refusal(taken, ours, 0.5)) is refused

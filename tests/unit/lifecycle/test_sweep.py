@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from tests.unit.lifecycle.kit import BEGINNING, DAY, HOUR, Deployment
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError
-from xcargo.lifecycle.plan import Count, LiveObjects, Policy, SweepPlan, Verdict
-from xcargo.lifecycle.sweep import Outcome, Report, Sweep
+from xcargo.lifecycle.plan import Count, LiveObjects, SweepOptions, SweepPlan, Verdict
+from xcargo.lifecycle.sweep import Outcome, Report
 from xcargo.model.coordinate import Coordinate
 from xcargo.stores.base import ObjectInfo
+from xcargo.stores.local import LocalStore
 
 
 @pytest.fixture
@@ -110,6 +116,31 @@ def test_what_somebody_else_put_there_is_left_alone_and_counted(here: Deployment
 
 
 @pytest.mark.parametrize(
+    ("key", "goes"),
+    [
+        (".xcargo-doctor/0123456789abcdef", True),
+        (".xcargo-doctor/0123456789abcdef-large", True),
+        (".xcargo-doctor/run/task/return_value~0123456789abcdef.msgpack", True),
+        (".xcargo-bench/0123456789abcdef-12", True),
+        (".xcargo-doctor/notes.txt", False),
+        (".xcargo-bench/0123456789abcdef", False),
+        ("xcargo-doctor/0123456789abcdef", False),
+    ],
+)
+def test_what_a_killed_doctor_or_bench_left_is_an_orphan(here: Deployment, key: str, goes: bool) -> None:
+    """Also where rows of other Dags may be hidden; nothing else below their folders is."""
+    here.push("a", "r")
+    here.store.put(key, [b"x"])
+    here.hides_attempts = here.hides_dags = True
+    here.pass_time(DAY)
+    here.sweep()
+    assert key in here.objects()
+    here.pass_time(1)
+    assert (Outcome.DELETED in here.sweep(quarantine_seconds=DAY).outcomes) is goes
+    assert (key not in here.keys()) is goes
+
+
+@pytest.mark.parametrize(
     "at",
     [
         Coordinate("d", "r", "t", "k"),
@@ -137,7 +168,7 @@ def test_without_one_live_reference_it_refuses(here: Deployment) -> None:
     here.pass_time(DAY + 1)
     report = here.sweep()
     assert "not one live reference" in report.refusals[0]
-    with Sweep(here.store, here.root, here, Policy()) as sweep, pytest.raises(SweepRefusedError):
+    with here.new_sweep() as sweep, pytest.raises(SweepRefusedError):
         sweep.apply(sweep.plan())
     assert gone in here.objects()
 
@@ -149,7 +180,7 @@ def test_a_share_above_the_bound_is_refused(here: Deployment, max_share: float |
         here.push("a", f"r{n}")
     gone = {orphan(here, run=f"r{n}") for n in range(2)}
     here.pass_time(DAY + 1)
-    report = here.sweep(policy=Policy(DAY, max_share))
+    report = here.sweep(max_share=max_share)
     assert bool(report.refusals) is refused
     assert (gone <= here.objects()) is refused
 
@@ -159,9 +190,9 @@ def test_the_refusal_names_the_share_that_would_do(here: Deployment) -> None:
     here.push("a", "r")
     orphan(here, value="x" * 1000)
     here.pass_time(DAY + 1)
-    refusal = here.sweep(apply=False, policy=Policy(DAY, 0.5)).refusals[0]
+    refusal = here.sweep(apply=False, max_share=0.5).refusals[0]
     share = float(refusal.rpartition(" ")[2])
-    assert not here.sweep(apply=False, policy=Policy(DAY, share)).refusals
+    assert not here.sweep(apply=False, max_share=share).refusals
 
 
 def test_a_prefix_is_swept_and_nothing_beside_it(here: Deployment) -> None:
@@ -169,10 +200,10 @@ def test_a_prefix_is_swept_and_nothing_beside_it(here: Deployment) -> None:
     here.push("a", "r")
     gone, other, similar = (orphan(here, dag=dag) for dag in ("gone", "other", "gone2"))
     here.pass_time(DAY + 1)
-    report = here.sweep(prefixes=["gone"])
+    report = here.sweep(prefixes=("gone",))
     assert here.objects() & {gone, other, similar} == {other, similar}
     assert report.missing is None
-    here.sweep(prefixes=["other", "gone2/r"])
+    here.sweep(prefixes=("other", "gone2/r"))
     assert not here.objects() & {other, similar}
 
 
@@ -200,7 +231,7 @@ def test_an_object_that_changed_since_it_was_listed_stays(here: Deployment) -> N
     here.push("a", "r")
     gone = orphan(here)
     here.pass_time(DAY + 1)
-    with Sweep(here.store, here.root, here, Policy(DAY, None)) as sweep:
+    with here.new_sweep() as sweep:
         report = sweep.plan()
         here.store.put(gone, [b"another"])
         assert sweep.apply(report).outcomes[Outcome.CHANGED].objects == 1
@@ -214,7 +245,7 @@ def test_an_object_that_a_row_refers_to_again_stays(here: Deployment) -> None:
     at = Coordinate("gone", "r", "t", "k")
     row = here.pipeline.push("x", at)
     here.pass_time(DAY + 1)
-    with Sweep(here.store, here.root, here, Policy(DAY, None)) as sweep:
+    with here.new_sweep() as sweep:
         report = sweep.plan()
         here.rows[at] = row
         outcomes = sweep.apply(report).outcomes
@@ -228,7 +259,7 @@ def test_an_object_that_somebody_deleted_meanwhile_counts_as_gone(here: Deployme
     here.push("a", "r")
     gone = orphan(here)
     here.pass_time(DAY + 1)
-    with Sweep(here.store, here.root, here, Policy(DAY, None)) as sweep:
+    with here.new_sweep() as sweep:
         report = sweep.plan()
         here.store.delete([gone])
         assert sweep.apply(report).outcomes == {Outcome.GONE: report.total[Verdict.ORPHAN]}
@@ -280,7 +311,7 @@ def test_a_store_that_refuses_to_delete_ends_it_with_what_was_done(here: Deploym
             raise AccessDeniedError("no right to delete")
 
     here.store.before = fail
-    with Sweep(here.store, here.root, here, Policy(DAY, None)) as sweep:
+    with here.new_sweep() as sweep:
         report = sweep.plan()
         with pytest.raises(AccessDeniedError):
             sweep.apply(report)
@@ -333,7 +364,7 @@ def test_rows_that_cannot_be_read_keep_what_they_may_refer_to(here: Deployment) 
 def two_sweeps(here: Deployment, one: list[str], other: list[str], pause: float = 0) -> str:
     """Begin a sweep while another one holds its lock; ``pause`` seconds after that was last heard of. Its refusal."""
     refusals = []
-    with Sweep(here.store, here.root, here, Policy(DAY, None), prefixes=one, workers=1) as first:
+    with here.new_sweep(prefixes=tuple(one)) as first:
         report = first.plan()
 
         def meanwhile(verb: str, key: str) -> None:
@@ -341,7 +372,7 @@ def two_sweeps(here: Deployment, one: list[str], other: list[str], pause: float 
                 here.store.before = lambda verb, key: None
                 here.pass_time(pause)
                 try:
-                    here.sweep(prefixes=other)
+                    here.sweep(prefixes=tuple(other))
                 except SweepRefusedError as error:
                     refusals.append(str(error))
 
@@ -374,6 +405,53 @@ def test_the_lock_of_a_sweep_that_stands_still_expires(here: Deployment) -> None
     here.pass_time(DAY + 1)
     assert not two_sweeps(here, [], [], pause=181)
     assert here.objects() == here.referenced()
+
+
+def test_a_lock_is_renewed_while_a_single_deletion_takes_long(tmp_path: Path) -> None:
+    """Of more than the time after which a lock expires; another sweep is refused all the while."""
+    began, may_end = Event(), Event()
+
+    class SlowStore(LocalStore):
+        def delete(self, keys: Iterable[str]) -> None:
+            for key in keys:
+                if not key.startswith("~"):
+                    began.set()
+                    may_end.wait(30)
+                super().delete([key])
+
+    here = Deployment(url=tmp_path.as_uri())
+    here.store = SlowStore(here.root)  # type: ignore[assignment]
+    here.push("a", "r")
+    gone = orphan(here)
+    with ThreadPoolExecutor(1) as pool:
+        sweeping = pool.submit(here.sweep, grace_seconds=-1, lock_seconds=1)
+        assert began.wait(30)
+        time.sleep(1.5)
+        with pytest.raises(SweepRefusedError, match="under way"):
+            here.sweep(grace_seconds=-1, lock_seconds=1)
+        may_end.set()
+        assert sweeping.result().outcomes[Outcome.DELETED].objects == 1
+    assert gone not in {info.key for info in here.store.list()}
+
+
+def test_a_sweep_that_lost_its_lock_deletes_nothing_more(here: Deployment) -> None:
+    """What it did until then is in its report."""
+    here.push("a", "r")
+    orphan(here), orphan(here)
+    here.pass_time(DAY + 1)
+
+    def lose_the_lock(verb: str, key: str) -> None:
+        if verb == "delete" and not key.startswith("~"):
+            here.store.store.delete([info.key for info in here.store.store.list("~xcargo/locks")])
+            time.sleep(0.5)
+
+    with here.new_sweep(lock_seconds=0.6) as sweep:
+        report = sweep.plan()
+        here.store.before = lose_the_lock
+        with pytest.raises(SweepRefusedError, match="another one may have started"):
+            sweep.apply(report)
+    assert {outcome: count.objects for outcome, count in report.outcomes.items()} == {Outcome.DELETED: 1}
+    assert len(here.objects()) == 2
 
 
 # --- quarantine ------------------------------------------------------------------------------------------------------
@@ -415,7 +493,7 @@ def test_what_a_row_refers_to_is_not_deleted_from_quarantine(here: Deployment) -
 
 def test_a_plan_holds_nothing_of_the_objects(here: Deployment) -> None:
     """It counts: its size does not grow with the listing."""
-    plan = SweepPlan(LiveObjects(here.root), BEGINNING, Policy())
+    plan = SweepPlan(LiveObjects(here.root), BEGINNING, SweepOptions())
     for n in range(100):
         plan.judge(ObjectInfo(f"d/r/t/k~{n:016x}", 1, BEGINNING - timedelta(days=2)))
     assert plan.total == {Verdict.ORPHAN: Count(100, 100)}

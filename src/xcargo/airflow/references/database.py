@@ -42,7 +42,7 @@ class DatabaseReferences:
         self._page_rows = page_rows
 
     @property
-    def place(self) -> Mapping[str, str]:
+    def origin(self) -> Mapping[str, str]:
         url = self.engine.url
         port = f":{url.port}" if url.port else ""
         schema = f", schema {self.schema}" if self.schema else ""

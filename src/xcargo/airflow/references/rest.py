@@ -53,7 +53,7 @@ class RestReferences:
         self._concurrency = concurrency
 
     @property
-    def place(self) -> Mapping[str, str]:
+    def origin(self) -> Mapping[str, str]:
         return {"api": self._api.url}
 
     @property

@@ -13,14 +13,12 @@ from xcargo.cli.checks.finding import Finding, Status, failure
 from xcargo.cli.checks.refusals import told
 from xcargo.cli.ranges import get_in_parts
 from xcargo.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError, StoreError, XCargoError
+from xcargo.lifecycle.plan import DOCTOR_FOLDER as FOLDER
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.pool import open_store
 
 __all__ = ["FOLDER", "exercise", "readable"]
-
-FOLDER = ".xcargo-doctor"
-"""Objects of the doctor lie below it; a sweep takes those that a killed doctor left."""
 
 _PART_BYTES = 5 * 1024 * 1024
 _LARGE_BYTES = 4 * _PART_BYTES + 1

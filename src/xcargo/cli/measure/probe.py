@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from xcargo.cli.ranges import get_in_parts
+from xcargo.lifecycle.plan import BENCH_FOLDER as FOLDER
 from xcargo.stores.base import Store
 
 __all__ = ["FOLDER", "Compressed", "Transfer", "compressions", "sample", "transfer"]
-
-FOLDER = ".xcargo-bench"
 
 
 @dataclass(frozen=True)

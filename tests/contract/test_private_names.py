@@ -1,0 +1,65 @@
+"""Names that others do not promise to keep: each is used at one place of ours, and this test fails by its name."""
+
+from __future__ import annotations
+
+import inspect
+
+import attrs
+import pytest
+from airflow import __version__ as airflow_version
+
+from xcargo.airflow import compat
+
+from .generation import AIRFLOW_2
+
+MINOR = tuple(int(part) for part in airflow_version.split(".")[:2])
+ON_3 = pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2 has no such name")
+
+
+@ON_3
+def test_a_lazy_sequence_has_xcom_arg() -> None:
+    """``LazyXComSequence._xcom_arg``: whose rows a sequence gives."""
+    assert "_xcom_arg" in {field.name for field in attrs.fields(compat.lazy_sequence())}
+
+
+@ON_3
+def test_a_lazy_sequence_has_the_methods_that_are_replaced() -> None:
+    """``__iter__`` and ``__getitem__`` read ahead."""
+    assert {"__iter__", "__getitem__"} <= vars(compat.lazy_sequence()).keys()
+
+
+def test_a_mapped_operator_has_partial_kwargs() -> None:
+    """``MappedOperator.partial_kwargs``: the arguments of a mapped task."""
+    try:
+        from airflow.sdk.definitions.mappedoperator import MappedOperator
+    except ImportError:
+        from airflow.models.mappedoperator import MappedOperator
+    assert "partial_kwargs" in {field.name for field in attrs.fields(MappedOperator)}
+
+
+@pytest.mark.skipif(MINOR < (3, 3), reason="models that operators declare: from Airflow 3.3 on")
+def test_serde_has_extra_allowed() -> None:
+    """``airflow.sdk.serde._extra_allowed``: classes that operators declare."""
+    assert isinstance(compat.serde()._extra_allowed, set)
+
+
+@ON_3
+def test_the_process_context_decides_who_reads_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``_AIRFLOW_PROCESS_CONTEXT``: with "server", connections come from the metadata database."""
+    from airflow.sdk.execution_time import supervisor
+
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    backends = [type(backend).__name__ for backend in supervisor.ensure_secrets_backend_loaded()]
+    assert "MetastoreBackend" in backends
+
+
+def test_botocores_credentials_have_expiry_time() -> None:
+    """``RefreshableCredentials._expiry_time``: until when temporary keys of AWS last."""
+    credentials = pytest.importorskip("botocore.credentials")
+    assert "self._expiry_time =" in inspect.getsource(credentials.RefreshableCredentials)
+
+
+def test_fsspecs_file_systems_have_strip_protocol() -> None:
+    """``AbstractFileSystem._strip_protocol``: a URL as the file system spells its paths."""
+    spec = pytest.importorskip("fsspec.spec")
+    assert spec.AbstractFileSystem._strip_protocol("ftp://host/a") is not None
