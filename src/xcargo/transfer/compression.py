@@ -49,10 +49,10 @@ _ALIASES = {
     "deflate": "zip",
 }
 
-_MODULES = {"zstd": "zstd", "lz4": "lz4", "snappy": "snappy", "gzip": "gzip", "bz2": "bzip2", "xz": "xz"}
-"""The modules of cramjam. It has everything but zip, and releases the interpreter's lock while it works."""
+_MODULES = {"zstd": "zstd", "lz4": "lz4", "snappy": "snappy", "bz2": "bzip2", "xz": "xz"}
+"""The modules of cramjam in use. Not its gzip: up to 2.11 it decompresses all of a bomb before it looks at the size."""
 
-_LEVELS = {"lz4": {"level": 0}, "gzip": {"level": 5}, "bz2": {"level": 9}, "xz": {"preset": 1}}
+_LEVELS = {"lz4": {"level": 0}, "bz2": {"level": 9}, "xz": {"preset": 1}}
 
 _local = threading.local()
 """This thread's zstd contexts. A new one takes memory of its own, which costs more than a small object."""
@@ -79,10 +79,14 @@ def compress(name: str, data: Buffer) -> Buffer:
     """Compress with a canonical algorithm. One copy of the compressed size."""
     if name == "none":
         return data
-    if name == "zip":
-        return _zip(data)
     if name == "zstd":
         return _zstd_compressor().compress(data)  # type: ignore[no-any-return]
+    if name == "gzip":
+        import gzip
+
+        return gzip.compress(data, compresslevel=6, mtime=0)
+    if name == "zip":
+        return _zip(data)
     return memoryview(_cramjam(name).compress(data, **_LEVELS.get(name, {})))
 
 
@@ -134,7 +138,7 @@ def decompress_into(name: str, data: Buffer, view: memoryview) -> None:
         if module is not None:
             length = module.decompress_into(data, view)
         else:
-            payload = data if name == "none" else _unzip(data, len(view) + 1)
+            payload = _read(name, data, len(view) + 1)
             length = len(payload)
             view[:length] = payload[: len(view)]
     except Exception as error:  # each library has errors of its own
@@ -145,9 +149,7 @@ def decompress_into(name: str, data: Buffer, view: memoryview) -> None:
 
 def decompress_all(name: str, data: Buffer) -> bytes:
     """Decompress data whose size is not known: nothing bounds the result. Errors are those of the libraries."""
-    if name == "none":
-        return bytes(data)
-    return _unzip(data) if name == "zip" else bytes(_cramjam(name).decompress(data))
+    return bytes(_cramjam(name).decompress(data) if name in _MODULES else _read(name, data))
 
 
 def _cramjam(name: str) -> Any:
@@ -192,13 +194,19 @@ def _zip(data: Buffer) -> Buffer:
     return sink.getvalue()
 
 
-def _unzip(data: Buffer, max_bytes: int = -1) -> bytes:
-    """The only file of an archive, or its first ``max_bytes``."""
+def _read(name: str, data: Buffer, max_bytes: int = -1) -> Buffer:
+    """The payload, or its first ``max_bytes``, of what the standard library decompresses."""
+    if name == "none":
+        return data
+    if name == "gzip":
+        import gzip
+
+        return gzip.GzipFile(fileobj=io.BytesIO(data)).read(max_bytes)
     import zipfile
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        (name,) = archive.namelist()
-        with archive.open(name) as file:
+        (payload,) = archive.namelist()
+        with archive.open(payload) as file:
             return file.read(max_bytes)
 
 
