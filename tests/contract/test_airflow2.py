@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from airflow import __version__ as airflow_version
 
 from tests.servers.processes import free_ports, running
-from xcargo.airflow.references import DatabaseReferences, RestReferences
+from xcargo.airflow.references.database import DatabaseReferences
+from xcargo.airflow.references.rest import RestApi, RestReferences
 from xcargo.errors import AccessDeniedError
 
 from .conftest import Run, file_of, rows_of, run
@@ -140,9 +141,9 @@ def test_references_through_the_rest_api_are_those_of_the_database(webserver: tu
         return {(r.coordinate, r.uri, r.stored_bytes, r.run_state, r.run_ended, r.run_date) for r in source.iterate()}
 
     engine = sa.create_engine(database)
-    found = told(RestReferences(url, username="reader", password=PASSWORD))
+    found = told(RestReferences(RestApi(url, username="reader", password=PASSWORD)))
     assert len(found) > 10
     assert found == told(DatabaseReferences(engine))
     engine.dispose()
     with pytest.raises(AccessDeniedError):
-        told(RestReferences(url, username="reader", password="wrong"))
+        told(RestReferences(RestApi(url, username="reader", password="wrong")))

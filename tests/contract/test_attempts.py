@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xcargo.airflow import runtime
-from xcargo.airflow.references import DatabaseReferences
+from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ObjectExpiredError
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.references import XComFilter

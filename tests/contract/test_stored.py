@@ -40,7 +40,7 @@ def copy(place: Place, dag_runs: dict[str, Run], tmp_path: Path) -> dict[str, st
 
 def test_every_row_that_refers_to_an_object_is_listed(dag_runs: dict[str, Run], place: Place) -> None:
     """Those of the tables, of every attempt, each under the coordinate that its object key was made of."""
-    from xcargo.airflow.references import DatabaseReferences
+    from xcargo.airflow.references.database import DatabaseReferences
 
     engine = sqlalchemy.create_engine(f"sqlite:///{place.database_then}")
     found = list(DatabaseReferences(engine, page_rows=7).iterate())

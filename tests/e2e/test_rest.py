@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from tests.metadata import Metadata, disposed
 from tests.servers.processes import free_ports, running
-from xcargo.airflow.references import DatabaseReferences, RestReferences
+from xcargo.airflow.references.database import DatabaseReferences
+from xcargo.airflow.references.rest import RestApi, RestReferences
 from xcargo.errors import AccessDeniedError, ReferencesUnavailableError
 from xcargo.lifecycle.references import XComFilter
 
@@ -126,7 +127,7 @@ def front(deployment: tuple[Metadata, str]) -> Iterator[Front]:
 
 
 def rest(url: str, **options: Any) -> RestReferences:
-    return RestReferences(url, username="admin", password=PASSWORD, **options)
+    return RestReferences(RestApi(url, username="admin", password=PASSWORD), **options)
 
 
 def told(references: Any) -> set[tuple[Any, ...]]:
@@ -202,9 +203,9 @@ def test_what_the_api_cannot_be_asked_for_is_refused(metadata: Metadata, deploym
 def test_who_may_not_is_told(deployment: tuple[Metadata, str]) -> None:
     """A wrong password and a wrong token end in an error, not in an empty list."""
     with pytest.raises(AccessDeniedError, match="no token"):
-        list(RestReferences(deployment[1], username="admin", password="wrong").iterate())
+        list(RestReferences(RestApi(deployment[1], username="admin", password="wrong")).iterate())
     with pytest.raises(AccessDeniedError, match="refuses"):
-        list(RestReferences(deployment[1], token="made.up.token").iterate())
+        list(RestReferences(RestApi(deployment[1], token="made.up.token")).iterate())
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:

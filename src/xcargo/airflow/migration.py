@@ -1,9 +1,10 @@
-"""Which rows are not where the settings say they belong, and how each gets there."""
+"""Which rows are not where the settings say, how each is moved there, and what may be deleted then."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from blake3 import blake3
@@ -11,14 +12,14 @@ from blake3 import blake3
 from xcargo.airflow import compat, rows
 from xcargo.airflow.backend import control_key
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
-from xcargo.airflow.references import DatabaseReferences
+from xcargo.airflow.references.database import DatabaseReferences
+from xcargo.airflow.references.tables import ValueFilter
 from xcargo.errors import ConfigurationError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.moves import DeterministicCoordinate, Move, NotMovableError, StaysInlineError
 from xcargo.lifecycle.references import EVERYTHING, XComFilter, XComRow
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope, is_plain
 from xcargo.model.key_order import marked, restored
-from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.legacy import resolve
 from xcargo.pipeline.pipeline import Pipeline
@@ -43,10 +44,20 @@ def check_teams(settings: Settings, team: str | None) -> None:
         )
 
 
-class ToStore:
-    """Where the settings say: large rows, objects below other roots and other backends' references go to the store.
+def _in_small_pages(source: DatabaseReferences) -> DatabaseReferences:
+    return DatabaseReferences(source.engine, schema=source.schema, page_rows=_PAGE_ROWS)
 
-    ``anew`` takes every object, so that it gets today's compression and codec too; ``recode`` decodes and encodes it.
+
+class ToStore:
+    """Moves large rows, objects below other roots and other backends' references to where the settings say.
+
+    Args:
+        settings: Where values are stored.
+        pipeline: By these settings.
+        kinds: Some of :data:`KINDS`.
+        team: The team whose Dags are moved, if routes name teams.
+        every_object: Also objects that are where they should be, for today's compression.
+        recode: The same, and decode and encode each value, for today's codec.
     """
 
     def __init__(
@@ -56,48 +67,42 @@ class ToStore:
         *,
         kinds: Collection[str],
         team: str | None,
-        anew: bool,
+        every_object: bool,
         recode: bool,
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self._kinds = kinds
         self._team = team
-        self._anew = anew or recode
+        self._every_object = every_object or recode
         self._recode = recode
 
-    def steps(self, source: DatabaseReferences, where: XComFilter) -> Iterator[Move]:
-        """Every row that is meant and is not where it belongs."""
-        import sqlalchemy as sa
-
+    def moves(self, source: DatabaseReferences, where: XComFilter) -> Iterator[Move]:
+        """Every row that matches and is not where it should be."""
         least = min((s.threshold_bytes for s in self._settings.variants if s.threshold_bytes >= 0), default=None)
+        values = ValueFilter(
+            envelopes="store" in self._kinds,
+            larger_than=least if "database" in self._kinds else None,
+            prefixes=tuple(r.prefix for r in self._settings.legacy_roots) if "legacy" in self._kinds else (),
+        )
+        for row in _in_small_pages(source).select(where, values):
+            move = self._move(row)
+            if move is not None:
+                yield move
 
-        def holding(table: Any) -> Any:
-            wanted = [table.is_envelope()] if "store" in self._kinds else []
-            if "database" in self._kinds and least is not None:
-                wanted.append(table.is_larger(least))
-            if "legacy" in self._kinds:
-                wanted += [table.begins_with(legacy.prefix) for legacy in self._settings.legacy_roots]
-            return sa.or_(sa.false(), *wanted)
-
-        for row in DatabaseReferences(source.engine, schema=source.schema, page_rows=_PAGE_ROWS).select(where, holding):
-            step = self._step(row)
-            if step is not None:
-                yield step
-
-    def _step(self, row: XComRow) -> Move | None:
+    def _move(self, row: XComRow) -> Move | None:
         value = row.value
-        way = self._way(row.coordinate)
+        settings = self._settings_of(row.coordinate)
         if is_envelope(value):
             uri = value.get("uri")
-            if "store" not in self._kinds or type(uri) is not str or way.root is None:
+            if "store" not in self._kinds or type(uri) is not str or settings.root is None:
                 return None
             key = value.get("encryption")
+            key_name = key.get("key") if type(key) is dict else None
             stays = (
-                self._settings.root_of(uri) == way.root
-                and (key["key"] if type(key) is dict and "key" in key else None)
-                == (way.encryption_key.name if way.encryption_key else None)
-                and not self._anew
+                self._settings.root_of(uri) == settings.root
+                and key_name == (settings.encryption_key.name if settings.encryption_key else None)
+                and not self._every_object
             )
             return None if stays else Move(row, "store", value.get("size_bytes") or 0, uri)
         reference = resolve(value, self._settings.legacy_roots) if isinstance(value, str) else None
@@ -106,20 +111,20 @@ class ToStore:
                 return None
             return Move(row, "legacy", 0, reference.root.uri(reference.key))
         size = _size(row)
-        if "database" not in self._kinds or not 0 <= way.threshold_bytes < size or control_key(row.coordinate.key):
+        if "database" not in self._kinds or not 0 <= settings.threshold_bytes < size or control_key(row.coordinate.key):
             return None
         return Move(row, "database", size)
 
-    def convert(self, step: Move) -> tuple[Any, str | None]:
+    def convert(self, move: Move) -> tuple[Any, str | None]:
         """The new row, its value stored and read back."""
-        row = step.row
-        coordinate = self._pinned(step)
-        if step.kind == "store" and not self._recode:
+        row = move.row
+        coordinate = self._target(move)
+        if move.kind == "store" and not self._recode:
             new: Any = self._pipeline.stored_anew(row.value, coordinate)
             return _raw(new), new["uri"]
-        value = self._load(step)
+        value = self._load(move)
         new = self._pipeline.push(value, coordinate, inline_only=control_key(row.coordinate.key))
-        if step.kind == "database" and not (is_envelope(new) and "uri" in new):
+        if move.kind == "database" and not (is_envelope(new) and "uri" in new):
             raise StaysInlineError
         if is_envelope(new):
             back = self._pipeline.pull(new, row.coordinate.dag_id)
@@ -129,54 +134,49 @@ class ToStore:
             new = marked(new)
         return _raw(new), new.get("uri") if is_envelope(new) else None
 
-    def _load(self, step: Move) -> Any:
-        row = step.row
-        if step.kind == "legacy":
+    def _load(self, move: Move) -> Any:
+        row = move.row
+        if move.kind == "legacy":
             return self._pipeline.pull_legacy(row.value, compat.load_json)
-        if step.kind == "store":
+        if move.kind == "store":
             return self._pipeline.pull(row.value, row.coordinate.dag_id)
         return _loaded(row)
 
-    def _way(self, coordinate: Coordinate) -> Settings:
+    def _settings_of(self, coordinate: Coordinate) -> Settings:
         return self._settings.for_xcom(coordinate, self._team) if self._settings.routes else self._settings
 
-    def _pinned(self, step: Move) -> DeterministicCoordinate:
-        """The coordinate whose object key follows from what is moved and to where: the same whenever it is repeated."""
-        way = self._way(step.row.coordinate)
-        told = json.dumps(
-            [
-                *(step.source or _text(step.row.raw), str(way.root), canonical(way.compression)),
-                *(way.encryption_key.name if way.encryption_key else "", self._recode),
-            ]
-        )
-        return DeterministicCoordinate.of(step.row.coordinate, blake3(told.encode()).hexdigest(length=8))
+    def _target(self, move: Move) -> DeterministicCoordinate:
+        """The coordinate whose object key follows from what is moved and to where, so that repeating it is harmless."""
+        settings = self._settings_of(move.row.coordinate)
+        identity = [
+            *(move.source or _digest(move.row.raw), str(settings.root), canonical(settings.compression)),
+            *(settings.encryption_key.name if settings.encryption_key else "", self._recode),
+        ]
+        unique = blake3(json.dumps(identity).encode()).hexdigest(length=8)
+        return DeterministicCoordinate.of(move.row.coordinate, unique)
 
 
 class ToStock:
-    """Back into the rows, as Airflow's own backend writes them. What that cannot carry exactly is left alone."""
+    """Moves values back into their rows, as Airflow's own backend writes them. What that would change stays."""
 
     def __init__(self, pipeline: Pipeline, *, most_bytes: int) -> None:
         self._pipeline = pipeline
         self._most_bytes = most_bytes
 
-    def steps(self, source: DatabaseReferences, where: XComFilter) -> Iterator[Move]:
+    def moves(self, source: DatabaseReferences, where: XComFilter) -> Iterator[Move]:
         """Every row that only xcargo reads: envelopes, and plain values that note the order of their keys."""
-        import sqlalchemy as sa
-
-        def holding(table: Any) -> Any:
-            return table.is_envelope() if AIRFLOW_2 else sa.or_(table.is_envelope(), table.mentions(_ORDER_NOTE))
-
-        for row in DatabaseReferences(source.engine, schema=source.schema, page_rows=_PAGE_ROWS).select(where, holding):
+        values = ValueFilter(envelopes=True, text=None if AIRFLOW_2 else _ORDER_NOTE)
+        for row in _in_small_pages(source).select(where, values):
             if is_envelope(row.value):
                 yield Move(row, "stock", row.value.get("size_bytes") or 0, row.value.get("uri"))
             elif not isinstance(row.value, bytes) and restored(_copied(row.value)) is not None and _noted(row.value):
                 yield Move(row, "stock", _size(row))
 
-    def convert(self, step: Move) -> tuple[Any, str | None]:
+    def convert(self, move: Move) -> tuple[Any, str | None]:
         """The row as Airflow's own backend would have written it, read back as that would read it."""
-        if step.size_bytes > self._most_bytes:
-            raise NotMovableError(f"its {step.size_bytes:,} bytes are more than --max-mib lets into a row")
-        row = step.row
+        if move.size_bytes > self._most_bytes:
+            raise NotMovableError(f"its {move.size_bytes:,} bytes are more than --max-mib lets into a row")
+        row = move.row
         if not is_envelope(row.value):
             return restored(_copied(row.value)), None
         value = self._pipeline.pull(row.value, row.coordinate.dag_id)
@@ -247,8 +247,8 @@ def _raw(value: Any) -> Any:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() if AIRFLOW_2 else value
 
 
-def _text(raw: Any) -> str:
-    """What tells a value from another, however its database gave it."""
+def _digest(raw: Any) -> str:
+    """A digest of a value, whatever type its database returns."""
     if isinstance(raw, bytes):
         return blake3(raw).hexdigest()
     return blake3(json.dumps(raw, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
@@ -259,59 +259,69 @@ def _line(error: BaseException) -> str:
 
 
 class SourceCleanup:
-    """Objects at URIs of the journal, below the roots that are configured: no other is ever deleted."""
+    """Deletes objects that a migration left behind, below the configured roots only."""
 
     def __init__(self, source: DatabaseReferences, settings: Settings, pipeline: Pipeline) -> None:
         self._source = source
         self._settings = settings
         self._pipeline = pipeline
-        self._rows: dict[str, Any] = {}
 
-    def referred(self, uris: Collection[str]) -> set[str]:
-        """Those that a row refers to, also one in an archive, and also as another backend wrote references."""
-        import sqlalchemy as sa
+    def judge(
+        self, sources: Mapping[str, tuple[str | None, float]], *, grace_seconds: float
+    ) -> Iterator[tuple[str, str]]:
+        """Each source object of a journal with the reason to keep it, empty if it may be deleted.
 
-        def holding(table: Any) -> Any:
-            prefixes = (table.begins_with(legacy.prefix) for legacy in self._settings.legacy_roots)
-            return sa.or_(table.is_envelope(), *prefixes)
-
-        found = set()
-        for row in self._source.select(EVERYTHING, holding, archived=True):
-            uri = self._uri(row.value)
-            if uri in uris:
-                found.add(uri)
-                self._rows[uri] = (row.value, row.coordinate.dag_id)
-        return found
-
-    def is_whole(self, uri: str) -> bool:
-        """Whether an object that a row refers to can be read back, every byte as it was stored."""
-        try:
-            self._pipeline.verify(*self._rows[uri])
-        except XCargoError:
-            return False
-        return True
+        It may be deleted if no row refers to it, in an archive neither, nor as another backend wrote references; if the
+        object that was made of it is in use and whole; and if that has been so for ``grace_seconds``, since a task that
+        read the row before may still be reading the object.
+        """
+        rows = self._rows_that_refer_to({*sources, *(target for target, _ in sources.values() if target)})
+        for uri, (target, moved_at) in sources.items():
+            if uri in rows:
+                yield uri, "a row refers to it"
+            elif time.time() - moved_at < grace_seconds:
+                yield uri, f"it was left less than {grace_seconds:.0f} s ago"
+            elif target is not None and target not in rows:
+                yield uri, "no row refers to what was made of it; xcargo gc looks after both"
+            elif target is not None and not self._is_whole(rows[target]):
+                yield uri, "what was made of it cannot be read back"
+            else:
+                yield uri, ""
 
     def delete(self, uri: str) -> None:
-        """Delete an object. One request. Raises SweepRefusedError unless it lies below a configured root."""
-        root, key = self._place(uri)
-        self._pipeline.delete(root, key)
-
-    def _uri(self, value: Any) -> str:
-        if isinstance(value, dict):
-            return str(value.get("uri"))
-        reference = resolve(value, self._settings.legacy_roots) if isinstance(value, str) else None
-        return reference.root.uri(reference.key) if reference is not None else ""
-
-    def _place(self, uri: str) -> tuple[Root, str]:
+        """Delete an object. One request. Raises SweepRefusedError unless it is below a configured root."""
         root = self._settings.root_of(uri)
         if root is not None:
-            return root, root.object_key(uri)
+            self._pipeline.delete(root, root.object_key(uri))
+            return
         for legacy in self._settings.legacy_roots:
             key = uri.removeprefix(legacy.root.uri() + "/")
             if key != uri and not {"", ".", ".."} & set(key.split("/")):
-                return legacy.root, key
+                self._pipeline.delete(legacy.root, key)
+                return
         raise SweepRefusedError(
             "The journal names an object below none of the configured roots",
             where=uri,
             hint="Keep the former path in [xcargo] read_paths or legacy_references until its objects are deleted.",
         )
+
+    def _rows_that_refer_to(self, uris: set[str]) -> dict[str, XComRow]:
+        legacy_roots = self._settings.legacy_roots
+        values = ValueFilter(envelopes=True, prefixes=tuple(legacy.prefix for legacy in legacy_roots))
+        rows: dict[str, XComRow] = {}
+        for row in self._source.select(EVERYTHING, values, archived=True):
+            uri = ""
+            if isinstance(row.value, dict):
+                uri = str(row.value.get("uri"))
+            elif isinstance(row.value, str) and (reference := resolve(row.value, legacy_roots)) is not None:
+                uri = reference.root.uri(reference.key)
+            if uri in uris:
+                rows[uri] = row
+        return rows
+
+    def _is_whole(self, row: XComRow) -> bool:
+        try:
+            self._pipeline.verify(row.value, row.coordinate.dag_id)
+        except XCargoError:
+            return False
+        return True

@@ -73,12 +73,12 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
         """Sweep, and give the reports."""
-        conn_id = self.api_conn_id
+        via = self.via or ("database" if compat.AIRFLOW_2 else "rest")
         source = open_source(
-            self.via or ("database" if compat.AIRFLOW_2 else "rest"),
+            via,
             compat.conf(),
             api_url=self.api_url,
-            connection=(lambda: compat.get_connection(conn_id)) if conn_id else None,
+            connection=compat.get_connection(self.api_conn_id) if self.api_conn_id and via == "rest" else None,
             all_dags=self.all_dags,
         )
         options = SweepOptions(

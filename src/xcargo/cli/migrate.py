@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from xcargo.airflow.migration import ToStock, ToStore
-    from xcargo.airflow.references import DatabaseReferences
+    from xcargo.airflow.references.database import DatabaseReferences
     from xcargo.lifecycle.moves import Journal, MoveResult
     from xcargo.model.settings import Settings
     from xcargo.pipeline.pipeline import Pipeline
@@ -35,7 +34,7 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     load_edge()
     from xcargo.airflow import runtime
     from xcargo.airflow.migration import check_teams
-    from xcargo.airflow.references import DatabaseReferences
+    from xcargo.airflow.references.database import DatabaseReferences
     from xcargo.errors import ConfigurationError
     from xcargo.lifecycle.moves import Journal
 
@@ -62,9 +61,9 @@ class _Tally:
     told: list[MoveResult] = field(default_factory=list)
 
     def add(self, moved: MoveResult) -> None:
-        status, step = moved.status.value, moved.step
-        self.rows[f"{step.kind} {status}"] += 1
-        self.size_bytes[f"{step.kind} {status}"] += step.size_bytes
+        status, move = moved.status.value, moved.move
+        self.rows[f"{move.kind} {status}"] += 1
+        self.size_bytes[f"{move.kind} {status}"] += move.size_bytes
         if moved.why and len(self.told) < _SHOWN:
             self.told.append(moved)
 
@@ -85,16 +84,16 @@ def _migrate(
         plan = ToStock(pipeline, most_bytes=args.max_mib * 1024 * 1024)
     else:
         kinds = tuple(args.source) or KINDS
-        plan = ToStore(settings, pipeline, kinds=kinds, team=args.team, anew=args.anew, recode=args.recode)
-    steps = plan.steps(source, where_of(args))
+        plan = ToStore(settings, pipeline, kinds=kinds, team=args.team, every_object=args.anew, recode=args.recode)
+    moves = plan.moves(source, where_of(args))
     tally = _Tally()
     with out.progress("Looking at rows" if not args.apply else "Moving") as advance:
         if args.apply:
-            with source.exclusive() as switch, journal:
-                migration = Migration(plan.convert, switch, source.current, workers=args.workers)
-                _count(migration.run(steps, journal), tally, advance)
+            with source.exclusive() as writer, journal:
+                migration = Migration(plan, source, writer, journal, args.workers)
+                _count(migration.run(moves), tally, advance)
         else:
-            _count((MoveResult(step, MoveStatus.PLANNED) for step in steps), tally, advance)
+            _count((MoveResult(move, MoveStatus.PLANNED) for move in moves), tally, advance)
     _show(tally, journal, args, out)
     failed = any(name.endswith((" failed", " left")) for name in tally.rows)
     return ExitCode.PROBLEMS if failed else ExitCode.OK
@@ -113,12 +112,12 @@ def _show(tally: _Tally, journal: Journal, args: argparse.Namespace, out: Output
     ]
     if out.json:
         told = [
-            {**asdict(m.step.row.coordinate), "from": m.step.kind, "status": m.status, "why": m.why} for m in tally.told
+            {**asdict(m.move.row.coordinate), "from": m.move.kind, "status": m.status, "why": m.why} for m in tally.told
         ]
         out.print_json({"applied": args.apply, "counts": counts, "told": told, "journal": str(journal.path)})
         return
     for moved in tally.told:
-        out.say(f"{moved.status}: {moved.step.row.coordinate}")
+        out.say(f"{moved.status}: {moved.move.row.coordinate}")
         out.say(f"    {moved.why}")
     if not counts:
         out.say("Every row is where it belongs.")
@@ -144,23 +143,19 @@ def _delete(
 ) -> ExitCode:
     """Delete the objects that migrations left behind, after what was made of them was read back once more."""
     from xcargo.airflow.migration import SourceCleanup
-    from xcargo.lifecycle.moves import deletable_sources
 
     sources = journal.sources()
-    left = SourceCleanup(source, settings, pipeline)
+    cleanup = SourceCleanup(source, settings, pipeline)
     rows: list[tuple[str, str]] = []
     deleted = 0
     with out.progress("Reading back what was made of them", total=len(sources)) as advance, source.exclusive(), journal:
-        referred = left.referred({*sources, *(target for target, _ in sources.values() if target)})
-        for uri, why in deletable_sources(
-            sources, referred, now=time.time(), grace_seconds=args.grace, is_whole=left.is_whole
-        ):
+        for uri, why in cleanup.judge(sources, grace_seconds=args.grace):
             if why:
                 rows.append((uri, why))
             else:
                 deleted += 1
                 if args.apply:
-                    left.delete(uri)
+                    cleanup.delete(uri)
                     journal.note(deleted=uri)
             advance()
     if out.json:

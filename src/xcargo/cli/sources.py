@@ -41,7 +41,7 @@ def open_source(args: argparse.Namespace) -> ReferenceSource:
     load_edge()
     from xcargo.airflow import references
 
-    connection = (lambda: get_connection(args.api_connection)) if args.api_connection else None
+    connection = get_connection(args.api_connection) if args.api_connection and args.via == "rest" else None
     return references.open_source(args.via, airflow()[0], api_url=args.api_url, connection=connection)
 
 

@@ -82,7 +82,7 @@ def source_of(args: argparse.Namespace) -> ReferenceSource:
     from xcargo.airflow.references import open_source
     from xcargo.cli.deployment import airflow, get_connection
 
-    connection = (lambda: get_connection(args.api_connection)) if args.api_connection else None
+    connection = get_connection(args.api_connection) if args.api_connection and args.via == "rest" else None
     return open_source(args.via, airflow()[0], api_url=args.api_url, connection=connection, all_dags=args.all_dags)
 
 

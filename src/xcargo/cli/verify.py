@@ -5,14 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
 from xcargo.cli.output import Output
 from xcargo.cli.sources import SOURCE, WHERE, open_source, shown_size, where_of
-
-if TYPE_CHECKING:
-    from xcargo.lifecycle.references import XComRow
 
 __all__ = ["COMMAND"]
 
@@ -26,16 +22,13 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     source = open_source(args)
     from xcargo.airflow import runtime
 
-    rows = source.rows(where_of(args), only_envelopes=True)
+    pipeline = runtime.run(lambda pipeline: pipeline)
     counts: Counter[str] = Counter()
     stored_bytes = 0
     problems: list[VerifiedObject] = []
 
-    def read_back(row: XComRow) -> None:
-        runtime.run(lambda pipeline: pipeline.verify(row.value, row.coordinate.dag_id))
-
     with out.progress("Reading objects back") as advance:
-        for checked in verify_objects(rows, read_back, source.current, workers=args.workers):
+        for checked in verify_objects(source, pipeline, where=where_of(args), workers=args.workers):
             counts[checked.status.value] += 1
             stored_bytes += checked.stored_bytes
             if checked.status.is_problem and len(problems) < _SHOWN:

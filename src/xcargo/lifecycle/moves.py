@@ -1,6 +1,6 @@
-"""Stored values moved to where they belong, row by row, while Airflow goes on.
+"""Stored values moved to where the settings say, row by row, while Airflow goes on.
 
-For each row: the value is stored anew, read back, noted in the journal, and only then the row is switched, if it still
+For each row: the value is stored again, read back, noted in the journal, and only then the row is switched, if it still
 holds what was read. Nothing of the source is deleted by that. So a migration may be killed at any moment: each row
 refers to its old object or to its new one, both whole. The next one finds the rows that are left; where it stores a
 value once more, it does so under the same key.
@@ -11,14 +11,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from xcargo.errors import (
     ConfigurationError,
@@ -29,13 +27,15 @@ from xcargo.errors import (
     SweepRefusedError,
     XCargoError,
 )
-from xcargo.lifecycle.references import XComRow
+from xcargo.lifecycle.references import ReferenceSource, XComRow
 from xcargo.model.coordinate import Coordinate
+from xcargo.pipeline.prefetch import in_order
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
+    "Conversion",
     "DeterministicCoordinate",
     "Journal",
     "Migration",
@@ -43,12 +43,12 @@ __all__ = [
     "MoveResult",
     "MoveStatus",
     "NotMovableError",
+    "RowWriter",
     "StaysInlineError",
-    "deletable_sources",
 ]
 
-_MAX_ERRORS = 20
-"""So many failures of a place in a row mean that none of the rest will go better."""
+_MAX_FAILURES = 20
+"""So many failures of a store in a row mean that the rest would fail, too."""
 
 
 class MoveStatus(str, Enum):
@@ -57,7 +57,7 @@ class MoveStatus(str, Enum):
     PLANNED = "planned"
     MOVED = "moved"
     LEFT = "left"
-    """It cannot go where it was to go, and is as it was."""
+    """It cannot be moved, and is as it was."""
     FITS = "fits"
     """The value is not larger than the threshold as it would be stored, so the row is as it was."""
     CHANGED = "changed"
@@ -71,7 +71,7 @@ class MoveStatus(str, Enum):
 
 @dataclass(frozen=True)
 class Move:
-    """A row that is not where it belongs. ``kind`` is ``database``, ``store``, ``legacy`` or ``stock``."""
+    """A row that is not where the settings say. ``kind`` is ``database``, ``store``, ``legacy`` or ``stock``."""
 
     row: XComRow
     kind: str
@@ -82,40 +82,59 @@ class Move:
 
 @dataclass(frozen=True)
 class MoveResult:
-    """How a step ended."""
+    """How a move ended."""
 
-    step: Move
+    move: Move
     status: MoveStatus
     why: str = ""
     target: str | None = None
 
 
 class NotMovableError(Exception):
-    """Raised by a conversion: why a value cannot go where it was to go."""
+    """Raised by a conversion: why a value cannot be moved. It stays where it is."""
 
 
 class StaysInlineError(NotMovableError):
-    """Raised by a conversion: the value belongs into the row that it is in."""
+    """Raised by a conversion: the value is small enough for its row."""
 
 
 class DeterministicCoordinate(Coordinate):
-    """A coordinate whose object key is always the same, so that a value that is stored twice is stored once."""
+    """A coordinate whose object key is always the same, so that a value that is stored twice is one object."""
 
-    pin: str
+    unique: str
 
     @classmethod
-    def of(cls, coordinate: Coordinate, pin: str) -> DeterministicCoordinate:
-        """The coordinate, with ``pin`` (hex digits) in place of what makes a key unique."""
+    def of(cls, coordinate: Coordinate, unique: str) -> DeterministicCoordinate:
+        """The coordinate, with ``unique`` (hex digits) in place of what sets keys apart."""
         self = cls(**{name: getattr(coordinate, name) for name in coordinate.__dataclass_fields__})
-        object.__setattr__(self, "pin", pin)
+        object.__setattr__(self, "unique", unique)
         return self
 
     def object_key(self, *, suffix: str = "", unique: str | None = None) -> str:
-        return super().object_key(suffix=suffix, unique=unique or self.pin)
+        return super().object_key(suffix=suffix, unique=unique or self.unique)
+
+
+class Conversion(Protocol):
+    """How values are moved; knows Airflow and the store."""
+
+    def convert(self, move: Move) -> tuple[Any, str | None]:
+        """Store the value and read it back. Returns the new row and the URI of its object.
+
+        Raises:
+            NotMovableError: The value stays where it is.
+            XCargoError: It could not be read or stored.
+        """
+
+
+class RowWriter(Protocol):
+    """Changes rows; only one process of a deployment has one at a time."""
+
+    def switch(self, row: XComRow, value: Any) -> bool:
+        """Put a value into a row if the row still holds what was read. Returns whether it did."""
 
 
 class Journal:
-    """The file that tells what was moved from where, a line each: what ``--delete-source`` goes by."""
+    """The file that says what was moved from where, a line each. ``--delete-source`` reads it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -146,9 +165,9 @@ class Journal:
 
     def sources(self) -> dict[str, tuple[str | None, float]]:
         """URI of each object that was left behind and is not known to be deleted -> where its value went, and when."""
-        found: dict[str, tuple[str | None, float]] = {}
+        sources: dict[str, tuple[str | None, float]] = {}
         if not self.path.exists():
-            return found
+            return sources
         with self.path.open(encoding="utf-8") as lines:
             for text in lines:
                 try:
@@ -156,109 +175,64 @@ class Journal:
                 except ValueError:
                     continue  # cut short by a crash: its row was not switched
                 if "deleted" in line:
-                    found.pop(line["deleted"], None)
+                    sources.pop(line["deleted"], None)
                 elif line.get("from"):
-                    found[line["from"]] = (line.get("to"), float(line["at"]))
-        return found
+                    sources[line["from"]] = (line.get("to"), float(line["at"]))
+        return sources
 
 
 @dataclass(frozen=True)
 class Migration:
-    """What a migration does with a row, given by those who know Airflow."""
+    """Moves values: ``workers`` of them are converted at once, their rows switched one after another."""
 
-    convert: Callable[[Move], tuple[Any, str | None]]
-    """Stores a step's value where it belongs and reads it back. Gives the new row and the object's URI.
-    Raises NotMovableError, or an XCargoError."""
-    switch: Callable[[XComRow, Any], bool]
-    """Puts a value into a row if the row still holds what was read. Gives whether it did."""
-    current: Callable[[XComRow], Any]
-    """The value of a row now; None if it is gone."""
+    conversion: Conversion
+    source: ReferenceSource
+    writer: RowWriter
+    journal: Journal
     workers: int = 4
 
-    def run(self, steps: Iterable[Move], journal: Journal) -> Iterator[MoveResult]:
-        """Move everything; values are converted at once by several workers, rows switched one after another.
+    def run(self, moves: Iterable[Move]) -> Iterator[MoveResult]:
+        """Move everything, in order.
 
-        Raises the last error after twenty failures in a row, ReferencesUnavailableError when the database goes away.
+        Raises:
+            ReferencesUnavailableError: The database went away.
+            XCargoError: The last of twenty failures of stores or connections in a row.
         """
-        waiting: deque[tuple[Move, Future[tuple[Any, str | None]]]] = deque()
         failures = 0
-        with ThreadPoolExecutor(self.workers, "xcargo-migrate") as pool:
-            try:
-                for step in _ahead(steps, waiting, pool, self):
-                    moved, error = self._finished(*step, journal)
-                    failures = failures + 1 if error is not None else 0
-                    yield moved
-                    if error is not None and failures >= _MAX_ERRORS:
-                        raise error
-            finally:
-                for _, future in waiting:
-                    future.cancel()
+        for move, outcome in in_order(
+            moves, self._convert, size_bytes=lambda _: 0, workers=self.workers, window_bytes=0
+        ):
+            result = self._switch(move, *outcome) if isinstance(outcome, tuple) else self._not_moved(move, outcome)
+            yield result
+            is_of_store = isinstance(outcome, (StoreError, ConfigurationError))
+            is_lasting = is_of_store and not isinstance(outcome, ObjectNotFoundError)
+            failures = failures + 1 if result.status is MoveStatus.FAILED and is_lasting else 0
+            if failures >= _MAX_FAILURES and isinstance(outcome, XCargoError):
+                raise outcome
 
-    def _finished(
-        self, step: Move, future: Future[tuple[Any, str | None]], journal: Journal
-    ) -> tuple[MoveResult, XCargoError | None]:
+    def _convert(self, move: Move) -> tuple[Move, tuple[Any, str | None] | NotMovableError | XCargoError]:
         try:
-            value, target = future.result()
-        except StaysInlineError:
-            return MoveResult(step, MoveStatus.FITS), None
-        except NotMovableError as why:
-            return MoveResult(step, MoveStatus.LEFT, str(why)), None
-        except (SweepRefusedError, ReferencesUnavailableError):
-            raise
-        except ObjectExpiredError as error:
-            return MoveResult(step, MoveStatus.LEFT, str(error)), None
-        except XCargoError as error:
-            if self.current(step.row) != step.row.value:
-                return MoveResult(step, MoveStatus.CHANGED), None
-            is_of_the_place = isinstance(error, (StoreError, ConfigurationError))
-            lasting = error if is_of_the_place and not isinstance(error, ObjectNotFoundError) else None
-            return MoveResult(step, MoveStatus.FAILED, str(error)), lasting
-        where = step.row.coordinate
-        journal.note(
-            **{"from": step.source, "to": target},
+            return move, self.conversion.convert(move)
+        except (NotMovableError, XCargoError) as error:
+            return move, error
+
+    def _not_moved(self, move: Move, error: NotMovableError | XCargoError) -> MoveResult:
+        if isinstance(error, (SweepRefusedError, ReferencesUnavailableError)):
+            raise error
+        if isinstance(error, StaysInlineError):
+            return MoveResult(move, MoveStatus.FITS)
+        if isinstance(error, (NotMovableError, ObjectExpiredError)):
+            return MoveResult(move, MoveStatus.LEFT, str(error))
+        if self.source.current(move.row) != move.row.value:
+            return MoveResult(move, MoveStatus.CHANGED)
+        return MoveResult(move, MoveStatus.FAILED, str(error))
+
+    def _switch(self, move: Move, value: Any, target: str | None) -> MoveResult:
+        where = move.row.coordinate
+        self.journal.note(
+            **{"from": move.source, "to": target},
             **{name: getattr(where, name) for name in ("dag_id", "run_id", "task_id", "map_index", "key")},
         )
-        if not self.switch(step.row, value):
-            return MoveResult(step, MoveStatus.CHANGED), None
-        return MoveResult(step, MoveStatus.MOVED, target=target), None
-
-
-def _ahead(
-    steps: Iterable[Move],
-    waiting: deque[tuple[Move, Future[tuple[Any, str | None]]]],
-    pool: ThreadPoolExecutor,
-    migration: Migration,
-) -> Iterator[tuple[Move, Future[tuple[Any, str | None]]]]:
-    for step in steps:
-        waiting.append((step, pool.submit(migration.convert, step)))
-        if len(waiting) >= 2 * migration.workers:
-            yield waiting.popleft()
-    while waiting:
-        yield waiting.popleft()
-
-
-def deletable_sources(
-    sources: Mapping[str, tuple[str | None, float]],
-    referred: set[str],
-    *,
-    now: float,
-    grace_seconds: float,
-    is_whole: Callable[[str], bool],
-) -> Iterator[tuple[str, str]]:
-    """Each source object with the reason to keep it, empty if it may go.
-
-    It may go if no row refers to it, the value that was made of it is in use and whole, and that has been so for
-    ``grace_seconds``: a task that read the row before may still be reading the object. ``referred`` holds every URI of
-    ``sources`` and of their targets that a row refers to.
-    """
-    for source, (target, at) in sources.items():
-        if source in referred:
-            yield source, "a row refers to it"
-        elif now - at < grace_seconds:
-            yield source, f"it was left less than {grace_seconds:.0f} s ago"
-        elif target is not None and target not in referred:
-            yield source, "no row refers to what was made of it; xcargo gc looks after both"
-        elif target is not None and not is_whole(target):
-            yield source, "what was made of it cannot be read back"
-        else:
-            yield source, ""
+        if not self.writer.switch(move.row, value):
+            return MoveResult(move, MoveStatus.CHANGED)
+        return MoveResult(move, MoveStatus.MOVED, target=target)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from functools import partial
 
 from xcargo.errors import (
     CodecError,
@@ -17,8 +15,10 @@ from xcargo.errors import (
     RootNotFoundError,
     XCargoError,
 )
-from xcargo.lifecycle.references import XComRow
+from xcargo.lifecycle.references import EVERYTHING, ReferenceSource, XComFilter, XComRow
 from xcargo.model.envelope import is_envelope
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.pipeline.prefetch import in_order
 
 __all__ = ["VerifiedObject", "VerifyStatus", "verify_objects"]
 
@@ -30,7 +30,7 @@ class VerifyStatus(str, Enum):
     MISSING = "missing"
     DAMAGED = "damaged"
     UNREADABLE = "unreadable"
-    """It could not be read: no right, no answer, a place that is not configured. It may be fine."""
+    """It could not be read: no right, no answer, a root that is not configured. It may be fine."""
     EXPIRED = "expired"
     """A retention rule let it go, and its row stays."""
     GONE = "gone"
@@ -56,44 +56,29 @@ class VerifiedObject:
 
 
 def verify_objects(
-    rows: Iterable[XComRow],
-    read_back: Callable[[XComRow], None],
-    current: Callable[[XComRow], Any],
-    *,
-    workers: int = 8,
+    source: ReferenceSource, pipeline: Pipeline, *, where: XComFilter = EVERYTHING, workers: int = 8
 ) -> Iterator[VerifiedObject]:
-    """A verdict on each row that refers to an object, in the order of the rows, ``workers`` of them at once.
+    """Read back the object of every row that refers to one, ``workers`` of them at once, in the order of the rows.
 
-    ``read_back`` reads the object of a row and raises what is wrong with it; ``current`` gives a row's value
-    now: an object that is missing because its row changed meanwhile is no fault.
+    An object that is missing because its row was changed meanwhile is no fault.
     """
-    waiting: deque[Future[VerifiedObject]] = deque()
-    with ThreadPoolExecutor(workers, "xcargo-verify") as pool:
-        try:
-            for row in rows:
-                if is_envelope(row.value) and "uri" in row.value:
-                    waiting.append(pool.submit(_checked, row, read_back, current))
-                if len(waiting) >= 4 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    rows = (row for row in source.rows(where, only_envelopes=True) if is_envelope(row.value) and "uri" in row.value)
+    verify = partial(_verify, source, pipeline)
+    return in_order(rows, verify, size_bytes=lambda _: 0, workers=workers, window_bytes=0)
 
 
-def _checked(row: XComRow, read_back: Callable[[XComRow], None], current: Callable[[XComRow], Any]) -> VerifiedObject:
+def _verify(source: ReferenceSource, pipeline: Pipeline, row: XComRow) -> VerifiedObject:
     try:
-        read_back(row)
+        pipeline.verify(row.value, row.coordinate.dag_id)
     except XCargoError as error:
-        now = current(row)
+        now = source.current(row)
         if not is_envelope(now) or now.get("uri") != row.value["uri"]:
             return VerifiedObject(row, VerifyStatus.GONE)
-        return VerifiedObject(row, _verdict(error), why=str(error))
+        return VerifiedObject(row, _status_of(error), why=str(error))
     return VerifiedObject(row, VerifyStatus.OK, row.value.get("stored_bytes") or 0)
 
 
-def _verdict(error: XCargoError) -> VerifyStatus:
+def _status_of(error: XCargoError) -> VerifyStatus:
     if isinstance(error, ObjectExpiredError):
         return VerifyStatus.EXPIRED
     if isinstance(error, (ObjectNotFoundError, RootNotFoundError)):

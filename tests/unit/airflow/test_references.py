@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.metadata import NOON, Metadata
-from xcargo.airflow.references import DatabaseReferences
+from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.references import Reference, XComFilter
 

@@ -17,7 +17,7 @@ from tests.metadata import Metadata
 from tests.servers.postgres import Postgres
 from tests.unit.cli.kit import Call, Done, xcargo
 from tests.unit.conftest import make_pipeline
-from xcargo.airflow.references import DatabaseReferences
+from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.lock import SweepLock
 from xcargo.lifecycle.plan import SweepOptions

@@ -19,7 +19,7 @@ from tests.servers import Server
 from tests.unit.cli.kit import Call
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow import rows
-from xcargo.airflow.references import DatabaseReferences
+from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.model.coordinate import Coordinate
 
@@ -217,6 +217,7 @@ import os, signal, sys
 from xcargo.cli import deployment
 deployment.load_edge()
 from xcargo.airflow import migration
+from xcargo.airflow.references import database
 from xcargo.lifecycle import moves
 from xcargo.stores import local as localfiles
 step, number = sys.argv[1], int(sys.argv[2])
@@ -241,8 +242,8 @@ elif where == "convert":
     deadly(migration.ToStock, "convert", when)
 elif where == "journal":
     deadly(moves.Journal, "note", when)
-elif where == "finish":
-    deadly(moves.Migration, "_finished", when)
+elif where == "switch":
+    deadly(database.DatabaseRowWriter, "switch", when)
 from xcargo.cli.main import main
 main(["migrate", "--apply", "--workers", "1", "--journal", *sys.argv[3:]])
 os._exit(99)
@@ -252,8 +253,8 @@ os._exit(99)
 @pytest.mark.parametrize(
     ("step", "metadata"),
     [
-        *((step, "sqlite") for step in ("put before", "put after", "convert after", "journal after", "finish after")),
-        *((step, "postgres") for step in ("journal after", "finish after")),
+        *((step, "sqlite") for step in ("put before", "put after", "convert after", "journal after", "switch after")),
+        *((step, "postgres") for step in ("journal after", "switch after")),
     ],
     indirect=["metadata"],
 )
@@ -295,7 +296,7 @@ def test_a_migration_may_be_killed_at_any_step(
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("step", ["convert after", "journal after", "finish after"])
+@pytest.mark.parametrize("step", ["convert after", "journal after", "switch after"])
 def test_a_migration_from_and_to_other_backends_may_be_killed_too(
     step: str, metadata: Metadata, migrate: Call, tmp_path: Path, root: Path
 ) -> None:
@@ -371,10 +372,10 @@ def test_a_row_that_changes_meanwhile_is_left_alone(metadata: Metadata) -> None:
     source = DatabaseReferences(metadata.engine)
     found = {row.coordinate.task_id: row for row in source.rows()}
     metadata.push([*BIG, 1], task_id="overwritten")
-    with source.exclusive() as switch:
-        assert not switch(found["overwritten"], {"new": 1})
-        assert switch(found["same"], {"new": 1})
-        assert not switch(found["same"], {"newer": 1})
+    with source.exclusive() as writer:
+        assert not writer.switch(found["overwritten"], {"new": 1})
+        assert writer.switch(found["same"], {"new": 1})
+        assert not writer.switch(found["same"], {"newer": 1})
     assert row_of(metadata, "overwritten") == [*BIG, 1]
     assert row_of(metadata, "same") == {"new": 1}
 
@@ -387,15 +388,15 @@ def test_a_database_that_goes_away_ends_it(postgres_metadata: Metadata, postgres
     name = postgres_metadata.url.rpartition("/")[2]
 
     def cut_off() -> None:
-        with source.exclusive() as switch:
+        with source.exclusive() as writer:
             postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-            switch(row, {"new": 1})
+            writer.switch(row, {"new": 1})
 
     with pytest.raises(ReferencesUnavailableError, match="could not be read"):
         cut_off()
     assert row_of(postgres_metadata, "a_task") == BIG
-    with source.exclusive() as switch:
-        assert switch(row, {"new": 1})
+    with source.exclusive() as writer:
+        assert writer.switch(row, {"new": 1})
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)

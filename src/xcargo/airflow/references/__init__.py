@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from xcargo.airflow.references.database import DatabaseReferences
-from xcargo.airflow.references.rest import RestReferences
 from xcargo.errors import ConfigurationError
-from xcargo.lifecycle.references import ReferenceSource
 
-__all__ = ["WAYS", "DatabaseReferences", "RestReferences", "open_source"]
+if TYPE_CHECKING:
+    from xcargo.lifecycle.references import ReferenceSource
 
-WAYS = ("database", "rest")
+__all__ = ["open_source"]
 
 
 def open_source(
-    via: str,
-    conf: Any,
-    *,
-    api_url: str | None = None,
-    connection: Callable[[], Any] | None = None,
-    all_dags: bool = False,
+    via: str, conf: Any, *, api_url: str | None = None, connection: Any = None, all_dags: bool = False
 ) -> ReferenceSource:
-    """The source of live references. Raises ConfigurationError when what it takes is not there.
+    """The source of live references.
 
-    ``rest`` asks the API at ``api_url``, else at the host of the connection, else at the URL that Airflow's own
-    settings name. It signs in with the connection's login and password, or with its password alone as a token; without
-    a connection with ``XCARGO_API_TOKEN``, or ``XCARGO_API_USERNAME`` and ``XCARGO_API_PASSWORD``. ``all_dags`` says
-    that this user may read every Dag: then a Dag that the API does not show is one that is not there.
+    The REST API is asked at ``api_url``, else at the host of the connection, else at the URL in Airflow's own settings.
+    It is signed in with the connection's login and password, or its password alone as a token; without a connection
+    with ``XCARGO_API_TOKEN``, or ``XCARGO_API_USERNAME`` and ``XCARGO_API_PASSWORD``.
+
+    Args:
+        via: ``database`` or ``rest``.
+        conf: Airflow's configuration.
+        api_url: Where Airflow answers.
+        connection: An Airflow connection.
+        all_dags: This user may read every Dag, so one that the API does not show does not exist.
+
+    Raises:
+        ConfigurationError: There is no access to the database, or no URL.
     """
     if via == "database":
+        from xcargo.airflow.references.database import DatabaseReferences
+
         return DatabaseReferences()
-    found = connection() if connection is not None else None
-    url = api_url or _url_of(found) or _own_url(conf)
+    from xcargo.airflow.references.rest import RestApi, RestReferences
+
+    url = api_url or _url_of(connection) or _own_url(conf)
     if not url:
         raise ConfigurationError(
             "It is not known where the REST API answers",
             hint="Give its URL, for example https://airflow.example.org, or a connection with that as its host.",
         )
-    if found is not None:
-        login, password = found.login or None, found.password or None
-        signing = {"username": login, "password": password} if login else {"token": password}
-    else:
+    signing: dict[str, Any]
+    if connection is None:
         signing = {name: os.environ.get(f"XCARGO_API_{name.upper()}") for name in ("token", "username", "password")}
-    source = RestReferences(url, **signing)
-    if all_dags:
-        source.hides_dags = False
-    return source
+    elif connection.login:
+        signing = {"username": connection.login, "password": connection.password}
+    else:
+        signing = {"token": connection.password}
+    return RestReferences(RestApi(url, **signing), hides_dags=not all_dags)
 
 
 def _url_of(connection: Any) -> str | None:
@@ -63,5 +66,5 @@ def _url_of(connection: Any) -> str | None:
 
 
 def _own_url(conf: Any) -> str | None:
-    found = conf.get("api", "base_url", fallback=None) or conf.get("webserver", "base_url", fallback=None)
-    return str(found).rstrip("/") if found and "://" in str(found) else None
+    url = conf.get("api", "base_url", fallback=None) or conf.get("webserver", "base_url", fallback=None)
+    return str(url).rstrip("/") if url and "://" in str(url) else None

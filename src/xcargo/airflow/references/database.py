@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from xcargo.airflow.references import tables
+from xcargo.airflow.references.tables import ValueFilter, XComTable
 from xcargo.errors import ConfigurationError, ReferencesUnavailableError, SweepRefusedError
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parsed_time, reference_in
 from xcargo.model.coordinate import Coordinate
 
-if TYPE_CHECKING:
-    from xcargo.airflow.references.tables import XComTable
+__all__ = ["DatabaseReferences", "DatabaseRowWriter"]
 
-import tempfile
-from pathlib import Path
-
-__all__ = ["DatabaseReferences", "advisory_lock"]
-
-_PAGE_ROWS = 1000
+_LOCK_NAME = "xcargo-migrate"
+_LOCK_NUMBER = int.from_bytes(b"xcargo", "big")
 
 
 class DatabaseReferences:
     """Live references from the tables that Airflow reads, then from the archives of ``airflow db clean``.
 
     Live tables are read page by page along their primary key: no transaction stays open meanwhile, and memory holds a
-    page. A row that moves from a live table into an archive during that is met in either. One query for 1,000
-    rows that fit. Raises ReferencesUnavailableError if there is no database, no table of XComs, or a query fails.
+    page. A row that moves from a live table into an archive meanwhile is read from one of them. One query for
+    ``page_rows`` rows that match. Every method raises ReferencesUnavailableError if a query fails.
     """
 
     hides_attempts = False
     hides_dags = False
 
-    def __init__(self, engine: Any = None, *, schema: str | None = None, page_rows: int = _PAGE_ROWS) -> None:
+    def __init__(self, engine: Any = None, *, schema: str | None = None, page_rows: int = 1000) -> None:
         if engine is None:
             engine, schema = _metadata_engine()
         self.engine = engine
@@ -49,40 +51,36 @@ class DatabaseReferences:
         return {"database": f"{self.engine.dialect.name}://{url.host or ''}{port}/{url.database or ''}{schema}"}
 
     def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
-        """Every reference of the rows that are meant, those of archives last."""
+        """Every reference in the rows that match, those of archives last."""
         for row in self.rows(where, only_envelopes=True):
-            found = reference_in(row)
-            if found is not None:
-                yield found
+            reference = reference_in(row)
+            if reference is not None:
+                yield reference
 
     def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         """Every Dag run."""
-        import sqlalchemy as sa
-
-        from xcargo.airflow.references.tables import run_table
-
-        with _refusing():
-            table, columns = run_table(sa.inspect(self.engine), self.schema)
+        with _mapping_errors():
+            table, columns = tables.run_table(sa.inspect(self.engine), self.schema)
         query = sa.select(*(column.label(name) for name, column in columns.items())).select_from(table)
-        meant = XComFilter(where.dag_id, where.run_id)
-        for found in self._pages(query, (columns["id"],), ("id",)):
-            run = _run(found)
-            if run is not None and meant.matches(Coordinate(run.dag_id, run.run_id, "", "")):
+        of_runs = XComFilter(where.dag_id, where.run_id)
+        for fields in self._pages(query, (columns["id"],), ("id",)):
+            run = _run(fields)
+            if run is not None and of_runs.matches(Coordinate(run.dag_id, run.run_id, "", "")):
                 yield run
 
     def rows(self, where: XComFilter = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[XComRow]:
-        """The rows that are meant, those of archives last."""
-        return self.select(where, (lambda table: table.is_envelope()) if only_envelopes else None, archived=True)
+        """The rows that match, those of archives last."""
+        return self.select(where, ValueFilter(envelopes=True) if only_envelopes else None, archived=True)
 
     def select(
-        self, where: XComFilter, holding: Callable[[XComTable], Any] | None = None, *, archived: bool = False
+        self, where: XComFilter, values: ValueFilter | None = None, *, archived: bool = False
     ) -> Iterator[XComRow]:
-        """The rows that are meant and whose value fulfils the condition."""
-        import sqlalchemy as sa
+        """The rows that match and whose value does. Of archives only if ``archived``.
 
-        from xcargo.airflow.references import tables
-
-        with _refusing():
+        Raises:
+            ReferencesUnavailableError: There is no table of XComs, or a query fails.
+        """
+        with _mapping_errors():
             live = list(tables.live_tables(sa.inspect(self.engine), self.schema))
         if not live:
             raise ReferencesUnavailableError(
@@ -91,66 +89,41 @@ class DatabaseReferences:
                 hint="Run this where Airflow's own commands run, or check [database] sql_alchemy_conn.",
             )
         for table in live:
-            yield from self._rows_of(table, where, holding)
+            yield from self._rows_of(table, where, values)
         if archived:  # looked for only now: a row that has left the tables above is in one of these
-            with _refusing():
-                kept = list(tables.archives(sa.inspect(self.engine), self.schema))
-            for table in kept:
-                yield from self._rows_of(table, where, holding)
+            with _mapping_errors():
+                archives = list(tables.archives(sa.inspect(self.engine), self.schema))
+            for table in archives:
+                yield from self._rows_of(table, where, values)
 
     def current(self, row: XComRow) -> Any:
         """The value of a row now; None if the row is gone. One query."""
-        import sqlalchemy as sa
-
-        from xcargo.airflow.references import tables
-
-        with _refusing():
+        with _mapping_errors():
             for table in tables.live_tables(sa.inspect(self.engine), self.schema):
                 if table.name == row.source:
                     query = sa.select(table.raw).select_from(table.table).where(*table.is_row(row.identity))
                     with self.engine.connect() as connection:
-                        found = connection.execute(query).first()
-                    return None if found is None else _parsed(found[0], table.kind)
+                        fields = connection.execute(query).first()
+                    return None if fields is None else _parsed(fields[0], table.kind)
         return row.value  # archives are never changed
 
     @contextmanager
-    def exclusive(self) -> Iterator[Callable[[XComRow, Any], bool]]:
-        """Holds this deployment's one right to change rows while the block lasts, and gives what changes one.
+    def exclusive(self) -> Iterator[DatabaseRowWriter]:
+        """The one writer of rows that this deployment can have at a time, while the block lasts.
 
-        That puts a value (JSON, or bytes for Airflow 2) into a row if the row still holds what was read, in one
-        statement, and gives whether it did; nothing else of the row changes. The right ends with the connection that
-        it works through: whoever loses the one can do nothing more. Raises SweepRefusedError if another process has
-        it, ReferencesUnavailableError if the database goes away.
+        Raises:
+            SweepRefusedError: Another process has it.
+            ReferencesUnavailableError: The database went away.
         """
-        import sqlalchemy as sa
-
-        from xcargo.airflow.references import tables
-
-        with _refusing(), self.engine.connect() as connection, advisory_lock(connection):
+        with _mapping_errors(), self.engine.connect() as connection, _advisory_lock(connection):
             live = {table.name: table for table in tables.live_tables(sa.inspect(connection), self.schema)}
             connection.commit()
+            yield DatabaseRowWriter(connection, live)
 
-            def switch(row: XComRow, value: Any) -> bool:
-                table = live[row.source]
-                raw = value if isinstance(value, bytes) or table.kind in ("json", "jsonb") else json.dumps(value)
-                meant = (*table.is_row(row.identity), table.holds(row.raw))
-                with _refusing():
-                    changed = connection.execute(
-                        sa.update(table.table).where(*meant).values({table.value: table.literal(raw)})
-                    )
-                    connection.commit()
-                return bool(changed.rowcount == 1)
-
-            yield switch
-
-    def _rows_of(
-        self, table: XComTable, where: XComFilter, holding: Callable[[XComTable], Any] | None
-    ) -> Iterator[XComRow]:
-        import sqlalchemy as sa
-
+    def _rows_of(self, table: XComTable, where: XComFilter, values: ValueFilter | None) -> Iterator[XComRow]:
         conditions = table.conditions(where)
-        if holding is not None:
-            conditions.append(holding(table))
+        if values is not None:
+            conditions.append(table.value_matches(values))
         identity = [f"id{n}" for n in range(len(table.primary_key))]
         query = (
             sa.select(
@@ -162,25 +135,24 @@ class DatabaseReferences:
             .where(*conditions)
         )
         pages = self._pages(query, table.primary_key, identity) if identity else self._streamed(query)
-        for found in pages:
-            attempt = found["attempt"]
+        for fields in pages:
+            attempt = fields["attempt"]
             coordinate = Coordinate(
-                found["dag_id"] or "",
-                found["run_id"] or "",
-                found["task_id"] or "",
-                found["key"],
-                -1 if found["map_index"] is None else int(found["map_index"]),
+                fields["dag_id"] or "",
+                fields["run_id"] or "",
+                fields["task_id"] or "",
+                fields["key"],
+                -1 if fields["map_index"] is None else int(fields["map_index"]),
                 None if attempt is None else str(attempt if isinstance(attempt, uuid.UUID) else uuid.UUID(attempt)),
             )
-            if where.matches(coordinate) or found["dag_id"] is None:
-                raw = found["value"]
+            if where.matches(coordinate) or fields["dag_id"] is None:
                 yield XComRow(
                     coordinate,
-                    _parsed(raw, table.kind),
+                    _parsed(fields["value"], table.kind),
                     table.name,
-                    _run(found),
-                    raw,
-                    tuple(found[name] for name in identity),
+                    _run(fields),
+                    fields["value"],
+                    tuple(fields[name] for name in identity),
                 )
 
     def _pages(self, query: Any, key: tuple[Any, ...], names: Any) -> Iterator[Mapping[str, Any]]:
@@ -192,24 +164,47 @@ class DatabaseReferences:
             if last is not None:
                 # The first part again by itself, since not every database uses an index for rows of values.
                 page = query.where(key[0] >= last[0], _after(key, last))
-            with _refusing(), self.engine.connect() as connection:
-                found = [dict(row) for row in connection.execute(page).mappings()]
-            yield from found
-            if len(found) < self._page_rows:
+            with _mapping_errors(), self.engine.connect() as connection:
+                rows = [dict(row) for row in connection.execute(page).mappings()]
+            yield from rows
+            if len(rows) < self._page_rows:
                 return
-            last = tuple(found[-1][name] for name in names)
+            last = tuple(rows[-1][name] for name in names)
 
     def _streamed(self, query: Any) -> Iterator[Mapping[str, Any]]:
         """The rows of a query in one go, through a cursor of the server's."""
-        with _refusing(), self.engine.connect() as connection:
+        with _mapping_errors(), self.engine.connect() as connection:
             streaming = connection.execution_options(stream_results=True, max_row_buffer=self._page_rows)
             for row in streaming.execute(query).mappings():
                 yield dict(row)
 
 
-def _after(key: tuple[Any, ...], last: tuple[Any, ...]) -> Any:
-    import sqlalchemy as sa
+class DatabaseRowWriter:
+    """Changes rows through the connection that holds the deployment's lock: without the one there is no other."""
 
+    def __init__(self, connection: Any, live: Mapping[str, XComTable]) -> None:
+        self._connection = connection
+        self._live = live
+
+    def switch(self, row: XComRow, value: Any) -> bool:
+        """Put a value into a row if the row still holds what was read. Returns whether it did. One statement.
+
+        Args:
+            row: As it was read.
+            value: JSON, or bytes for Airflow 2. Nothing else of the row changes.
+        """
+        table = self._live[row.source]
+        raw = value if isinstance(value, bytes) or table.kind in ("json", "jsonb") else json.dumps(value)
+        is_unchanged = (*table.is_row(row.identity), table.holds(row.raw))
+        with _mapping_errors():
+            result = self._connection.execute(
+                sa.update(table.table).where(*is_unchanged).values({table.value: table.literal(raw)})
+            )
+            self._connection.commit()
+        return bool(result.rowcount == 1)
+
+
+def _after(key: tuple[Any, ...], last: tuple[Any, ...]) -> Any:
     if len(key) == 1:
         return key[0] > last[0]
     return sa.tuple_(*key) > sa.tuple_(
@@ -217,12 +212,11 @@ def _after(key: tuple[Any, ...], last: tuple[Any, ...]) -> Any:
     )
 
 
-def _run(found: Mapping[str, Any]) -> Run | None:
-    if found["dag_id"] is None or found["run_id"] is None:
+def _run(fields: Mapping[str, Any]) -> Run | None:
+    if fields["dag_id"] is None or fields["run_id"] is None:
         return None
-    return Run(
-        found["dag_id"], found["run_id"], found["state"], parsed_time(found["ended"]), parsed_time(found["date"])
-    )
+    ended, date = parsed_time(fields["ended"]), parsed_time(fields["date"])
+    return Run(fields["dag_id"], fields["run_id"], fields["state"], ended, date)
 
 
 def _parsed(raw: Any, kind: str) -> Any:
@@ -256,10 +250,8 @@ def _metadata_engine() -> tuple[Any, str | None]:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """What the database raises, as a refusal."""
-    from sqlalchemy.exc import SQLAlchemyError
-
+def _mapping_errors() -> Iterator[None]:
+    """What the database raises, as ReferencesUnavailableError."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -270,40 +262,32 @@ def _refusing() -> Iterator[None]:
         ) from error
 
 
-_NAME = "xcargo-migrate"
-_NUMBER = int.from_bytes(b"xcargo", "big")
-
-
 @contextmanager
-def advisory_lock(connection: Any) -> Iterator[None]:
-    """Have the right while the block lasts. Raises SweepRefusedError if another process has it.
+def _advisory_lock(connection: Any) -> Iterator[None]:
+    """Hold the deployment's lock while the block lasts. Raises SweepRefusedError if another process has it.
 
-    PostgreSQL and MySQL keep it with the connection, and drop it with that; for SQLite, which has no such thing, it is
-    a lock on a file beside the database, which ends with the process.
+    PostgreSQL and MySQL release it when the connection ends. SQLite has no such lock, so it is one on a file beside the
+    database, which ends with the process.
     """
-    import sqlalchemy as sa
-
     dialect = connection.dialect.name
     if dialect == "sqlite":
         with _file_lock(connection.engine.url.database):
             yield
         return
     if dialect == "postgresql":
-        taken = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_NUMBER)))
+        take, release = sa.func.pg_try_advisory_lock(_LOCK_NUMBER), sa.func.pg_advisory_unlock(_LOCK_NUMBER)
     else:
-        taken = connection.scalar(sa.select(sa.func.get_lock(_NAME, 0)))
+        take, release = sa.func.get_lock(_LOCK_NAME, 0), sa.func.release_lock(_LOCK_NAME)
+    is_held = connection.scalar(sa.select(take))
     connection.commit()
-    if not taken:
-        raise _refusal()
+    if not is_held:
+        raise _already_held()
     try:
         yield
     finally:
         if not connection.closed and not connection.invalidated:
             connection.rollback()
-            if dialect == "postgresql":
-                connection.scalar(sa.select(sa.func.pg_advisory_unlock(_NUMBER)))
-            else:
-                connection.scalar(sa.select(sa.func.release_lock(_NAME)))
+            connection.scalar(sa.select(release))
             connection.commit()
 
 
@@ -311,17 +295,17 @@ def advisory_lock(connection: Any) -> Iterator[None]:
 def _file_lock(database: str | None) -> Iterator[None]:
     import fcntl
 
-    place = Path(database) if database else Path(tempfile.gettempdir()) / _NAME
-    with place.with_name(f".{place.name}.{_NAME}").open("w") as file:
+    path = Path(database) if database else Path(tempfile.gettempdir()) / _LOCK_NAME
+    with path.with_name(f".{path.name}.{_LOCK_NAME}").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise _refusal() from None
+            raise _already_held() from None
         yield
 
 
-def _refusal() -> SweepRefusedError:
+def _already_held() -> SweepRefusedError:
     return SweepRefusedError(
         "Another migration of this metadata database is under way",
-        hint="Wait for its end; if its process was killed, its right ended with it.",
+        hint="Wait for its end; if its process was killed, its lock ended with it.",
     )

@@ -6,9 +6,7 @@ import ast
 import re
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -17,220 +15,18 @@ from xcargo.errors import AccessDeniedError, ConfigurationError, ReferencesUnava
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parsed_time, reference_in
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import MARKER, is_envelope
+from xcargo.pipeline.prefetch import in_order
 
 __all__ = ["RestApi", "RestReferences"]
 
 _IDENTITY = ("task_id", "region_id", "region_index", "map_index", "key")
 
 _LISTINGS = 5
-"""How often a listing is begun anew because it changed while it was read."""
-
-
-class RestReferences:
-    """Live references through the REST API of ``url``, with a token, or a user's name and password.
-
-    What the API promises is counted: a listing that is cut short, or an entry that is listed and cannot be read, is a
-    ReferencesUnavailableError. What it does not tell of: rows in archives of ``airflow db clean``; Dags that the user
-    may not read (``hides_dags``); rows of earlier attempts on Airflow 3.4 (``hides_attempts``). One request for 100
-    runs, one at least for a run, one for an XCom; up to ``concurrency`` at once.
-    """
-
-    hides_dags = True
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        username: str | None = None,
-        password: str | None = None,
-        page_rows: int = 100,
-        concurrency: int = 8,
-        timeout_seconds: float = 60.0,
-    ) -> None:
-        self._api = RestApi(url, token=token, username=username, password=password, timeout_seconds=timeout_seconds)
-        self._page_rows = page_rows
-        self._concurrency = concurrency
-
-    @property
-    def origin(self) -> Mapping[str, str]:
-        return {"api": self._api.url}
-
-    @property
-    def hides_attempts(self) -> bool:
-        """Airflow 3.4 keeps rows of earlier attempts, and its API shows those of the current one only."""
-        return self._api.airflow_version >= (3, 4)
-
-    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
-        """Every reference of the XComs that are meant."""
-        for row in self.rows(where):
-            found = reference_in(row)
-            if found is not None:
-                yield found
-
-    def rows(self, where: XComFilter = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[XComRow]:
-        """The rows of the XComs that are meant."""
-        waiting: deque[Future[XComRow | None]] = deque()
-        with ThreadPoolExecutor(self._concurrency, "xcargo-rest") as pool:
-            try:
-                for run in self.runs(where):
-                    for entry in self._entries(run):
-                        coordinate = _coordinate(run, entry)
-                        if not where.matches(coordinate):
-                            continue
-                        waiting.append(pool.submit(self._row, run, entry, coordinate))
-                        if len(waiting) >= 4 * self._concurrency:
-                            yield from _known(waiting.popleft(), only_envelopes)
-                while waiting:
-                    yield from _known(waiting.popleft(), only_envelopes)
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-    def current(self, row: XComRow) -> Any:
-        """The value of a row now; None if the row is gone. One request."""
-        run = row.run or Run(row.coordinate.dag_id, row.coordinate.run_id)
-        found = self._row(run, dict(row.identity), row.coordinate)
-        return None if found is None else found.value
-
-    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
-        """Every Dag run that the user may see."""
-        dag = "~" if where.dag_id is None or {"*", "/"} & set(where.dag_id) else _part(where.dag_id)
-        if dag != "~" and self._api.get(f"dags/{dag}/dagRuns", {"limit": 1}) is None:
-            dag = "~"  # the API knows no Dag whose file is gone, but does know its runs
-        meant = XComFilter(where.dag_id, where.run_id)
-        found = self._listed(f"dags/{dag}/dagRuns", "dag_runs", lambda run: (run["dag_id"], run["dag_run_id"]), "id")
-        for entry in found:
-            run = Run(
-                entry["dag_id"],
-                entry["dag_run_id"],
-                entry.get("state"),
-                parsed_time(entry.get("end_date")),
-                parsed_time(entry.get("logical_date") or entry.get("execution_date") or entry.get("run_after")),
-            )
-            if meant.matches(Coordinate(run.dag_id, run.run_id, "", "")):
-                yield run
-
-    def _entries(self, run: Run) -> Iterator[dict[str, Any]]:
-        if "/" in run.dag_id + run.run_id:  # the API takes it for the end of the id, and says 404
-            raise ReferencesUnavailableError(
-                "The REST API cannot be asked for a run whose id has a slash",
-                where=f"dag {run.dag_id!r}, run {run.run_id!r}",
-                hint="Run this where the metadata database can be read.",
-            )
-        path = f"{_of_run(run)}/taskInstances/~/xcomEntries"
-        yield from self._listed(path, "xcom_entries", lambda entry: tuple(entry.get(name) for name in _IDENTITY))
-
-    def _listed(
-        self, path: str, name: str, identity: Callable[[dict[str, Any]], Any], order_by: str | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """All entries of a listing, each once.
-
-        Pages go by number, so a row that goes meanwhile would move another one past the page that it was to be on. So
-        each page begins with the last entry of the one before; if it does not, the listing is begun anew.
-        """
-        told: set[Any] = set()
-        for _ in range(_LISTINGS):
-            offset, last, total = 0, None, None
-            while True:
-                query = {"limit": self._page_rows, "offset": max(0, offset - 1)} | (
-                    {"order_by": order_by} if order_by else {}
-                )
-                answer = self._api.get(path, query)
-                if answer is None:
-                    self._refuse_unless_gone(path)
-                    return
-                entries, total = answer[name], answer["total_entries"]
-                if last is not None:
-                    if not entries or identity(entries[0]) != last:
-                        break
-                    entries = entries[1:]
-                for entry in entries:
-                    if (found := identity(entry)) not in told:
-                        told.add(found)
-                        yield entry
-                offset += len(entries)
-                if offset >= total:
-                    return
-                if not entries:
-                    raise ReferencesUnavailableError(
-                        f"The REST API promises {total} entries and gives {offset}",
-                        where=self._api.url_of(path),
-                        hint="The listing was cut short, so what is referred to is not known. Run the command again.",
-                    )
-                last = identity(entries[-1])
-        raise ReferencesUnavailableError(
-            f"The listing changed faster than it could be read, {_LISTINGS} times",
-            where=self._api.url_of(path),
-            hint="Run the command at a quieter time, or where the metadata database can be read.",
-        )
-
-    def _refuse_unless_gone(self, path: str) -> None:
-        """Raise ReferencesUnavailableError unless the run whose listing is missing was deleted since it was listed."""
-        run = path.partition("/taskInstances/")[0]
-        if run == path or self._api.get(run, {}) is not None:
-            raise ReferencesUnavailableError(
-                "The REST API has no such listing",
-                where=self._api.url_of(path),
-                hint="What is referred to is not known, so nothing was deleted or moved.",
-            )
-
-    def _row(self, run: Run, entry: dict[str, Any], coordinate: Coordinate) -> XComRow | None:
-        entries = f"{_of_run(run)}/taskInstances/{_part(entry['task_id'])}/xcomEntries"
-        query: dict[str, Any] = {"map_index": entry["map_index"], "stringify": "false"}
-        if entry.get("region_id") is not None:
-            query = {"region_id": entry["region_id"], "region_index": entry["region_index"], "stringify": "false"}
-        found = self._api.get(f"{entries}/{_part(entry['key'])}", query)
-        if found is None or found.get("key") != entry["key"]:
-            del query["stringify"]
-            listed = self._api.get(entries, query | {"xcom_key": entry["key"], "limit": 1})
-            if listed is not None and listed["total_entries"]:
-                raise ReferencesUnavailableError(
-                    "An XCom that the REST API lists cannot be read through it",
-                    where=coordinate,
-                    hint="Its object might be in use, so nothing was deleted. Run this where the metadata database "
-                    "can be read.",
-                )
-            return None
-        identity = tuple((name, entry.get(name)) for name in _IDENTITY)
-        return XComRow(coordinate, _native(found.get("value")), "rest", run, identity=identity)
-
-
-def _coordinate(run: Run, entry: dict[str, Any]) -> Coordinate:
-    mapped = entry.get("region_index")
-    return Coordinate(
-        run.dag_id, run.run_id, entry["task_id"], entry["key"], entry["map_index"] if mapped is None else mapped
-    )
-
-
-def _of_run(run: Run) -> str:
-    return f"dags/{_part(run.dag_id)}/dagRuns/{_part(run.run_id)}"
-
-
-def _part(text: str) -> str:
-    """An id as a part of a URL's path; dots alone would mean the part before."""
-    quoted = quote(text, safe="")
-    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
-
-
-def _native(value: Any) -> Any:
-    """A value as JSON. Airflow 2 may give a dictionary as Python writes it."""
-    if isinstance(value, str) and value.startswith("{") and MARKER in value[:40]:
-        try:
-            return ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            return value
-    return value
-
-
-def _known(future: Future[XComRow | None], only_envelopes: bool) -> Iterator[XComRow]:
-    found = future.result()
-    if found is not None and (is_envelope(found.value) or not only_envelopes):
-        yield found
-
+"""How often a listing is read again because it changed meanwhile."""
 
 _ATTEMPTS = 5
-_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+_TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
+_NOTHING_DONE = "What is referred to is not known, so nothing was deleted or moved."
 
 
 class RestApi:
@@ -260,8 +56,8 @@ class RestApi:
         """The Airflow that answers, such as (3, 3). Raises ConfigurationError if none does."""
         for path in ("api/v2/version", "api/v1/version"):
             answer = self._request("GET", f"{self.url}/{path}")
-            if answer.status_code == 200 and (found := re.match(r"(\d+)\.(\d+)", str(answer.json().get("version")))):
-                return int(found[1]), int(found[2])
+            if answer.status_code == 200 and (version := re.match(r"(\d+)\.(\d+)", str(answer.json().get("version")))):
+                return int(version[1]), int(version[2])
         raise ConfigurationError(
             "No REST API of Airflow answers there", where=self.url, hint="Write the URL as the web page is opened."
         )
@@ -273,7 +69,7 @@ class RestApi:
     def get(self, path: str, query: dict[str, Any]) -> Any:
         """The JSON of a path, or None if there is nothing there.
 
-        A request that fails for a passing reason is repeated. Raises AccessDeniedError, and
+        A request that fails for a transient reason is repeated. Raises AccessDeniedError, and
         ReferencesUnavailableError for any other answer.
         """
         url = self.url_of(path)
@@ -288,9 +84,7 @@ class RestApi:
             )
         if answer.status_code != 200:
             raise ReferencesUnavailableError(
-                f"The REST API answers {answer.status_code}",
-                where=url,
-                hint="What is referred to is not known, so nothing was deleted or moved.",
+                f"The REST API answers {answer.status_code}", where=url, hint=_NOTHING_DONE
             )
         return answer.json()
 
@@ -325,17 +119,199 @@ class RestApi:
     def _request(self, method: str, url: str, **options: Any) -> Any:
         import httpx
 
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 answer = self._client.request(method, url, **options)
-                if answer.status_code not in _PASSING or attempt == _ATTEMPTS:
+                if answer.status_code not in _TRANSIENT or attempt == _ATTEMPTS:
                     return answer
             except httpx.TransportError as error:
                 if attempt == _ATTEMPTS:
                     raise ReferencesUnavailableError(
-                        f"The REST API does not answer: {error or type(error).__name__}",
-                        where=url,
-                        hint="What is referred to is not known, so nothing was deleted or moved.",
+                        f"The REST API does not answer: {error or type(error).__name__}", where=url, hint=_NOTHING_DONE
                     ) from error
             time.sleep(0.1 * 2**attempt)
-        raise AssertionError
+            attempt += 1
+
+
+class RestReferences:
+    """Live references through Airflow's REST API.
+
+    Entries are counted: a listing that is cut short, or an entry that is listed and cannot be read, is a
+    ReferencesUnavailableError. The API does not show rows in archives of ``airflow db clean``; those of Dags that the
+    user may not read (``hides_dags``); those of earlier attempts on Airflow 3.4 (``hides_attempts``). One request for
+    100 runs, one at least for a run, one for an XCom; up to ``concurrency`` at once.
+    """
+
+    def __init__(self, api: RestApi, *, hides_dags: bool = True, page_rows: int = 100, concurrency: int = 8) -> None:
+        self.hides_dags = hides_dags
+        self._api = api
+        self._page_rows = page_rows
+        self._concurrency = concurrency
+
+    @property
+    def origin(self) -> Mapping[str, str]:
+        return {"api": self._api.url}
+
+    @property
+    def hides_attempts(self) -> bool:
+        """Airflow 3.4 keeps rows of earlier attempts, and its API shows those of the current one only."""
+        return self._api.airflow_version >= (3, 4)
+
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
+        """Every reference in the rows that match."""
+        for row in self.rows(where):
+            reference = reference_in(row)
+            if reference is not None:
+                yield reference
+
+    def rows(self, where: XComFilter = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[XComRow]:
+        """The rows that match."""
+        entries = (
+            (run, entry, coordinate)
+            for run in self.runs(where)
+            for entry in self._entries(run)
+            if where.matches(coordinate := _coordinate(run, entry))
+        )
+        for row in in_order(
+            entries,
+            lambda entry: self._row(*entry),
+            size_bytes=lambda _: 0,
+            workers=self._concurrency,
+            window_bytes=0,
+        ):
+            if row is not None and (is_envelope(row.value) or not only_envelopes):
+                yield row
+
+    def current(self, row: XComRow) -> Any:
+        """The value of a row now; None if the row is gone. One request."""
+        run = row.run or Run(row.coordinate.dag_id, row.coordinate.run_id)
+        now = self._row(run, dict(row.identity), row.coordinate)
+        return None if now is None else now.value
+
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
+        """Every Dag run that the user may see."""
+        dag = "~" if where.dag_id is None or {"*", "/"} & set(where.dag_id) else _part(where.dag_id)
+        if dag != "~" and self._api.get(f"dags/{dag}/dagRuns", {"limit": 1}) is None:
+            dag = "~"  # the API knows no Dag whose file is gone, but does know its runs
+        of_runs = XComFilter(where.dag_id, where.run_id)
+        entries = self._listed(f"dags/{dag}/dagRuns", "dag_runs", lambda run: (run["dag_id"], run["dag_run_id"]), "id")
+        for entry in entries:
+            run = Run(
+                entry["dag_id"],
+                entry["dag_run_id"],
+                entry.get("state"),
+                parsed_time(entry.get("end_date")),
+                parsed_time(entry.get("logical_date") or entry.get("execution_date") or entry.get("run_after")),
+            )
+            if of_runs.matches(Coordinate(run.dag_id, run.run_id, "", "")):
+                yield run
+
+    def _entries(self, run: Run) -> Iterator[dict[str, Any]]:
+        if "/" in run.dag_id + run.run_id:  # the API takes it for the end of the id, and says 404
+            raise ReferencesUnavailableError(
+                "The REST API cannot be asked for a run whose id has a slash",
+                where=f"dag {run.dag_id!r}, run {run.run_id!r}",
+                hint="Run this where the metadata database can be read.",
+            )
+        path = f"{_of_run(run)}/taskInstances/~/xcomEntries"
+        yield from self._listed(path, "xcom_entries", lambda entry: tuple(entry.get(name) for name in _IDENTITY))
+
+    def _listed(
+        self, path: str, name: str, identity: Callable[[dict[str, Any]], Any], order_by: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """All entries of a listing, each once.
+
+        Pages go by number, so the deletion of a row moves others to the page before, which was read already. Therefore
+        each page begins with the last entry of the one before; if it does not, the listing is read from its beginning.
+        """
+        seen: set[Any] = set()
+        for _ in range(_LISTINGS):
+            offset, last, total = 0, None, None
+            while True:
+                query = {"limit": self._page_rows, "offset": max(0, offset - 1)} | (
+                    {"order_by": order_by} if order_by else {}
+                )
+                answer = self._api.get(path, query)
+                if answer is None:
+                    self._refuse_unless_gone(path)
+                    return
+                entries, total = answer[name], answer["total_entries"]
+                if last is not None:
+                    if not entries or identity(entries[0]) != last:
+                        break
+                    entries = entries[1:]
+                for entry in entries:
+                    if (name_of_entry := identity(entry)) not in seen:
+                        seen.add(name_of_entry)
+                        yield entry
+                offset += len(entries)
+                if offset >= total:
+                    return
+                if not entries:
+                    raise ReferencesUnavailableError(
+                        f"The REST API promises {total} entries and gives {offset}",
+                        where=self._api.url_of(path),
+                        hint="The listing was cut short, so what is referred to is not known. Run the command again.",
+                    )
+                last = identity(entries[-1])
+        raise ReferencesUnavailableError(
+            f"The listing changed faster than it could be read, {_LISTINGS} times",
+            where=self._api.url_of(path),
+            hint="Run the command at a quieter time, or where the metadata database can be read.",
+        )
+
+    def _refuse_unless_gone(self, path: str) -> None:
+        """Raise ReferencesUnavailableError unless the run whose listing is missing was deleted since it was listed."""
+        run = path.partition("/taskInstances/")[0]
+        if run == path or self._api.get(run, {}) is not None:
+            raise ReferencesUnavailableError(
+                "The REST API has no such listing", where=self._api.url_of(path), hint=_NOTHING_DONE
+            )
+
+    def _row(self, run: Run, entry: dict[str, Any], coordinate: Coordinate) -> XComRow | None:
+        entries = f"{_of_run(run)}/taskInstances/{_part(entry['task_id'])}/xcomEntries"
+        query: dict[str, Any] = {"map_index": entry["map_index"], "stringify": "false"}
+        if entry.get("region_id") is not None:
+            query = {"region_id": entry["region_id"], "region_index": entry["region_index"], "stringify": "false"}
+        answer = self._api.get(f"{entries}/{_part(entry['key'])}", query)
+        if answer is None or answer.get("key") != entry["key"]:
+            del query["stringify"]
+            listed = self._api.get(entries, query | {"xcom_key": entry["key"], "limit": 1})
+            if listed is not None and listed["total_entries"]:
+                raise ReferencesUnavailableError(
+                    "An XCom that the REST API lists cannot be read through it",
+                    where=coordinate,
+                    hint="Its object might be in use, so nothing was deleted. Run this where the metadata database "
+                    "can be read.",
+                )
+            return None
+        identity = tuple((name, entry.get(name)) for name in _IDENTITY)
+        return XComRow(coordinate, _native(answer.get("value")), "rest", run, identity=identity)
+
+
+def _coordinate(run: Run, entry: dict[str, Any]) -> Coordinate:
+    mapped = entry.get("region_index")
+    return Coordinate(
+        run.dag_id, run.run_id, entry["task_id"], entry["key"], entry["map_index"] if mapped is None else mapped
+    )
+
+
+def _of_run(run: Run) -> str:
+    return f"dags/{_part(run.dag_id)}/dagRuns/{_part(run.run_id)}"
+
+
+def _part(text: str) -> str:
+    """An id as a part of a URL's path; dots alone would mean the part before."""
+    quoted = quote(text, safe="")
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
+
+
+def _native(value: Any) -> Any:
+    """A value as JSON. Airflow 2 may give a dictionary as Python writes it."""
+    if isinstance(value, str) and value.startswith("{") and MARKER in value[:40]:
+        try:
+            return ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            return value
+    return value

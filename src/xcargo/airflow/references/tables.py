@@ -1,7 +1,7 @@
-"""Where each generation of Airflow keeps rows of XComs, and what a database can be asked about a row's value.
+"""The tables in which each generation of Airflow keeps XComs, and conditions on a row and its value.
 
-Built from what the database says of itself, not from Airflow's models: archives of ``airflow db clean`` have none, and
-may hold rows of an earlier Airflow.
+Built by inspection of the database, not from Airflow's models: archives of ``airflow db clean`` have none, and may hold
+rows of an earlier Airflow.
 """
 
 from __future__ import annotations
@@ -16,12 +16,26 @@ from sqlalchemy.dialects import postgresql
 
 from xcargo.lifecycle.references import XComFilter
 
-__all__ = ["XComTable", "archives", "live_tables", "run_table"]
+__all__ = ["ValueFilter", "XComTable", "archives", "live_tables", "run_table"]
 
 _LIVE = ("xcom", "xcom_v1", "xcom_v2")
 _ARCHIVES = ("_airflow_deleted__xcom", "_xcom_archive")
 _BEGINNING = b'{"__id__":"xcargo/'
 """How an envelope of ours begins in the bytes of Airflow 2."""
+
+
+@dataclass(frozen=True)
+class ValueFilter:
+    """Values for which at least one of these holds. May match more; misses none."""
+
+    envelopes: bool = False
+    """Envelopes of ours."""
+    prefixes: tuple[str, ...] = ()
+    """Texts that begin with one of these."""
+    larger_than: int | None = None
+    """JSON of more bytes."""
+    text: str | None = None
+    """JSON that holds this text anywhere: letters, digits, hyphens. Not of Airflow 2."""
 
 
 @dataclass(frozen=True)
@@ -46,55 +60,26 @@ class XComTable:
     """``jsonb``, ``json`` or ``bytes``; ``text`` for SQLite, which has no type of its own for either."""
 
     def conditions(self, where: XComFilter) -> list[Any]:
-        """The rows that are meant; in an archive also those of which it is not known whether they are."""
-        found: list[Any] = []
+        """The rows that match; in an archive also those of which it is not known."""
+        matching: list[Any] = []
         for name in ("dag_id", "run_id", "task_id", "key"):
             pattern = getattr(where, name)
             if pattern is None:
                 continue
             column = self.columns[name]
             if "*" in pattern:
-                found.append(column.like("%".join(map(_escaped, pattern.split("*"))), escape="\\"))
+                matching.append(column.like("%".join(map(_escaped, pattern.split("*"))), escape="\\"))
             else:
-                found.append(column == pattern)
+                matching.append(column == pattern)
         if where.map_index is not None:
-            found.append(self.columns["map_index"] == where.map_index)
-        if self.name.startswith("_") and found:
-            return [sa.or_(self.columns["dag_id"].is_(None), sa.and_(*found))]
-        return found
+            matching.append(self.columns["map_index"] == where.map_index)
+        if self.name.startswith("_") and matching:
+            return [sa.or_(self.columns["dag_id"].is_(None), sa.and_(*matching))]
+        return matching
 
     def is_row(self, identity: tuple[Any, ...]) -> list[Any]:
         """The one row with a primary key."""
         return [column == value for column, value in zip(self.primary_key, identity, strict=True)]
-
-    def is_envelope(self) -> Any:
-        """Whether a value may be an envelope. Never false for one."""
-        if self.kind == "jsonb":
-            return self.value.op("?")("__id__")
-        if self.kind == "json":
-            return sa.func.json_contains_path(self.value, "one", "$.__id__") == 1
-        if self.kind == "bytes":
-            return sa.func.substring(self.value, 1, len(_BEGINNING)) == _BEGINNING
-        return sa.cast(self.value, sa.Text).like('{%"\\_\\_id\\_\\_"%', escape="\\")
-
-    def begins_with(self, prefix: str) -> Any:
-        """Whether a value is a text that begins with ``prefix``."""
-        if self.kind == "jsonb":
-            return sa.and_(
-                sa.func.jsonb_typeof(self.value) == "string",
-                self.value.op("#>>")(sa.literal_column("'{}'")).like(_escaped(prefix) + "%", escape="\\"),
-            )
-        if self.kind == "json":
-            return sa.func.json_unquote(self.value).like(_escaped(prefix) + "%", escape="\\")
-        text = json.dumps(prefix)[:-1]
-        if self.kind == "bytes":
-            return sa.func.substring(self.value, 1, len(text)) == text.encode()
-        return sa.func.substr(sa.cast(self.value, sa.Text), 1, len(text)) == text
-
-    def mentions(self, text: str) -> Any:
-        """Whether JSON holds this text anywhere: letters, digits, hyphens. Not for the bytes of Airflow 2."""
-        as_text = sa.cast(self.value, sa.String if self.kind == "json" else sa.Text)
-        return as_text.like(f"%{_escaped(text)}%", escape="\\")
 
     def holds(self, raw: Any) -> Any:
         """Whether a value is still what was read."""
@@ -108,13 +93,47 @@ class XComTable:
             return sa.literal(raw, sa.LargeBinary() if isinstance(raw, bytes) else sa.Text())
         return sa.literal(raw, self.value.type)
 
-    def is_larger(self, size_bytes: int) -> Any:
-        """Whether a value may take more bytes than that as JSON. Never false for one that does."""
+    def value_matches(self, values: ValueFilter) -> Any:
+        """Whether a value matches."""
+        conditions = [self._begins_with(prefix) for prefix in values.prefixes]
+        if values.envelopes:
+            conditions.append(self._is_envelope())
+        if values.larger_than is not None:
+            conditions.append(self._size() > values.larger_than)
+        if values.text is not None:
+            as_text = sa.cast(self.value, sa.String if self.kind == "json" else sa.Text)
+            conditions.append(as_text.like(f"%{_escaped(values.text)}%", escape="\\"))
+        return sa.or_(sa.false(), *conditions)
+
+    def _is_envelope(self) -> Any:
         if self.kind == "jsonb":
-            return sa.func.octet_length(sa.cast(self.value, sa.Text)) > size_bytes
+            return self.value.op("?")("__id__")
+        if self.kind == "json":
+            return sa.func.json_contains_path(self.value, "one", "$.__id__") == 1
+        if self.kind == "bytes":
+            return sa.func.substring(self.value, 1, len(_BEGINNING)) == _BEGINNING
+        return sa.cast(self.value, sa.Text).like('{%"\\_\\_id\\_\\_"%', escape="\\")
+
+    def _begins_with(self, prefix: str) -> Any:
+        if self.kind == "jsonb":
+            return sa.and_(
+                sa.func.jsonb_typeof(self.value) == "string",
+                self.value.op("#>>")(sa.literal_column("'{}'")).like(_escaped(prefix) + "%", escape="\\"),
+            )
+        if self.kind == "json":
+            return sa.func.json_unquote(self.value).like(_escaped(prefix) + "%", escape="\\")
+        text = json.dumps(prefix)[:-1]
+        if self.kind == "bytes":
+            return sa.func.substring(self.value, 1, len(text)) == text.encode()
+        return sa.func.substr(sa.cast(self.value, sa.Text), 1, len(text)) == text
+
+    def _size(self) -> Any:
+        """Bytes of a value as JSON, or more."""
+        if self.kind == "jsonb":
+            return sa.func.octet_length(sa.cast(self.value, sa.Text))
         if self.kind == "text":
-            return sa.func.length(sa.cast(self.value, sa.LargeBinary)) > size_bytes
-        return sa.func.octet_length(self.value) > size_bytes
+            return sa.func.length(sa.cast(self.value, sa.LargeBinary))
+        return sa.func.octet_length(self.value)
 
 
 def live_tables(inspector: Any, schema: str | None) -> Iterator[XComTable]:
