@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import types
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import BytesSource, Source, in_huge_pages, open_seekable, same_bytes
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.codecs.source import BytesSource, Source, open_seekable, read_bytearray, read_bytes, same_bytes
+from xcargo.errors import UnsupportedTypeError
 from xcargo.types import Buffer
 
 __all__ = ["ByteStream", "BytesCodec", "StreamCodec"]
@@ -86,14 +85,6 @@ def _checked(pieces: types.GeneratorType[Any, None, None]) -> Iterator[Buffer]:
         yield bytes(piece)  # copies what its maker may fill again
 
 
-class _Lender(io.BytesIO):
-    """Memory that frames of an error's traceback may still hold when it goes: Python 3.13 would write that out."""
-
-    def close(self) -> None:
-        with suppress(BufferError):
-            super().close()
-
-
 class BytesCodec:
     """``bytes`` and ``bytearray``: the payload is the value itself, nothing is copied to encode it."""
 
@@ -107,21 +98,7 @@ class BytesCodec:
         return Encoded(self.id, (value,), params, ".bin")
 
     def open(self, source: Source, params: Mapping[str, Any]) -> bytes | bytearray:
-        if isinstance(source, BytesSource):
-            return self.decode(source.data, params)
-        try:
-            if params.get("mutable"):
-                data = bytearray(source.size_bytes)
-                source.read_into(in_huge_pages(memoryview(data)))
-                return data
-            # A BytesIO lends the memory of the very object that getvalue then gives: nothing is copied.
-            buffer = _Lender(bytes(source.size_bytes))
-        except (MemoryError, OverflowError) as error:
-            raise DecodeError(f"There is no memory for the {source.size_bytes} bytes of the value") from error
-        with buffer.getbuffer() as view:
-            source.read_into(in_huge_pages(view))
-        return buffer.getvalue()
+        return read_bytearray(source) if params.get("mutable") else read_bytes(source)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> bytes | bytearray:
-        wanted = bytearray if params.get("mutable") else bytes
-        return payload if type(payload) is wanted else wanted(payload)
+        return self.open(BytesSource(payload), params)
