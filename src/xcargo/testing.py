@@ -1,16 +1,20 @@
-"""Test kit for stores and codecs, ours and third parties'. Needs pytest.
+"""Test kit for stores and codecs, of this project and of other packages. Needs pytest.
 
-A store's suite subclasses :class:`StoreTests`, a codec's :class:`CodecTests`. :class:`CountingStore`,
-:class:`LatencyStore` and :class:`FaultyStore` wrap a real store.
+Subclass :class:`StoreTests` to test a store and :class:`CodecTests` to test a codec. Wrap a real store in
+:class:`CountingStore`, :class:`LatencyStore` or :class:`FaultyStore` to see what happens around it.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import os
+import pickle
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -25,7 +29,16 @@ from xcargo.transfer.chunks import ChunkDecoder, ChunkEncoder
 from xcargo.transfer.object_source import ObjectSource
 from xcargo.types import Buffer
 
-__all__ = ["CodecTests", "CountingStore", "FaultyStore", "LatencyStore", "StoreTests", "StoredBytes", "chunked"]
+__all__ = [
+    "CodecTests",
+    "CountingStore",
+    "FaultyStore",
+    "LatencyStore",
+    "StoreTests",
+    "StoredBytes",
+    "chunked",
+    "round_trip_in_fresh_process",
+]
 
 
 class _Wrapper:
@@ -62,7 +75,11 @@ class _Wrapper:
 
 
 class CountingStore(_Wrapper):
-    """Counts calls by verb in ``calls``."""
+    """Counts the calls of each verb.
+
+    Attributes:
+        calls: Number of calls by verb: ``put``, ``get``, ``head``, ``delete`` (one a key), ``list``.
+    """
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -73,7 +90,7 @@ class CountingStore(_Wrapper):
 
 
 class LatencyStore(_Wrapper):
-    """Sleeps ``seconds`` before each call."""
+    """Waits ``seconds`` before each call."""
 
     def __init__(self, store: Store, seconds: float) -> None:
         super().__init__(store)
@@ -84,7 +101,7 @@ class LatencyStore(_Wrapper):
 
 
 class FaultyStore(_Wrapper):
-    """Raises what ``fail`` returns for a verb and key; ``None`` lets the call through."""
+    """Raises the exception that ``fail(verb, key)`` returns; None lets the call through."""
 
     def __init__(self, store: Store, fail: Callable[[str, str], Exception | None]) -> None:
         super().__init__(store)
@@ -97,10 +114,11 @@ class FaultyStore(_Wrapper):
 
 
 class StoreTests:
-    """What every store must do. Subclasses give the fixtures ``store`` (empty) and ``behind``.
+    """What every store must do. A subclass defines two fixtures.
 
-    ``behind`` reaches the same objects without the store under test: an object with ``get(key)``, ``put(key, data)``
-    and ``keys()``. So a put is never proved by the store's own get.
+    - ``store``: the store under test, without objects.
+    - ``behind``: access to the same objects by other means, with ``get(key)``, ``put(key, data)`` and ``keys()``, so
+      that the store's put is never proved by its own get.
     """
 
     KEY = "dag/run~3A1/task/key~0011.bin"
@@ -118,7 +136,7 @@ class StoreTests:
         store.put(self.KEY, [b"one", bytearray(b"two"), memoryview(b"three")])
         assert behind.get(self.KEY) == b"onetwothree"
 
-    def test_get_returns_exactly_what_lies_there(self, store: Store, behind: Any) -> None:
+    def test_get_returns_exactly_the_stored_bytes(self, store: Store, behind: Any) -> None:
         """A get gives the bytes that someone else put."""
         data = bytes(range(256)) * 33
         behind.put(self.KEY, data)
@@ -150,22 +168,22 @@ class StoreTests:
             store.put(self.KEY, [b"second"], mode="create")
         assert behind.get(self.KEY) == b"first"
 
-    def test_a_missing_object_is_told_as_such_with_its_uri(self, store: Store) -> None:
+    def test_a_missing_object_raises_an_error_with_its_uri(self, store: Store) -> None:
         """get and head of a missing object raise ObjectNotFoundError naming it."""
         for call in (store.get, store.head):
             with pytest.raises(ObjectNotFoundError) as caught:
                 call("dag/run/task/absent~00")
             assert "dag/run/task/absent~00" in str(caught.value)
 
-    def test_deleting_takes_what_is_there_and_forgives_what_is_not(self, store: Store, behind: Any) -> None:
-        """delete is idempotent, and takes nothing that was not named."""
+    def test_delete_removes_the_keys_and_ignores_missing_ones(self, store: Store, behind: Any) -> None:
+        """delete is idempotent and removes no other object."""
         behind.put(self.KEY, b"x")
         behind.put(self.KEY + "2", b"y")
         store.delete([self.KEY, "dag/run/task/absent~00"])
         store.delete([self.KEY])
         assert list(behind.keys()) == [self.KEY + "2"]
 
-    def test_head_tells_size_and_a_recent_time_in_utc(self, store: Store) -> None:
+    def test_head_gives_size_and_a_recent_time_in_utc(self, store: Store) -> None:
         """head gives size and modification time."""
         store.put(self.KEY, [b"12345"])
         info = store.head(self.KEY)
@@ -202,8 +220,8 @@ class StoreTests:
         assert bytes(store.get(self.KEY)) == whole
 
     @pytest.mark.parametrize("blocks", [1, 20, 60])
-    def test_parts_that_are_made_as_they_go_arrive_in_order(self, store: Store, behind: Any, blocks: int) -> None:
-        """A put takes an iterator too, of any length, whether or not it is told what to expect."""
+    def test_parts_of_an_iterator_arrive_in_order(self, store: Store, behind: Any, blocks: int) -> None:
+        """put takes an iterator of any length, with or without ``expected_bytes``."""
         block = bytes(range(250)) * 4000
         for expected in (None, blocks * len(block)):
             store.put(self.KEY, (block for _ in range(blocks)), expected_bytes=expected)
@@ -211,7 +229,7 @@ class StoreTests:
 
     @pytest.mark.parametrize("blocks", [0, 60])
     def test_parts_that_fail_leave_no_object_and_their_own_error(self, store: Store, behind: Any, blocks: int) -> None:
-        """An error of the iterator is passed on as it is, early or in the midst of the parts, and nothing is stored."""
+        """An error of the iterator is raised as it is, at the start or in the middle, and nothing is stored."""
 
         def parts() -> Iterator[Buffer]:
             for _ in range(blocks):
@@ -237,7 +255,15 @@ class StoreTests:
 
 
 class CodecTests:
-    """What every codec must do. Subclasses give ``codec`` and ``VALUES``, and may override ``equal``."""
+    """What every codec must do. A subclass defines the fixture ``codec`` and ``VALUES``.
+
+    The codec is pickled into a fresh process that decodes every value there, as the task that pulls it does. So its
+    class has to be at the top of a module that this process can import too; the folders of ``sys.path`` are passed on.
+
+    Attributes:
+        VALUES: Values that the codec accepts, one of each kind at least.
+        HOSTILE: Payloads that the codec did not write.
+    """
 
     VALUES: Sequence[Any] = ()
     HOSTILE: Sequence[bytes] = (b"", b"\x00", b"\xff" * 64, b"{}", b"PK\x03\x04")
@@ -247,11 +273,11 @@ class CodecTests:
         pytest.fail("the suite of a codec defines the fixture 'codec'")
 
     def equal(self, left: Any, right: Any) -> bool:
-        """Equality of two values, in type too."""
+        """Whether two values are equal and of the same type. Override it where ``==`` does not say so."""
         return type(left) is type(right) and bool(left == right)
 
     def test_every_value_comes_back_equal_and_of_the_same_type(self, codec: Codec) -> None:
-        """decode undoes encode; params survive JSON on the way."""
+        """decode undoes encode, with params that were JSON in between."""
         assert self.VALUES
         for value in self.VALUES:
             assert codec.accepts(value)
@@ -259,29 +285,32 @@ class CodecTests:
             assert encoded.codec == codec.id
             payload = bytes(contiguous(encoded))
             assert encoded.size_bytes in (len(payload), None)
-            back = codec.decode(payload, json.loads(json.dumps(dict(encoded.params))))
-            assert self.equal(back, value), f"{type(value).__name__} came back as {type(back).__name__}"
+            self._check(codec.decode(payload, _through_json(encoded.params)), value)
 
-    def test_a_value_read_from_where_it_lies_is_the_same(self, codec: Codec) -> None:
-        """A codec that opens a source gives the value that it decodes from the whole payload."""
+    def test_every_value_comes_back_in_another_process(self, codec: Codec) -> None:
+        """A process that has imported nothing yet decodes every value, and encodes it again without a difference."""
+        for back, value in zip(round_trip_in_fresh_process(codec, self.VALUES), self.VALUES, strict=True):
+            self._check(back, value)
+
+    def test_open_gives_what_decode_gives(self, codec: Codec) -> None:
+        """A codec with ``open`` reads the same value from an object of many chunks."""
         if not hasattr(codec, "open"):
             pytest.skip("This codec reads whole payloads")
         for value in self.VALUES:
             encoded = codec.encode(value)
             payload = bytes(contiguous(encoded))
             source = chunked(payload) if payload else BytesSource(payload)
-            back = codec.open(source, json.loads(json.dumps(dict(encoded.params))))
-            assert self.equal(back, value), f"{type(value).__name__} came back as {type(back).__name__}"
+            self._check(codec.open(source, _through_json(encoded.params)), value)
 
     def test_encoding_leaves_the_value_alone(self, codec: Codec) -> None:
-        """encode does not change what it is given."""
+        """encode does not change its argument."""
         for value in self.VALUES:
             before = copy.deepcopy(value)
             codec.encode(value)
             assert self.equal(value, before)
 
-    def test_foreign_bytes_are_refused_or_give_a_value_but_nothing_worse(self, codec: Codec) -> None:
-        """Garbage raises DecodeError or decodes; no other error, no crash."""
+    def test_foreign_bytes_raise_only_decode_errors(self, codec: Codec) -> None:
+        """Garbage decodes to some value or raises DecodeError; no other error, no crash."""
         for payload in self.HOSTILE:
             for params in ({}, {"type": "nonsense"}, dict(codec.encode(self.VALUES[0]).params)):
                 try:
@@ -290,6 +319,45 @@ class CodecTests:
                         codec.open(chunked(payload or b"\0"), params)
                 except DecodeError:
                     continue
+
+    def _check(self, back: Any, value: Any) -> None:
+        assert self.equal(back, value), f"{type(value).__name__} came back as {type(back).__name__}"
+
+
+def round_trip_in_fresh_process(codec: Codec, values: Sequence[Any]) -> list[Any]:
+    """The values after a way to another process and back, encoded and decoded by the codec on each side.
+
+    Args:
+        codec: Is pickled. Only its module and what that imports is loaded there before the first value is decoded.
+        values: All go to one process, in order. It takes as long as an interpreter takes to start.
+
+    Raises:
+        AssertionError: With the other process's error, if it could not decode a value.
+    """
+    encoded = [codec.encode(value) for value in values]
+    task = pickle.dumps((codec, [(bytes(contiguous(one)), json.dumps(dict(one.params))) for one in encoded]))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", _DECODE]
+    done = subprocess.run(command, input=task, env=env, capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise AssertionError(f"Another process cannot decode it:\n{done.stderr.decode(errors='replace')}")
+    return [codec.decode(payload, json.loads(params)) for payload, params in pickle.loads(done.stdout)]  # noqa: S301
+
+
+_DECODE = """
+import json, os, pickle, sys
+results, sys.stdout = os.fdopen(os.dup(1), "wb"), sys.stderr
+codec, encoded = pickle.load(sys.stdin.buffer)
+again = []
+for payload, params in encoded:
+    one = codec.encode(codec.decode(payload, json.loads(params)))
+    again.append((b"".join(map(bytes, one.parts)), json.dumps(dict(one.params))))
+pickle.dump(again, results)
+"""
+
+
+def _through_json(params: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(params)))  # type: ignore[no-any-return]
 
 
 class StoredBytes:

@@ -60,7 +60,7 @@ class TestGeoPandas(CodecTests):
         check = assert_geoseries_equal if isinstance(right, gpd.GeoSeries) else assert_geodataframe_equal
         check(left, right)
         if isinstance(right, gpd.GeoDataFrame):
-            assert left._geometry_column_name == right._geometry_column_name
+            assert left.active_geometry_name == right.active_geometry_name
             for n, kind in enumerate(right.dtypes):
                 if str(kind) == "geometry":
                     assert left.iloc[:, n].crs == right.iloc[:, n].crs
@@ -77,7 +77,7 @@ def test_xcargo_finds_it_by_its_entry_point_at_any_depth() -> None:
     assert_geodataframe_equal(back["areas"][0], table())
 
 
-def test_the_row_tells_its_columns() -> None:
+def test_the_row_names_its_columns() -> None:
     """The XCom tab shows what the frame is."""
     params = json.loads(json.dumps(dict(GeoPandasCodec().encode(table()).params)))
     assert params["type"] == "geopandas.GeoDataFrame"

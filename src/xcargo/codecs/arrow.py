@@ -105,6 +105,7 @@ class ArrowStreamCodec:
         file = TableFile(source)
         if kind == "polars.LazyFrame":
             return scan(file)
+        file.register_pandas_types()
         return arrow().RecordBatchReader.from_batches(file.schema, file.batches())
 
 
@@ -205,10 +206,10 @@ def _written(pa: Any, reader: Any, params: dict[str, Any]) -> Iterator[Buffer]:
                 runs[-1][1] += 1
             elif len(runs) <= _MOST_RUNS:
                 runs.append([batch.num_rows, 1])
-            yield from sink.taken()
+            yield from sink.take()
     if len(runs) <= _MOST_RUNS:
         params["batches"] = runs
-    yield from sink.taken()
+    yield from sink.take()
 
 
 def _collected(frame: Any) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Arrow IPC files: written without compression, and read as if an enemy had written them."""
+"""Arrow IPC files: written without compression; read as untrusted bytes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,28 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from xcargo.codecs.base import arrow
+from xcargo.codecs.base import arrow, importable
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
-__all__ = ["Batch", "Sink", "batch", "blocks", "check", "culprit", "read", "read_stream", "rows", "write"]
+__all__ = [
+    "Batch",
+    "Sink",
+    "batch",
+    "blocks",
+    "check",
+    "culprit",
+    "read",
+    "read_stream",
+    "register_pandas_types",
+    "write",
+]
 
-_Place = tuple[int, int]
+_Range = tuple[int, int]
+"""Start and end in a file."""
 _Read = Callable[[int, int], Buffer]
 
 _EXTENSION = b"ARROW:extension:name"
@@ -27,11 +40,11 @@ _MAX_ROWS = 2**32
 _LARGE_BYTES = 16 * 1024 * 1024
 """A table from which on threads are worth their start."""
 _SMALL_BYTES = 64 * 1024
-"""Pieces of a file below this are copied together."""
+"""Writes below this are copied together."""
 
 
 def write(table: Any) -> list[Buffer]:
-    """A table or record batch as the pieces of an IPC file. Large ones are the columns' own memory: nothing is copied.
+    """A table or record batch as the buffers of an IPC file. Large ones are the columns' own memory: nothing is copied.
 
     Raises UnsupportedTypeError naming the column that Arrow cannot write.
     """
@@ -51,42 +64,75 @@ def write(table: Any) -> list[Buffer]:
 def read(payload: Buffer) -> Any:
     """The table of a file that :func:`write` wrote, checked to the last value; shares the payload's memory.
 
-    Raises DecodeError for anything else, MissingDependencyError for an extension type that is not registered here.
+    Raises:
+        DecodeError: For anything else.
+        MissingDependencyError: For an extension type that is not registered here.
     """
-    pa = arrow()
     check(payload)
+    table = _table(payload, "open_file")
     try:
-        with pa.ipc.open_file(pa.py_buffer(payload)) as file:
-            table = file.read_all()
         _validate(table, len(payload))
-    except (pa.ArrowException, OSError, OverflowError) as error:
+    except arrow().ArrowException as error:
         raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
-    for field in table.schema:
-        name = (field.metadata or {}).get(_EXTENSION)
-        if name is not None and not isinstance(field.type, pa.BaseExtensionType):
-            raise MissingDependencyError(
-                f"Column {field.name[:80]!r} has the Arrow extension type {name.decode('utf-8', 'replace')[:80]!r}, "
-                "which is not registered here",
-                hint="Import the package that defines it before the value is pulled.",
-            )
     return table
 
 
 def read_stream(payload: Buffer) -> Any:
-    """The same for a stream, as small parts of a value are kept."""
-    pa = arrow()
+    """The table of an IPC stream, as small parts of a value are stored. Checks and raises as :func:`read` does."""
     check(payload, stream=True)
+    table = _table(payload, "open_stream")
     try:
-        with pa.ipc.open_stream(pa.py_buffer(payload)) as stream:
-            table = stream.read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, OverflowError) as error:
+    except arrow().ArrowException as error:
         raise DecodeError(f"The object is not a valid Arrow stream: {error}") from error
     return table
 
 
+def _table(payload: Buffer, opener: str) -> Any:
+    pa = arrow()
+
+    def read_all() -> Any:
+        with getattr(pa.ipc, opener)(pa.py_buffer(payload)) as reader:
+            return reader.read_all()
+
+    try:
+        table = read_all()
+        if register_pandas_types(table.schema):
+            table = read_all()
+    except (pa.ArrowException, OSError, OverflowError) as error:
+        raise DecodeError(f"The object is not valid Arrow data: {error}") from error
+    for column, name in _unregistered_types(table.schema):
+        raise MissingDependencyError(
+            f"Column {column[:80]!r} has the Arrow extension type {name[:80]!r}, which is not registered here",
+            hint="Import the package that defines it before the value is pulled.",
+        )
+    return table
+
+
+def register_pandas_types(schema: Any) -> bool:
+    """Register pandas' extension types if the schema has columns of them that were read as their storage.
+
+    Arrow gives the storage of a type that is not registered, and pandas registers its types at their first use.
+    """
+    if {name for _, name in _unregistered_types(schema)}.isdisjoint(("pandas.period", "pandas.interval")):
+        return False
+    pd = importable("pandas", "a table with periods or intervals of pandas")
+    for dtype in ("period[D]", "interval[int64]"):
+        arrow().array(pd.array([], dtype=dtype))
+    return True
+
+
+def _unregistered_types(schema: Any) -> Iterator[tuple[str, str]]:
+    """Names of the columns whose extension type is not registered, and of the type."""
+    base = arrow().BaseExtensionType
+    for field in schema:
+        name = (field.metadata or {}).get(_EXTENSION)
+        if name is not None and not isinstance(field.type, base):
+            yield field.name, name.decode("utf-8", "replace")
+
+
 def culprit(columns: Iterable[tuple[str, Any, Any]], write: Callable[[Any], object]) -> str:
-    """``column 'x' of type t``: the first of the columns, given as name, type and table of it, that fails alone."""
+    """``column 'x' of type t``: the first of the columns, as name, type and table, that ``write`` fails for."""
     for name, kind, part in columns:
         try:
             write(part)
@@ -96,22 +142,40 @@ def culprit(columns: Iterable[tuple[str, Any, Any]], write: Callable[[Any], obje
 
 
 def check(payload: Buffer, *, stream: bool = False) -> None:
-    """Raise DecodeError unless every buffer of the file (or stream) lies within it, and none is compressed.
+    """Raise DecodeError unless every buffer of the file (or stream) is inside it, and none is compressed.
 
     A few compressed bytes may claim any amount of memory, and readers allocate what a buffer claims: Polars ends the
     process when there is not so much. We compress objects as a whole, within the bound that the envelope gives.
     """
-    with _damage_told():
-        for message, body_bytes in (_streamed if stream else _filed)(memoryview(payload)):
+    view = memoryview(payload)
+    if not stream:
+
+        def read(start: int, end: int) -> memoryview:
+            return view[start:end]
+
+        for message_range in chain(*blocks(read, len(view))):
+            batch(read, len(view), message_range)
+        return
+    with _decode_errors():
+        at = 0
+        while at + 8 <= len(view):
+            message, body_bytes, at = _message(view, at)
+            if message is None:
+                return
             _checked_batch(message, body_bytes)
 
 
-def blocks(read: _Read, size_bytes: int) -> tuple[list[_Place], list[_Place]]:
-    """Where in a file, of which ``read`` gives bytes, the messages of its dictionaries and of its batches lie.
+def blocks(read: _Read, size_bytes: int) -> tuple[list[_Range], list[_Range]]:
+    """Ranges of the messages of a file's dictionaries and of its batches, each without its body.
 
-    Each as start and end of the message without its body. Raises DecodeError.
+    Args:
+        read: Gives a range of the file.
+        size_bytes: Length of the file.
+
+    Raises:
+        DecodeError: If the file has no valid footer.
     """
-    with _damage_told():
+    with _decode_errors():
         if size_bytes < 18:
             raise ValueError
         tail = bytes(read(size_bytes - 10, size_bytes))
@@ -122,52 +186,43 @@ def blocks(read: _Read, size_bytes: int) -> tuple[list[_Place], list[_Place]]:
         return list(footer.blocks(_DICTIONARY_BATCH)), list(footer.blocks(_RECORD_BATCH))
 
 
-def rows(read: _Read, size_bytes: int, place: _Place) -> int:
-    """How many rows the batch at one of the :func:`blocks` has. Raises DecodeError as :func:`check` does."""
-    with _damage_told():
-        start, end = place
-        if not 0 <= start < end <= size_bytes:
-            raise ValueError
-        message, body_bytes, _ = _message(memoryview(read(start, end)), 0, beyond=size_bytes - end)
-        batch = message and _checked_batch(message, body_bytes)
-        if batch is None:
-            raise ValueError
-        return batch.integer(0)
-
-
 @dataclass(frozen=True)
 class Batch:
-    """Where in a file the columns of a batch lie."""
+    """The layout of a record batch in a file.
+
+    Attributes:
+        rows: Number of rows.
+        nodes: Numbers of values and of nulls of each column and of each column inside it, depth first.
+        buffers: Range in the file of each buffer, in the same order.
+        variadic: How many buffers of text each column of views has, beside its views.
+    """
 
     rows: int
     nodes: tuple[tuple[int, int], ...]
-    """Values and nulls of each column and of each column inside it, depth first."""
-    buffers: tuple[_Place, ...]
-    """Start and end in the file of each buffer, in the same order."""
+    buffers: tuple[_Range, ...]
     variadic: tuple[int, ...]
-    """How many buffers of text each column of views has, beside its views."""
 
 
-def batch(read: _Read, size_bytes: int, place: _Place) -> Batch:
-    """What lies where in the batch at one of the :func:`blocks`. Raises DecodeError as :func:`check` does."""
-    with _damage_told():
-        start, end = place
+def batch(read: _Read, size_bytes: int, message_range: _Range) -> Batch:
+    """The layout of the batch at one of the :func:`blocks`. Raises DecodeError as :func:`check` does."""
+    with _decode_errors():
+        start, end = message_range
         if not 0 <= start < end <= size_bytes:
             raise ValueError
         message, body_bytes, _ = _message(memoryview(read(start, end)), 0, beyond=size_bytes - end)
-        found = message and _checked_batch(message, body_bytes)
-        if found is None:
+        table = message and _checked_batch(message, body_bytes)
+        if table is None:
             raise ValueError
         return Batch(
-            found.integer(0),
-            tuple(found.pairs(1)),
-            tuple((end + offset, end + offset + length) for offset, length in found.pairs(2)),
-            tuple(found.integers(4)),
+            table.integer(0),
+            tuple(table.pairs(1)),
+            tuple((end + offset, end + offset + length) for offset, length in table.pairs(2)),
+            tuple(table.integers(4)),
         )
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def _decode_errors() -> Iterator[None]:
     try:
         yield
     except XCargoError:
@@ -178,7 +233,7 @@ def _damage_told() -> Iterator[None]:
 
 def _checked_batch(message: _Table, body_bytes: int) -> _Table | None:
     """The batch in a message, if there is one and it claims no more than it has."""
-    kind, batch = message.place(1), message.child(2)
+    kind, batch = message.position(1), message.child(2)
     if kind is None or batch is None or message.data[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
         return None
     if message.data[kind] == _DICTIONARY_BATCH:
@@ -189,7 +244,7 @@ def _checked_batch(message: _Table, body_bytes: int) -> _Table | None:
 
 
 def _check_batch(batch: _Table, body_bytes: int) -> None:
-    if batch.place(3) is not None:
+    if batch.position(3) is not None:
         raise DecodeError("The Arrow data is compressed by itself, which xcargo does not write")
     buffers = list(batch.pairs(2))
     for offset, length in buffers:
@@ -217,14 +272,14 @@ def _written(pa: Any, table: Any) -> list[Buffer]:
     sink = Sink()
     with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), table.schema) as file:
         file.write(table)
-    return sink.taken()
+    return sink.take()
 
 
 class Sink(io.RawIOBase):
-    """A file that gives away, as pieces, what was written to it. Large pieces are the writer's memory, not copies."""
+    """A file whose content is taken as buffers. Large ones are the writer's memory, not copies."""
 
     def __init__(self) -> None:
-        self._pieces: list[Buffer] = []
+        self._buffers: list[Buffer] = []
         self._small = bytearray()
 
     def writable(self) -> bool:
@@ -236,50 +291,25 @@ class Sink(io.RawIOBase):
             self._small += view
         else:
             self._end_small()
-            self._pieces.append(view)
+            self._buffers.append(view)
         return len(view)
 
-    def taken(self) -> list[Buffer]:
-        """The pieces since the last time."""
+    def take(self) -> list[Buffer]:
+        """The buffers since the last call."""
         self._end_small()
-        taken, self._pieces = self._pieces, []
-        return taken
+        buffers, self._buffers = self._buffers, []
+        return buffers
 
     def _end_small(self) -> None:
         if self._small:
-            self._pieces.append(self._small)
+            self._buffers.append(self._small)
             self._small = bytearray()
-
-
-def _filed(file: memoryview) -> Iterator[tuple[_Table, int]]:
-    """The messages that the footer of an IPC file lists, with the length of their bodies."""
-    if len(file) < 18 or bytes(file[-6:]) != b"ARROW1":
-        raise ValueError
-    (length,) = struct.unpack_from("<i", file, len(file) - 10)
-    if not 0 < length <= len(file) - 18:
-        raise ValueError
-    footer = _Table.root(file[len(file) - 10 - length : len(file) - 10])
-    for field in (_DICTIONARY_BATCH, _RECORD_BATCH):  # numbers of the footer's fields too
-        for offset, _ in footer.blocks(field):
-            message, body_bytes, _ = _message(file, offset)
-            if message is not None:
-                yield message, body_bytes
-
-
-def _streamed(stream: memoryview) -> Iterator[tuple[_Table, int]]:
-    """The messages of an IPC stream, with the length of their bodies."""
-    at = 0
-    while at + 8 <= len(stream):
-        message, body_bytes, at = _message(stream, at)
-        if message is None:
-            return
-        yield message, body_bytes
 
 
 def _message(data: memoryview, at: int, *, beyond: int = 0) -> tuple[_Table | None, int, int]:
     """The message that begins there (None at the end of a stream), length of its body, and where the next begins.
 
-    ``beyond`` is how many bytes there are beyond ``data``, in which the body may lie.
+    ``beyond`` is how many bytes there are beyond ``data``, in which the body may be.
     """
     if not 0 <= at <= len(data) - 8:
         raise ValueError
@@ -309,7 +339,7 @@ class _Table:
         (at,) = struct.unpack_from("<I", data, 0)
         return cls(data, at)
 
-    def place(self, field: int) -> int | None:
+    def position(self, field: int) -> int | None:
         """Where the value of a field begins; None if it is not there."""
         slot = 4 + 2 * field
         if slot + 2 > self._number("<H", self._fields):
@@ -319,20 +349,20 @@ class _Table:
 
     def integer(self, field: int) -> int:
         """The value of a field of 64 bits."""
-        at = self.place(field)
+        at = self.position(field)
         return 0 if at is None else self._number("<q", at)
 
     def child(self, field: int) -> _Table | None:
         """The table that a field refers to."""
-        at = self.place(field)
+        at = self.position(field)
         return None if at is None else _Table(self.data, at + self._number("<I", at))
 
-    def blocks(self, field: int) -> Iterator[_Place]:
+    def blocks(self, field: int) -> Iterator[_Range]:
         """Start and end of the messages in a vector of blocks."""
         return ((offset, offset + length) for offset, length in self._vector(field, "<qi12x"))
 
     def pairs(self, field: int) -> Iterator[tuple[int, int]]:
-        """A vector of pairs of integers: places of buffers, or lengths of columns."""
+        """A vector of pairs of integers: offset and length of buffers, or lengths of columns."""
         return self._vector(field, "<qq")
 
     def integers(self, field: int) -> Iterator[int]:
@@ -340,7 +370,7 @@ class _Table:
         return (number for (number,) in self._vector(field, "<q"))
 
     def _vector(self, field: int, form: str) -> Iterator[Any]:
-        at = self.place(field)
+        at = self.position(field)
         if at is None:
             return iter(())
         at += self._number("<I", at)

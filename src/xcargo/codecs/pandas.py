@@ -94,6 +94,7 @@ class PandasCodec:
         missing: KeyError | None = None
         try:
             file = TableFile(source)
+            file.register_pandas_types()
             kind, state = self._tree.unpack(file.schema.metadata[_KEY])
             if kind != "frame":
                 raise UnsupportedTypeError(f"A {params.get('type')} has no columns", hint="load() it.")

@@ -21,32 +21,44 @@ __all__ = ["TableFile", "dataset", "scan"]
 class TableFile:
     """An Arrow IPC file that is read in part: the schema at once, columns and batches when they are asked for.
 
-    What is read is checked as ``ipc.read`` checks a whole file. Raises DecodeError.
+    What is read is checked as ``ipc.read`` checks a whole file. Methods raise DecodeError.
+
+    Attributes:
+        source: The bytes of the file.
+        schema: The ``pyarrow.Schema`` of the table.
+        batch_ranges: Start and end in the file of each batch's message, without its body.
     """
 
     def __init__(self, source: Source) -> None:
         self._pa = arrow()
         self.source = source
-        dictionaries, self.places = ipc.blocks(source.read, source.size_bytes)
-        for place in dictionaries:
-            self.rows(place)
-        with self._opened() as file:
+        dictionary_ranges, self.batch_ranges = ipc.blocks(source.read, source.size_bytes)
+        for message_range in dictionary_ranges:
+            self.check(message_range)
+        with self._open() as file:
             self.schema = file.schema
 
-    def batches(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Iterator[Any]:
-        """Record batches with these columns (all by default), in order.
+    def register_pandas_types(self) -> None:
+        """Read columns of periods and intervals as pandas' types from now on. Imports pandas if there are any."""
+        if ipc.register_pandas_types(self.schema):
+            with self._open() as file:
+                self.schema = file.schema
 
-        Fetches these columns only, and of a batch that has none of the ``rows`` (start and stop, from the table's
-        start) no column.
+    def batches(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Iterator[Any]:
+        """Record batches in order.
+
+        Args:
+            columns: Only these are fetched; all by default.
+            rows: Start and stop, counted from the table's start. No column of a batch without them is fetched.
         """
         fields = None if columns is None else [self._field(name) for name in columns]
         start, stop = (0, None) if rows is None else (rows.start or 0, rows.stop)
         position = 0
-        with self._opened(fields) as file:
-            for number, place in enumerate(self.places):
+        with self._open(fields) as file:
+            for number, message_range in enumerate(self.batch_ranges):
                 if stop is not None and position >= stop:
                     return
-                length = self.rows(place)
+                length = self.check(message_range)
                 if position + length > start:
                     batch = file.get_batch(number)
                     batch.validate(full=True)
@@ -65,17 +77,17 @@ class TableFile:
     def column(self, number: int) -> Any:
         """One column as a ``pyarrow.ChunkedArray``; fetches no other."""
         field = self.schema.field(number)
-        with self._opened([number]) as file:
+        with self._open([number]) as file:
             chunks = []
-            for n, place in enumerate(self.places):
-                self.rows(place)
+            for n, message_range in enumerate(self.batch_ranges):
+                self.check(message_range)
                 chunks.append(file.get_batch(n).column(0))
                 chunks[-1].validate(full=True)
             return self._pa.chunked_array(chunks, field.type)
 
-    def rows(self, place: tuple[int, int]) -> int:
-        """How many rows the batch at one of the ``places`` has. Raises DecodeError if it claims more than it has."""
-        return ipc.rows(self.source.read, self.source.size_bytes, place)
+    def check(self, message_range: tuple[int, int]) -> int:
+        """The number of rows of the batch there. Raises DecodeError if it claims more than it has."""
+        return ipc.batch(self.source.read, self.source.size_bytes, message_range).rows
 
     def _field(self, name: str) -> int:
         number = self.schema.get_field_index(name)
@@ -84,17 +96,15 @@ class TableFile:
         return int(number)
 
     @contextmanager
-    def _opened(self, fields: Sequence[int] | None = None) -> Iterator[Any]:
+    def _open(self, fields: Sequence[int] | None = None) -> Iterator[Any]:
         pa = self._pa
         options = pa.ipc.IpcReadOptions(included_fields=fields or [])
-        source = self.source
-        place = (
-            pa.py_buffer(source.data)
-            if isinstance(source, BytesSource)
-            else pa.PythonFile(open_seekable(source), mode="r")
-        )
+        if isinstance(self.source, BytesSource):
+            file_object = pa.py_buffer(self.source.data)
+        else:
+            file_object = pa.PythonFile(open_seekable(self.source), mode="r")
         try:
-            with pa.ipc.open_file(place, options=options) as file:
+            with pa.ipc.open_file(file_object, options=options) as file:
                 yield file
         except XCargoError:  # some are an OSError as well
             raise
@@ -103,13 +113,13 @@ class TableFile:
 
 
 def scan(file: TableFile) -> Any:
-    """A polars LazyFrame over a table that lies elsewhere; collecting it fetches the columns that the query needs."""
+    """A polars LazyFrame over the table. Collecting it fetches the columns that the query needs."""
     pl = importable("polars", "a polars.LazyFrame")
     try:
         from polars.io.plugins import register_io_source
     except ImportError as error:
         raise MissingDependencyError(
-            "This polars cannot scan a table that lies elsewhere", hint="Run: pip install --upgrade polars"
+            "This polars cannot scan a table that is not in memory", hint="Run: pip install --upgrade polars"
         ) from error
 
     def batches(columns: list[str] | None, predicate: Any, n_rows: int | None, _: int | None) -> Iterator[Any]:
@@ -126,22 +136,22 @@ def scan(file: TableFile) -> Any:
 
 
 def dataset(file: TableFile) -> Any:
-    """The table as a ``pyarrow.dataset.Dataset``: what scans it fetches the columns and batches that it needs.
+    """The table as a ``pyarrow.dataset.Dataset``, for pyarrow's own engine and DuckDB.
 
-    The engine reads the file itself. What lies there is what was stored, and no buffer reaches beyond it; but values
-    are not checked one by one as a load checks them.
+    A scan fetches the columns and batches that it needs. The engine reads the file itself: its bytes are those that
+    were stored and no buffer reaches beyond it, but values are not checked one by one as a load checks them.
     """
     fs, ds = import_module("pyarrow.fs"), import_module("pyarrow.dataset")
-    place = fs.PyFileSystem(_handler(fs, _Checked(file)))
-    return ds.dataset("table.arrow", schema=file.schema, format="ipc", filesystem=place)
+    filesystem = fs.PyFileSystem(_handler(fs, _CheckedSource(file)))
+    return ds.dataset("table.arrow", schema=file.schema, format="ipc", filesystem=filesystem)
 
 
-class _Checked:
+class _CheckedSource:
     """The file's bytes, each batch's message checked before anything of it is read."""
 
     def __init__(self, file: TableFile) -> None:
         self._file = file
-        self._unchecked = set(file.places)
+        self._unchecked = set(file.batch_ranges)
         self._lock = threading.Lock()
 
     @property
@@ -150,9 +160,9 @@ class _Checked:
 
     def read(self, start: int, end: int) -> Buffer:
         with self._lock:
-            for place in [place for place in self._unchecked if place[0] < end and start < place[1]]:
-                self._file.rows(place)
-                self._unchecked.discard(place)
+            for message_range in [one for one in self._unchecked if one[0] < end and start < one[1]]:
+                self._file.check(message_range)
+                self._unchecked.discard(message_range)
         return self._file.source.read(start, end)
 
     def read_into(self, view: memoryview) -> None:

@@ -114,7 +114,7 @@ class Rows:
     def _length(self, n: int) -> int:
         if n not in self._lengths:
             read, size = self._payload.read, self._payload.size_bytes
-            find = lambda: ipc.rows(read, size, self._blocks[n])  # noqa: E731
+            find = lambda: ipc.batch(read, size, self._blocks[n]).rows  # noqa: E731
             self._lengths[n] = self._payload.remembered("rows", n, find)
         return self._lengths[n]
 

@@ -81,7 +81,9 @@ class Lazy:
                 return pa.Table.from_pandas(frame if rows is None else frame.iloc[rows])
             except pa.ArrowException as error:
                 raise UnsupportedTypeError(f"Arrow cannot hold the frame: {error}", hint="load() it.") from error
-        return self._table().table(columns, rows)
+        table = self._table()
+        table.register_pandas_types()
+        return table.table(columns, rows)
 
     def scan(self, engine: Literal["polars", "pyarrow", "duckdb"] = "polars") -> Any:
         """A table to query: a polars LazyFrame, a pyarrow Dataset or a DuckDB relation.

@@ -250,7 +250,7 @@ def test_a_dataset_checks_each_batch_before_it_is_read() -> None:
     source = chunked(sound)
     dataset = make_dataset(TableFile(source))
     assert dataset.to_table().equals(table)
-    places = TableFile(source).places
+    places = TableFile(source).batch_ranges
     start, end = places[7]
     forged = bytearray(sound)
     at = forged.index((800).to_bytes(8, "little"), start, end)  # length of a buffer

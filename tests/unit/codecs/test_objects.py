@@ -86,6 +86,10 @@ VALUES: tuple[Any, ...] = (
 )
 
 
+def class_here(name: str) -> Any:
+    return globals()[name.rpartition(".")[2]]
+
+
 class TestObjects(CodecTests):
     """Every kind of class, state and nesting."""
 
@@ -93,7 +97,7 @@ class TestObjects(CodecTests):
 
     @pytest.fixture
     def codec(self) -> Codec:
-        return Registry(resolve_class=lambda name: globals()[name.rpartition(".")[2]]).codec("object")
+        return Registry(resolve_class=class_here).codec("object")
 
 
 def round_trip(value: Any, registry: Registry) -> Any:

@@ -45,7 +45,7 @@ class GeoPandasCodec:
             table.columns = value.columns
         table.attrs = value.attrs
         encoded = self._pandas.encode(table)
-        active = None if single else value._geometry_column_name
+        active = None if single else value.active_geometry_name
         labels = [] if single else list(value.columns)
         if active is not None and labels.count(active) != 1:
             raise UnsupportedTypeError(
@@ -71,19 +71,18 @@ class GeoPandasCodec:
         table = self._pandas.decode(payload, {"type": params.get("pandas")})
         try:
             if params.get("type") == "geopandas.GeoSeries":
-                found = _from_wkb(table, params["crs"][0])
+                value = _from_wkb(table, params["crs"][0])
             else:
-                found = table
                 for n, crs in zip(params["geometries"], params["crs"], strict=True):
-                    found.isetitem(n, _from_wkb(table.iloc[:, n], crs))
-                found = geopandas.GeoDataFrame(found)
+                    table.isetitem(n, _from_wkb(table.iloc[:, n], crs))
+                value = geopandas.GeoDataFrame(table)
                 if params["active"] is not None:
-                    found = found.set_geometry(found.columns[params["active"]])
-            found.attrs = table.attrs
-            return found
+                    value = value.set_geometry(value.columns[params["active"]])
+            value.attrs = table.attrs
+            return value
         except XCargoError:
             raise
-        except Exception as error:  # shapely's, pyproj's and pandas' errors for forged input are of every kind
+        except Exception as error:  # shapely, pyproj and pandas raise errors of every kind for forged input
             raise DecodeError(f"The object does not hold geometries: {type(error).__name__}: {error}") from error
 
 
@@ -93,7 +92,7 @@ def _to_wkb(column: Any) -> Any:
     import pyarrow as pa
     import shapely
 
-    wkb = shapely.to_wkb(column.array._data, output_dimension=4 if shapely.geos_version >= (3, 12) else 3)
+    wkb = shapely.to_wkb(column.array.to_numpy(), output_dimension=4 if shapely.geos_version >= (3, 12) else 3)
     return pd.arrays.ArrowExtensionArray(pa.chunked_array([pa.array(wkb, pa.large_binary())]))
 
 
@@ -103,5 +102,5 @@ def _from_wkb(column: Any, crs: str | None) -> Any:
     import shapely
 
     geometries = shapely.from_wkb(column.to_numpy(dtype=object, na_value=None))
-    known = None if crs is None else pyproj.CRS.from_json_dict(json.loads(crs))
-    return geopandas.GeoSeries(geometries, index=column.index, name=column.name, crs=known)
+    system = None if crs is None else pyproj.CRS.from_json_dict(json.loads(crs))
+    return geopandas.GeoSeries(geometries, index=column.index, name=column.name, crs=system)
