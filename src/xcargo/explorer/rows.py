@@ -52,7 +52,7 @@ class Rows:
         self._payload = payload
         self._file = TableFile(payload)
         self.schema = self._file.schema
-        self._blocks = self._file.places
+        self._blocks = self._file.batch_ranges
         self._batches: dict[int, tuple[ipc.Batch, list[ColumnLayout]]] = {}
         self._lengths = _lengths(params.get("batches"), len(self._blocks))
         self._whole_columns: dict[int, Any] = {}

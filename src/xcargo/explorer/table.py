@@ -96,10 +96,10 @@ class Table:
                 kind = library.CSVWriter if form == "csv" else library.ParquetWriter
                 writer = kind(self._pa.PythonFile(sink, mode="w"), batch.schema)
             writer.write_batch(batch)
-            yield from sink.taken()
+            yield from sink.take()
         if writer is not None:
             writer.close()
-        yield from sink.taken()
+        yield from sink.take()
 
     def order(self, filters: Sequence[Mapping[str, Any]], sort: int | None, *, descending: bool) -> Any:
         """Numbers of the rows that pass all filters, in order. Reads the columns asked for, a range of rows at a time.
