@@ -243,7 +243,6 @@ def test_a_signed_download_leads_to_the_store(world: World) -> None:
     assert (status, location.startswith(world.server.endpoint)) == (307, True)
     assert "X-Amz-Expires=60" in location
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(location, timeout=10) as answered:
-        assert answered.headers["content-disposition"].endswith("UTF-8''explorer_demo-pieces-picture.png")
         assert answered.read() == world.get(f"api/dags/{DAG}/download", "reader", **value)[1]
     assert world.get(f"api/dags/{DAG}/download", "reader", url=url, **world.value("report"))[0] == 200
     logs = [log.read_text(errors="replace") for log in world.log.parent.glob("api-server*.log")]

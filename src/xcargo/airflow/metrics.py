@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 from xcargo import __version__
 from xcargo.airflow import compat
 from xcargo.pipeline.observer import Event, Observer
-from xcargo.stores import retry as retries
 
-__all__ = ["METRICS", "observer", "with_current_span"]
+__all__ = ["METRICS", "observer", "retry_counter", "with_current_span"]
 
 METRICS = {
     "push.inline": "values that stay in their row",
@@ -48,13 +47,9 @@ _T = TypeVar("_T")
 
 
 def observer(conf: Any) -> Observer | None:
-    """Records each push, pull and purge; None where metrics and traces are off. Loads nothing yet.
-
-    Retries are counted from then on, too.
-    """
-    is_counted = any(conf.getboolean("metrics", switch, fallback=False) for switch in _SWITCHES)
+    """Records each push, pull and purge; None where metrics and traces are off. Loads nothing yet."""
+    is_counted = _is_counted(conf)
     is_traced = conf.getboolean("traces", "otel_on", fallback=False) or _recording() is not None
-    retries.tell(_count_retry if is_counted else None)
     if not is_counted and not is_traced:
         return None
 
@@ -103,8 +98,17 @@ def _count(event: Event) -> None:
         stats.incr(f"{name}.inline_bytes", event.size_bytes)
 
 
+def retry_counter(conf: Any) -> Callable[[str], None] | None:
+    """Counts each request that is repeated, by its verb; None where metrics are off."""
+    return _count_retry if _is_counted(conf) else None
+
+
 def _count_retry(verb: str) -> None:
     compat.stats().incr(f"xcargo.retry.{verb}")
+
+
+def _is_counted(conf: Any) -> bool:
+    return any(conf.getboolean("metrics", switch, fallback=False) for switch in _SWITCHES)
 
 
 def _trace(event: Event) -> None:

@@ -17,9 +17,8 @@ from xcargo.lifecycle.plan import Count, SweepOptions, Verdict, share_refusal
 from xcargo.lifecycle.retention import parse_duration, rules_of
 from xcargo.lifecycle.sweep import Sweep, shards
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Store
+from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.pool import open_store
-from xcargo.transfer.roots import limits_of
 
 __all__ = ["XCargoGCOperator", "approve", "prefixes"]
 
@@ -144,7 +143,7 @@ def _roots(path: str | None) -> Sequence[Root]:
 def _store(root: Root) -> Store:
     plain = root.scheme in ("file", "memory")
     access = Access() if plain else access_of(root, compat.get_connection)
-    return open_store(root, access, limits_of(settings()))
+    return open_store(root, access, Limits.from_settings(settings()))
 
 
 def _shown(report: dict[str, Any]) -> dict[str, Any]:

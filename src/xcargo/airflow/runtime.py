@@ -62,7 +62,8 @@ def opened(settings: Settings, **more: Any) -> Pipeline:
     codecs = Registry(
         resolve_class=resolve, fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=settings.allow_pickle)
     )
-    return Pipeline(settings, codecs, StorePool(_access), describe=compat.mask, **more)
+    stores = StorePool(_access, on_retry=metrics.retry_counter(compat.conf()))
+    return Pipeline(settings, codecs, stores, describe=compat.mask, **more)
 
 
 def _access(root: Root) -> Access:

@@ -9,7 +9,6 @@ from xcargo.errors import ConfigurationError
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits, Store
-from xcargo.transfer.roots import limits_of
 
 __all__ = ["airflow", "get_connection", "load_edge", "open_root", "read_settings"]
 
@@ -61,5 +60,5 @@ def open_root(root: Root, limits: Limits | None = None) -> Store:
 
     if limits is None:
         settings = read_settings()
-        limits = limits_of(settings, max_concurrency=settings.max_concurrency)
+        limits = Limits.from_settings(settings, max_concurrency=settings.max_concurrency)
     return open_store(root, access_of(root, get_connection), limits)

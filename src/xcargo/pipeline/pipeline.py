@@ -28,10 +28,11 @@ from xcargo.model.signing import Signer
 from xcargo.pipeline.handle import Lazy
 from xcargo.pipeline.legacy import expand, resolve
 from xcargo.pipeline.observer import Kind, Observer, event_of
+from xcargo.stores.base import Limits, SigningStore
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import checksum_mismatch
 from xcargo.transfer.reader import Fetch
-from xcargo.transfer.roots import Places, limits_of
+from xcargo.transfer.roots import Places
 from xcargo.transfer.size_limits import check_size
 from xcargo.transfer.writer import Offload, payload_suffix
 from xcargo.types import Json
@@ -66,8 +67,10 @@ class Pipeline:
         self._team = team
         self._signer = Signer(settings.signing_keys, settings.unsigned_until)
         self._places = Places(settings, stores, team)
-        self._limits = limits_of(settings)
-        self._purge_limits = limits_of(settings, settings.purge_timeout_seconds, 1)
+        self._limits = Limits.from_settings(settings)
+        self._purge_limits = Limits.from_settings(
+            settings, timeout_seconds=settings.purge_timeout_seconds, max_concurrency=1
+        )
         self._offload = Offload(settings, self._places, self._limits, describe)
         self._fetch = Fetch(settings, self._places, self._limits)
 
@@ -207,7 +210,7 @@ class Pipeline:
             return self._lazy(self._believed(row, dag_id))
         return self._lazy(self._offload.inline(row, self._codecs.encode(row), self.settings))
 
-    def signed_url(self, row: Any, dag_id: str, seconds: float, disposition: str = "") -> str | None:
+    def signed_url(self, row: Any, dag_id: str, seconds: float) -> str | None:
         """A URL at which whoever has it reads the payload of a row for so long, past any check of its checksum.
 
         None where the object is not the payload itself (compressed, encrypted, in the row), or its store signs none.
@@ -218,16 +221,15 @@ class Pipeline:
         if envelope.uri is None or not as_it_is or envelope.stored_bytes != envelope.size_bytes:
             return None
         root, key = self._places.of(envelope.uri)
-        if not hasattr(self._places.store(root, self._limits), "signed_url"):
+        if not isinstance(self._places.store(root, self._limits), SigningStore):
             return None
         self._places.work(root, self._limits, lambda store: store.head(key))
-        store: Any = self._places.store(root, self._limits)
+        store = self._places.store(root, self._limits)  # another one, if credentials had to be looked up again
         try:
-            url: str | None = store.signed_url(key, seconds, disposition)
+            return store.signed_url(key, seconds) if isinstance(store, SigningStore) else None
         except StoreError as error:
             log.warning("xcargo could not sign a URL, and streams the object: %s", type(error).__name__)
             return None
-        return url
 
     def _believed(self, row: Any, dag_id: str | None) -> Envelope:
         """The envelope of a row, if it may be followed: signed, where there is a key, and of the row's own Dag."""

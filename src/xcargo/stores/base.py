@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from xcargo.model.settings import Settings
 from xcargo.types import Buffer
 
 __all__ = [
@@ -17,8 +18,8 @@ __all__ = [
     "Limits",
     "ObjectInfo",
     "PutMode",
+    "SigningStore",
     "Store",
-    "StoreIntoMemory",
     "Watched",
     "get_into",
     "is_part",
@@ -30,12 +31,12 @@ PutMode = Literal["overwrite", "create"]
 
 
 PART_NAME = ".xcargo-part-"
-"""So begins the name of the file that a store of files writes first; a put that is killed leaves it behind."""
+"""Beginning of the name of the file that a store of files writes first; a put that is killed leaves it behind."""
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a listing tells of an object. ``last_modified`` is by the store's clock, in UTC."""
+    """What a listing says of an object. ``last_modified`` is by the store's clock, in UTC."""
 
     key: str
     size_bytes: int
@@ -47,10 +48,12 @@ class ObjectInfo:
 class Access:
     """How a root is reached: the store client's options, and where its credentials come from.
 
-    ``config`` holds the client's own options (obstore's names: ``access_key_id``, ``endpoint`` ...), secrets included;
-    it is never shown. ``client`` holds HTTP options (proxy, certificates). ``credentials`` is asked for short-lived
-    credentials whenever the previous ones expire. ``filesystem`` makes an fsspec file system for schemes that have no
-    store of ours.
+    Attributes:
+        config: The client's own options by obstore's names (``access_key_id``, ``endpoint`` ...), secrets included.
+            Never shown.
+        client: HTTP options: proxy, certificates, time limits.
+        credentials: Asked for short-lived credentials whenever the previous ones expire.
+        filesystem: Makes an fsspec file system, for schemes that have no store of ours.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -63,9 +66,13 @@ class Access:
 class Limits:
     """Bounds of a store's work.
 
-    ``timeout_seconds`` for a request together with its repetitions, the first of which follows after about
-    ``retry_wait_seconds`` and each next one after twice as long, up to ``retry_max_wait_seconds``; bytes of a part;
-    requests at once; ``hedge_after_seconds`` without an answer a small object is asked for a second time (0: never).
+    Attributes:
+        timeout_seconds: For a request together with its repetitions.
+        part_bytes: Size of a part; above four of them an object is put in parts.
+        max_concurrency: Requests under way at once.
+        retry_wait_seconds: About how long after a failure the first repetition follows; each next one after twice that.
+        retry_max_wait_seconds: The longest of these waits.
+        hedge_after_seconds: Without an answer for so long, a small object is asked for a second time. 0: never.
     """
 
     timeout_seconds: float = 60.0
@@ -75,15 +82,35 @@ class Limits:
     retry_max_wait_seconds: float = 5.0
     hedge_after_seconds: float = 0.0
 
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, *, timeout_seconds: float | None = None, max_concurrency: int | None = None
+    ) -> Limits:
+        """The bounds that settings name, or another time and concurrency."""
+        return cls(
+            timeout_seconds=settings.timeout_seconds if timeout_seconds is None else timeout_seconds,
+            part_bytes=settings.part_bytes,
+            max_concurrency=settings.part_concurrency if max_concurrency is None else max_concurrency,
+            retry_wait_seconds=settings.retry_wait_seconds,
+            retry_max_wait_seconds=settings.retry_max_wait_seconds,
+            hedge_after_seconds=settings.hedge_after_seconds,
+        )
+
 
 @runtime_checkable
 class Store(Protocol):
     """Bytes by object key, below one root.
 
-    Every method raises a :class:`~xcargo.errors.StoreError` that names the URI: ObjectNotFoundError,
-    RootNotFoundError (no such bucket), AccessDeniedError, StoreUnavailableError (after retries within the time bound),
-    StorageFullError. Keys are object keys (:mod:`xcargo.model.coordinate`). Methods may be called from many
-    threads, and in a forked child.
+    Keys are object keys (:mod:`xcargo.model.coordinate`). Methods may be called from many threads, and in a forked
+    child.
+
+    Raises:
+        ObjectNotFoundError: There is no such object.
+        RootNotFoundError: There is no such bucket or container.
+        AccessDeniedError: The credentials were refused.
+        StoreUnavailableError: After repetitions within the time bound.
+        StorageFullError: There is no space left.
+        StoreError: Anything else. Each of these names the URI.
     """
 
     def put(
@@ -91,9 +118,14 @@ class Store(Protocol):
     ) -> None:
         """Store the parts, one after another, as one object: wholly or not at all.
 
-        One request up to four times ``part_bytes``; above, parts travel as they come and no more than a bounded number
-        of them is held. ``expected_bytes`` (a hint) lets that begin at once. An error that ``parts`` raises is passed
-        on. ``create`` raises ObjectExistsError if the key is taken; it makes one request of any size.
+        One request up to four times ``part_bytes``; above, parts travel as they come and a bounded number of them is
+        held.
+
+        Args:
+            key: Object key.
+            parts: What to store. An error that iterating raises is passed on.
+            mode: ``create`` raises ObjectExistsError if the key is taken, and makes one request of any size.
+            expected_bytes: A hint of the size, by which travelling in parts can begin at once.
         """
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
@@ -103,24 +135,35 @@ class Store(Protocol):
         """Size and age of an object. One request."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects. One that is not there counts as deleted, on every cloud. One request a key."""
+        """Delete objects. One that does not exist counts as deleted, on every cloud. One request a key."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Objects whose key begins with ``prefix`` (whole segments), in no particular order, a page at a time."""
 
 
-class StoreIntoMemory(Protocol):
-    """A store that can put what it reads where the caller wants it, without holding it as a whole first."""
+@runtime_checkable
+class SigningStore(Protocol):
+    """A store whose objects others can be let read by a URL."""
 
-    def get_into(self, key: str, view: memoryview, *, start: int) -> int:
-        """Fill ``view`` with an object's bytes from ``start`` on. Returns how many there were. One request."""
+    def signed_url(self, key: str, seconds: float) -> str | None:
+        """A URL at which whoever has it may read this object, and no other, for so long. Makes no request.
+
+        None without credentials that can sign: then there is no URL that would not give more away.
+        """
 
 
 def get_into(store: Store, key: str, view: memoryview, *, start: int) -> int:
-    """The same from any store; one that cannot do it itself costs a copy and as much memory again."""
-    directly = getattr(store, "get_into", None)
-    if directly is not None:
-        return directly(key, view, start=start)  # type: ignore[no-any-return]
+    """Fill ``view`` with an object's bytes from ``start`` on. One request.
+
+    A store with a ``get_into`` of its own puts them where the caller wants them; from any other this costs a copy and
+    as much memory again.
+
+    Returns:
+        How many bytes there were.
+    """
+    own = getattr(store, "get_into", None)
+    if own is not None:
+        return own(key, view, start=start)  # type: ignore[no-any-return]
     data = store.get(key, start=start, end=start + len(view))
     view[: len(data)] = data
     return len(data)
@@ -141,10 +184,7 @@ def list_all(store: Store, prefix: str = "") -> Iterator[ObjectInfo]:
 
 
 class Watched:
-    """The parts of a put, once: how far they were taken, and when last.
-
-    Keeps the error that they raise themselves, which is not the store's to translate.
-    """
+    """The parts of a put, once: how many bytes were taken, when last, and the error that they raised themselves."""
 
     def __init__(self, parts: Iterable[Buffer]) -> None:
         self._parts = iter(parts)

@@ -1,6 +1,7 @@
-"""obstore's errors -> ours: what a store's answer, or the want of one, means.
+"""obstore's errors -> ours: what a store's answer means, or that none came.
 
-obstore hands on a status and a body, and no header: ``Retry-After`` does not get here (``heeding.py``).
+obstore has a class for a missing object, a refused login and a failed condition. For everything else it passes on the
+answer as text (status and body, no headers), which is read here and nowhere else.
 """
 
 from __future__ import annotations
@@ -20,34 +21,43 @@ from xcargo.errors import (
 )
 from xcargo.model.root import Root
 
-__all__ = ["first_line", "translated"]
+__all__ = ["first_line", "map_exception"]
 
+_STATUS = re.compile(r"status code: (\d{3}) ")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
 _ROOT_MISSING = re.compile(
     r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist", re.IGNORECASE
 )
-_DENIED = re.compile(
-    r"ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed"
-    r"|AuthorizationFailure|RequestTimeTooSkewed|\b40[13] (Unauthorized|Forbidden)",
-)
-_REFUSED = re.compile(r"status code: (4(0[0-79]|1\d|2[0-8]|3\d)|501|505) [A-Z]")
-_TIMED_OUT = re.compile(r"<Code>(RequestTimeout|OperationTimedOut)</Code>")
+_DENIED_CODES = {
+    *("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+    *("AuthenticationFailed", "AuthorizationFailure", "RequestTimeTooSkewed"),
+}
+_SLOW_DOWN = re.compile("body: .*SlowDown")
+_BUSY_CODES = {"SlowDown", "ServerBusy", "TooManyRequests"}
+_TIMED_OUT_CODES = {"RequestTimeout", "OperationTimedOut"}
 """What a store answers, with a 4xx, when a body came too slowly."""
-_BUSY = re.compile(r"status code: (429|503) |<Code>(SlowDown|ServerBusy|TooManyRequests)</Code>|body: .*SlowDown")
-_ANSWERED = re.compile(r"status code: (4\d\d|503) ")
-"""Answers of a store that has not done what it was asked; after any other 5xx it may have."""
+_PASSING_STATUSES = {408, 429}
+_LASTING_STATUSES = {501, 505}
 _PERFORMING = re.compile(r"(?:Generic \w+ error: )?Error performing (\w+) (https?://[^\s/]+)\S* in .*? - ")
 _CAUSE = re.compile(r'(dns error|TimedOut|IncompleteBody)|message: "([^"]{1,80})"')
 
 
-def translated(error: Exception, root: Root, where: str, writing: bool) -> XCargoError:
-    """The error of ours for one of obstore's."""
+def map_exception(error: Exception, root: Root, where: str, *, writing: bool) -> XCargoError:
+    """The error of ours for one of obstore's.
+
+    Args:
+        error: What obstore raised.
+        root: Root of the request.
+        where: URI of the object, for the message.
+        writing: Whether an object was being put: then only the bucket can be missing.
+    """
     from obstore import exceptions
 
-    text = first_line(error)
-    details = str(error)
-    who = f"connection {root.connection_id!r}" if root.connection_id else "the default credentials"
+    text, details = first_line(error), str(error)
+    answer = _STATUS.search(details)
+    status, codes = int(answer[1]) if answer else None, set(_CODE.findall(details))
     if isinstance(error, (FileNotFoundError, exceptions.NotFoundError)):
-        if writing or _ROOT_MISSING.search(details):  # only the bucket can be missing where an object is put
+        if writing or _ROOT_MISSING.search(details):
             return RootNotFoundError(
                 f"There is no bucket or container {root.bucket!r}",
                 where=where,
@@ -60,8 +70,9 @@ def translated(error: Exception, root: Root, where: str, writing: bool) -> XCarg
         )
     if isinstance(error, (FileExistsError, exceptions.AlreadyExistsError, exceptions.PreconditionError)):
         return ObjectExistsError("There is already an object under this key", where=where)
-    denied = isinstance(error, (PermissionError, exceptions.PermissionDeniedError, exceptions.UnauthenticatedError))
-    if denied or _DENIED.search(details):
+    denied = (PermissionError, exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+    if isinstance(error, denied) or status in (401, 403) or codes & _DENIED_CODES:
+        who = f"connection {root.connection_id!r}" if root.connection_id else "the default credentials"
         return AccessDeniedError(
             f"The store refused {who}: {text}",
             where=where,
@@ -71,35 +82,37 @@ def translated(error: Exception, root: Root, where: str, writing: bool) -> XCarg
         )
     if "redirect without LOCATION" in details:
         return ConfigurationError(
-            f"Bucket {root.bucket!r} lies in another region than the one asked",
+            f"Bucket {root.bucket!r} is in another region than the one asked",
             where=where,
             hint="Set region_name in the connection's extra field (or AWS_REGION) to the bucket's region.",
         )
     if isinstance(error, exceptions.UnknownConfigurationKeyError):
         return ConfigurationError(text, where=where, hint="Check the connection's extra fields.")
-    if "416 Range Not Satisfiable" in details:
+    if status == 416:
         return IntegrityError(
             "The object is shorter than what was stored",
             where=where,
             hint="It was cut short or replaced; run the task that pushed it again.",
         )
-    if _REFUSED.search(details) and not _TIMED_OUT.search(details):
+    refused = status is not None and (400 <= status < 440 or status in _LASTING_STATUSES)
+    if refused and status not in _PASSING_STATUSES and not codes & _TIMED_OUT_CODES:
         return StoreError(f"The store refused the request: {text}", where=where)
     unavailable = StoreUnavailableError(
-        f"The store did not do its work: {text}",
+        f"The store failed the request: {text}",
         where=where,
         hint="Check that this machine reaches the endpoint, then let Airflow retry the task. [xcargo] timeout_seconds "
         "says for how long a request is repeated.",
     )
-    unavailable.busy = _BUSY.search(details) is not None
-    unavailable.lost = _ANSWERED.search(details) is None
+    unavailable.busy = status in (429, 503) or bool(codes & _BUSY_CODES) or _SLOW_DOWN.search(details) is not None
+    # After a 4xx or 503 the store has not done what it was asked to; after any other 5xx it may have.
+    unavailable.lost = status is None or (status >= 500 and status != 503)
     return unavailable
 
 
 def first_line(error: Exception) -> str:
     """obstore's message without its debug dump and without the path and query of a URL (it may hold a signature).
 
-    The cause of a broken connection stands in that dump alone, and is told.
+    The cause of a broken connection stands in that dump alone, and is added.
     """
     text, _, dump = str(error).partition("\n\nDebug source")
     text = _PERFORMING.sub(r"\1 at \2: ", text.replace("\n", " "))

@@ -1,44 +1,43 @@
-"""A store in a helper process, for children forked after their parent used obstore.
+"""Requests by a helper process, for children that were forked after their parent used obstore.
 
-Such a child inherits a runtime whose threads are gone; only a program started afresh gets a working one. The child
-therefore starts ``python -m xcargo.stores.fork_helper`` and speaks to it through its standard input and output: a
-message is a JSON header and any number of bodies, each behind its length, then a length of 0. Credentials travel
-in that pipe, never on the command line. The helper ends when its input does.
+Such a child inherits a runtime whose threads are gone; only a program started afresh gets one that works. The child
+therefore starts ``python -m xcargo.stores.fork_helper`` and sends it requests through a pipe of its own, in which
+credentials travel too: they are never on a command line or in the environment. The helper ends when the pipe closes.
+
+The child sends a verb with its arguments, and the parts of a put as frames, up to an empty one and whether these were
+all. The helper answers with an error or a result, and sends bytes that were read as one frame.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, NamedTuple
 
-import xcargo.errors as errors
-from xcargo.errors import StoreError, StoreUnavailableError, XCargoError
+from xcargo.errors import StoreUnavailableError, XCargoError
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, ObjectInfo, PutMode, Watched
 from xcargo.types import Buffer
 
-__all__ = ["Relay"]
+__all__ = ["HelperRequests"]
 
-_LENGTH = struct.Struct("!Q")
-_END = 0
-_BROKEN = 2**64 - 1
-"""Instead of a length: what gave the bodies failed, the message has no end."""
 _PATIENCE_SECONDS = 5.0
-"""How much longer than a request may take its answer may: a new helper has to load its libraries first."""
+"""How much longer than a request its answer may take: a new helper has to load its libraries first."""
 
 
-class Relay:
+class _Helper(NamedTuple):
+    process: subprocess.Popen[bytes]
+    pipe: Connection[Any, Any]
+
+
+class HelperRequests:
     """Requests by a helper process. Calls from several threads take turns."""
 
     def __init__(self, root: Root, access: Access, limits: Limits) -> None:
@@ -46,47 +45,55 @@ class Relay:
         self._access = access
         self._limits = limits
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._helper: _Helper | None = None
 
-    def put(self, key: str, parts: Sequence[Buffer], mode: PutMode, seconds: float) -> None:
-        self._call({"op": "put", "key": key, "mode": mode}, seconds, parts)
+    def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode, seconds: float) -> None:
+        self._call("put", {"key": key, "mode": mode}, seconds, parts)
 
-    def put_in_parts(self, key: str, parts: Iterable[Buffer], part_bytes: int, at_once: int, seconds: float) -> None:
-        told = {"part_bytes": part_bytes, "at_once": at_once, "left": seconds}
-        self._call({"op": "put_in_parts", "key": key, **told}, None, parts)
+    def put_in_parts(self, key: str, parts: Iterable[Buffer], *, part_bytes: int, at_once: int, seconds: float) -> None:
+        arguments = {"key": key, "part_bytes": part_bytes, "at_once": at_once, "seconds": seconds}
+        self._call("put_in_parts", arguments, None, parts)
 
-    def get(self, key: str, start: int, end: int | None, seconds: float) -> Buffer:
-        return self._call({"op": "get", "key": key, "start": start, "end": end}, seconds)[1]
+    def get(self, key: str, *, start: int, end: int | None, seconds: float) -> Buffer:
+        return self._call("get", {"key": key, "start": start, "end": end}, seconds)  # type: ignore[no-any-return]
 
-    def get_into(self, key: str, view: memoryview, start: int, seconds: float) -> int:
-        data = self.get(key, start, start + len(view), seconds)
+    def get_into(self, key: str, view: memoryview, *, start: int, seconds: float) -> int:
+        data = self.get(key, start=start, end=start + len(view), seconds=seconds)
         view[: len(data)] = data
         return len(data)
 
-    def head(self, key: str, seconds: float) -> ObjectInfo:
-        return _info(self._call({"op": "head", "key": key}, seconds)[0]["info"])
+    def head(self, key: str, *, seconds: float) -> ObjectInfo:
+        return self._call("head", {"key": key}, seconds)  # type: ignore[no-any-return]
 
-    def delete(self, key: str, seconds: float) -> None:
-        self._call({"op": "delete", "key": key}, seconds)
+    def delete(self, key: str, *, seconds: float) -> None:
+        self._call("delete", {"key": key}, seconds)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        yield from map(_info, self._call({"op": "list", "prefix": prefix}, None)[0]["infos"])
+        yield from self._call("list", {"prefix": prefix}, None)
 
     def _call(
-        self, header: dict[str, Any], seconds: float | None, parts: Iterable[Buffer] = ()
-    ) -> tuple[dict[str, Any], Buffer]:
+        self, verb: str, arguments: dict[str, Any], seconds: float | None, parts: Iterable[Buffer] | None = None
+    ) -> Any:
         """Ask the helper. ``seconds`` bounds the wait for its turn too; None leaves the bound to obstore's own."""
-        watched = Watched(parts)
+        watched = Watched(parts or ())
         until = time.monotonic() + (seconds or 0)
-        if self._access.credentials is not None:
-            header["credentials"] = _with_iso_dates(self._access.credentials())
+        credentials = self._access.credentials() if self._access.credentials is not None else None
         if not self._lock.acquire(timeout=-1 if seconds is None else max(seconds, 0)):
             raise StoreUnavailableError(
                 f"The helper process of a forked child was busy for {seconds:.1f} s", where=self._root
             )
         try:
-            header["seconds"] = None if seconds is None else max(until - time.monotonic(), 0.05)
-            answer, body = self._exchange(header, watched)
+            if seconds is not None:
+                seconds = arguments["seconds"] = max(until - time.monotonic(), 0.05)
+            pipe = self._started().pipe
+            pipe.send((verb, arguments, credentials))
+            if parts is not None:
+                _send_parts(pipe, watched)
+            if seconds is not None and not pipe.poll(seconds + _PATIENCE_SECONDS):
+                raise EOFError(f"it did not answer in {seconds + _PATIENCE_SECONDS:.1f} s")
+            result = pipe.recv()
+            if verb == "get" and result is None:
+                result = pipe.recv_bytes()
         except (OSError, EOFError) as error:
             self._end()
             ended = StoreUnavailableError(f"The helper process of a forked child ended: {error}", where=self._root)
@@ -96,169 +103,110 @@ class Relay:
             self._lock.release()
         if watched.error is not None:
             raise watched.error
-        if "error" in answer:
-            raise _rebuilt(answer["error"])
-        return answer, body
+        if isinstance(result, XCargoError):
+            raise result
+        return result
 
-    def _exchange(self, header: dict[str, Any], watched: Watched) -> tuple[dict[str, Any], Buffer]:
-        process = self._started()
-        stdin, stdout = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)  # both are pipes
-        try:
-            _write(stdin, header, watched)
-        except BaseException as error:
-            if error is not watched.error:  # the message has no end: this helper is of no more use
-                self._end()
-                raise
-        if header["seconds"] is not None:
-            patience = header["seconds"] + _PATIENCE_SECONDS
-            if not select.select([stdout], [], [], patience)[0]:
-                raise EOFError(f"it did not answer in {patience:.1f} s")
-        answer, bodies = _read(stdout)
-        body = next(bodies, b"")
-        next(bodies, None)
-        return answer, body
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+    def _started(self) -> _Helper:
+        if self._helper is None or self._helper.process.poll() is not None:
+            self._end()
             package_dir = str(Path(__file__).parents[2])
             path = os.pathsep.join(p for p in (package_dir, os.environ.get("PYTHONPATH", "")) if p)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "xcargo.stores.fork_helper"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-            opening = {
-                "root": asdict(self._root),
-                "config": dict(self._access.config),
-                "client": dict(self._access.client),
-                "limits": asdict(self._limits),
-            }
-            _write(cast("IO[bytes]", self._process.stdin), opening)
-        return self._process
+            pipe, theirs = Pipe()
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "xcargo.stores.fork_helper", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": path},
+                    pass_fds=[theirs.fileno()],
+                )
+            self._helper = _Helper(process, pipe)
+            pipe.send((self._root, dict(self._access.config), dict(self._access.client), self._limits))
+        return self._helper
+
+    def _end(self) -> None:
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.pipe.close()
+            helper.process.kill()
+            helper.process.wait()
 
 
-def _write(stream: IO[bytes], header: Mapping[str, Any], bodies: Iterable[Buffer] = ()) -> None:
-    encoded = json.dumps(header).encode()
-    stream.write(_LENGTH.pack(len(encoded)) + encoded)
-    watched = Watched(bodies)
+def _send_parts(pipe: Connection[Any, Any], parts: Watched) -> None:
+    """Sends all parts, or those before an error of theirs, which ``parts`` keeps."""
     try:
-        for body in watched:
-            if len(body):
-                stream.write(_LENGTH.pack(len(body)))
-                stream.write(body)
-    finally:
-        stream.write(_LENGTH.pack(_END if watched.error is None else _BROKEN))
-        stream.flush()
+        for part in parts:
+            if len(part):
+                pipe.send_bytes(part)
+    except BaseException as error:
+        if error is not parts.error:
+            raise
+    pipe.send_bytes(b"")
+    pipe.send(parts.error is None)
 
 
-def _read(stream: IO[bytes]) -> tuple[dict[str, Any], Iterator[Buffer]]:
-    """Header and bodies of the next message. The bodies must be read to their end before the next."""
-    header: dict[str, Any] = json.loads(_body(stream))
-    return header, iter(lambda: _body(stream), b"")
+class _PartsError(XCargoError):
+    """The child could not give all parts of a put."""
 
 
-def _body(stream: IO[bytes]) -> bytes:
-    (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
-    if length == _BROKEN:
-        raise _BrokenError
-    return _exactly(stream, length)
+def _received_parts(pipe: Connection[Any, Any]) -> Iterator[Buffer]:
+    while part := pipe.recv_bytes():
+        yield part
+    if not pipe.recv():
+        raise _PartsError("The value could not be read to its end")
 
 
-class _BrokenError(XCargoError):
-    """The other side could not give all bodies of its message."""
+class _Credentials:
+    """The credentials that came with the latest request."""
 
-    def __init__(self) -> None:
-        super().__init__("The value could not be read to its end")
+    latest: Mapping[str, Any]
 
-
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:
-        raise EOFError("the pipe closed")
-    return data
+    def __call__(self) -> Mapping[str, Any]:
+        return self.latest
 
 
-def _with_iso_dates(credentials: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in credentials.items()}
+def _serve(pipe: Connection[Any, Any]) -> None:
+    """Does what the child asks for, until the pipe closes."""
+    from xcargo.stores.object_store import ObstoreRequests
 
-
-def _info(fields: dict[str, Any]) -> ObjectInfo:
-    modified = fields.pop("last_modified")
-    return ObjectInfo(last_modified=datetime.fromisoformat(modified) if modified else None, **fields)
-
-
-def _rebuilt(fields: dict[str, Any]) -> XCargoError:
-    cls = getattr(errors, fields["class"], StoreError)
-    error: XCargoError = cls(fields["what"], where=fields["where"], hint=fields["hint"])
-    if isinstance(error, StoreUnavailableError):
-        error.busy, error.lost, error.retry_after_seconds = fields["busy"], fields["lost"], fields["retry_after"]
-    return error
-
-
-def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
-    from xcargo.stores.client import Client
-
-    opening, nothing = _read(source)
-    credentials: dict[str, Any] = {}
-
-    def current() -> dict[str, Any]:
-        expires = credentials.get("expires_at")
-        return {**credentials, "expires_at": datetime.fromisoformat(expires) if expires else None}
-
-    client: Client | None = None
-    bodies = nothing
+    root, config, client, limits = pipe.recv()
+    credentials = _Credentials()
+    requests: ObstoreRequests | None = None
     while True:
         try:
-            for _ in bodies:  # left by a put that failed
-                pass
-            request, bodies = _read(source)
+            verb, arguments, renewed = pipe.recv()
         except EOFError:
             return
-        credentials = request.get("credentials") or credentials
-        if client is None:
-            access = Access(opening["config"], opening["client"], current if credentials else None)
-            client = Client(Root(**opening["root"]), access, Limits(**opening["limits"]))
+        if renewed is not None:
+            credentials.latest = renewed
+        if requests is None:
+            provider = None if renewed is None else credentials
+            requests = ObstoreRequests(root, Access(config, client, provider), limits)
         try:
-            answer, parts = _do(client, request, bodies)
+            result = _answer(requests, verb, arguments, pipe)
         except XCargoError as error:
-            if isinstance(error, _BrokenError):
-                bodies = iter(())
-            where = None if error.where is None else str(error.where)
-            described: dict[str, Any] = {
-                "class": type(error).__name__,
-                "what": error.what,
-                "where": where,
-                "hint": error.hint,
-            }
-            if isinstance(error, StoreUnavailableError):
-                described.update(busy=error.busy, lost=error.lost, retry_after=error.retry_after_seconds)
-            answer, parts = {"error": described}, []
-        _write(sink, answer, parts)
+            result = error
+        if isinstance(result, memoryview):
+            pipe.send(None)
+            pipe.send_bytes(result)
+        else:
+            pipe.send(result)
 
 
-def _do(client: Any, request: Mapping[str, Any], bodies: Iterator[Buffer]) -> tuple[dict[str, Any], list[Buffer]]:
-    op, seconds = request["op"], request["seconds"]
-    if op == "put":
-        client.put(request["key"], list(bodies), request["mode"], seconds)
-    elif op == "put_in_parts":
-        client.put_in_parts(request["key"], bodies, request["part_bytes"], request["at_once"], request["left"])
-    elif op == "get":
-        return {}, [client.get(request["key"], request["start"], request["end"], seconds)]
-    elif op == "head":
-        return {"info": _with_iso_dates(asdict(client.head(request["key"], seconds)))}, []
-    elif op == "delete":
-        client.delete(request["key"], seconds)
-    elif op == "list":
-        return {"infos": [_with_iso_dates(asdict(info)) for info in client.list(request["prefix"])]}, []
-    return {}, []
+def _answer(requests: Any, verb: str, arguments: dict[str, Any], pipe: Connection[Any, Any]) -> Any:
+    call = getattr(requests, verb)
+    if not verb.startswith("put"):
+        result = call(**arguments)
+        return list(result) if verb == "list" else result
+    parts = _received_parts(pipe)
+    try:
+        return call(parts=list(parts) if verb == "put" else parts, **arguments)
+    finally:
+        with suppress(_PartsError):
+            for _ in parts:  # left by a put that failed
+                pass
 
 
 if __name__ == "__main__":
-    _serve(sys.stdin.buffer, sys.stdout.buffer)
+    _serve(Connection(int(sys.argv[1])))

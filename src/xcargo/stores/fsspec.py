@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from xcargo.errors import (
@@ -24,10 +25,10 @@ from xcargo.errors import (
 )
 from xcargo.model.root import Root
 from xcargo.stores.base import PART_NAME, Access, Limits, ObjectInfo, PutMode, Watched, is_part
-from xcargo.stores.retry import bounded, retried, retry_after_seconds
+from xcargo.stores.retry import Retry, bounded
 from xcargo.types import Buffer
 
-__all__ = ["FilesystemStore"]
+__all__ = ["FilesystemStore", "retry_after_seconds"]
 
 _T = TypeVar("_T")
 
@@ -37,14 +38,16 @@ class FilesystemStore:
 
     A put writes a temporary file and moves it into place, so that a reader sees the whole object or none where the
     file system's move is atomic. Costs more requests than an object store of ours: folders are made, files moved.
-    What fails for a passing reason is done again on a connection of its own, within ``timeout_seconds``; for a put
-    these bound the time between two of its parts.
+    What fails for a passing reason is done again on a new connection, within ``timeout_seconds``; for a put these bound
+    the time between two of its parts, for a listing each folder. ``on_retry`` is called with the verb of a repetition.
     """
 
-    def __init__(self, root: Root, access: Access, limits: Limits) -> None:
+    def __init__(
+        self, root: Root, access: Access, limits: Limits, on_retry: Callable[[str], object] | None = None
+    ) -> None:
         self._root = root
         self._access = access
-        self._limits = limits
+        self._retry = Retry(limits, on_retry)
         self._opened: Any = None
 
     def put(
@@ -57,13 +60,13 @@ class FilesystemStore:
             except Exception as error:
                 if error is watched.error:
                     raise
-                ours = self._translated(error, key)
+                ours = self._map(error, key)
                 # What is still at work may still be taking parts, and an iterator gives them only once.
                 if isinstance(ours, StoreUnavailableError):
                     ours.final = isinstance(error, TimeoutError) or not isinstance(parts, Sequence)
                 raise ours from error
 
-        retried(attempt, "put", self._root.uri(key), self._limits)
+        self._retry.run("put", self._root.uri(key), attempt)
 
     def _put(self, key: str, parts: Iterable[Buffer], mode: PutMode) -> None:
         fs, path = self._fs(), self._path(key)
@@ -86,10 +89,10 @@ class FilesystemStore:
         def read() -> Buffer:
             return self._fs().cat_file(self._path(key), start=start or None, end=end)  # type: ignore[no-any-return]
 
-        return self._retried("get", key, read)
+        return self._run("get", key, read)
 
     def head(self, key: str) -> ObjectInfo:
-        return self._retried("head", key, lambda: self._info(self._fs().info(self._path(key))))
+        return self._run("head", key, lambda: self._info(self._fs().info(self._path(key))))
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -97,45 +100,50 @@ class FilesystemStore:
                 self._delete(key)
 
     def _delete(self, key: str) -> None:
-        self._retried("delete", key, lambda: self._fs().rm_file(self._path(key)))
+        self._run("delete", key, lambda: self._fs().rm_file(self._path(key)))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return (info for info in self.list_all(prefix) if not is_part(info.key))
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects, and the files of puts that are under way or were killed."""
+        """Objects, and the files of puts that are under way or were killed. A folder at a time."""
+        folders = [self._run("list", prefix, lambda: self._path(prefix))]
+        while folders:
+            folder = folders.pop()
+            for info in self._entries(folder, prefix):
+                if info["type"] != "directory":
+                    yield self._info(info)
+                elif info["name"].rstrip("/") != folder:
+                    folders.append(info["name"].rstrip("/"))
 
-        def find() -> Any:
-            return self._fs().find(self._path(prefix), withdirs=False, detail=True)
-
+    def _entries(self, folder: str, prefix: str) -> Sequence[dict[str, Any]]:
+        """What is in a folder; nothing if it was deleted since it was listed."""
         try:
-            found = self._retried("list", prefix, find)
+            return self._run("list", prefix, lambda: self._fs().ls(folder, detail=True))
         except ObjectNotFoundError:
-            return
-        for info in found.values():
-            yield self._info(info)
+            return []
 
-    def _retried(self, verb: str, key: str, work: Callable[[], _T]) -> _T:
+    def _run(self, verb: str, key: str, work: Callable[[], _T]) -> _T:
         def attempt(seconds: float) -> _T:
             try:
                 return bounded(work, seconds / 2)
             except Exception as error:
-                raise self._translated(error, key) from error
+                raise self._map(error, key) from error
 
-        return retried(attempt, verb, self._root.uri(key), self._limits)
-
-    def _translated(self, error: Exception, key: str) -> XCargoError:
-        ours = self._translate(error, key)
-        if isinstance(ours, StoreUnavailableError) and self._opened is not None:
-            # The connection may be what is broken, and fsspec would give the same one again.
-            type(self._opened).clear_instance_cache()
-            self._opened = None
-        return ours
+        return self._retry.run(verb, self._root.uri(key), attempt)
 
     def _fs(self) -> Any:
-        if self._opened is None:
-            self._opened = self._access.filesystem() if self._access.filesystem else _plain_fsspec(self._root)
-        return self._opened
+        fs = self._opened  # another thread may let go of it at any time
+        if fs is None:
+            fs = self._opened = self._access.filesystem() if self._access.filesystem else _plain_fsspec(self._root)
+        return fs
+
+    def _reconnect(self) -> None:
+        """Have the next call open a new connection: this one may be what is broken, and fsspec would give it again."""
+        fs, self._opened = self._opened, None
+        instances = getattr(type(fs), "_cache", {})  # no public way leaves other people's instances alone
+        for token in [token for token, instance in list(instances.items()) if instance is fs]:
+            instances.pop(token, None)
 
     def _path(self, key: str) -> str:
         return self._fs()._strip_protocol(self._root.uri(key).rstrip("/"))  # type: ignore[no-any-return]
@@ -151,7 +159,7 @@ class FilesystemStore:
         key = name[name.index(base) + len(base) :]
         return ObjectInfo(key, int(info["size"]), stamp if isinstance(stamp, datetime) else None)
 
-    def _translate(self, error: Exception, key: str) -> XCargoError:
+    def _map(self, error: Exception, key: str) -> XCargoError:
         where = self._root.uri(key)
         if isinstance(error, XCargoError):
             return error.at(where)
@@ -172,11 +180,22 @@ class FilesystemStore:
             unavailable = StoreUnavailableError(f"The file system cannot be reached: {text}", where=where)
             unavailable.busy = status in (429, 503)
             unavailable.retry_after_seconds = retry_after_seconds(_header(error, "Retry-After"))
+            self._reconnect()
             return unavailable
         return StoreError(f"The file system failed: {text}", where=where)
 
 
 _PASSING = re.compile(r"SSHException|Timeout|ConnectionError|ConnectError|[Ss]ocket is closed")
+
+
+def retry_after_seconds(text: str | None) -> float | None:
+    """Seconds, of either form that the header ``Retry-After`` may have; None if it says nothing."""
+    if text is None or text.isdecimal():
+        return None if text is None else float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds())
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _answer(error: Exception, *names: str) -> Any:

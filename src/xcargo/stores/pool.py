@@ -14,38 +14,53 @@ from xcargo.stores.object_store import ObjectStore
 __all__ = ["StorePool", "open_store"]
 
 
-def open_store(root: Root, access: Access, limits: Limits) -> Store:
-    """The store of a root. Makes no request and, for the object stores, loads no library yet."""
+def open_store(root: Root, access: Access, limits: Limits, *, on_retry: Callable[[str], object] | None = None) -> Store:
+    """The store of a root. Makes no request and, for the object stores, loads no library yet.
+
+    Args:
+        root: Where the objects are.
+        access: How the root is reached.
+        limits: Bounds of every request.
+        on_retry: Called with the verb of each request that is repeated, ``hedge`` for a second one beside a slow one.
+    """
     if root.scheme in ("s3", "gs", "az"):
-        return ObjectStore(root, access, limits)
+        return ObjectStore(root, access, limits, on_retry)
     if root.scheme == "file":
         return LocalStore(root)
     if root.scheme == "memory":
         return MemoryStore(root)
-    return FilesystemStore(root, access, limits)
+    return FilesystemStore(root, access, limits, on_retry)
 
 
 class StorePool:
-    """The stores of this process: one for each root and set of limits, opened at first use.
+    """The stores of this process: one for each root and set of limits, opened when first used.
 
-    ``access_of`` looks up a root's connection. It is asked once for a root, and again by :meth:`forget`.
+    Args:
+        access_of: Looks up a root's connection. It is asked once for a root, and again after :meth:`forget`.
+        on_retry: As for :func:`open_store`.
     """
 
-    def __init__(self, access_of: Callable[[Root], Access]) -> None:
+    def __init__(self, access_of: Callable[[Root], Access], *, on_retry: Callable[[str], object] | None = None) -> None:
         self._access_of = access_of
+        self._on_retry = on_retry
         self._access: dict[Root, Access] = {}
         self._stores: dict[tuple[Root, Limits], Store] = {}
 
     def store(self, root: Root, limits: Limits) -> Store:
-        """The root's store. Raises ConfigurationError when its connection does not serve."""
-        found = self._stores.get((root, limits))
-        if found is None:
+        """The root's store.
+
+        Raises:
+            ConfigurationError: Its connection cannot be used.
+        """
+        store = self._stores.get((root, limits))
+        if store is None:
             access = self._access.get(root)
             if access is None:
                 access = self._access.setdefault(root, self._access_of(root))
             # Two threads may both open one; setdefault lets all use the same, without a lock that a fork could hold.
-            found = self._stores.setdefault((root, limits), open_store(root, access, limits))
-        return found
+            opened = open_store(root, access, limits, on_retry=self._on_retry)
+            store = self._stores.setdefault((root, limits), opened)
+        return store
 
     def forget(self, root: Root) -> None:
         """Look the root's connection up again at the next use: its credentials were refused."""

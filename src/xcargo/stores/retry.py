@@ -1,7 +1,7 @@
 """How failed requests are repeated: when, how often, and what the task log says of it.
 
-Waits grow exponentially with jitter. A store that says it is busy gets more time; one that says how much gets it. The
-bound is time alone: a request and its repetitions take ``timeout_seconds`` together, the last one is begun with a tenth
+Waits grow exponentially with jitter. A store that says it is busy gets more time; one that says how much gets that. The
+bound is time alone: a request and its repetitions take ``timeout_seconds`` together, the last one begins with a tenth
 of them left.
 """
 
@@ -12,58 +12,78 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from xcargo.errors import StoreUnavailableError
 from xcargo.stores.base import Limits
 
-__all__ = ["bounded", "hedged", "pause_seconds", "retried", "retry_after_seconds", "tell"]
+__all__ = ["Retry", "bounded", "pause_seconds"]
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 _BUSY_FACTOR = 20
-"""A store that is busy is asked again this many times later than one that failed: a second at the least, by default."""
+"""A busy store is asked again this many times later than one that failed: after a second at least, by default."""
 
 
-_told: Callable[[str], object] | None = None
+class Retry:
+    """Repeats the requests of one store within its limits. ``on_retry`` is called with the verb of each repetition."""
 
+    def __init__(self, limits: Limits, on_retry: Callable[[str], object] | None = None) -> None:
+        self._limits = limits
+        self._on_retry = on_retry
 
-def tell(listener: Callable[[str], object] | None) -> None:
-    """Have this process tell of each repetition: the verb, or ``hedge`` for a second request beside a slow one."""
-    global _told
-    _told = listener
+    def run(self, verb: str, where: str, attempt: Callable[[float], _T]) -> _T:
+        """What ``attempt`` returns, called again after each StoreUnavailableError until time is up.
 
+        It gets the seconds that are left. The last error is raised, and says how often and for how long was tried.
+        """
+        began = time.monotonic()
+        bound = self._limits.timeout_seconds
+        number = 1
+        while True:
+            try:
+                return attempt(bound - (time.monotonic() - began))
+            except StoreUnavailableError as error:
+                spent = time.monotonic() - began
+                wait = pause_seconds(number, error, self._limits, bound - spent)
+                if wait is None:
+                    times = "once" if number == 1 else f"{number} times"
+                    error.what = f"{error.what} (tried {times} in {spent:.1f} s of {bound:g})"
+                    raise
+                log.warning(
+                    "xcargo: attempt %d to %s %s failed, %.1f s after the first: %s. Next in %.1f s, for %g s in all",
+                    *(number, verb, where, spent, error.what, wait, bound),
+                )
+            self._count(verb)
+            time.sleep(wait)
+            number += 1
 
-def retried(work: Callable[[float], _T], verb: str, where: str, limits: Limits) -> _T:
-    """What ``work`` returns, called again after each StoreUnavailableError until time is up.
+    def hedged(self, where: str, work: Callable[[], _T]) -> _T:
+        """What ``work`` returns; after ``hedge_after_seconds`` it is called a second time beside the first.
 
-    ``work`` is told how many seconds it may take. The last error is raised, and says how often and how long was tried.
-    """
-    begun = time.monotonic()
-    attempt = 1
-    while True:
+        The first result counts. An error counts if it is the only outcome.
+        """
+        seconds = self._limits.hedge_after_seconds
+        outcomes = _start(work)
         try:
-            return work(limits.timeout_seconds - (time.monotonic() - begun))
-        except StoreUnavailableError as error:
-            spent = time.monotonic() - begun
-            wait = pause_seconds(attempt, error, limits, limits.timeout_seconds - spent)
-            if wait is None:
-                times = "once" if attempt == 1 else f"{attempt} times"
-                error.what = f"{error.what} (tried {times} in {spent:.1f} s of {limits.timeout_seconds:g})"
-                raise
-            log.warning(
-                "xcargo: attempt %d to %s %s failed, %.1f s after the first: %s. Next in %.1f s, for %g s in all",
-                *(attempt, verb, where, spent, error.what, wait, limits.timeout_seconds),
-            )
-        if _told is not None:
-            _told(verb)
-        time.sleep(wait)
-        attempt += 1
+            result, error = outcomes.get(timeout=seconds)
+        except Empty:
+            log.info("xcargo: no answer to %s after %g s, asks once more beside it", where, seconds)
+            self._count("hedge")
+            _start(work, outcomes)
+            result, error = outcomes.get()
+            if error is not None:
+                result, error = outcomes.get()
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+    def _count(self, verb: str) -> None:
+        if self._on_retry is not None:
+            self._on_retry(verb)
 
 
 def pause_seconds(attempt: int, error: StoreUnavailableError, limits: Limits, left_seconds: float) -> float | None:
@@ -77,55 +97,25 @@ def pause_seconds(attempt: int, error: StoreUnavailableError, limits: Limits, le
     return min(max(wait, error.retry_after_seconds or 0), usable)
 
 
-def retry_after_seconds(text: str | None) -> float | None:
-    """Seconds, of either form that the header ``Retry-After`` may have; None if it says nothing."""
-    if text is None or text.isdecimal():
-        return None if text is None else float(text)
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds())
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def hedged(work: Callable[[], _T], after_seconds: float, what: str) -> _T:
-    """What ``work`` returns; it is called a second time beside the first if that has not ended after a while.
-
-    The first result counts. An error counts if it is the only outcome.
-    """
-    outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-    _start(work, outcomes)
-    running = 1
-    try:
-        result, error = outcomes.get(timeout=after_seconds)
-    except Empty:
-        log.info("xcargo: no answer to %s after %g s, asks once more beside it", what, after_seconds)
-        if _told is not None:
-            _told("hedge")
-        _start(work, outcomes)
-        result, error = outcomes.get()
-        running = 2
-    if error is not None and running == 2:
-        result, error = outcomes.get()
-    if error is not None:
-        raise error
-    return result  # type: ignore[no-any-return]
-
-
 def bounded(work: Callable[[], _T], seconds: float, last_sign: Callable[[], float] | None = None) -> _T:
     """What ``work`` returns, or TimeoutError: for libraries that bound nothing themselves.
 
-    ``last_sign`` tells when ``work`` last got on, by the monotonic clock; the bound counts from there. What has not
-    ended goes on in a thread of its own that nobody waits for.
+    What has not ended by then goes on in a thread that nobody waits for.
+
+    Args:
+        work: Called in a thread of its own.
+        seconds: The bound.
+        last_sign: When ``work`` last made progress, by the monotonic clock; the bound counts from there.
     """
-    outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
     until = time.monotonic() + seconds
-    _start(work, outcomes)
+    outcomes = _start(work)
     while True:
         try:
             result, error = outcomes.get(timeout=max(until - time.monotonic(), 0.001))
             break
         except Empty:
-            until = (last_sign() if last_sign else -seconds) + seconds
+            if last_sign is not None:
+                until = last_sign() + seconds
             if time.monotonic() >= until:
                 raise TimeoutError(f"nothing came of it in {seconds:.1f} s") from None
     if error is not None:
@@ -133,11 +123,18 @@ def bounded(work: Callable[[], _T], seconds: float, last_sign: Callable[[], floa
     return result  # type: ignore[no-any-return]
 
 
-def _start(work: Callable[[], Any], outcomes: SimpleQueue[tuple[Any, BaseException | None]]) -> None:
+_Outcomes = SimpleQueue[tuple[Any, BaseException | None]]
+
+
+def _start(work: Callable[[], Any], outcomes: _Outcomes | None = None) -> _Outcomes:
+    """Calls ``work`` in a thread, which puts a result or an error into the queue."""
+    queue: _Outcomes = SimpleQueue() if outcomes is None else outcomes
+
     def run() -> None:
         try:
-            outcomes.put((work(), None))
+            queue.put((work(), None))
         except BaseException as error:
-            outcomes.put((None, error))
+            queue.put((None, error))
 
     threading.Thread(target=run, name="xcargo-request", daemon=True).start()
+    return queue

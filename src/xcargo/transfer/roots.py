@@ -12,21 +12,9 @@ from xcargo.stores.base import Limits, Store
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import NotReplayableError
 
-__all__ = ["Places", "limits_of"]
+__all__ = ["Places"]
 
 _T = TypeVar("_T")
-
-
-def limits_of(settings: Settings, timeout_seconds: float | None = None, max_concurrency: int | None = None) -> Limits:
-    """The bounds of a store's work by settings, or with another time and concurrency."""
-    return Limits(
-        settings.timeout_seconds if timeout_seconds is None else timeout_seconds,
-        settings.part_bytes,
-        settings.part_concurrency if max_concurrency is None else max_concurrency,
-        settings.retry_wait_seconds,
-        settings.retry_max_wait_seconds,
-        settings.hedge_after_seconds,
-    )
 
 
 class Places:

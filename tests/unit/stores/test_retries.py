@@ -20,15 +20,13 @@ from hypothesis import strategies as st
 
 from tests.conftest import Connection
 from tests.servers import Fault, FaultProxy, Server
-from tests.servers.relay import Exchange
-from tests.unit.conftest import google_key
 from xcargo.airflow.connections import access_of
 from xcargo.errors import ObjectExistsError, StoreError, StoreUnavailableError
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits
-from xcargo.stores.fsspec import FilesystemStore
+from xcargo.stores.fsspec import FilesystemStore, retry_after_seconds
 from xcargo.stores.object_store import ObjectStore
-from xcargo.stores.retry import pause_seconds, retry_after_seconds
+from xcargo.stores.retry import pause_seconds
 
 DATA = os.urandom(50_000)
 
@@ -141,83 +139,6 @@ def test_a_busy_store_is_left_alone_twenty_times_longer(
         waits[status] = float(found.group(1))
     assert waits[500] == 0.0
     assert min(waits[503], waits[429]) >= 0.2
-
-
-class Timed(FaultProxy):
-    """Remembers when each request came."""
-
-    def __init__(self, upstream_url: str) -> None:
-        self.times: list[float] = []
-        super().__init__(upstream_url)
-
-    def log(self, exchange: Exchange, fault: str | None = None) -> None:
-        self.times.append(time.monotonic())
-        super().log(exchange, fault)
-
-
-@pytest.mark.parametrize("verb", ["get", "part", "into", "head", "put", "delete"])
-@pytest.mark.parametrize("kind", ["s3", "azure", "gcs"])
-def test_a_busy_store_that_says_for_how_long_is_left_alone_for_that_long(
-    kind: str, verb: str, request: pytest.FixtureRequest
-) -> None:
-    """Of the first answer only the status is seen; from the second on what it asks for is waited."""
-    server: Server = request.getfixturevalue(f"{kind}_server")
-    root = Root.parse(server.root + "/busy")
-    key = "a b/2026-11-25T00%3A00/x=1~1"
-    stored = f"{server.root.split('/', 3)[3]}/busy/{key}"
-    with Timed(server.endpoint) as proxy:
-        connection = server.via(proxy.url).connection
-        if kind == "gcs":
-            connection["extra"] |= {"keyfile_dict": google_key(), "endpoint": proxy.url}
-        access = access_of(root, lambda _: Connection(connection))
-        store = ObjectStore(root, access, Limits(30, retry_wait_seconds=0.001))
-        store.put(key, [DATA])
-        proxy.reset_requests()
-        proxy.times.clear()
-        proxy.add(Fault("status", status=503))
-        proxy.add(Fault("status", status=429, retry_after=2))
-        memory = bytearray(1000)
-        got = {
-            "get": lambda: bytes(store.get(key)) == DATA,
-            "part": lambda: bytes(store.get(key, start=5, end=500)) == DATA[5:500],
-            "into": lambda: store.get_into(key, memoryview(memory), start=5) == 1000 and memory == DATA[5:1005],
-            "head": lambda: store.head(key).size_bytes == len(DATA),
-            "put": lambda: store.put(key, [DATA[:9], DATA[9:20]]) is None,
-            "delete": lambda: store.delete([key]) is None,
-        }[verb]()
-        assert got
-        assert len(proxy.requests) == 3, proxy.requests
-        assert proxy.times[2] - proxy.times[1] >= 2
-    if verb == "delete":
-        assert stored not in server.list_keys()
-    else:
-        assert server.raw_get(stored) == (DATA[:20] if verb == "put" else DATA)
-        server.raw_delete(stored)
-
-
-def test_what_a_store_asks_for_is_waited_no_longer_than_the_bound(
-    opened: Callable[..., ObjectStore], proxy: FaultProxy
-) -> None:
-    """An hour is more than there is: the last attempt comes before the time is up."""
-    store = opened(retry_wait_seconds=0.001, timeout_seconds=2)
-    proxy.add(Fault("status", status=503))
-    proxy.add(Fault("status", status=503, retry_after=3600))
-    store.put("hour~1", [DATA])
-    assert methods(proxy) == ["PUT", "PUT", "PUT"]
-
-
-@pytest.mark.parametrize("status", [403, 500])
-def test_a_signed_url_that_is_refused_is_asked_for_by_the_client(
-    opened: Callable[..., ObjectStore], proxy: FaultProxy, status: int
-) -> None:
-    """Where a bucket's policy forbids them, a busy store costs one request more."""
-    store = opened(retry_wait_seconds=0.001)
-    store.put("refused~1", [DATA])
-    proxy.reset_requests()
-    proxy.add(Fault("status", method="GET", status=503))
-    proxy.add(Fault("status", match="X-Amz-Signature", status=status))
-    assert bytes(store.get("refused~1")) == DATA
-    assert methods(proxy) == ["GET", "GET", "GET"]
 
 
 @given(seconds=st.integers(0, 100_000))

@@ -72,11 +72,11 @@ def open_value(row: XComRow, limits: Budget) -> StoredValue:
     return StoredValue.from_envelope(Envelope.from_row(value), handle.open, cache=_block_cache(), budget=limits)
 
 
-def signed_url(row: XComRow, disposition: str) -> str | None:
+def signed_url(row: XComRow) -> str | None:
     """Where a browser gets the object itself, for a minute; None where it is to be streamed. It is in no log."""
     if not runtime.settings().ui_signed_downloads or not is_envelope(row.value):
         return None
-    return pipeline().signed_url(row.value, row.id.dag_id, _SIGNED_SECONDS, disposition)
+    return pipeline().signed_url(row.value, row.id.dag_id, _SIGNED_SECONDS)
 
 
 def summary(row: XComRow) -> dict[str, Any]:

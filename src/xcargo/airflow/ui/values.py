@@ -275,7 +275,7 @@ def download(requested: Requested, form: str = "raw") -> Response:
     index = f"-{requested.xcom.map_index}" if requested.xcom.map_index >= 0 else ""
     name = f"{requested.xcom.dag_id}-{requested.xcom.task_id}{index}-{requested.xcom.key}{made.suffix}"
     disposition = f"attachment; filename*=UTF-8''{quote((made.name or name).replace('/', '_'), safe='')}"
-    if form == "raw" and not requested.inside and (url := previews.signed_url(row, disposition)):
+    if form == "raw" and not requested.inside and (url := previews.signed_url(row)):
         return RedirectResponse(url, status_code=307)
     headers = {"content-disposition": disposition}
     if made.size_bytes is not None:

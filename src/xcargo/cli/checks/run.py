@@ -48,7 +48,11 @@ def diagnose(
     compression = environment.compression(found.compression)
     yield compression
     yield settings.where_objects_go(found)
-    limits = Limits(min(timeout_seconds, found.timeout_seconds), found.part_bytes, found.max_concurrency)
+    limits = Limits.from_settings(
+        found,
+        timeout_seconds=min(timeout_seconds, found.timeout_seconds),
+        max_concurrency=found.max_concurrency,
+    )
     if found.root is not None:
         usable = compression.status is Status.OK
         for finding in _root(conf, found, found.root, get_connection, environ, limits, large=large):
