@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xcargo.codecs.source import BytesSource
 from xcargo.transfer import cache
 from xcargo.transfer.cache import MIN_BYTES, NodeCache
 
@@ -35,19 +36,26 @@ def payload(seed: int, size: int = MIN_BYTES) -> bytes:
     return hashlib.shake_128(seed.to_bytes(4, "big")).digest(size)
 
 
-def writing(data: bytes) -> Callable[[memoryview], None]:
-    def write(view: memoryview) -> None:
-        view[:] = data
+class Download(BytesSource):
+    """A source whose ``read_into`` may be given."""
 
-    return write
+    def __init__(self, data: bytes, read_into: Callable[[memoryview], object] | None = None) -> None:
+        super().__init__(data)
+        self._read_into = read_into
+
+    def read_into(self, view: memoryview) -> None:
+        if self._read_into is not None:
+            self._read_into(view)
+        else:
+            super().read_into(view)
 
 
 def never(view: memoryview) -> None:
     raise AssertionError("It was here already")
 
 
-def put(node: NodeCache, data: bytes) -> memoryview:
-    return node.fill(checksum_of(data), len(data), writing(data))
+def fill(node: NodeCache, data: bytes, read_into: Callable[[memoryview], object] | None = None) -> memoryview:
+    return node.fill(checksum_of(data), Download(data, read_into))
 
 
 @pytest.fixture
@@ -59,17 +67,17 @@ def test_what_was_filled_is_found_by_others(folder: Path) -> None:
     """A second cache on the same folder has the payload, and needs no download for it."""
     data = payload(1)
     assert NodeCache(folder, 10 * MIB).get(checksum_of(data)) is None
-    assert put(NodeCache(folder, 10 * MIB), data) == data
+    assert fill(NodeCache(folder, 10 * MIB), data) == data
     other = NodeCache(folder, 10 * MIB)
     assert other.get(checksum_of(data)) == data
-    assert other.fill(checksum_of(data), len(data), never) == data
+    assert fill(other, data, never) == data
 
 
 def test_a_reader_may_write_and_nobody_else_sees_it(folder: Path) -> None:
     """The map is copy on write, at the first read and at later ones."""
     data = payload(1)
     node = NodeCache(folder, 10 * MIB)
-    for view in (put(node, data), node.get(checksum_of(data))):
+    for view in (fill(node, data), node.get(checksum_of(data))):
         assert view is not None
         array = np.frombuffer(view, dtype=np.uint8)
         array[:] = 0
@@ -80,7 +88,7 @@ def test_folder_and_files_are_private_and_the_files_read_only(folder: Path) -> N
     """0700 and 0400, whatever the umask."""
     former = os.umask(0)
     try:
-        put(NodeCache(folder, 10 * MIB), payload(1))
+        fill(NodeCache(folder, 10 * MIB), payload(1))
     finally:
         os.umask(former)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -92,10 +100,10 @@ def test_folder_and_files_are_private_and_the_files_read_only(folder: Path) -> N
 def test_what_is_too_small_or_too_large_has_no_file(folder: Path, size: int) -> None:
     """From MIN_BYTES up to the size of the cache, both included."""
     node = NodeCache(folder, 2 * MIN_BYTES)
-    assert put(node, payload(1, size)) == payload(1, size)
+    assert fill(node, payload(1, size)) == payload(1, size)
     assert not folder.exists() or not list(folder.iterdir())
     for bound in (MIN_BYTES, 2 * MIN_BYTES):
-        put(node, payload(bound, bound))
+        fill(node, payload(bound, bound))
         assert node.get(checksum_of(payload(bound, bound))) is not None
 
 
@@ -103,22 +111,22 @@ def test_what_is_too_small_or_too_large_has_no_file(folder: Path, size: int) -> 
     "checksum", ["", "sha256", "sha256:..", "../x:" + "a" * 64, "sha256:/etc/passwd", "a:" + "A" * 64]
 )
 def test_a_checksum_of_another_form_is_never_a_file_name(folder: Path, checksum: str) -> None:
-    """It finds nothing, and its payload is had without the cache."""
+    """It finds nothing, and its payload is downloaded without the cache."""
     node = NodeCache(folder, 10 * MIB)
     assert node.get(checksum) is None
-    assert node.fill(checksum, MIN_BYTES, writing(payload(1))) == payload(1)
+    assert node.fill(checksum, Download(payload(1))) == payload(1)
     assert not folder.exists()
 
 
 def test_what_was_not_used_for_longest_goes_first_and_readers_keep_it(folder: Path) -> None:
     """A third payload takes the place of the one not read since; who has that one mapped still reads it."""
     node = NodeCache(folder, 2 * MIN_BYTES)
-    first, second = put(node, payload(1)), put(node, payload(2))
+    first, second = fill(node, payload(1)), fill(node, payload(2))
     for name, age in ((checksum_of(payload(1)), 30), (checksum_of(payload(2)), 20)):
         (file,) = folder.glob(f"*{name.partition(':')[2]}*")
         os.utime(file, (file.stat().st_atime, file.stat().st_mtime - age))
     assert node.get(checksum_of(payload(1))) is not None
-    put(node, payload(3))
+    fill(node, payload(3))
     assert node.get(checksum_of(payload(1))) == payload(1)
     assert node.get(checksum_of(payload(2))) is None
     assert node.get(checksum_of(payload(3))) == payload(3)
@@ -134,7 +142,7 @@ def test_the_bound_holds_and_no_payload_is_another(steps: list[tuple[int, int, b
         node = NodeCache(Path(home) / "c", 1000)
         for seed, size, only_read in steps:
             data = payload(seed, size)
-            found = node.get(checksum_of(data)) if only_read else put(node, data)
+            found = node.get(checksum_of(data)) if only_read else fill(node, data)
             assert found is None or found == data
             assert sum(file.stat().st_size for file in Path(home).glob("c/*")) <= 1000
 
@@ -146,7 +154,7 @@ def test_files_of_others_are_left_alone(folder: Path) -> None:
         (folder / name).write_bytes(b"x" * MIB)
     node = NodeCache(folder, MIN_BYTES)
     for seed in range(3):
-        put(node, payload(seed))
+        fill(node, payload(seed))
     assert {file.name for file in folder.iterdir()} >= {"notes.txt", "blake3-" + "a" * 64, "xcargo-readme"}
     assert len(list(folder.iterdir())) == 4
 
@@ -154,56 +162,45 @@ def test_files_of_others_are_left_alone(folder: Path) -> None:
 def test_a_file_that_others_could_have_written_is_not_read(folder: Path) -> None:
     """A payload whose file was opened to others counts as not there."""
     node = NodeCache(folder, 10 * MIB)
-    put(node, payload(1))
+    fill(node, payload(1))
     (file,) = folder.iterdir()
     file.chmod(0o660)
     assert node.get(checksum_of(payload(1))) is None
 
 
-def test_a_row_that_belies_its_checksum_gets_what_its_write_gives(folder: Path) -> None:
+def test_a_row_that_contradicts_its_checksum_gets_its_own_download(folder: Path) -> None:
     """Another size under the same checksum neither finds the file nor replaces it."""
     node = NodeCache(folder, 10 * MIB)
     data = payload(1)
-    put(node, data)
-    assert node.fill(checksum_of(data), 2 * MIN_BYTES, writing(data * 2)) == data * 2
+    fill(node, data)
+    assert node.fill(checksum_of(data), Download(data * 2)) == data * 2
     assert node.get(checksum_of(data)) == data
 
 
-def test_many_maps_do_not_take_all_descriptors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above the limit a read copies, and holds no descriptor."""
-    monkeypatch.setattr(cache, "_MOST_MAPS", 3)
-    node = NodeCache(folder, 10 * MIB)
-    put(node, payload(1))
-    before = len(os.listdir("/proc/self/fd"))
-    views = [node.get(checksum_of(payload(1))) for _ in range(10)]
-    assert len(os.listdir("/proc/self/fd")) <= before + 3
-    assert all(view == payload(1) for view in views)
-    views[9][:4] = b"mine"  # type: ignore[index]
-    assert node.get(checksum_of(payload(1))) == payload(1)
-
-
-def test_filling_many_does_not_take_all_descriptors_either(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who keeps everything that he downloaded holds no more maps than the limit."""
-    monkeypatch.setattr(cache, "_MOST_MAPS", 3)
+def test_many_payloads_do_not_take_all_descriptors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit a download or a read is a copy, and holds no descriptor."""
+    monkeypatch.setattr(cache, "MAX_MAPS", 3)
     node = NodeCache(folder, 20 * MIB)
-    node.get(checksum_of(b""))
+    node.get(checksum_of(b""))  # opens the folder
     before = len(os.listdir("/proc/self/fd"))
-    views = [put(node, payload(seed)) for seed in range(8)]
+    downloads = [fill(node, payload(seed)) for seed in range(6)]
+    reads = [node.get(checksum_of(payload(seed))) for seed in range(6)]
     assert len(os.listdir("/proc/self/fd")) <= before + 4  # and the folder
-    assert views == [payload(seed) for seed in range(8)]
-    assert len(list(folder.iterdir())) == 8
+    assert downloads == reads == [payload(seed) for seed in range(6)]
+    assert len(list(folder.iterdir())) == 6
+    reads[5][:4] = b"mine"  # type: ignore[index]
+    assert node.get(checksum_of(payload(5))) == payload(5)
 
 
 def test_a_file_that_its_writer_could_still_change_is_not_kept(folder: Path) -> None:
-    """A write that keeps a part of its memory has its payload, but no other task gets it."""
+    """A download that keeps a part of its memory has its payload, but no other task gets it."""
     kept = []
 
-    def write(view: memoryview) -> None:
+    def keep(view: memoryview) -> None:
         view[:] = payload(1)
         kept.append(view[:10])
 
-    node = NodeCache(folder, 10 * MIB)
-    assert node.fill(checksum_of(payload(1)), MIN_BYTES, write) == payload(1)
+    assert fill(NodeCache(folder, 10 * MIB), payload(1), keep) == payload(1)
     assert list(folder.iterdir()) == []
 
 
@@ -228,14 +225,14 @@ def unusable(kind: str, path: Path) -> Path:
 @pytest.mark.parametrize(
     "kind", ["open to all", "a link", "a file", "not to be made", pytest.param("another's", marks=as_root)]
 )
-def test_a_folder_that_does_not_serve_is_told_once_and_not_used(
+def test_an_unusable_folder_is_reported_once_and_not_used(
     folder: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """Payloads are had without the cache; nothing is written, and the log says why, once."""
+    """Payloads are downloaded without the cache; nothing is written, and the log says why, once."""
     node = NodeCache(unusable(kind, folder), 10 * MIB)
     with caplog.at_level(logging.WARNING, logger="xcargo"):
         for seed in range(3):
-            assert put(node, payload(seed)) == payload(seed)
+            assert fill(node, payload(seed)) == payload(seed)
             assert node.get(checksum_of(payload(seed))) is None
     (record,) = caplog.records
     assert "without its cache" in record.getMessage()
@@ -258,31 +255,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @as_root
 def test_a_full_disk_costs_nothing_but_the_cache(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The payload is had, no unfinished file stays, what fits is still kept, and the log says it once."""
+    """The payload is there, no unfinished file stays, what fits is still kept, and the log says it once."""
     node = NodeCache(small_disk / "cache", 100 * MIB)
     with caplog.at_level(logging.WARNING, logger="xcargo"):
         for seed in range(2):
-            assert put(node, payload(seed, 5 * MIB)) == payload(seed, 5 * MIB)
+            assert fill(node, payload(seed, 5 * MIB)) == payload(seed, 5 * MIB)
     assert len(caplog.records) == 1
     assert list((small_disk / "cache").iterdir()) == []
-    put(node, payload(1))
+    fill(node, payload(1))
     assert node.get(checksum_of(payload(1))) == payload(1)
 
 
 @as_root
 def test_a_read_only_disk_can_still_be_read(small_disk: Path) -> None:
-    """What is there is found, what is not is had without the cache."""
+    """What is there is found, what is not is downloaded without the cache."""
     folder = small_disk / "cache"
-    put(NodeCache(folder, 10 * MIB), payload(1))
+    fill(NodeCache(folder, 10 * MIB), payload(1))
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     node = NodeCache(folder, 10 * MIB)
     assert node.get(checksum_of(payload(1))) == payload(1)
-    assert put(node, payload(2)) == payload(2)
+    assert fill(node, payload(2)) == payload(2)
     assert node.get(checksum_of(payload(2))) is None
 
 
 def test_a_failed_download_leaves_nothing(folder: Path) -> None:
-    """The error of write is what is raised, and the next one downloads anew."""
+    """Its error is what is raised, and the next one downloads again."""
     node = NodeCache(folder, 10 * MIB)
 
     def fail(view: memoryview) -> None:
@@ -291,25 +288,25 @@ def test_a_failed_download_leaves_nothing(folder: Path) -> None:
 
     for _ in range(2):
         with pytest.raises(FileNotFoundError, match="The object is gone"):
-            node.fill(checksum_of(payload(1)), MIN_BYTES, fail)
+            fill(node, payload(1), fail)
         assert list(folder.iterdir()) == []
-    assert put(node, payload(1)) == payload(1)
+    assert fill(node, payload(1)) == payload(1)
 
 
 def test_threads_share_one_download(folder: Path) -> None:
-    """Sixteen threads of one process, one call of write."""
+    """Sixteen threads of one process, one download."""
     node = NodeCache(folder, 10 * MIB)
     calls: list[int] = []
     begin = threading.Barrier(16)
     right: list[bool] = []
 
-    def write(view: memoryview) -> None:
+    def read_into(view: memoryview) -> None:
         calls.append(1)
         view[:] = payload(1)
 
     def ask() -> None:
         begin.wait(WAIT_SECONDS)
-        right.append(node.fill(checksum_of(payload(1)), MIN_BYTES, write) == payload(1))
+        right.append(fill(node, payload(1), read_into) == payload(1))
 
     threads = [threading.Thread(target=ask) for _ in range(16)]
     for thread in threads:
@@ -320,7 +317,7 @@ def test_threads_share_one_download(folder: Path) -> None:
     assert len(calls) == 1
 
 
-def test_who_has_waited_long_enough_downloads_for_himself(folder: Path) -> None:
+def test_who_has_waited_long_enough_downloads_too(folder: Path) -> None:
     """A download that hangs holds up nobody for longer than wait_seconds."""
     begun, release = threading.Event(), threading.Event()
 
@@ -329,11 +326,11 @@ def test_who_has_waited_long_enough_downloads_for_himself(folder: Path) -> None:
         release.wait(WAIT_SECONDS)
         view[:] = payload(1)
 
-    hanging = threading.Thread(target=NodeCache(folder, 10 * MIB).fill, args=(checksum_of(payload(1)), MIN_BYTES, hang))
+    hanging = threading.Thread(target=fill, args=(NodeCache(folder, 10 * MIB), payload(1), hang))
     hanging.start()
     try:
         assert begun.wait(WAIT_SECONDS)
-        assert put(NodeCache(folder, 10 * MIB, wait_seconds=0.1), payload(1)) == payload(1)
+        assert fill(NodeCache(folder, 10 * MIB, wait_seconds=0.1), payload(1)) == payload(1)
     finally:
         release.set()
         hanging.join(WAIT_SECONDS)
@@ -342,13 +339,14 @@ def test_who_has_waited_long_enough_downloads_for_himself(folder: Path) -> None:
 
 CROWD = """
 import hashlib, os, resource, signal, sys, time
+from xcargo.codecs.source import BytesSource
 from xcargo.transfer.cache import NodeCache
 kind, count, folder, calls = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 data = hashlib.shake_128(b"crowd").digest(3_000_000)
 checksum = "sha256:" + hashlib.sha256(data).hexdigest()
 gate_read, gate_write = os.pipe()
 
-def write(view):
+def read_into(view):
     with open(calls, "ab", buffering=0) as file:
         file.write(b"%d\\n" % os.getpid())
         first = file.tell() == len(b"%d\\n" % os.getpid())
@@ -364,7 +362,9 @@ def reader():
     os.close(gate_write)
     os.read(gate_read, 1)
     try:
-        view = NodeCache(folder, 100_000_000).fill(checksum, len(data), write)
+        source = BytesSource(data)
+        source.read_into = read_into
+        view = NodeCache(folder, 100_000_000).fill(checksum, source)
         view[:1] = b"x"  # its own copy
         return 0 if view[1:] == data[1:] else 1
     except RuntimeError:
@@ -388,7 +388,7 @@ print(sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 
 
 def crowd(kind: str, count: int, folder: Path) -> tuple[list[int], int]:
-    """Exit codes of processes that ask for the same payload at once, and how many of them called write."""
+    """Exit codes of processes that ask for the same payload at once, and how many of them downloaded it."""
     calls = folder.parent / "calls"
     done = subprocess.run(
         [sys.executable, "-c", CROWD, kind, str(count), str(folder), str(calls)],
@@ -401,7 +401,7 @@ def crowd(kind: str, count: int, folder: Path) -> tuple[list[int], int]:
 
 
 def test_of_two_hundred_readers_one_downloads(folder: Path) -> None:
-    """Two hundred processes that start at once, one call of write, and all have the payload."""
+    """Two hundred processes that start at once, one download, and all have the payload."""
     assert crowd("well", 200, folder) == ([0] * 200, 1)
     assert len(list(folder.iterdir())) == 1
 
@@ -421,7 +421,7 @@ def test_when_the_store_fails_nobody_waits_in_line(folder: Path) -> None:
 
 
 def test_a_limit_on_file_sizes_costs_nothing_but_the_cache(folder: Path) -> None:
-    """Files may not be as large as the payload: every reader has it all the same."""
+    """Files may not be as large as the payload: every reader has it nevertheless."""
     assert crowd("limited", 3, folder) == ([0] * 3, 3)
     assert list(folder.iterdir()) == []
 
@@ -429,15 +429,15 @@ def test_a_limit_on_file_sizes_costs_nothing_but_the_cache(folder: Path) -> None
 def test_an_unfinished_file_of_a_dead_process_is_finished_or_makes_room(folder: Path) -> None:
     """It counts towards the bound until the next one needs its place, and never as a payload."""
     node = NodeCache(folder, 2 * MIN_BYTES)
-    put(node, payload(1))
+    fill(node, payload(1))
     (file,) = folder.iterdir()
     left = file.with_name(file.name.replace(checksum_of(payload(1))[7:], checksum_of(payload(2))[7:]) + ".part")
     left.write_bytes(b"half of it" * 100_000)
     left.chmod(0o600)
     assert node.get(checksum_of(payload(2))) is None
-    assert put(node, payload(2)) == payload(2)
+    assert fill(node, payload(2)) == payload(2)
     left.write_bytes(b"again" * 100_000)
     os.utime(left, (0, 0))
-    put(node, payload(3))
-    put(node, payload(4))
+    fill(node, payload(3))
+    fill(node, payload(4))
     assert not left.exists()

@@ -15,7 +15,7 @@ from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.model.tombstone import TOMBSTONE_BYTES, expired
 from xcargo.stores.base import Limits, get_into
-from xcargo.transfer.cache import MIN_BYTES, Cached, NodeCache
+from xcargo.transfer.cache import MIN_BYTES, CachedSource, NodeCache
 from xcargo.transfer.chunks import ChunkDecoder, ChunkTable, checksum_mismatch
 from xcargo.transfer.compression import decompress
 from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
@@ -44,7 +44,7 @@ class Fetch:
             return found
         # The name tells the place too, so that no row gets from here what it would not get from there.
         told = f"{envelope.uri} {envelope.checksum} {envelope.compression} {envelope.size_bytes}"
-        return Cached(found, self._cache, f"payload:{blake3(told.encode()).hexdigest()}")
+        return CachedSource(found, self._cache, f"payload:{blake3(told.encode()).hexdigest()}")
 
     def verify(self, envelope: Envelope) -> None:
         """Read a payload back from where it is stored, past the node's cache, and hold it against the envelope.
