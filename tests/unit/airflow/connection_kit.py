@@ -1,4 +1,4 @@
-"""What the tests of connections share: a connection, a bare environment, a server that shows what reached the wire."""
+"""What the tests of connections share: connections, a bare environment, a server that records what reaches the wire."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 @dataclass
 class Connection:
-    """The attributes of an Airflow connection that are read, for tests that need no Airflow."""
+    """The attributes of an Airflow connection that are read."""
 
     conn_type: str | None = "aws"
     host: str | None = None
@@ -52,10 +52,13 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    set_variables(monkeypatch, {"HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"})
     return home
+
+
+def set_variables(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
 
 
 def access(url: str, connection: Any = None) -> Access:
@@ -65,20 +68,34 @@ def access(url: str, connection: Any = None) -> Access:
         assert conn_id == Root.parse(url).connection_id
         return connection
 
-    found = access_of(Root.parse(url), get_connection)
+    made = access_of(Root.parse(url), get_connection)
     # A forked child sends them through a pipe as JSON.
-    json.dumps([dict(found.config), dict(found.client)])
-    return found
+    json.dumps([dict(made.config), dict(made.client)])
+    return made
 
 
-def store(url: str, connection: Any = None) -> Store:
+def options(url: str, connection: Any = None) -> dict[str, Any]:
+    """All options of the client, credentials among them."""
+    made = access(url, connection)
+    credentials = dict(made.credentials()) if made.credentials else {}
+    credentials.pop("expires_at", None)
+    assert SECRET not in repr(made) + repr(made.credentials)
+    return {**made.config, **made.client, **credentials}
+
+
+def store(url: str, connection: Any = None, *, timeout_seconds: float = 5.0) -> Store:
     """The store behind a connection."""
-    return open_store(Root.parse(url), access(url, connection), Limits(timeout_seconds=5.0))
+    return open_store(Root.parse(url), access(url, connection), Limits(timeout_seconds=timeout_seconds))
 
 
-def from_json(described: Mapping[str, Any]) -> Connection:
-    """A connection in the form of the server kit."""
-    return Connection(**described)
+def put(url: str, connection: Any = None, **limits: float) -> None:
+    store(url, connection, **limits).put("key", [b"value"])
+
+
+def put_and_get(url: str, connection: Any, key: str) -> None:
+    opened = store(url, connection)
+    opened.put(key, [b"value"])
+    assert bytes(opened.get(key)) == b"value"
 
 
 @dataclass(frozen=True)
@@ -106,10 +123,6 @@ class Recorder:
     def last(self) -> Request:
         return self.requests[-1]
 
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
-
 
 @contextmanager
 def recorder(context: ssl.SSLContext | None = None) -> Iterator[Recorder]:
@@ -123,8 +136,8 @@ def recorder(context: ssl.SSLContext | None = None) -> Iterator[Recorder]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             record.requests.append(Request(self.command, self.path, headers, body))
             path = self.path.removeprefix(record.url)
-            found = next((reply for start, reply in record.replies.items() if path.startswith(start)), None)
-            status, payload = _reply(found() if callable(found) else found)
+            reply = next((reply for start, reply in record.replies.items() if path.startswith(start)), None)
+            status, payload = _reply(reply() if callable(reply) else reply)
             self.send_response(502 if self.command == "CONNECT" else status)
             self.send_header("content-length", str(len(payload)))
             self.send_header("content-type", "application/json")
@@ -154,10 +167,10 @@ def recorder(context: ssl.SSLContext | None = None) -> Iterator[Recorder]:
             thread.join()
 
 
-def _reply(found: Any) -> tuple[int, bytes]:
-    if isinstance(found, tuple):
-        return found[0], found[1].encode()
-    return 200, b"" if found is None else json.dumps(found).encode()
+def _reply(reply: Any) -> tuple[int, bytes]:
+    if isinstance(reply, tuple):
+        return reply[0], reply[1].encode()
+    return 200, b"" if reply is None else json.dumps(reply).encode()
 
 
 def seconds_left(expires_at: datetime) -> float:

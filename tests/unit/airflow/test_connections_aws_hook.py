@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from tests.unit.airflow.connection_kit import (
     Connection,
     Recorder,
     access,
+    put,
     recorder,
     seconds_left,
-    store,
+    set_variables,
 )
-from xcargo.errors import AccessDeniedError, ConfigurationError, MissingDependencyError, StoreUnavailableError
+from xcargo.errors import AccessDeniedError, ConfigurationError, StoreUnavailableError
 
 pytest.importorskip("airflow.providers.amazon")
 moto_server = pytest.importorskip("moto.server")
@@ -46,20 +47,31 @@ def sts() -> Iterator[str]:
         server.stop()
 
 
-def role(sts: str, wire: Recorder, **extra: Any) -> Connection:
-    """A connection that assumes a role at ``sts`` and uses it at ``wire``."""
-    services = {"sts": {"endpoint_url": sts}, "s3": {"endpoint_url": wire.url}}
-    fields = {"region_name": "eu-west-1", "role_arn": ROLE, "service_config": services, **extra}
-    return Connection(login="CONNKEY", password=SECRET, extra=fields)
+def role(sts: str, s3: str, **extra: Any) -> Connection:
+    """A connection that assumes a role at ``sts`` and uses it at ``s3``."""
+    services = {"sts": {"endpoint_url": sts}, "s3": {"endpoint_url": s3}}
+    config = {"retries": {"max_attempts": 0}, "connect_timeout": 2}
+    fields = {"region_name": "eu-west-1", "role_arn": ROLE, "service_config": services, "config_kwargs": config}
+    return Connection(login="CONNKEY", password=SECRET, extra={**fields, **extra})
 
 
-def put(connection: Connection) -> None:
-    store(URL, connection).put("key", [b"value"])
+def profiles(home: Path) -> None:
+    (home / ".aws").mkdir()
+    (home / ".aws" / "credentials").write_text("[team]\naws_access_key_id=PROFILEKEY\naws_secret_access_key=x\n")
+    (home / ".aws" / "config").write_text(
+        "[profile team]\nregion=eu-south-1\n"
+        f"[profile roaming]\nrole_arn={ROLE}\nsource_profile=team\nregion=eu-south-2\n"
+    )
 
 
-def test_assume_role(sts: str, wire: Recorder) -> None:
-    """The role's temporary key and token sign the requests, not the connection's own key."""
-    put(role(sts, wire, assume_role_kwargs={"RoleSessionName": "xcom"}))
+def test_assume_role(sts: str, wire: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The role's temporary key and token sign, not the connection's own; the hook does not look the connection up."""
+    sdk = pytest.importorskip("airflow.sdk")
+    described = {"conn_type": "aws", "login": "CONNKEY", "password": "x", "extra": role(sts, wire.url).extra}
+    monkeypatch.setenv("AIRFLOW_CONN_MY_CONN", json.dumps(described))
+    connection = sdk.Connection.get("my_conn")
+    monkeypatch.delenv("AIRFLOW_CONN_MY_CONN")
+    put(URL, connection)
     assert "Credential=ASIA" in wire.last.headers["authorization"]
     assert "/eu-west-1/s3/" in wire.last.headers["authorization"]
     assert wire.last.headers["x-amz-security-token"]
@@ -70,114 +82,92 @@ def test_assume_role_with_web_identity(sts: str, wire: Recorder, tmp_path: Path)
     (tmp_path / "token").write_text("web-identity")
     connection = role(
         sts,
-        wire,
+        wire.url,
         assume_role_method="assume_role_with_web_identity",
         assume_role_with_web_identity_federation="file",
         assume_role_with_web_identity_token_file=str(tmp_path / "token"),
     )
     connection.login = connection.password = None
-    put(connection)
+    put(URL, connection)
     assert "Credential=ASIA" in wire.last.headers["authorization"]
-
-
-def test_temporary_credentials_are_renewed(sts: str, wire: Recorder) -> None:
-    """Credentials carry STS's expiry, and being asked again near it gives new ones."""
-    found = access(URL, role(sts, wire, assume_role_kwargs={"DurationSeconds": 900}))
-    assert found.credentials is not None
-    first, second = found.credentials(), found.credentials()
-    assert 600 < seconds_left(first["expires_at"]) <= 900
-    # 900 s are within boto's window of renewal, so each answer is a fresh one.
-    assert first["access_key_id"] != second["access_key_id"]
-
-
-def test_a_renewal_that_fails_says_why(wire: Recorder) -> None:
-    """When STS is gone by the time credentials end, the error is ours and names the connection."""
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    options = {"retries": {"max_attempts": 0}, "connect_timeout": 2}
-    try:
-        sts = "http://{}:{}".format(*server.get_host_and_port())
-        found = access(URL, role(sts, wire, config_kwargs=options))
-    finally:
-        server.stop()
-    assert found.credentials is not None
-    found.credentials._read.args[0]._expiry_time = datetime.now(timezone.utc)  # an hour later
-    with pytest.raises(StoreUnavailableError, match="Connection 'my_conn'"):
-        found.credentials()
-
-
-def test_credentials_that_last_are_kept(sts: str, wire: Recorder) -> None:
-    """An hour's credentials are asked of STS once."""
-    found = access(URL, role(sts, wire, assume_role_kwargs={"DurationSeconds": 3600}))
-    assert found.credentials is not None
-    assert found.credentials() == found.credentials()
-
-
-def test_a_profile_of_the_connection(bare: Path, wire: Recorder) -> None:
-    """``profile_name`` takes keys and region of that profile, whatever the environment holds."""
-    _profiles(bare)
-    put(Connection(extra={"profile_name": "team", "endpoint_url": wire.url}))
-    assert "Credential=PROFILEKEY/" in wire.last.headers["authorization"]
-    assert "/eu-south-1/s3/" in wire.last.headers["authorization"]
-
-
-def _profiles(home: Path) -> None:
-    (home / ".aws").mkdir()
-    (home / ".aws" / "credentials").write_text(
-        "[team]\naws_access_key_id=PROFILEKEY\naws_secret_access_key=x\n"
-        "[default]\naws_access_key_id=DEFAULTKEY\naws_secret_access_key=x\n"
-    )
-    (home / ".aws" / "config").write_text("[profile team]\nregion=eu-south-1\n")
-
-
-def test_keys_without_an_end_are_asked_again_in_time(bare: Path, wire: Recorder) -> None:
-    """Credentials of which boto knows no expiry are taken for a quarter of an hour."""
-    _profiles(bare)
-    found = access(URL, Connection(extra={"profile_name": "team", "endpoint_url": wire.url}))
-    assert found.credentials is not None
-    assert 890 < seconds_left(found.credentials()["expires_at"]) <= 900
-
-
-def test_a_connection_without_keys_uses_the_default_chain(wire: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that only names endpoint and region leaves the credentials to boto's chain."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ENVKEY")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    put(Connection(extra={"endpoint_url": wire.url, "region_name": "eu-west-1"}))
-    assert "Credential=ENVKEY/" in wire.last.headers["authorization"]
 
 
 def test_a_role_in_a_profile_of_the_environment(
     bare: Path, sts: str, wire: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a connection, AWS_PROFILE may name a profile that assumes a role; boto3 does it."""
-    _profiles(bare)
-    with (bare / ".aws" / "config").open("a") as file:
-        file.write(f"[profile roaming]\nrole_arn={ROLE}\nsource_profile=team\nregion=eu-south-2\n")
-    monkeypatch.setenv("AWS_PROFILE", "roaming")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", wire.url)
-    store("s3://bucket/xcom").put("key", [b"value"])
+    profiles(bare)
+    variables = {"AWS_PROFILE": "roaming", "AWS_ENDPOINT_URL_STS": sts, "AWS_ENDPOINT_URL_S3": wire.url}
+    set_variables(monkeypatch, variables)
+    put("s3://bucket/xcom")
     assert "Credential=ASIA" in wire.last.headers["authorization"]
     assert "/eu-south-2/s3/" in wire.last.headers["authorization"]
 
 
-def test_a_role_that_is_refused(wire: Recorder) -> None:
-    """STS's refusal is an AccessDeniedError naming the connection, raised before the first object."""
-    with recorder() as refusing:
-        # moto grants every role; this is STS's answer to one who may not.
+def test_a_profile_of_the_connection(bare: Path, wire: Recorder) -> None:
+    """``profile_name`` takes keys and region of that profile; keys without an end are asked for again in time."""
+    profiles(bare)
+    connection = Connection(extra={"profile_name": "team", "endpoint_url": wire.url})
+    put(URL, connection)
+    assert "Credential=PROFILEKEY/" in wire.last.headers["authorization"]
+    assert "/eu-south-1/s3/" in wire.last.headers["authorization"]
+    credentials = access(URL, connection).credentials
+    assert credentials is not None
+    assert 890 < seconds_left(credentials()["expires_at"]) <= 900
+
+
+def test_a_connection_without_keys_uses_the_default_chain(wire: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that only names endpoint and region leaves the credentials to boto's chain."""
+    set_variables(monkeypatch, {"AWS_ACCESS_KEY_ID": "ENVKEY", "AWS_SECRET_ACCESS_KEY": "x"})
+    put(URL, Connection(extra={"endpoint_url": wire.url, "region_name": "eu-west-1"}))
+    assert "Credential=ENVKEY/" in wire.last.headers["authorization"]
+
+
+@pytest.mark.parametrize(("duration", "is_renewed"), [(900, True), (3600, False)])
+def test_temporary_credentials_are_renewed_near_their_end(sts: str, duration: int, is_renewed: bool) -> None:
+    """They carry STS's expiry; an hour's are kept, those within boto's window of renewal are renewed when asked."""
+    connection = role(sts, "http://127.0.0.1:1", assume_role_kwargs={"DurationSeconds": duration})
+    credentials = access(URL, connection).credentials
+    assert credentials is not None
+    first, second = credentials(), credentials()
+    assert duration - 300 < seconds_left(first["expires_at"]) <= duration
+    assert (first["access_key_id"] != second["access_key_id"]) is is_renewed
+
+
+def temporary_keys() -> tuple[int, str]:
+    """STS's answer, with keys that last for two minutes."""
+    end = datetime.now(timezone.utc) + timedelta(minutes=2)
+    return 200, (
+        "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAKEY</AccessKeyId>"
+        f"<SecretAccessKey>x</SecretAccessKey><SessionToken>t</SessionToken><Expiration>{end.isoformat()}</Expiration>"
+        "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """STS for someone who may not; moto grants every role."""
+    with recorder() as record:
         refusal = "<Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message>"
-        text = f"<ErrorResponse><Error><Type>Sender</Type>{refusal}</Error></ErrorResponse>"
-        refusing.replies["/"] = (403, text)
-        with pytest.raises(AccessDeniedError, match=r"Connection 'my_conn'.*sts:AssumeRole") as caught:
-            access(URL, role(refusing.url, wire))
+        record.replies["/"] = (403, f"<ErrorResponse><Error><Type>Sender</Type>{refusal}</Error></ErrorResponse>")
+        yield record.url
+
+
+def test_a_renewal_that_fails_says_why() -> None:
+    """When STS is gone by the time credentials end, the error is ours and names the connection."""
+    with recorder() as record:
+        record.replies["/"] = temporary_keys
+        credentials = access(URL, role(record.url, "http://127.0.0.1:1")).credentials
+        assert credentials is not None
+    with pytest.raises(StoreUnavailableError, match="Connection 'my_conn'"):
+        credentials()
+
+
+def test_a_role_that_is_refused() -> None:
+    """STS's refusal is an AccessDeniedError naming the connection, raised before the first object."""
+    with refusing() as url, pytest.raises(AccessDeniedError, match=r"'my_conn'.*sts:AssumeRole") as caught:
+        access(URL, role(url, "http://127.0.0.1:1"))
     assert SECRET not in str(caught.value)
-
-
-def test_an_sts_that_is_not_there(wire: Recorder) -> None:
-    """An unreachable STS is a StoreUnavailableError: another try may succeed."""
-    options = {"retries": {"max_attempts": 0}, "connect_timeout": 2}
-    with pytest.raises(StoreUnavailableError, match="my_conn"):
-        access(URL, role("http://127.0.0.1:1", wire, config_kwargs=options))
 
 
 @pytest.mark.parametrize(
@@ -202,24 +192,3 @@ def test_what_the_hook_cannot_use(extra: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as caught:
         access(URL, Connection(extra={"region_name": "eu-west-1", **extra}))
     assert "my_conn" in str(caught.value)
-
-
-def test_a_connection_of_airflow_itself(sts: str, wire: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow's Connection class serves the hook, which does not look it up a second time."""
-    sdk = pytest.importorskip("airflow.sdk")
-    described = role(sts, wire)
-    fields = {"conn_type": "aws", "login": "CONNKEY", "password": "x", "extra": described.extra}
-    monkeypatch.setenv("AIRFLOW_CONN_MY_CONN", json.dumps(fields))
-    connection = sdk.Connection.get("my_conn")
-    monkeypatch.delenv("AIRFLOW_CONN_MY_CONN")
-    put(connection)
-    assert "Credential=ASIA" in wire.last.headers["authorization"]
-
-
-def test_the_provider_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the Amazon provider a role ends in the install command."""
-    monkeypatch.setitem(sys.modules, "airflow.providers.amazon.aws.hooks.base_aws", None)
-    with pytest.raises(
-        MissingDependencyError, match=r"'my_conn'.*Run: pip install 'airflow-provider-xcargo\[amazon\]'"
-    ):
-        access(URL, Connection(extra={"role_arn": ROLE}))

@@ -14,7 +14,6 @@ import pytest
 
 from tests.unit.airflow.connection_kit import SECRET, Connection, access, store
 from xcargo.airflow import compat
-from xcargo.errors import ConfigurationError
 
 pytest.importorskip("fsspec")
 
@@ -148,40 +147,6 @@ def test_sftp_by_key(sftp: Served, tmp_path: Path, form: str) -> None:
         extra={**extra, "no_host_key_check": "true", "conn_timeout": 5, "look_for_keys": False},
     )
     serves(store("sftp://my_conn@anywhere/xcom", connection), sftp.folder)
-
-
-def test_a_host_key_is_not_silently_unchecked() -> None:
-    """A connection that asks for its host key to be checked is refused, because the file system would not."""
-    pytest.importorskip("paramiko")
-    connection = Connection("sftp", host="127.0.0.1", login="me", extra={"host_key": "AAAA"})
-    with pytest.raises(ConfigurationError, match=r"'my_conn': host_key cannot be checked"):
-        store("sftp://my_conn@anywhere/xcom", connection).put("key", [b"value"])
-
-
-def test_a_key_that_is_none() -> None:
-    """An unreadable private key is named, not shown."""
-    pytest.importorskip("paramiko")
-    connection = Connection("sftp", host="127.0.0.1", login="me", extra={"private_key": SECRET})
-    with pytest.raises(ConfigurationError, match="private_key") as caught:
-        store("sftp://my_conn@anywhere/xcom", connection).put("key", [b"value"])
-    assert SECRET not in str(caught.value)
-
-
-def test_an_option_that_the_file_system_does_not_know() -> None:
-    """Extra that the file system does not take is named, without values."""
-    pytest.importorskip("paramiko")
-    connection = Connection("sftp", host="127.0.0.1", port=1, extra={"flavour": SECRET})
-    with pytest.raises(ConfigurationError) as caught:
-        store("sftp://my_conn@anywhere/xcom", connection).put("key", [b"value"])
-    assert "flavour" in str(caught.value)
-    assert "'my_conn'" in str(caught.value)
-    assert SECRET not in str(caught.value)
-
-
-def test_a_scheme_that_nobody_knows() -> None:
-    """An unknown scheme is a ConfigurationError that names it."""
-    with pytest.raises(ConfigurationError, match="carrier-pigeon"):
-        store("carrier-pigeon://my_conn@coop/xcom", Connection("generic")).put("key", [b"value"])
 
 
 def test_nothing_is_opened_before_it_is_used() -> None:
