@@ -12,14 +12,13 @@ from tests.unit.test_streams_end_to_end import PIECE, memory_of_a_file
 
 pytestmark = [pytest.mark.e2e, pytest.mark.servers]
 
-SIZE_BYTES = 4 * 1024**3
+SIZE_BYTES = int(os.environ.get("XCARGO_LARGE_FILE_GIB", "1")) * 1024**3
+"""More than the process may use; the table of chunks has grown once by then. Nightly it is 4 GiB."""
 LIMIT_BYTES = 512 * 1024**2
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_four_gigabytes_travel_through_a_process_of_half_a_gigabyte(
-    s3_server: Server, tmp_path: Path, compression: str
-) -> None:
+def test_a_file_travels_through_a_process_of_half_its_size(s3_server: Server, tmp_path: Path, compression: str) -> None:
     """Pushed, saved and read by open() where RLIMIT_DATA ends a process's own memory at 512 MB."""
     path = tmp_path / "large"
     with path.open("wb") as file:

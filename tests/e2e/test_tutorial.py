@@ -1,9 +1,14 @@
-"""The demo's Dags in a real Airflow, their large values in a real S3 server."""
+"""The demo's Dags in a real Airflow, their large values in a real S3 server; then files, streams and handles.
+
+Two clusters serve all tests: one with xcargo's own settings, one with those of Common IO's backend.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +17,7 @@ from typing import Any
 import pytest
 
 from demo.cluster import Cluster, RunResult, XComRow
+from tests.e2e.dags.big_data import BATCHES, ROWS
 from tests.receivers import Otlp
 from tests.servers import Server, start
 from tests.servers.statsd import Statsd
@@ -28,6 +34,7 @@ pytestmark = [
 DAGS = Path(__file__).resolve().parents[2] / "demo" / "dags"
 TUTORIAL = "custom_xcom_backend_test"
 DATAFRAME = "dataframe_demo"
+BIG_DATA = "big_data"
 BACKEND = {"AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend"}
 
 
@@ -80,7 +87,7 @@ def configured(server: Server, statsd: Statsd, otlp: Otlp, tmp_path_factory: pyt
 
 @pytest.fixture(scope="module")
 def taken_over(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Both Dags with the settings of Common IO's backend, and xcargo in its place."""
+    """The Dags with the settings of Common IO's backend, and xcargo in its place; and one of files and streams."""
     env = {
         **BACKEND,
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"s3://{server.connection_id}@{server.bucket}/taken-over",
@@ -88,22 +95,24 @@ def taken_over(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Outc
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_COMPRESSION": "zip",
         **server.env(),
     }
-    return run_dags(tmp_path_factory.mktemp("taken-over"), env)
+    return run_dags(tmp_path_factory.mktemp("taken-over"), env, BIG_DATA)
 
 
-def run_dags(home: Path, env: Mapping[str, str]) -> Outcome:
-    """Run both Dags in a new cluster; clear the tutorial's tasks, so that they run again."""
-    with Cluster(home, dags=DAGS, env=env) as cluster:
+def run_dags(home: Path, env: Mapping[str, str], *more: str) -> Outcome:
+    """Run both Dags, and more, in a new cluster; clear the tutorial's tasks, so that they run again."""
+    dags = shutil.copytree(DAGS, home / "dags")
+    shutil.copytree(Path(__file__).parent / "dags", dags, dirs_exist_ok=True)
+    with Cluster(home, dags=dags, env=env) as cluster:
         first = cluster.wait(TUTORIAL, cluster.trigger(TUTORIAL))
         first_rows = cluster.xcoms(TUTORIAL, first.run_id)
         cluster.clear(TUTORIAL, first.run_id)
-        dataframe = cluster.trigger(DATAFRAME)
-        runs = [cluster.wait(TUTORIAL, first.run_id), cluster.wait(DATAFRAME, dataframe)]
+        others = [(dag_id, cluster.trigger(dag_id)) for dag_id in (DATAFRAME, *more)]
+        runs = [cluster.wait(dag_id, run_id) for dag_id, run_id in ((TUTORIAL, first.run_id), *others)]
         rows = [row for run in runs for row in cluster.xcoms(run.dag_id, run.run_id)]
         logs = "\n".join(cluster.task_log(run.dag_id, run.run_id, task.task_id) for run in runs for task in run.tasks)
     return Outcome(
         results={run.dag_id: run for run in runs},
-        rows={(row.dag_id, row.task_id, row.key): row for row in rows},
+        rows={(row.dag_id, row.task_id, row.key): row for row in rows if row.map_index < 0},
         first_rows=tuple(first_rows),
         logs=logs,
     )
@@ -238,3 +247,17 @@ def test_settings_of_common_io_suffice(server: Server, taken_over: Outcome) -> N
         assert key.startswith("taken-over/")
         assert len(server.raw_get(key)) == envelope["stored_bytes"]
     assert taken_over.value(TUTORIAL, "push_objects", "small_obj") == {"a": 23}
+
+
+def test_files_folders_streams_and_handles_travel_in_whole_or_in_part(taken_over: Outcome) -> None:
+    """Each task checks what it gets; handles fetch their columns and rows; mapped results come as handles."""
+
+    def returned(task_id: str) -> Any:
+        return taken_over.value(BIG_DATA, task_id, "return_value")
+
+    assert returned("read_stream") == hashlib.sha256(b"".join(bytes([n]) * 1_000_000 for n in range(20))).hexdigest()
+    assert returned("read_batches") == ROWS * BATCHES
+    ends = [ROWS * BATCHES - 2, ROWS * BATCHES - 1]
+    assert returned("query") == ["pyarrow.RecordBatchReader", ["n", "text"], ends, "row 12345"]
+    assert returned("together") == ROWS * (1 + 2 + 3)
+    assert all("uri" in returned(name) for name in ("a_file", "a_folder", "a_stream", "batches"))
