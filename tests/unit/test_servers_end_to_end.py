@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -295,6 +296,20 @@ def test_a_child_forked_after_a_pull_pushes_and_pulls(any_server: Server) -> Non
 
     assert _in_fork(child) == 0
     assert pipeline.pull(row) == VALUE  # the parent is untouched
+
+
+def test_a_forked_child_may_have_more_descriptors_open_than_select_takes(s3_server: Server) -> None:
+    """The pipe to the helper process has a number above 1,024 then."""
+    pipeline = pipeline_on(s3_server)
+    assert pipeline.pull(pipeline.push(VALUE, HERE)) == VALUE
+
+    def child() -> bool:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+        held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1150)]
+        return max(held) > 1024 and bool(pipeline.pull(pipeline.push(VALUE, HERE)) == VALUE)
+
+    assert _in_fork(child) == 0
 
 
 def _pull_in_worker(row: Any) -> bool:

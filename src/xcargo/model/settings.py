@@ -85,6 +85,7 @@ class Settings:
     purge_timeout_seconds: float = 10.0
     part_bytes: int = 8 * 1024 * 1024
     max_concurrency: int = 64
+    fsync: bool = True
     cache_path: str | None = None
     cache_size_bytes: int = 10 * 1024**3
     max_size_bytes: int = 0

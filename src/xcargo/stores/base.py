@@ -73,6 +73,7 @@ class Limits:
         retry_wait_seconds: About how long after a failure the first repetition follows; each next one after twice that.
         retry_max_wait_seconds: The longest of these waits.
         hedge_after_seconds: Without an answer for so long, a small object is asked for a second time. 0: never.
+        fsync: Whether a put to a folder is on the disk before it returns.
     """
 
     timeout_seconds: float = 60.0
@@ -81,6 +82,7 @@ class Limits:
     retry_wait_seconds: float = 0.1
     retry_max_wait_seconds: float = 5.0
     hedge_after_seconds: float = 0.0
+    fsync: bool = True
 
     @classmethod
     def from_settings(
@@ -94,6 +96,7 @@ class Limits:
             retry_wait_seconds=settings.retry_wait_seconds,
             retry_max_wait_seconds=settings.retry_max_wait_seconds,
             hedge_after_seconds=settings.hedge_after_seconds,
+            fsync=settings.fsync,
         )
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
@@ -25,6 +26,8 @@ from xcargo.types import Buffer
 
 __all__ = ["LocalStore"]
 
+_MAX_RACES = 1000
+"""How often a put makes a folder again that a deletion at the same time removes."""
 
 _NO_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
 """So that what somebody else put in an object's place, a link or a pipe, is neither followed nor waited for."""
@@ -34,11 +37,13 @@ class LocalStore:
     """Store on a mounted file system.
 
     A put writes a temporary file beside its place and renames it, so a reader sees the whole object or none; a failed
-    put (a full disk) leaves nothing. Folders are made as needed, with the process's umask.
+    put (a full disk) leaves nothing. With ``fsync`` what was put is on the disk before the call returns, and survives a
+    power loss. Folders are made as needed, with the process's umask.
     """
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, *, fsync: bool = True) -> None:
         self._root = root
+        self._fsync = fsync
         self._base = Path("/" + root.prefix)
 
     def put(
@@ -48,15 +53,13 @@ class LocalStore:
         temporary = path.with_name(PART_NAME + secrets.token_hex(8))
         watched = Watched(parts)
         try:
-            try:
-                file = open(temporary, "xb", buffering=0)  # noqa: SIM115 - closed below, opened twice at most
-            except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file = open(temporary, "xb", buffering=0)  # noqa: SIM115
+            file, changed_folders = self._create(temporary)
             try:
                 with file:
                     for part in watched:
                         _write_all(file.fileno(), part)
+                    if self._fsync:
+                        os.fsync(file.fileno())
                 if mode == "create":
                     os.link(temporary, path)
                     os.unlink(temporary)
@@ -65,10 +68,29 @@ class LocalStore:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
+            if self._fsync:
+                for folder in changed_folders:
+                    _fsync_folder(folder)
         except OSError as error:
             if error is watched.error:
                 raise
             raise self._translate(error, key, writing=True) from error
+
+    def _create(self, path: Path) -> tuple[FileIO, list[Path]]:
+        """The new file, and the folders in which something was made for it.
+
+        A deletion may remove a folder that was just made, again and again, until the file is in it.
+        """
+        changed = [path.parent]
+        for _ in range(_MAX_RACES):
+            with suppress(FileNotFoundError):
+                return open(path, "xb", buffering=0), changed
+            missing = [folder for folder in path.parents if not folder.exists()]
+            changed = list(dict.fromkeys([*changed, *(folder.parent for folder in missing)]))
+            with suppress(FileNotFoundError, FileExistsError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "xb", buffering=0), changed
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         try:
@@ -174,6 +196,18 @@ class LocalStore:
         if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN):
             return StoreUnavailableError(f"The file system failed: {reason}", where=where)
         return StoreError(f"The file system failed: {reason}", where=where)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where its file system can do that."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _opener(path: str, flags: int) -> int:

@@ -26,7 +26,7 @@ def open_store(root: Root, access: Access, limits: Limits, *, on_retry: Callable
     if root.scheme in ("s3", "gs", "az"):
         return ObjectStore(root, access, limits, on_retry)
     if root.scheme == "file":
-        return LocalStore(root)
+        return LocalStore(root, fsync=limits.fsync)
     if root.scheme == "memory":
         return MemoryStore(root)
     return FilesystemStore(root, access, limits, on_retry)

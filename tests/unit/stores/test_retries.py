@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import logging
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,10 +15,9 @@ from hypothesis import strategies as st
 from tests.conftest import Connection
 from tests.servers import Fault, FaultProxy, Server
 from xcargo.airflow.connections import access_of
-from xcargo.errors import ObjectExistsError, StoreError, StoreUnavailableError
+from xcargo.errors import ObjectExistsError, StoreUnavailableError
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Limits
-from xcargo.stores.fsspec import FilesystemStore, retry_after_seconds
+from xcargo.stores.base import Limits
 from xcargo.stores.object_store import ObjectStore
 from xcargo.stores.retry import pause_seconds
 
@@ -141,18 +134,6 @@ def test_a_busy_store_is_left_alone_twenty_times_longer(
     assert min(waits[503], waits[429]) >= 0.2
 
 
-@given(seconds=st.integers(0, 100_000))
-def test_retry_after_has_two_forms(seconds: int) -> None:
-    """Seconds, and a date; anything else says nothing."""
-    assert retry_after_seconds(str(seconds)) == seconds
-    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
-    found = retry_after_seconds(date)
-    assert found is not None
-    assert seconds - 60 < found <= seconds
-    for nothing in ("soon", None, "", "-1", "nan", "Mon, 01 Jan 2029 00:00:00 +99999999999999999999"):
-        assert retry_after_seconds(nothing) is None
-
-
 @pytest.mark.parametrize("verb", ["get", "head", "put", "delete"])
 def test_a_store_that_never_answers_takes_no_more_than_the_bound(
     opened: Callable[..., ObjectStore], proxy: FaultProxy, verb: str
@@ -205,108 +186,3 @@ def test_an_upload_in_parts_whose_completion_was_lost_is_recognised(any_server: 
     key = any_server.root.split("/", 3)[3] + "/retries/parts~1"
     assert any_server.raw_get(key) == data
     any_server.raw_delete(key)
-
-
-class Hadoop(http.server.BaseHTTPRequestHandler):
-    """Answers as a WebHDFS name node that is busy once, and then has one file."""
-
-    times: list[float]
-    retry_after: str
-
-    def do_GET(self) -> None:
-        self.times.append(time.monotonic())
-        busy = len(self.times) == 1
-        body = b"{}" if busy else b'{"FileStatus": {"length": 5, "type": "FILE", "pathSuffix": "", "owner": ""}}'
-        self.send_response(503 if busy else 200)
-        if busy:
-            self.send_header("Retry-After", self.retry_after)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-def test_what_a_store_asks_for_in_retry_after_is_obeyed_where_it_is_known() -> None:
-    """A file system over HTTP hands the header on: the next request comes no sooner."""
-    import fsspec
-
-    handler = type("Handler", (Hadoop,), {"times": [], "retry_after": "1"})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        port = server.server_address[1]
-        fs = fsspec.filesystem("webhdfs", host="127.0.0.1", port=port, skip_instance_cache=True)
-        root = Root.parse(f"webhdfs://127.0.0.1:{port}/x")
-        store = FilesystemStore(root, Access(filesystem=lambda: fs), Limits(30, retry_wait_seconds=0.001))
-        assert store.head("k~1").size_bytes == 5
-        first, second = handler.times  # type: ignore[attr-defined]
-        assert second - first >= 1
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        fs.session.close()
-
-
-class Stuck:
-    """A file system whose reads never end, and whose connection breaks once on the way there."""
-
-    def __init__(self, release: threading.Event) -> None:
-        self.release = release
-
-    @classmethod
-    def clear_instance_cache(cls) -> None:
-        pass
-
-    def _strip_protocol(self, path: str) -> str:
-        return path
-
-    def cat_file(self, path: str, **part: Any) -> bytes:
-        self.release.wait()
-        return b""
-
-
-def test_a_file_system_that_hangs_is_left_within_the_bound() -> None:
-    """Libraries behind fsspec bound nothing; a call that does not come back is given up."""
-    release = threading.Event()
-    store = FilesystemStore(Root.parse("sftp://h/x"), Access(filesystem=lambda: Stuck(release)), Limits(1))
-    begun = time.monotonic()
-    with pytest.raises(StoreUnavailableError, match="of 1"):
-        store.get("k~1")
-    assert time.monotonic() - begun < 3
-    release.set()
-
-
-def test_parts_that_arrive_slowly_are_no_hang(tmp_path: Path) -> None:
-    """A put through a file system may take longer than the bound, as long as its parts go on."""
-    import fsspec
-
-    def parts() -> Iterator[bytes]:
-        for _ in range(6):
-            time.sleep(0.3)
-            yield b"x"
-
-    access = Access(filesystem=lambda: fsspec.filesystem("file"))
-    store = FilesystemStore(Root.parse(tmp_path.as_uri()), access, Limits(1))
-    store.put("k~1", parts())
-    assert (tmp_path / "k~1").read_bytes() == b"xxxxxx"
-
-
-def test_a_full_file_system_is_told_as_one(tmp_path: Path) -> None:
-    """Through fsspec as well: /dev/full takes nothing."""
-    import fsspec
-
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-
-    class Full(fsspec.get_filesystem_class("file")):  # type: ignore[misc]
-        def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
-            return open("/dev/full", mode, buffering=0)
-
-    store = FilesystemStore(Root.parse(tmp_path.as_uri()), Access(filesystem=Full), Limits(2))
-    with pytest.raises(StoreError, match="No space"):
-        store.put("k~1", [DATA])
-    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import os
 import resource
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,46 @@ def test_purging_the_last_object_takes_its_empty_folders_along(tmp_path: Path) -
     assert base.exists()
     assert list(base.iterdir()) == []
     assert os.access(base, os.W_OK)
+
+
+def test_a_put_outruns_deletions_that_take_its_folder_away(tmp_path: Path) -> None:
+    """Threads that put and delete in the same folders: no put fails, and what was put last is there."""
+    store = LocalStore(Root.parse(tmp_path.as_uri()), fsync=False)
+
+    def work(thread: int) -> None:
+        for number in range(4000):
+            store.put(f"d/r/t/{thread}~{number}", [b"x"])
+            store.delete([f"d/r/t/{thread}~{number}"])
+        store.put(f"d/r/t/{thread}~last", [b"x"])
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert {info.key for info in store.list()} == {f"d/r/t/{thread}~last" for thread in range(3)}
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+def test_what_was_put_is_on_the_disk_with_the_folders_that_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
+) -> None:
+    """The file before it gets its name, then each folder in which a name is new; nothing without fsync."""
+    flushed: list[str] = []
+    real = os.fsync
+
+    def record(descriptor: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(str(tmp_path)))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    store = LocalStore(Root.parse(tmp_path.as_uri()), fsync=fsync)
+    for number in range(2):
+        flushed.clear()
+        store.put(f"d/r/k~{number}", [b"x"])
+        if not fsync:
+            assert flushed == []
+            continue
+        file, *folders = flushed
+        assert file.startswith("/d/r/.xcargo-part-")
+        assert folders == (["/d/r", "/d", ""] if number == 0 else ["/d/r"])
 
 
 def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
