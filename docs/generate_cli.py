@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xcargo.cli.command import Argument, Command
-from xcargo.cli.commands import all_commands
+from xcargo.cli.main import all_commands
 
 PAGE = Path(__file__).resolve().parent / "cli.md"
 BEGIN = "<!-- written by generate_cli.py: begin -->"

@@ -9,7 +9,7 @@ import pytest
 from airflow import __version__ as airflow_version
 
 import xcargo
-from xcargo.cli.commands import all_commands
+from xcargo.cli.main import all_commands
 
 from .conftest import run
 

@@ -250,7 +250,7 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "description": "XCom backend that carries anything a task returns to the next task through object storage: "
         "`Amazon S3, Google Cloud Storage, Azure Blob Storage, S3-compatible stores and local files`.",
-        "cli": ["xcargo.cli.mount.get_cli_commands"],
+        "cli": ["xcargo.cli.main.get_cli_commands"],
         "config": {
             SECTION: {
                 "description": "Options of the XCom backend xcargo.XComBackend.",

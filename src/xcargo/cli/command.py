@@ -1,4 +1,4 @@
-"""What a subcommand declares: name, help, arguments, examples, and the function that runs it.
+"""What a command declares: name, help, arguments, examples, and the function that runs it.
 
 One declaration serves ``xcargo <name>`` and ``airflow xcargo <name>``. Airflow's parser takes anything with ``flags``
 and ``add_to_parser`` for an argument, so :class:`Argument` needs no translation.
@@ -36,18 +36,15 @@ class ExitCode(IntEnum):
 
 
 class Argument:
-    """One argument: what ``ArgumentParser.add_argument`` takes, and what the shell completes it with."""
+    """One argument: what ``ArgumentParser.add_argument`` takes."""
 
-    def __init__(self, *flags: str, completer: Callable[..., list[str]] | None = None, **options: Any) -> None:
+    def __init__(self, *flags: str, **options: Any) -> None:
         self.flags = flags
         self.options = options
-        self._completer = completer
 
     def add_to_parser(self, parser: argparse.ArgumentParser) -> None:
         """Add this argument to a parser."""
-        action = parser.add_argument(*self.flags, **self.options)
-        if self._completer is not None:
-            action.completer = self._completer  # type: ignore[attr-defined]  # argcomplete looks for it
+        parser.add_argument(*self.flags, **self.options)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand. ``help`` is one line without a full stop, ``description`` a paragraph.
+    """A command. ``help`` is one line without a full stop, ``description`` a paragraph.
 
     ``run`` gets the parsed arguments and where to write; what it returns is the exit code, None means OK. An
     :class:`~xcargo.errors.XCargoError` that it raises is shown and ends the command with FAILED.
@@ -69,9 +66,11 @@ class Command:
     name: str
     help: str
     run: Callable[[argparse.Namespace, Output], ExitCode | None]
-    description: str = ""
+    description: str
     arguments: tuple[Argument, ...] = ()
     examples: tuple[Example, ...] = ()
+    only_standalone: bool = False
+    """Not part of ``airflow xcargo``."""
 
     def epilog(self, program: str) -> str:
         """The examples, as the end of ``--help``."""

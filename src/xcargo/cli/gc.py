@@ -24,6 +24,7 @@ from xcargo.cli.sweeping import (
     source_of,
 )
 from xcargo.errors import XCargoError
+from xcargo.model.sizes import format_bytes
 
 if TYPE_CHECKING:
     from xcargo.lifecycle.sweep import Report, Sweep
@@ -85,7 +86,7 @@ def _sweep(sweep: Sweep, args: argparse.Namespace, out: Output, reports: list[Re
         return ExitCode.OK
     doing = "Delete" if args.quarantine is None else "Move into quarantine"
     if (taken.objects or args.quarantine is not None) and not out.confirm(
-        f"{doing} {taken.objects:,} objects, {_size(taken.size_bytes)}, below {report.root}?", yes=args.yes
+        f"{doing} {taken.objects:,} objects, {format_bytes(taken.size_bytes)}, below {report.root}?", yes=args.yes
     ):
         return ExitCode.REFUSED
     try:
@@ -112,11 +113,11 @@ def _show(report: Report, out: Output) -> None:
         return (
             name,
             f"{live.objects:,}",
-            _size(live.size_bytes),
+            format_bytes(live.size_bytes),
             f"{orphan.objects:,}",
-            _size(orphan.size_bytes),
+            format_bytes(orphan.size_bytes),
             f"{expired.objects:,}",
-            _size(expired.size_bytes),
+            format_bytes(expired.size_bytes),
             kept(counts),
         )
 
@@ -133,19 +134,12 @@ def _show(report: Report, out: Output) -> None:
 
 
 def _show_outcomes(report: Report, out: Output) -> None:
-    done = ", ".join(f"{c.objects:,} {outcome} ({_size(c.size_bytes)})" for outcome, c in report.outcomes.items())
+    done = ", ".join(
+        f"{c.objects:,} {outcome} ({format_bytes(c.size_bytes)})" for outcome, c in report.outcomes.items()
+    )
     out.say(done or "There was nothing to do.")
     for error in report.errors:
         out.note(f"  {error}", style="red")
-
-
-def _size(size_bytes: float) -> str:
-    """Bytes, to read."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size_bytes < 1024 or unit == "TiB":
-            break
-        size_bytes /= 1024
-    return f"{size_bytes:,.0f} {unit}" if unit == "B" else f"{size_bytes:,.1f} {unit}"
 
 
 COMMAND = Command(
@@ -197,3 +191,5 @@ COMMAND = Command(
         Example("gc --via rest --api-url https://airflow.example.org", "without the metadata database"),
     ),
 )
+
+COMMANDS = (COMMAND,)

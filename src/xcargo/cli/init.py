@@ -1,4 +1,4 @@
-"""``xcargo init``: puts into a project what it lacks to use xcargo."""
+"""``xcargo init``: asks where objects are to go, and puts into a project what it lacks to use xcargo."""
 
 from __future__ import annotations
 
@@ -6,22 +6,120 @@ import argparse
 import getpass
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from xcargo.cli.command import YES, Argument, Command, Example, ExitCode
-from xcargo.cli.output import Output
-from xcargo.cli.setup.place import CLOUDS, Place
-from xcargo.cli.setup.project import KINDS, detect, plan
+from xcargo.cli.project import KINDS, SettingConflictError, detect, plan
 from xcargo.errors import ConfigurationError
+from xcargo.model.root import Root
 
-__all__ = ["COMMAND"]
+if TYPE_CHECKING:
+    from xcargo.cli.output import Output
+
+__all__ = ["CLOUDS", "COMMANDS", "SetupAnswers"]
+
+CLOUDS = ("aws", "gcs", "azure", "minio", "local")
+_SCHEMES = {"aws": "s3", "minio": "s3", "gcs": "gs", "azure": "az"}
+
+
+@dataclass(frozen=True)
+class SetupAnswers:
+    """What the user answered. Empty credentials mean those of the machine: a role, a managed identity."""
+
+    cloud: str
+    bucket: str
+    """Bucket or container; for ``local`` an absolute folder."""
+    prefix: str = "xcom"
+    connection_id: str = "xcargo"
+    login: str = ""
+    """Access key id (aws, minio)."""
+    secret: str = field(default="", repr=False)
+    """Secret key (aws, minio), account key or SAS token (azure), content of a key file (gcs)."""
+    endpoint: str = ""
+    region: str = ""
+    role_arn: str = ""
+    account: str = ""
+
+    @property
+    def needs_connection(self) -> bool:
+        """Whether there is anything to say that the environment does not say by itself."""
+        if self.cloud == "local":
+            return False
+        return bool(self.secret or self.endpoint or self.role_arn or self.account or self.region)
+
+    def root(self) -> Root:
+        """The root. Raises ConfigurationError for answers that make none."""
+        if self.cloud == "local":
+            return Root.parse(f"file://{self.bucket}")
+        user = f"{self.connection_id}@" if self.needs_connection else ""
+        return Root.parse(f"{_SCHEMES[self.cloud]}://{user}{self.bucket}/{self.prefix}".rstrip("/"))
+
+    def connection(self) -> dict[str, Any]:
+        """The Airflow connection in its JSON form; empty when none is needed."""
+        if not self.needs_connection:
+            return {}
+        if self.cloud in ("aws", "minio"):
+            extra = {"endpoint_url": self.endpoint, "region_name": self.region, "role_arn": self.role_arn}
+            return _compact({"conn_type": "aws", "login": self.login, "password": self.secret, "extra": extra})
+        if self.cloud == "gcs":
+            keyfile = _key_file(self.secret) if self.secret else None
+            extra_gcs = {"keyfile_dict": keyfile, "endpoint": self.endpoint}
+            return _compact({"conn_type": "google_cloud_platform", "extra": extra_gcs})
+        is_sas = "sig=" in self.secret
+        return _compact(
+            {
+                "conn_type": "wasb",
+                "login": self.account,
+                "host": self.endpoint,
+                "password": "" if is_sas else self.secret,
+                "extra": {"sas_token": self.secret if is_sas else ""},
+            }
+        )
+
+    def variables(self) -> dict[str, str]:
+        """What makes xcargo the backend, as variables; without the connection."""
+        return {"AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend", "AIRFLOW__XCARGO__PATH": str(self.root())}
+
+    def connection_variable(self) -> dict[str, str]:
+        """The connection as a variable; it holds the secret."""
+        connection = self.connection()
+        return {f"AIRFLOW_CONN_{self.connection_id.upper()}": json.dumps(connection)} if connection else {}
+
+    def extras(self, requirements: str) -> set[str]:
+        """Extras of our distribution: the provider where its hook is needed, and libraries the project uses itself."""
+        extras = {"amazon"} if self.role_arn else set()
+        named = {line.strip().lower() for line in requirements.splitlines()}
+        for library in ("pandas", "polars", "numpy"):
+            if any(line == library or line.startswith((f"{library}=", f"{library}>", f"{library}<")) for line in named):
+                extras.add(library)
+        return extras
+
+
+def _key_file(text: str) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise ConfigurationError("The key file is not JSON", hint="Give the file that Google Cloud let you download.")
+    return fields
+
+
+def _compact(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is empty, on both levels."""
+    inner = {name: _compact(value) if isinstance(value, dict) else value for name, value in fields.items()}
+    return {name: value for name, value in inner.items() if value}
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
 
 _SECRET = "XCARGO_INIT_SECRET"  # noqa: S105 - the name of a variable
 
 
-def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
-    from xcargo.cli.setup.edits import Conflict
-
+def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     folder = Path(args.folder).resolve()
     kind = args.kind or detect(folder)
     if kind is None and out.is_interactive and not args.yes:
@@ -33,51 +131,62 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
             where=folder,
             hint="Go into one, or say which kind it is to be: --kind astro, compose, helm or plain.",
         )
-    place = _place(args, out)
+    answers = _answers(args, out)
     if args.show_connection:
-        out.say(json.dumps(place.connection()))
-        return None
+        out.say(json.dumps(answers.connection()))
+        return ExitCode.OK
     try:
-        found = plan(kind, folder, place, replace=args.replace)
-    except Conflict as conflict:
+        project = plan(kind, folder, answers, replace=args.replace)
+    except SettingConflictError as conflict:
         out.note(f"{conflict.name} is set already, to something else. Nothing was changed.", style="bold red")
         out.note("Give --replace to change it.")
         return ExitCode.REFUSED
-    out.note(f"{folder} is a project of kind {kind}; objects go to {place.root()}")
-    for change in found.changes:
+    out.note(f"{folder} is a project of kind {kind}; objects go to {answers.root()}")
+    for change in project.changes:
         out.say()
         for line in change.diff(folder).splitlines():
             out.say(line, style={"+": "green", "-": "red"}.get(line[:1], ""))
-    if not found.changes:
+    if not project.changes:
         out.say("Nothing is missing.", style="green")
     elif args.dry_run:
         out.note("Nothing was written: this was a dry run.")
-        return None
+        return ExitCode.OK
     else:
         out.say()
-        if not out.confirm(f"Write {len(found.changes)} files?", yes=args.yes):
+        if not out.confirm(f"Write {len(project.changes)} files?", yes=args.yes):
             return ExitCode.REFUSED
-        for change in found.changes:
+        for change in project.changes:
             change.write()
             out.say(f"wrote {change.path.relative_to(folder)}")
     out.say()
     out.say("Next:", style="bold")
-    for n, step in enumerate(found.steps, 1):
+    for n, step in enumerate(project.steps, 1):
         out.say(f"  {n}. {step}")
-    return None
+    return ExitCode.OK
 
 
-def _place(args: argparse.Namespace, out: Output) -> Place:
-    cloud = _answer(args.cloud, out, f"Where are objects to go? {', '.join(CLOUDS)}", "--cloud", "aws", CLOUDS)
+def _answers(args: argparse.Namespace, out: Output) -> SetupAnswers:
+    """What the flags say, and what is answered to questions about the rest."""
+
+    def required(value: str | None, flag: str, question: str, *, default: str = "", choices: Sequence[str] = ()) -> str:
+        if value:
+            return value
+        if not out.is_interactive:
+            raise ConfigurationError(f"{flag} is missing", hint="Nobody can be asked here; add it to the command line.")
+        return out.ask(question, default, choices=choices)
+
+    cloud = required(
+        args.cloud, "--cloud", f"Where are objects to go? {', '.join(CLOUDS)}", default="aws", choices=CLOUDS
+    )
     what = {"azure": "Container", "local": "Folder (absolute)"}.get(cloud, "Bucket")
-    bucket = _answer(args.bucket, out, what, "--bucket")
+    bucket = required(args.bucket, "--bucket", what)
     endpoint, region = args.endpoint_url or "", args.region or ""
     login, account, key_file = args.access_key or "", args.account or "", args.key_file or ""
     secret = os.environ.get(_SECRET, "")
     if cloud == "minio":
-        endpoint = _answer(endpoint, out, "Endpoint, such as https://minio.example.com:9000", "--endpoint-url")
+        endpoint = required(endpoint, "--endpoint-url", "Endpoint, such as https://minio.example.com:9000")
     if cloud == "azure":
-        account = _answer(account, out, "Storage account", "--account")
+        account = required(account, "--account", "Storage account")
     asks = out.is_interactive and not args.yes and not args.role_arn and not secret and not key_file
     if cloud == "aws" and asks and not region and not endpoint:
         region = out.ask("Region (empty: the machine's)", optional=True)
@@ -91,7 +200,7 @@ def _place(args: argparse.Namespace, out: Output) -> Place:
         secret = _read(key_file)
     if login and not secret:
         raise ConfigurationError("An access key id needs its secret key", hint=f"Put it into the variable {_SECRET}.")
-    return Place(
+    return SetupAnswers(
         cloud=cloud,
         bucket=bucket,
         prefix=args.prefix,
@@ -105,17 +214,6 @@ def _place(args: argparse.Namespace, out: Output) -> Place:
     )
 
 
-def _answer(
-    given: str | None, out: Output, question: str, flag: str, default: str = "", choices: tuple[str, ...] = ()
-) -> str:
-    """What was given by a flag, or is answered now."""
-    if given:
-        return given
-    if not out.is_interactive:
-        raise ConfigurationError(f"{flag} is missing", hint="Nobody can be asked here; give it on the command line.")
-    return out.ask(question, default, choices=choices)
-
-
 def _read(key_file: str) -> str:
     path = Path(key_file).expanduser()
     try:
@@ -124,36 +222,39 @@ def _read(key_file: str) -> str:
         raise ConfigurationError(f"The key file cannot be read: {error}", where=path) from error
 
 
-COMMAND = Command(
-    name="init",
-    help="put into this project what it lacks to use xcargo",
-    description="Finds out what kind of project the folder is (Astro, docker compose, the official Helm chart, plain "
-    "airflow.cfg) and writes what is missing: the requirement, variables, connection, a test Dag. Shows a diff and "
-    "asks first; done twice, it changes nothing. A secret goes only where the project keeps its secrets, never into a "
-    f"file that is committed, and is read from a prompt or the variable {_SECRET}, not from the command line.",
-    run=_run,
-    arguments=(
-        Argument("folder", nargs="?", default=".", help="the project (default: here)"),
-        Argument("--kind", choices=KINDS, help="instead of finding out"),
-        Argument("--cloud", choices=CLOUDS, help="where objects go"),
-        Argument("--bucket", metavar="NAME", help="bucket or container; an absolute folder for local"),
-        Argument("--prefix", default="xcom", help="folder in the bucket (default: xcom)"),
-        Argument("--connection", default="xcargo", metavar="ID", help="id of the connection (default: xcargo)"),
-        Argument("--access-key", metavar="ID", help="aws, minio: access key id (default: the machine's role)"),
-        Argument("--role-arn", metavar="ARN", help="aws: a role to assume"),
-        Argument("--region", help="aws: the bucket's region"),
-        Argument("--endpoint-url", metavar="URL", help="of a server other than the cloud's own"),
-        Argument("--account", metavar="NAME", help="azure: storage account"),
-        Argument("--key-file", metavar="FILE", help="gcs: service account key"),
-        Argument("--replace", action="store_true", help="change settings that have another value"),
-        Argument("--dry-run", action="store_true", help="show the diff and stop"),
-        Argument("--show-connection", action="store_true", help="print the connection as JSON, secret included"),
-        YES,
-    ),
-    examples=(
-        Example("init", "ask for everything"),
-        Example("init --cloud aws --bucket my-bucket --yes", "with the role of the machine"),
-        Example("init --cloud minio --bucket xcom --endpoint-url http://minio:9000", "asks for the key"),
-        Example("init --cloud local --bucket /var/lib/airflow/xcom --dry-run", "only show what would be written"),
+COMMANDS = (
+    Command(
+        name="init",
+        help="put into this project what it lacks to use xcargo",
+        description="Finds out what kind of project the folder is (Astro, docker compose, the official Helm chart, "
+        "plain airflow.cfg) and writes what is missing: the requirement, variables, connection, a test Dag. Shows a "
+        "diff and asks first; done twice, it changes nothing. A secret goes only where the project keeps its secrets, "
+        f"never into a file that is committed, and is read from a prompt or the variable {_SECRET}, not from the "
+        "command line.",
+        run=_run,
+        arguments=(
+            Argument("folder", nargs="?", default=".", help="the project (default: here)"),
+            Argument("--kind", choices=KINDS, help="instead of finding out"),
+            Argument("--cloud", choices=CLOUDS, help="where objects go"),
+            Argument("--bucket", metavar="NAME", help="bucket or container; an absolute folder for local"),
+            Argument("--prefix", default="xcom", help="folder in the bucket (default: xcom)"),
+            Argument("--connection", default="xcargo", metavar="ID", help="id of the connection (default: xcargo)"),
+            Argument("--access-key", metavar="ID", help="aws, minio: access key id (default: the machine's role)"),
+            Argument("--role-arn", metavar="ARN", help="aws: a role to assume"),
+            Argument("--region", help="aws: the bucket's region"),
+            Argument("--endpoint-url", metavar="URL", help="of a server other than the cloud's own"),
+            Argument("--account", metavar="NAME", help="azure: storage account"),
+            Argument("--key-file", metavar="FILE", help="gcs: service account key"),
+            Argument("--replace", action="store_true", help="change settings that have another value"),
+            Argument("--dry-run", action="store_true", help="show the diff and stop"),
+            Argument("--show-connection", action="store_true", help="print the connection as JSON, secret included"),
+            YES,
+        ),
+        examples=(
+            Example("init", "ask for everything"),
+            Example("init --cloud aws --bucket my-bucket --yes", "with the role of the machine"),
+            Example("init --cloud minio --bucket xcom --endpoint-url http://minio:9000", "asks for the key"),
+            Example("init --cloud local --bucket /var/lib/airflow/xcom --dry-run", "only show what would be written"),
+        ),
     ),
 )

@@ -1,4 +1,7 @@
-"""The ``xcargo`` program: parses, runs a subcommand, and turns how it ended into an exit code."""
+"""The ``xcargo`` program, also mounted as ``airflow xcargo``: parses, runs a command, and gives an exit code.
+
+Loading it loads the standard library only: Airflow does so whenever its own command runs.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,27 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import xcargo
 from xcargo.cli.command import Command, ExitCode
-from xcargo.cli.commands import all_commands
 from xcargo.cli.output import Output
 from xcargo.errors import ReferencesUnavailableError, SweepRefusedError, XCargoError
 
-__all__ = ["build_parser", "main", "run"]
+__all__ = ["all_commands", "build_parser", "get_cli_commands", "main"]
+
+_MODULES = ("bench", "doctor", "gc", "init", "migrate", "policy", "restore", "values", "version")
+"""Modules of this package, each with ``COMMANDS``."""
 
 _EXIT_CODES = "0 done, 1 problems found, 2 usage, 3 refused, 4 failed"
+
+
+def all_commands() -> tuple[Command, ...]:
+    """Every command, by name."""
+    commands = [command for name in _MODULES for command in import_module(f"xcargo.cli.{name}").COMMANDS]
+    return tuple(sorted(commands, key=lambda command: command.name))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,11 +44,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     args = parser.parse_args(argv)
-    return run(args.command, args)
+    return _run(args.command, args)
 
 
-def run(command: Command, args: argparse.Namespace) -> int:
-    """Run a subcommand whose arguments are parsed.
+def get_cli_commands() -> list[Any]:
+    """The group ``xcargo`` of Airflow's own command, as its provider contract asks for it (3.2 on)."""
+    from airflow.cli.cli_config import ActionCommand, GroupCommand
+
+    def escaped(text: str) -> str:  # Airflow's formatter takes square brackets for markup
+        return text.replace("[", r"\[")
+
+    def action(command: Command) -> Callable[[argparse.Namespace], None]:
+        return lambda args: sys.exit(_run(command, args))
+
+    subcommands = [
+        ActionCommand(
+            name=command.name,
+            help=command.help,
+            func=action(command),
+            args=command.arguments,
+            description=escaped(command.description),
+            epilog=escaped(command.epilog("airflow xcargo")),
+        )
+        for command in all_commands()
+        if not command.only_standalone
+    ]
+    text = "Set up, check and look after the XCom backend xcargo"
+    return [GroupCommand(name="xcargo", help=text, subcommands=subcommands)]
+
+
+def _run(command: Command, args: argparse.Namespace) -> int:
+    """Run a command whose arguments are parsed.
 
     Only the command itself writes to standard output; what libraries print or log while they load goes to standard
     error, so that the output can be piped.
@@ -67,12 +105,12 @@ def run(command: Command, args: argparse.Namespace) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``xcargo`` with all subcommands."""
+    """The parser of ``xcargo`` with all commands."""
     formatter, width = _formatter(), min(shutil.get_terminal_size().columns, 100) - 2
     parser = argparse.ArgumentParser(
         prog="xcargo",
         description="Set up, check and look after xcargo, the XCom backend that carries anything.",
-        epilog=f"xcargo COMMAND --help tells more.\nExit codes: {_EXIT_CODES}.",
+        epilog=f"xcargo COMMAND --help says more.\nExit codes: {_EXIT_CODES}.",
         formatter_class=formatter,
     )
     parser.add_argument("--version", action="version", version=f"xcargo {xcargo.__version__}")
@@ -81,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
             command.name,
             help=command.help,
-            description=textwrap.fill(command.description or command.help, width),
+            description=textwrap.fill(command.description, width),
             epilog=command.epilog("xcargo"),
             formatter_class=formatter,
         )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
 from xcargo.cli.output import Output
-from xcargo.cli.sources import WHERE, shown_size, where_of
+from xcargo.cli.sources import WHERE, where_of
+from xcargo.model.sizes import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,7 +125,7 @@ def _show(tally: _Tally, journal: Journal, args: argparse.Namespace, out: Output
         return
     out.table(
         ("from", "status", "rows", "size"),
-        [(c["from"], c["status"], f"{c['rows']:,}", shown_size(float(str(c["bytes"])))) for c in counts],
+        [(c["from"], c["status"], f"{c['rows']:,}", format_bytes(float(str(c["bytes"])))) for c in counts],
         right=("rows", "size"),
     )
     if not args.apply:
@@ -232,3 +233,5 @@ COMMAND = Command(
         Example("migrate --to stock --dag 'sales_*' --apply", "the way back, for some Dags"),
     ),
 )
+
+COMMANDS = (COMMAND,)

@@ -1,7 +1,7 @@
 """What a command writes, and how it asks: tables and colours on a terminal, plain text in a pipe, JSON for a program.
 
-rich comes with every Airflow and is used when it is there; nothing but looks depends on it. ``NO_COLOR`` is respected.
-Results go to standard output, everything else (notes, progress, errors, questions) to standard error.
+Results go to standard output, everything else (notes, progress, errors, questions) to standard error. Looks are those
+of rich, which comes with every Airflow; JSON and single lines do without it. ``NO_COLOR`` is respected.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, TextIO
 
-from xcargo.errors import ConfigurationError, XCargoError
+from xcargo.errors import ConfigurationError, MissingDependencyError, XCargoError
 
-__all__ = ["Output"]
+__all__ = ["Output", "hexdump", "printable"]
 
 
 class Output:
@@ -27,28 +28,25 @@ class Output:
         self.json = json
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
-        self._rich_out = _console(self._stdout)
-        self._rich_err = _console(self._stderr)
 
     @property
     def is_interactive(self) -> bool:
-        """Whether somebody sits there who can answer a question."""
+        """Whether somebody is there who can answer a question."""
         return sys.stdin.isatty() and self._stderr.isatty()
 
     def say(self, text: str = "", *, style: str = "") -> None:
         """A line of the result."""
-        _line(self._rich_out, self._stdout, text, style)
+        _print_line(text, style, stream=self._stdout, console=self._out_console)
 
     def note(self, text: str, *, style: str = "") -> None:
         """A line beside the result: what is under way, what to do next."""
-        _line(self._rich_err, self._stderr, text, style)
+        _print_line(text, style, stream=self._stderr, console=self._err_console)
 
     def marked(self, mark: str, style: str, text: str) -> None:
         """A line of the result that begins with a coloured mark; what is folded is indented as far as it."""
-        if self._rich_out is None:
+        if self._out_console is None:
             print(mark + text, file=self._stdout)
             return
-        from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
@@ -56,88 +54,59 @@ class Output:
         row.add_column(width=len(mark), no_wrap=True)
         row.add_column(overflow="fold")
         row.add_row(Text(mark, style=style), Text(text))
-        self._rich_out.print(Padding(row, 0))
+        self._out_console.print(row)
 
     def print_json(self, value: Any) -> None:
         """The result as one JSON document. Dataclasses become objects, anything unknown its text."""
-        print(json.dumps(value, indent=2, default=_plain, ensure_ascii=False), file=self._stdout)
+        print(json.dumps(value, indent=2, default=_to_plain, ensure_ascii=False), file=self._stdout)
 
     def print_json_line(self, value: Any) -> None:
         """One of very many results as a line of JSON, at once."""
-        print(json.dumps(value, default=_plain, ensure_ascii=False), file=self._stdout)
+        print(json.dumps(value, default=_to_plain, ensure_ascii=False), file=self._stdout)
 
-    def table(
-        self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[object]],
-        *,
-        right: Sequence[str] = (),
-        style: Callable[[int], str] = lambda _: "",
-    ) -> None:
-        """A table; columns named in ``right`` are flush right, ``style(n)`` colours row ``n`` on a terminal.
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+        """A table; columns named in ``right`` are flush right.
 
-        In a pipe no cell is cut or folded.
+        On a terminal long cells are folded; in a pipe no cell is cut or folded. Raises MissingDependencyError without
+        rich.
         """
-        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-        if self._rich_out is not None:
+        try:
             from rich.box import SIMPLE_HEAD
+            from rich.console import Console
             from rich.table import Table
             from rich.text import Text
-
-            table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-            for column in columns:
-                table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-            for n, row in enumerate(cells):
-                table.add_row(*map(Text, row), style=style(n))
-            self._rich_out.print(table)
+        except ImportError:
+            raise MissingDependencyError(
+                "Tables need rich, which comes with Airflow", hint="Run: pip install rich, or use --json."
+            ) from None
+        console = self._out_console
+        box = SIMPLE_HEAD if console else None
+        table = Table(box=box, pad_edge=False, show_edge=False, padding=(0, 1) if console else (0, 2, 0, 0))
+        for column in columns:
+            table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        if console is not None:
+            console.print(table)
             return
-        widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
-        for row in ([*columns], *cells):
-            padded = [
-                " " * (width - _width(cell)) + cell if name in right else cell + " " * (width - _width(cell))
-                for name, cell, width in zip(columns, row, widths, strict=True)
-            ]
-            print("  ".join(padded).rstrip(), file=self._stdout)
+        console = Console(file=self._stdout, width=1_000_000, color_system=None, force_terminal=False)
+        with console.capture() as capture:
+            console.print(table)
+        print("\n".join(line.rstrip() for line in capture.get().splitlines()), file=self._stdout)
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
         """A bar (a spinner without a total) on a terminal, nothing in a pipe. Gives ``advance(n=1, label=None)``."""
-        if self._rich_err is not None:
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                SpinnerColumn,
-                TextColumn,
-                TimeElapsedColumn,
-            )
-
-            text = TextColumn("{task.description}", markup=False)
-            shown = [SpinnerColumn(), text] if total is None else [text, BarColumn(), MofNCompleteColumn()]
-            with Progress(*shown, TimeElapsedColumn(), console=self._rich_err, transient=True) as bar:
-                task = bar.add_task(label, total=total)
-
-                def advance(n: int = 1, label: str | None = None) -> None:
-                    bar.update(task, advance=n, description=label)
-
-                yield advance
+        if self._err_console is None:
+            yield lambda *_, **__: None
             return
-        done, label_now = 0, label
-        terminal = self._stderr.isatty()
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        def count(n: int = 1, label: str | None = None) -> None:
-            nonlocal done, label_now
-            done, label_now = done + n, label or label_now
-            if terminal:
-                of = f" of {total}" if total is not None else ""
-                self._stderr.write(f"\r\x1b[K{label_now} {done}{of}")
-                self._stderr.flush()
-
-        try:
-            yield count
-        finally:
-            if terminal:
-                self._stderr.write("\r\x1b[K")
+        text = TextColumn("{task.description}", markup=False)
+        shown = [SpinnerColumn(), text] if total is None else [text, BarColumn(), MofNCompleteColumn()]
+        with Progress(*shown, TimeElapsedColumn(), console=self._err_console, transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda n=1, label=None: bar.update(task, advance=n, description=label)
 
     def error(self, error: XCargoError) -> None:
         """What went wrong, where, and what to do next."""
@@ -156,10 +125,12 @@ class Output:
             return False
         return self.ask(f"{question} [y/N]", optional=True).lower() in ("y", "yes")
 
-    def ask(self, question: str, default: str = "", *, choices: tuple[str, ...] = (), optional: bool = False) -> str:
-        """The user's answer, or the default for an empty one; asked again until it is one of the choices, if any, and
-        not empty, unless ``optional``. Only where :attr:`is_interactive` holds. Raises ConfigurationError when the
-        input ends."""
+    def ask(self, question: str, default: str = "", *, choices: Sequence[str] = (), optional: bool = False) -> str:
+        """The user's answer, or the default for an empty one. Only where :attr:`is_interactive` holds.
+
+        Asked again until it is one of the choices, if any, and not empty, unless ``optional``. Raises
+        ConfigurationError when the input ends.
+        """
         while True:
             self._stderr.write(f"{question}{f' [{default}]' if default else ''}: ")
             self._stderr.flush()
@@ -171,6 +142,14 @@ class Output:
                 self.note(f"Please answer one of {', '.join(choices)}.")
             elif answer or optional:
                 return answer
+
+    @cached_property
+    def _out_console(self) -> Any:
+        return _console(self._stdout)
+
+    @cached_property
+    def _err_console(self) -> Any:
+        return _console(self._stderr)
 
 
 def _console(stream: TextIO) -> Any:
@@ -184,19 +163,33 @@ def _console(stream: TextIO) -> Any:
     return Console(file=stream, highlight=False)
 
 
-def _line(console: Any, stream: TextIO, text: str, style: str) -> None:
+def _print_line(text: str, style: str, *, stream: TextIO, console: Any) -> None:
     if console is None:
         print(text, file=stream)
     else:
         console.print(text, style=style or None, markup=False, soft_wrap=True)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     return str(value)
 
 
-def _width(text: str) -> int:
-    """Columns that a terminal needs for a text."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+# Control characters but for tab and newline, those of C1, and what turns the direction of text.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with every character escaped that a terminal might act upon."""
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def hexdump(data: bytes) -> list[str]:
+    """Sixteen bytes a line, in hex and as ASCII."""
+    lines = []
+    for start in range(0, len(data), 16):
+        row = data[start : start + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        lines.append(f"{start:08x}  {row.hex(' '):<47}  {text}")
+    return lines

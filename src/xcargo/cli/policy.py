@@ -1,89 +1,180 @@
-"""``xcargo policy``: the least rights for a cloud, to read, to run, or to apply."""
+"""``xcargo policy`` and ``xcargo lifecycle``: what the bucket or container of a path needs, printed or set up."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import math
+import re
+from typing import TYPE_CHECKING
 
 from xcargo.cli.command import YES, Argument, Command, Example, ExitCode
-from xcargo.cli.output import Output
-from xcargo.errors import StoreError, XCargoError
+from xcargo.errors import ConfigurationError, StoreError, XCargoError
 
-__all__ = ["COMMAND"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-
-def _run(args: argparse.Namespace, out: Output) -> ExitCode | None:
-    from xcargo.cli.clouds import CLOUDS, root_in
+    from xcargo.cli.output import Output
     from xcargo.cli.rights import Needs
+    from xcargo.lifecycle.retention import Rule
+    from xcargo.model.root import Root
+
+__all__ = ["COMMANDS"]
+
+_MARGIN_DAYS = 30
+"""How much later than the retention rules the bucket's rule acts: rows may be kept meanwhile, runs take their time."""
+
+
+def _policy(args: argparse.Namespace, out: Output) -> ExitCode:
+    from xcargo.cli.rights import CLOUDS, Needs
 
     cloud = CLOUDS[args.cloud]
-    root = root_in(args.path, args.cloud, cloud.schemes)
-    more: dict[str, Any] = {"account": args.account} if args.account else {}
+    account = {"account": args.account} if args.account else {}
     needs = Needs.of(
-        root,
+        _root_in(args.cloud, args.path),
         delete=not args.no_delete,
         list=not args.no_gc,
         kms_key=args.kms_key,
         expire_days=args.expire_days,
-        **more,
+        **account,
     )
     if args.apply:
-        from xcargo.cli.provision import steps
-
-        plan = steps(args.cloud, needs, region=args.region, project=args.project, endpoint=args.endpoint_url)
-        for step in plan:
-            out.note(f"  {step.what}")
-        if not out.confirm(f"Do this with your own rights in {args.cloud}?", yes=args.yes):
-            return ExitCode.REFUSED
-        for step in plan:
-            try:
-                changed = step.run()
-            except XCargoError:
-                raise
-            except Exception as error:  # of the cloud's SDK
-                reason = " ".join(str(error).split())[:300]
-                raise StoreError(
-                    f"It could not be seen to that {step.what}: {type(error).__name__}: {reason}",
-                    hint="Your own credentials need the right to do so, or let somebody run --format commands.",
-                ) from error
-            out.say(f"{'done   ' if changed else 'already'}  {step.what}")
-        return None
-    if args.format == "json":
-        out.print_json(cloud.document(needs))
+        return _apply(needs, args, out)
+    if args.format == "commands":
+        out.say(cloud.commands(needs).rstrip("\n"))
     else:
-        out.say((cloud.commands if args.format == "commands" else cloud.terraform)(needs).rstrip("\n"))
-    return None
+        out.print_json(cloud.document(needs) if args.format == "json" else cloud.terraform(needs))
+    return ExitCode.OK
 
 
-COMMAND = Command(
-    name="policy",
-    help="print the least rights that xcargo needs in a cloud, or set them up",
-    description="Prints what lets xcargo push, pull, purge and sweep below one path, and nothing else: an IAM policy "
-    "(aws, minio), a custom role (gcs, azure), a script of the cloud's own commands, or Terraform. With --apply it "
-    "makes the bucket or container with the official SDK and your own credentials: public access blocked, encrypted, "
-    "broken uploads tidied. What is already so stays so.",
-    run=_run,
-    arguments=(
-        Argument("cloud", choices=("aws", "gcs", "azure", "minio"), help="whose rights"),
-        Argument("--path", metavar="URL", help="base URL of the objects (default: the configured one)"),
-        Argument(
-            "--format", choices=("json", "commands", "terraform"), default="json", help="what to print (default: json)"
+def _apply(needs: Needs, args: argparse.Namespace, out: Output) -> ExitCode:
+    from xcargo.cli.provision import setup_steps
+
+    steps = setup_steps(args.cloud, needs, region=args.region, project=args.project, endpoint=args.endpoint_url)
+    for step in steps:
+        out.note(f"  {step.state}")
+    if not out.confirm(f"Do this with your own rights in {args.cloud}?", yes=args.yes):
+        return ExitCode.REFUSED
+    for step in steps:
+        try:
+            changed = step.ensure()
+        except XCargoError:
+            raise
+        except Exception as error:  # of the cloud's SDK
+            reason = " ".join(str(error).split())[:300]
+            raise StoreError(
+                f"Could not make sure that {step.state}: {type(error).__name__}: {reason}",
+                hint="Your own credentials need the right to do so, or let somebody run --format commands.",
+            ) from error
+        out.say(f"{'done   ' if changed else 'already'}  {step.state}")
+    return ExitCode.OK
+
+
+def _lifecycle(args: argparse.Namespace, out: Output) -> None:
+    from xcargo.cli.rights import CLOUDS, Needs
+
+    root = _root_in(args.cloud, args.path)
+    days = args.days if args.days is not None else _days(root)
+    if days < 1:
+        raise ConfigurationError(
+            f"--days {days} is no number of days", hint="Give one that is longer than any XCom is needed."
+        )
+    out.print_json(CLOUDS[args.cloud].lifecycle(Needs.of(root, expire_days=days)))
+    out.note(f"The bucket deletes every object {days} days after it was written, whether a row refers to it or not.")
+
+
+def _root_in(cloud: str, path: str | None) -> Root:
+    """The root at ``path``, else the configured one. Raises ConfigurationError unless it is in that cloud."""
+    from xcargo.cli.deployment import read_settings
+    from xcargo.cli.rights import CLOUDS
+    from xcargo.model.root import Root
+
+    schemes = CLOUDS[cloud].schemes
+    root = Root.parse(path) if path else read_settings().root
+    if root is None or root.scheme not in schemes:
+        what = str(root) if path else f"The configured path ({root or 'none is set'})"
+        raise ConfigurationError(f"{what} is not in {cloud}", hint=f"Give one: --path {schemes[0]}://my-bucket/xcom")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", root.bucket):  # it becomes part of scripts
+        raise ConfigurationError(f"{root.bucket!r} is not the name of a bucket or container")
+    return root
+
+
+def _days(root: Root) -> int:
+    """Days after which, by the retention rules, nothing is needed any more, and a margin."""
+    from xcargo.cli.deployment import read_settings
+    from xcargo.lifecycle.retention import rules_of
+
+    days = _longest_days(rules_of(read_settings(), root))
+    if days is None:
+        raise ConfigurationError(
+            "The rules of [xcargo] retention do not say after how long no value is needed any more",
+            hint="Give --days N: longer than any XCom is needed, since the bucket asks no database.",
+        )
+    return days + _MARGIN_DAYS
+
+
+def _longest_days(rules: Sequence[Rule]) -> int | None:
+    """The longest that any rule keeps a value; None if some value may be kept without an end."""
+    catches_all = any((rule.dag, rule.task, rule.key, len(rule.states)) == ("*", "*", "*", 2) for rule in rules)
+    if not catches_all or any(rule.keep_seconds is None or rule.keeps_more for rule in rules):
+        return None
+    return math.ceil(max(rule.keep_seconds or 0 for rule in rules) / 86400)
+
+
+_CLOUD_NAMES = ("aws", "gcs", "azure", "minio")
+_PATH = Argument("--path", metavar="URL", help="base URL of the objects (default: the configured one)")
+
+COMMANDS = (
+    Command(
+        name="policy",
+        help="print the least rights that xcargo needs in a cloud, or set them up",
+        description="Prints what lets xcargo push, pull, purge and sweep below one path, and nothing else: an IAM "
+        "policy (aws, minio), a custom role (gcs, azure), a script of the cloud's own commands, or Terraform's JSON. "
+        "With --apply it makes the bucket or container with the official SDK and your own credentials: public access "
+        "blocked, encrypted, broken uploads tidied. What is already so stays so.",
+        run=_policy,
+        arguments=(
+            Argument("cloud", choices=_CLOUD_NAMES, help="whose rights"),
+            _PATH,
+            Argument(
+                "--format",
+                choices=("json", "commands", "terraform"),
+                default="json",
+                help="what to print (default: json)",
+            ),
+            Argument("--no-gc", action="store_true", help="without listing, which only sweeps need"),
+            Argument("--no-delete", action="store_true", help="without deleting, which purges and sweeps need"),
+            Argument("--expire-days", type=int, metavar="DAYS", help="let the bucket delete objects so much later"),
+            Argument("--kms-key", metavar="ARN", help="aws: the key that encrypts the bucket"),
+            Argument("--account", metavar="NAME", help="azure: the storage account"),
+            Argument("--apply", action="store_true", help="make the bucket, with your own rights"),
+            Argument("--region", help="--apply: where a new bucket is made"),
+            Argument("--project", help="--apply, gcs: the project of a new bucket"),
+            Argument("--endpoint-url", metavar="URL", help="--apply: of a server other than the cloud's own"),
+            YES,
         ),
-        Argument("--no-gc", action="store_true", help="without listing, which only sweeps need"),
-        Argument("--no-delete", action="store_true", help="without deleting, which purges and sweeps need"),
-        Argument("--expire-days", type=int, metavar="DAYS", help="let the bucket delete objects after so many days"),
-        Argument("--kms-key", metavar="ARN", help="aws: the key that encrypts the bucket"),
-        Argument("--account", metavar="NAME", help="azure: the storage account"),
-        Argument("--apply", action="store_true", help="make the bucket, with your own rights"),
-        Argument("--region", help="--apply: where a new bucket lies"),
-        Argument("--project", help="--apply, gcs: the project of a new bucket"),
-        Argument("--endpoint-url", metavar="URL", help="--apply: of a server other than the cloud's own"),
-        YES,
+        examples=(
+            Example("policy aws --path s3://my-bucket/xcom", "the IAM policy"),
+            Example("policy gcs --format commands | less", "gcloud commands for bucket, role and service account"),
+            Example("policy azure --format terraform > xcargo.tf.json", "for Terraform or OpenTofu"),
+            Example("policy aws --path s3://my-bucket/xcom --apply", "make the bucket"),
+        ),
     ),
-    examples=(
-        Example("policy aws --path s3://my-bucket/xcom", "the IAM policy"),
-        Example("policy gcs --format commands | less", "gcloud commands for bucket, role and service account"),
-        Example("policy azure --format terraform > xcargo.tf", "for Terraform or OpenTofu"),
-        Example("policy aws --path s3://my-bucket/xcom --apply", "make the bucket"),
+    Command(
+        name="lifecycle",
+        help="print the bucket's own lifecycle rule, as a backstop behind sweeps",
+        description="Prints a lifecycle rule as the cloud's own commands read it. It deletes objects by age alone, "
+        "without asking whether a row refers to them. So it must be longer than any XCom is needed: by default it "
+        "follows from [xcargo] retention, if the rules there give every value an end, and 30 days more.",
+        run=_lifecycle,
+        arguments=(
+            Argument("cloud", choices=_CLOUD_NAMES, help="whose rule"),
+            _PATH,
+            Argument("--days", type=int, metavar="DAYS", help="after how many days objects go"),
+        ),
+        examples=(
+            Example("lifecycle aws --days 180 > rule.json", "for 'aws s3api put-bucket-lifecycle-configuration'"),
+            Example("lifecycle gcs --days 180 > rule.json", "for 'gcloud storage buckets update --lifecycle-file'"),
+            Example("lifecycle azure --days 180 > rule.json", "for 'az storage account management-policy create'"),
+        ),
     ),
 )

@@ -5,41 +5,37 @@ Each step looks first and changes only what is not so yet. Nothing is ever opene
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xcargo.cli.rights import Needs, gcs_lifecycle, s3_lifecycle
+from xcargo.cli.rights import PUBLIC_BLOCK, Needs, gcs_lifecycle, s3_lifecycle
 from xcargo.errors import ConfigurationError, MissingDependencyError
 
-__all__ = ["Step", "steps"]
+__all__ = ["SetupStep", "setup_steps"]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One thing to see to. ``run`` says whether it had to be changed."""
+class SetupStep:
+    """One state that the bucket should have. ``ensure`` returns whether it had to change anything."""
 
-    what: str
-    run: Callable[[], bool]
+    state: str
+    ensure: Callable[[], bool]
 
 
-def steps(
-    cloud: str,
-    needs: Needs,
-    *,
-    region: str | None = None,
-    project: str | None = None,
-    endpoint: str | None = None,
-) -> list[Step]:
-    """What is to be done. Makes no request yet. Raises MissingDependencyError without the cloud's SDK."""
-    if cloud in ("aws", "minio"):
-        return _s3(needs, region, endpoint, is_aws=cloud == "aws")
+def setup_steps(
+    cloud: str, needs: Needs, *, region: str | None = None, project: str | None = None, endpoint: str | None = None
+) -> list[SetupStep]:
+    """What is to be done, in order. Makes no request yet. Raises MissingDependencyError without the cloud's SDK."""
     if cloud == "gcs":
-        return _gcs(needs, region, project, endpoint)
-    return _azure(needs, endpoint)
+        return _gcs(needs, region, project=project, endpoint=endpoint)
+    if cloud == "azure":
+        return _azure(needs, endpoint)
+    return _s3(needs, region, endpoint=endpoint, is_aws=cloud == "aws")
 
 
-def _s3(needs: Needs, region: str | None, endpoint: str | None, *, is_aws: bool) -> list[Step]:
+def _s3(needs: Needs, region: str | None, *, endpoint: str | None, is_aws: bool) -> list[SetupStep]:
     try:
         import boto3
         from botocore.exceptions import ClientError
@@ -48,39 +44,42 @@ def _s3(needs: Needs, region: str | None, endpoint: str | None, *, is_aws: bool)
     client = boto3.client("s3", region_name=region, endpoint_url=endpoint)
     bucket = needs.bucket
 
-    def absent(call: Callable[[], Any], *codes: str) -> bool:
+    def ask(request: Callable[..., Any], *absent: str) -> Any:
+        """The answer; None if the server says, by one of these codes, that there is no such thing."""
         try:
-            call()
+            return request(Bucket=bucket)
         except ClientError as error:
-            if error.response["Error"]["Code"] in codes:
-                return True
+            if error.response["Error"]["Code"] in absent:
+                return None
             raise
-        return False
 
     def create() -> bool:
-        if not absent(lambda: client.head_bucket(Bucket=bucket), "404", "NoSuchBucket"):
+        if ask(client.head_bucket, "404", "NoSuchBucket") is not None:
             return False
-        where = client.meta.region_name
+        name = client.meta.region_name
         # us-east-1 is the one region that must not be named.
-        options = {} if where in (None, "us-east-1") else {"CreateBucketConfiguration": {"LocationConstraint": where}}
+        options = {} if name in (None, "us-east-1") else {"CreateBucketConfiguration": {"LocationConstraint": name}}
         client.create_bucket(Bucket=bucket, **options)
         return True
 
-    def block_public() -> bool:
-        wanted = dict.fromkeys(
-            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+    def require_no_versions() -> bool:
+        if client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
+            return False
+        raise ConfigurationError(
+            f"Bucket {bucket!r} keeps every version of its objects, so deleted XComs stay and cost",
+            hint="Use a bucket of its own without versioning, or let a lifecycle rule expire noncurrent versions.",
         )
-        if not absent(lambda: client.get_public_access_block(Bucket=bucket), "NoSuchPublicAccessBlockConfiguration"):
-            found = client.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
-            if found == wanted:
-                return False
-        client.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=wanted)
+
+    def block_public_access() -> bool:
+        blocked = dict.fromkeys(PUBLIC_BLOCK, True)
+        current = ask(client.get_public_access_block, "NoSuchPublicAccessBlockConfiguration")
+        if current is not None and current["PublicAccessBlockConfiguration"] == blocked:
+            return False
+        client.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=blocked)
         return True
 
     def encrypt() -> bool:
-        if not absent(
-            lambda: client.get_bucket_encryption(Bucket=bucket), "ServerSideEncryptionConfigurationNotFoundError"
-        ):
+        if ask(client.get_bucket_encryption, "ServerSideEncryptionConfigurationNotFoundError") is not None:
             return False  # whatever it is, it was chosen
         default = {"SSEAlgorithm": "AES256"}
         if needs.kms_key:
@@ -89,37 +88,29 @@ def _s3(needs: Needs, region: str | None, endpoint: str | None, *, is_aws: bool)
         client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules})
         return True
 
-    def unversioned() -> bool:
-        if client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
-            return False
-        raise ConfigurationError(
-            f"Bucket {bucket!r} keeps every version of its objects, so deleted XComs stay and cost",
-            hint="Use a bucket of its own without versioning, or let a lifecycle rule expire noncurrent versions.",
-        )
-
-    def tidy() -> bool:
-        rules: list[dict[str, Any]] = []
-        if not absent(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket), "NoSuchLifecycleConfiguration"):
-            rules = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    def add_lifecycle() -> bool:
+        current = ask(client.get_bucket_lifecycle_configuration, "NoSuchLifecycleConfiguration")
+        rules = current["Rules"] if current is not None else []
         ours = s3_lifecycle(needs)["Rules"]
-        names = {rule["ID"] for rule in ours}
-        if names <= {rule.get("ID") for rule in rules} and all(rule in rules for rule in ours):
+        if all(rule in rules for rule in ours):
             return False
+        names = {rule["ID"] for rule in ours}
         kept = [rule for rule in rules if rule.get("ID") not in names]
         client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [*kept, *ours]})
         return True
 
-    found = [Step(f"bucket {bucket} is there", create), Step("it keeps no former versions", unversioned)]
-    if is_aws:
-        found.append(Step("public access is blocked", block_public))
-    found += [
-        Step("objects are encrypted at rest", encrypt),
-        Step(f"broken uploads go after 7 days{_expiry(needs)}", tidy),
+    steps = [
+        SetupStep(f"bucket {bucket} is there", create),
+        SetupStep("it keeps no former versions", require_no_versions),
+        SetupStep("objects are encrypted at rest", encrypt),
+        SetupStep(_lifecycle_state(needs), add_lifecycle),
     ]
-    return found
+    if is_aws:  # MinIO has no such block
+        steps.insert(2, SetupStep("public access is blocked", block_public_access))
+    return steps
 
 
-def _gcs(needs: Needs, region: str | None, project: str | None, endpoint: str | None) -> list[Step]:
+def _gcs(needs: Needs, region: str | None, *, project: str | None, endpoint: str | None) -> list[SetupStep]:
     try:
         from google.cloud import storage
     except ImportError:
@@ -131,50 +122,50 @@ def _gcs(needs: Needs, region: str | None, project: str | None, endpoint: str | 
         options.update(client_options={"api_endpoint": endpoint}, credentials=AnonymousCredentials())
     client = storage.Client(**options)
 
+    def close(bucket: Any) -> None:
+        bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+        bucket.iam_configuration.public_access_prevention = "enforced"
+
     def create() -> bool:
         if client.lookup_bucket(needs.bucket) is not None:
             return False
         bucket = client.bucket(needs.bucket)
-        bucket.iam_configuration.uniform_bucket_level_access_enabled = True
-        bucket.iam_configuration.public_access_prevention = "enforced"
+        close(bucket)
         client.create_bucket(bucket, location=region)
         return True
 
-    def close() -> bool:
+    def prevent_public_access() -> bool:
         bucket = client.get_bucket(needs.bucket)
         access = bucket.iam_configuration
         if access.uniform_bucket_level_access_enabled and access.public_access_prevention == "enforced":
             return False
-        access.uniform_bucket_level_access_enabled = True
-        access.public_access_prevention = "enforced"
+        close(bucket)
         bucket.patch()
         return True
 
-    def tidy() -> bool:
+    def add_lifecycle() -> bool:
         bucket = client.get_bucket(needs.bucket)
-        kept = [dict(rule) for rule in bucket.lifecycle_rules]
-        wanted = [rule for rule in gcs_lifecycle(needs)["rule"] if rule not in kept]
-        if not wanted:
+        current = [dict(rule) for rule in bucket.lifecycle_rules]
+        missing = [rule for rule in gcs_lifecycle(needs)["rule"] if rule not in current]
+        if not missing:
             return False
-        bucket.lifecycle_rules = [*kept, *wanted]
+        bucket.lifecycle_rules = [*current, *missing]
         bucket.patch()
         return True
 
     return [
-        Step(f"bucket {needs.bucket} is there", create),
-        Step("access is uniform and public access prevented", close),
-        Step(f"broken uploads go after 7 days{_expiry(needs)}", tidy),
+        SetupStep(f"bucket {needs.bucket} is there", create),
+        SetupStep("access is uniform and public access prevented", prevent_public_access),
+        SetupStep(_lifecycle_state(needs), add_lifecycle),
     ]
 
 
-def _azure(needs: Needs, endpoint: str | None) -> list[Step]:
+def _azure(needs: Needs, endpoint: str | None) -> list[SetupStep]:
     try:
         from azure.core.exceptions import ResourceExistsError
         from azure.storage.blob import BlobServiceClient
     except ImportError:
         raise _missing("azure-storage-blob", "azure") from None
-    import os
-
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if text:
         client = BlobServiceClient.from_connection_string(text)
@@ -200,11 +191,12 @@ def _azure(needs: Needs, endpoint: str | None) -> list[Step]:
         container.set_container_access_policy({}, public_access=None)
         return True
 
-    return [Step(f"container {needs.bucket} is there", create), Step("it is private", close)]
+    return [SetupStep(f"container {needs.bucket} is there", create), SetupStep("it is private", close)]
 
 
-def _expiry(needs: Needs) -> str:
-    return f", objects after {needs.expire_days} days" if needs.expire_days else ""
+def _lifecycle_state(needs: Needs) -> str:
+    expiry = f", objects after {needs.expire_days} days" if needs.expire_days else ""
+    return f"broken uploads go after 7 days{expiry}"
 
 
 def _missing(package: str, extra: str) -> MissingDependencyError:

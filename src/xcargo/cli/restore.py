@@ -54,3 +54,5 @@ COMMAND = Command(
         Example("restore --dag my_dag --apply", "put back what belongs to one Dag"),
     ),
 )
+
+COMMANDS = (COMMAND,)

@@ -1,29 +1,26 @@
-"""The least rights that a deployment needs in each cloud, as the cloud's own documents and commands. Pure."""
+"""What a bucket or container needs in each cloud: rights, lifecycle rules, the commands and resources that make it."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xcargo.errors import ConfigurationError
 from xcargo.model.root import Root
 
 __all__ = [
+    "CLOUDS",
     "PUBLIC_BLOCK",
+    "Cloud",
     "Needs",
-    "aws_commands",
     "aws_policy",
-    "azure_commands",
-    "azure_lifecycle",
     "azure_role",
     "azure_sas_permissions",
-    "gcs_commands",
     "gcs_lifecycle",
     "gcs_role",
-    "minio_commands",
     "s3_lifecycle",
 ]
 
@@ -50,6 +47,39 @@ class Needs:
             more.setdefault("account", root.account)
         return cls(root.bucket, root.prefix, **more)
 
+    @property
+    def folder(self) -> str:
+        """The prefix as keys begin with it; empty for the whole bucket."""
+        return f"{self.prefix}/" if self.prefix else ""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """What can be printed for a cloud; each function takes the :class:`Needs`."""
+
+    schemes: tuple[str, ...]
+    document: Callable[[Needs], Mapping[str, Any]]
+    """The policy or role, as the cloud's JSON."""
+    commands: Callable[[Needs], str]
+    """A shell script with the cloud's own command that makes bucket, identity and grant."""
+    lifecycle: Callable[[Needs], Mapping[str, Any]]
+    """The bucket's lifecycle rules, as the cloud's JSON."""
+    resources: Callable[[Needs], dict[str, dict[str, Any]]]
+    """Terraform resources by type. Each is named ``xcargo``."""
+
+    def terraform(self, needs: Needs) -> dict[str, Any]:
+        """Resources as the content of a ``.tf.json`` file, for Terraform and OpenTofu.
+
+        Text of the user is escaped: only references of ours are filled in.
+        """
+
+        def literal(text: str) -> str:
+            return text.replace("${", "$${").replace("%{", "%%{")
+
+        key = literal(needs.kms_key) if needs.kms_key else None
+        needs = replace(needs, prefix=literal(needs.prefix), account=literal(needs.account), kms_key=key)
+        return {"resource": {kind: {"xcargo": body} for kind, body in self.resources(needs).items()}}
+
 
 # --- Amazon S3 and MinIO ---------------------------------------------------------------------------------------------
 
@@ -61,7 +91,6 @@ def aws_policy(needs: Needs) -> dict[str, Any]:
             f"A policy cannot be bounded to the prefix {needs.prefix!r}: *, ? and $ have a meaning in policies",
             hint="Choose a path without them.",
         )
-    below = f"{needs.prefix}/*" if needs.prefix else "*"
     bucket = f"arn:aws:s3:::{needs.bucket}"
     actions = [
         "s3:GetObject",
@@ -70,7 +99,7 @@ def aws_policy(needs: Needs) -> dict[str, Any]:
         *(["s3:DeleteObject"] if needs.delete else []),
     ]
     statements: list[dict[str, Any]] = [
-        {"Sid": "XCargoObjects", "Effect": "Allow", "Action": actions, "Resource": f"{bucket}/{below}"}
+        {"Sid": "XCargoObjects", "Effect": "Allow", "Action": actions, "Resource": f"{bucket}/{needs.folder}*"}
     ]
     if needs.list:
         listing: dict[str, Any] = {
@@ -80,7 +109,7 @@ def aws_policy(needs: Needs) -> dict[str, Any]:
             "Resource": bucket,
         }
         if needs.prefix:
-            listing["Condition"] = {"StringLike": {"s3:prefix": [needs.prefix, below]}}
+            listing["Condition"] = {"StringLike": {"s3:prefix": [needs.prefix, f"{needs.folder}*"]}}
         statements.append(listing)
     if needs.kms_key:
         statements.append(
@@ -120,32 +149,50 @@ aws iam create-access-key --user-name xcargo
 
 def s3_lifecycle(needs: Needs) -> dict[str, Any]:
     """What the bucket itself tidies: uploads that were broken off, and objects after ``expire_days``."""
-    prefix = f"{needs.prefix}/" if needs.prefix else ""
-    rules: list[dict[str, Any]] = [
-        {
-            "ID": "xcargo-broken-uploads",
-            "Status": "Enabled",
-            "Filter": {"Prefix": prefix},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
-        }
-    ]
+
+    def rule(name: str, **action: Any) -> dict[str, Any]:
+        return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": needs.folder}, **action}
+
+    rules = [rule("xcargo-broken-uploads", AbortIncompleteMultipartUpload={"DaysAfterInitiation": 7})]
     if needs.expire_days:
-        rules.append(
-            {
-                "ID": "xcargo-backstop",
-                "Status": "Enabled",
-                "Filter": {"Prefix": prefix},
-                "Expiration": {"Days": needs.expire_days},
-            }
-        )
+        rules.append(rule("xcargo-backstop", Expiration={"Days": needs.expire_days}))
     return {"Rules": rules}
+
+
+def aws_resources(needs: Needs) -> dict[str, dict[str, Any]]:
+    """A bucket on S3 and its policy."""
+    rule: dict[str, Any] = {
+        "id": "xcargo",
+        "status": "Enabled",
+        "filter": {"prefix": needs.folder},
+        "abort_incomplete_multipart_upload": {"days_after_initiation": 7},
+    }
+    if needs.expire_days:
+        rule["expiration"] = {"days": needs.expire_days}
+    bucket = "${aws_s3_bucket.xcargo.id}"
+    return {
+        "aws_s3_bucket": {"bucket": needs.bucket},
+        "aws_s3_bucket_public_access_block": {
+            "bucket": bucket,
+            "block_public_acls": True,
+            "ignore_public_acls": True,
+            "block_public_policy": True,
+            "restrict_public_buckets": True,
+        },
+        "aws_s3_bucket_lifecycle_configuration": {"bucket": bucket, "rule": [rule]},
+        "aws_iam_policy": {
+            "//": "Attach it to the role or user of your workers.",
+            "name": f"xcargo-{needs.bucket}",
+            "policy": json.dumps(aws_policy(needs)),
+        },
+    }
 
 
 def minio_commands(needs: Needs) -> str:
     """The same by MinIO's ``mc``."""
     expire = ""
     if needs.expire_days:
-        below = f" --prefix {shlex.quote(needs.prefix + '/')}" if needs.prefix else ""
+        below = f" --prefix {shlex.quote(needs.folder)}" if needs.prefix else ""
         expire = f"mc ilm rule add ALIAS/{needs.bucket}{below} --expire-days {needs.expire_days}\n"
     return f"""\
 mc mb --ignore-existing ALIAS/{needs.bucket}
@@ -157,6 +204,19 @@ mc admin policy create ALIAS xcargo-{needs.bucket} xcargo-policy.json
 mc admin user add ALIAS xcargo SECRET_KEY
 mc admin policy attach ALIAS xcargo-{needs.bucket} --user xcargo
 """
+
+
+def minio_resources(needs: Needs) -> dict[str, dict[str, Any]]:
+    """A bucket on MinIO and its user."""
+    return {
+        "minio_s3_bucket": {"bucket": needs.bucket, "acl": "private"},
+        "minio_iam_policy": {"name": f"xcargo-{needs.bucket}", "policy": json.dumps(aws_policy(needs))},
+        "minio_iam_user": {"name": "xcargo"},
+        "minio_iam_user_policy_attachment": {
+            "user_name": "${minio_iam_user.xcargo.id}",
+            "policy_name": "${minio_iam_policy.xcargo.id}",
+        },
+    }
 
 
 # --- Google Cloud Storage --------------------------------------------------------------------------------------------
@@ -201,11 +261,39 @@ gcloud iam service-accounts keys create xcargo-key.json --iam-account={account}
 
 def gcs_lifecycle(needs: Needs) -> dict[str, Any]:
     """Uploads that were broken off go, and objects older than ``expire_days``."""
-    below = {"matchesPrefix": [f"{needs.prefix}/"]} if needs.prefix else {}
+    below = {"matchesPrefix": [needs.folder]} if needs.prefix else {}
     rules = [{"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7, **below}}]
     if needs.expire_days:
         rules.insert(0, {"action": {"type": "Delete"}, "condition": {"age": needs.expire_days, **below}})
     return {"rule": rules}
+
+
+def gcs_resources(needs: Needs) -> dict[str, dict[str, Any]]:
+    """A bucket on GCS and its service account."""
+    below = {"matches_prefix": [needs.folder]} if needs.prefix else {}
+    ages = {"AbortIncompleteMultipartUpload": 7, **({"Delete": needs.expire_days} if needs.expire_days else {})}
+    return {
+        "google_storage_bucket": {
+            "name": needs.bucket,
+            "location": "LOCATION",
+            "uniform_bucket_level_access": True,
+            "public_access_prevention": "enforced",
+            "lifecycle_rule": [
+                {"action": {"type": action}, "condition": {"age": age, **below}} for action, age in ages.items()
+            ],
+        },
+        "google_project_iam_custom_role": {
+            "role_id": "xcargo",
+            "title": "xcargo",
+            "permissions": gcs_role(needs)["includedPermissions"],
+        },
+        "google_service_account": {"account_id": "xcargo", "display_name": "Airflow XComs"},
+        "google_storage_bucket_iam_member": {
+            "bucket": "${google_storage_bucket.xcargo.name}",
+            "role": "${google_project_iam_custom_role.xcargo.id}",
+            "member": "serviceAccount:${google_service_account.xcargo.email}",
+        },
+    }
 
 
 # --- Azure Blob Storage ----------------------------------------------------------------------------------------------
@@ -232,9 +320,8 @@ def azure_role(needs: Needs) -> dict[str, Any]:
 
 def azure_lifecycle(needs: Needs) -> dict[str, Any]:
     """A management policy of the storage account: objects older than ``expire_days`` go."""
-    below = f"{needs.bucket}/{needs.prefix}/" if needs.prefix else f"{needs.bucket}/"
     definition = {
-        "filters": {"blobTypes": ["blockBlob"], "prefixMatch": [below]},
+        "filters": {"blobTypes": ["blockBlob"], "prefixMatch": [f"{needs.bucket}/{needs.folder}"]},
         "actions": {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": needs.expire_days}}},
     }
     return {"rules": [{"name": "xcargo", "enabled": True, "type": "Lifecycle", "definition": definition}]}
@@ -261,5 +348,47 @@ az storage container generate-sas --account-name {needs.account} --name {needs.b
 """
 
 
+def azure_resources(needs: Needs) -> dict[str, dict[str, Any]]:
+    """A container on Azure and its role."""
+    role = azure_role(needs)
+    resources: dict[str, dict[str, Any]] = {
+        "azurerm_storage_container": {
+            "name": needs.bucket,
+            "storage_account_id": "STORAGE_ACCOUNT_ID",
+            "container_access_type": "private",
+        },
+        "azurerm_role_definition": {
+            "name": role["Name"],
+            "scope": "RESOURCE_GROUP_ID",
+            "permissions": {"data_actions": role["DataActions"]},
+        },
+        "azurerm_role_assignment": {
+            "scope": "${azurerm_storage_container.xcargo.id}",
+            "role_definition_id": "${azurerm_role_definition.xcargo.role_definition_resource_id}",
+            "principal_id": "PRINCIPAL_ID",
+        },
+    }
+    if needs.expire_days:
+        expiry = {"delete_after_days_since_modification_greater_than": needs.expire_days}
+        resources["azurerm_storage_management_policy"] = {
+            "storage_account_id": "STORAGE_ACCOUNT_ID",
+            "rule": {
+                "name": "xcargo",
+                "enabled": True,
+                "filters": {"prefix_match": [f"{needs.bucket}/{needs.folder}"], "blob_types": ["blockBlob"]},
+                "actions": {"base_blob": expiry},
+            },
+        }
+    return resources
+
+
 def _quoted(document: Mapping[str, Any]) -> str:
     return shlex.quote(json.dumps(document))
+
+
+CLOUDS = {
+    "aws": Cloud(("s3",), aws_policy, aws_commands, s3_lifecycle, aws_resources),
+    "gcs": Cloud(("gs",), gcs_role, gcs_commands, gcs_lifecycle, gcs_resources),
+    "azure": Cloud(("az",), azure_role, azure_commands, azure_lifecycle, azure_resources),
+    "minio": Cloud(("s3",), aws_policy, minio_commands, s3_lifecycle, minio_resources),
+}

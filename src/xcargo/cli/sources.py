@@ -9,12 +9,9 @@ from xcargo.cli.command import Argument
 from xcargo.cli.sweeping import API_CONNECTION, API_URL, VIA
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from xcargo.lifecycle.references import ReferenceSource, XComFilter
-    from xcargo.model.coordinate import Coordinate
 
-__all__ = ["SOURCE", "WHERE", "mapped", "open_source", "shown_size", "shown_time", "where_of"]
+__all__ = ["SOURCE", "WHERE", "open_source", "where_of"]
 
 SOURCE = (VIA, API_URL, API_CONNECTION)
 
@@ -43,22 +40,3 @@ def open_source(args: argparse.Namespace) -> ReferenceSource:
 
     connection = get_connection(args.api_connection) if args.api_connection and args.via == "rest" else None
     return references.open_source(args.via, airflow()[0], api_url=args.api_url, connection=connection)
-
-
-def mapped(coordinate: Coordinate) -> str:
-    """The map index, to show; nothing for a task that is not mapped."""
-    return str(coordinate.map_index) if coordinate.map_index >= 0 else ""
-
-
-def shown_size(size_bytes: float) -> str:
-    """A size for people: three digits and a unit."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size_bytes < 1000 or unit == "TiB":
-            break
-        size_bytes /= 1024
-    return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 100 else f"{size_bytes:.3g} {unit}"
-
-
-def shown_time(moment: datetime | None) -> str:
-    """A time for people, in UTC."""
-    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")

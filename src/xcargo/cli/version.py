@@ -1,18 +1,22 @@
-"""``xcargo version``: versions of what xcargo works with."""
+"""``xcargo version`` and ``xcargo completion``: the versions of what is installed here, and completion by the shell."""
 
 from __future__ import annotations
 
 import argparse
 import platform
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import xcargo
-from xcargo.cli.command import JSON, Command, Example
-from xcargo.cli.output import Output
+from xcargo.cli.command import JSON, Argument, Command, Example
+from xcargo.errors import MissingDependencyError
 
-__all__ = ["COMMAND", "versions"]
+if TYPE_CHECKING:
+    from xcargo.cli.output import Output
 
-PACKAGES = (
+__all__ = ["COMMANDS"]
+
+_PACKAGES = (
     "apache-airflow",
     "apache-airflow-task-sdk",
     "obstore",
@@ -27,30 +31,52 @@ PACKAGES = (
 )
 
 
-def versions() -> dict[str, str | None]:
-    """Package -> installed version, None where it is not installed. Imports none of them."""
-    found: dict[str, str | None] = {"xcargo": xcargo.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
+def _version(_: argparse.Namespace, out: Output) -> None:
+    versions: dict[str, str | None] = {"xcargo": xcargo.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
-
-
-def _run(_: argparse.Namespace, out: Output) -> None:
-    found = versions()
+            versions[package] = None
     if out.json:
-        out.print_json(found)
+        out.print_json(versions)
     else:
-        out.table(("package", "version"), [(name, version or "not installed") for name, version in found.items()])
+        out.table(("package", "version"), [(name, version or "not installed") for name, version in versions.items()])
 
 
-COMMAND = Command(
-    name="version",
-    help="show the versions of xcargo and of what it works with",
-    description="Shows the versions of xcargo, Python, Airflow and the packages that xcargo uses when they are there.",
-    run=_run,
-    arguments=(JSON,),
-    examples=(Example("version", "for a bug report"), Example("version --json | jq -r .xcargo", "the version alone")),
+def _completion(args: argparse.Namespace, out: Output) -> None:
+    try:
+        from argcomplete.shell_integration import shellcode
+    except ImportError:
+        raise MissingDependencyError(
+            "Completion needs argcomplete, which comes with Airflow", hint="Run: pip install argcomplete"
+        ) from None
+    out.say(shellcode(["xcargo"], shell=args.shell))
+
+
+COMMANDS = (
+    Command(
+        name="version",
+        help="show the versions of xcargo and of what it works with",
+        description="Shows the versions of xcargo, Python, Airflow and the packages that xcargo uses when they are "
+        "there.",
+        run=_version,
+        arguments=(JSON,),
+        examples=(
+            Example("version", "for a bug report"),
+            Example("version --json | jq -r .xcargo", "the version alone"),
+        ),
+    ),
+    Command(
+        name="completion",
+        help="print the script that makes a shell complete xcargo's commands",
+        description="Prints a script for the shell to read at its start.",
+        run=_completion,
+        arguments=(Argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to complete"),),
+        examples=(
+            Example("completion bash >> ~/.bashrc", "from the next bash on"),
+            Example("completion fish > ~/.config/fish/completions/xcargo.fish", "for fish"),
+        ),
+        only_standalone=True,
+    ),
 )

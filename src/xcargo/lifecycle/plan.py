@@ -6,7 +6,6 @@ own clock; or if a retention rule lets its value expire. Everything else stays.
 
 from __future__ import annotations
 
-import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -24,9 +23,8 @@ from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
 __all__ = [
-    "BENCH_FOLDER",
     "BOOKKEEPING",
-    "DOCTOR_FOLDER",
+    "SCRATCH_DAG",
     "Count",
     "ExactKeySet",
     "Judgement",
@@ -42,12 +40,8 @@ __all__ = [
 BOOKKEEPING = "~xcargo/"
 """Folder below a root for the sweeps' own notes. No coordinate has a segment of this name."""
 
-DOCTOR_FOLDER = ".xcargo-doctor"
-BENCH_FOLDER = ".xcargo-bench"
-_SCRATCH = re.compile(
-    rf"{re.escape(DOCTOR_FOLDER)}/(?:[0-9a-f]{{16}}(?:-large)?|run/task/return_value~[0-9a-f]{{16}}(?:\.[A-Za-z0-9_.-]*)?)"
-    rf"|{re.escape(BENCH_FOLDER)}/[0-9a-f]{{16}}-[0-9]+"
-)
+SCRATCH_DAG = ".xcargo-scratch"
+"""Dag of the objects, by their keys, that ``xcargo doctor`` and ``xcargo bench`` write and delete again."""
 
 
 class Verdict(str, Enum):
@@ -252,8 +246,7 @@ class SweepPlan:
 
 def is_scratch(key: str) -> bool:
     """Whether an object is one that ``xcargo doctor`` or ``xcargo bench`` writes and deletes again, unless killed."""
-    in_folder = key.startswith((f"{DOCTOR_FOLDER}/", f"{BENCH_FOLDER}/"))
-    return in_folder and (is_part(key) or _SCRATCH.fullmatch(key) is not None)
+    return _dag_of(key) == SCRATCH_DAG
 
 
 def share_refusal(deletable: Count, ours: Count, max_share: float | None) -> str | None:

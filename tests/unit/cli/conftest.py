@@ -11,7 +11,8 @@ import pytest
 
 from tests.metadata import Metadata
 from tests.unit.cli.kit import BARE_PREFIXES, Call, Done
-from xcargo.cli.checks import Finding, diagnose
+from xcargo.cli.checks import Finding
+from xcargo.cli.doctor import examine as run_checks
 
 Examine = Callable[..., dict[str, Finding]]
 
@@ -38,10 +39,6 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
 @pytest.fixture
 def examine(bare: pytest.MonkeyPatch) -> Examine:
     """Runs the doctor with variables set, ``xcargo__path`` standing for ``AIRFLOW__XCARGO__PATH``."""
-    import airflow
-    from airflow.configuration import conf
-
-    from xcargo.cli.deployment import get_connection
 
     def run(*, server: Any = None, large: bool = False, env: dict[str, str] | None = None, **options: str) -> Any:
         if server is not None:
@@ -50,10 +47,7 @@ def examine(bare: pytest.MonkeyPatch) -> Examine:
             bare.setenv(name, value)
         for name, value in options.items():
             bare.setenv(f"AIRFLOW__{name.upper()}", value)
-        found = diagnose(
-            conf, os.environ, get_connection, airflow_version=airflow.__version__, timeout_seconds=3, large=large
-        )
-        return {finding.name: finding for finding in found}
+        return {finding.name: finding for finding in run_checks(timeout_seconds=3, large=large)}
 
     return run
 

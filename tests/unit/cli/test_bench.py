@@ -11,9 +11,16 @@ from typing import Any
 import pytest
 
 from tests.servers import Server
-from xcargo.cli.bench import COMMAND
-from xcargo.cli.measure.advice import advise_compression, advise_split, advise_threshold
-from xcargo.cli.measure.probe import Compressed, Transfer, compressions, sample
+from xcargo.cli.bench import (
+    COMMANDS,
+    Compressed,
+    Transfer,
+    advise_compression,
+    advise_split,
+    advise_threshold,
+    measure_compressions,
+    sample,
+)
 from xcargo.cli.output import Output
 
 MIB = 1024 * 1024
@@ -22,11 +29,11 @@ MIB = 1024 * 1024
 def run(*line: str) -> tuple[Any, str]:
     """The command in this process: its JSON with --json, its text."""
     parser = argparse.ArgumentParser()
-    for argument in COMMAND.arguments:
+    for argument in COMMANDS[0].arguments:
         argument.add_to_parser(parser)
     args = parser.parse_args(line)
     stdout = io.StringIO()
-    COMMAND.run(args, Output(json=args.json, stdout=stdout, stderr=io.StringIO()))
+    COMMANDS[0].run(args, Output(json=args.json, stdout=stdout, stderr=io.StringIO()))
     text = stdout.getvalue()
     return json.loads(text) if args.json else None, text
 
@@ -87,6 +94,6 @@ def test_compression_depends_on_how_fast_the_store_is() -> None:
 
 def test_compressions_are_measured_on_the_sample() -> None:
     """Text shrinks, each by a ratio above 1."""
-    found = {c.name: c for c in compressions(sample(200_000), ("zstd", "lz4"))}
+    found = {c.name: c for c in measure_compressions(sample(200_000), ("zstd", "lz4"))}
     assert found["zstd"].ratio > found["lz4"].ratio > 1
     assert found["none"].ratio == 1

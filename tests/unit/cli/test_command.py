@@ -10,7 +10,7 @@ import pytest
 
 import xcargo as package
 from tests.unit.cli.kit import environment, on_terminal, xcargo
-from xcargo.cli.commands import MODULES, all_commands
+from xcargo.cli.main import all_commands
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_what_the_system_refuses_is_told_in_a_line(env: dict[str, str]) -> None:
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [command.name for command in all_commands()])
 def test_every_command_has_help_with_an_example(env: dict[str, str], name: str) -> None:
     """--help of each command shows how to use it, within 80 columns."""
     (command,) = [c for c in all_commands() if c.name == name]
@@ -81,7 +81,7 @@ def test_usage_errors_end_with_2(env: dict[str, str]) -> None:
 def test_loading_all_commands_loads_the_standard_library_only() -> None:
     """Airflow loads the commands whenever its own command runs: they bring nothing heavy along."""
     script = (
-        "import sys; before = set(sys.modules); import xcargo.cli.commands as c; c.all_commands();"
+        "import sys; before = set(sys.modules); import xcargo.cli.main as c; c.all_commands();"
         "print([n for n in sys.modules if n not in before and n.partition('.')[0] not in sys.stdlib_module_names"
         " and n.partition('.')[0] != 'xcargo'])"
     )

@@ -16,11 +16,11 @@ import pytest
 from tests.servers import Fault, FaultProxy, Server
 from tests.unit.cli.conftest import Examine
 from tests.unit.cli.kit import Skewed
-from xcargo.cli.checks import Finding, Status, worst
+from xcargo.cli.checks import Finding, Status, explain, worst
 from xcargo.cli.checks.connection import clock, credentials
-from xcargo.cli.checks.refusals import told
-from xcargo.cli.checks.variables import misspelt
+from xcargo.cli.checks.environment import misspelt
 from xcargo.errors import AccessDeniedError
+from xcargo.lifecycle.plan import SCRATCH_DAG
 from xcargo.model.root import Root
 from xcargo.stores.base import Access
 
@@ -158,7 +158,7 @@ def test_no_right_to_delete_is_named(s3_server: Server, examine: Examine) -> Non
     with FaultProxy(s3_server.endpoint) as proxy:
         proxy.add(Fault("status", method="DELETE", status=403, times=None))
         found = examine(server=s3_server.via(proxy.url))
-    left = [key for key in s3_server.list_keys() if ".xcargo-doctor" in key]
+    left = [key for key in s3_server.list_keys() if SCRATCH_DAG in key]
     for key in left:
         s3_server.raw_delete(key)
     told = only(found, "store.delete", Status.WARNING)
@@ -236,7 +236,7 @@ def test_a_scheme_that_nobody_knows_is_named(examine: Examine) -> None:
 def test_what_a_refusal_means_is_told(code: str, words: str) -> None:
     """A known code in plain words with its fix; an unknown one as the store said it."""
     error = AccessDeniedError(f"403 Forbidden: <Code>{code}</Code>", where="s3://b/k", hint="Check.")
-    found = told("store.put", error, Root.parse("s3://my_conn@b"))
+    found = explain("store.put", error, Root.parse("s3://my_conn@b"))
     assert words in found.what
     assert found.fix
 

@@ -105,7 +105,7 @@ def test_its_readme_names_files_that_are_there(kind: str) -> None:
 
 def test_the_dags_are_the_same() -> None:
     """Both examples have them, and the test Dag is the one that `init` writes."""
-    test_dag = (ROOT / "src/xcargo/cli/setup/xcargo_test_dag.txt").read_text()
+    test_dag = (ROOT / "src/xcargo/cli/xcargo_test_dag.txt").read_text()
     for name in ("orders.py", "xcargo_test.py"):
         assert len({(EXAMPLES / kind / "dags" / name).read_text() for kind in COMPOSE}) == 1
     assert (EXAMPLES / "astro" / "dags" / "xcargo_test.py").read_text() == test_dag

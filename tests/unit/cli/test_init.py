@@ -16,13 +16,20 @@ from tests.servers import Server
 from tests.unit.cli.conftest import Examine
 from tests.unit.cli.kit import environment, on_terminal, xcargo
 from xcargo.cli.checks import Status
-from xcargo.cli.setup.edits import Conflict, with_options, with_requirement, with_variables
-from xcargo.cli.setup.place import Place
-from xcargo.cli.setup.project import KINDS, detect, plan
+from xcargo.cli.init import SetupAnswers
+from xcargo.cli.project import (
+    KINDS,
+    SettingConflictError,
+    detect,
+    plan,
+    with_options,
+    with_requirement,
+    with_variables,
+)
 from xcargo.errors import ConfigurationError
 
 SECRET = "wJalr$XUtnFEMI/K7'MD#ENG"
-PLACE = Place("aws", "my-bucket", login="AKIAEXAMPLE", secret=SECRET)
+ANSWERS = SetupAnswers("aws", "my-bucket", login="AKIAEXAMPLE", secret=SECRET)
 
 PROJECTS: dict[str, dict[str, str]] = {
     "astro": {
@@ -55,8 +62,8 @@ def project(kind: str, folder: Path) -> Path:
     return folder
 
 
-def apply(kind: str, folder: Path, place: Place = PLACE, *, replace: bool = False) -> int:
-    changes = plan(kind, folder, place, replace=replace).changes
+def apply(kind: str, folder: Path, answers: SetupAnswers = ANSWERS, *, replace: bool = False) -> int:
+    changes = plan(kind, folder, answers, replace=replace).changes
     for change in changes:
         change.write()
     return len(changes)
@@ -91,7 +98,7 @@ def test_a_second_time_changes_nothing(kind: str, tmp_path: Path) -> None:
 def test_a_secret_is_only_where_the_project_keeps_secrets(kind: str, tmp_path: Path) -> None:
     """In .env, which is ignored by git and nobody else's to read, or nowhere; a diff never shows it."""
     project(kind, tmp_path)
-    for change in plan(kind, tmp_path, PLACE).changes:
+    for change in plan(kind, tmp_path, ANSWERS).changes:
         assert "wJalr" not in change.diff(tmp_path)
     apply(kind, tmp_path)
     holding = [p.name for p in tmp_path.rglob("*") if p.is_file() and "wJalr" in p.read_text()]
@@ -172,11 +179,11 @@ def test_a_setting_with_another_value_is_not_overwritten_silently(tmp_path: Path
     """It is refused by name, and changed when that is asked for."""
     project("astro", tmp_path)
     (tmp_path / ".env").write_text("AIRFLOW__XCARGO__PATH=s3://other/xcom\n")
-    with pytest.raises(Conflict, match="AIRFLOW__XCARGO__PATH"):
+    with pytest.raises(SettingConflictError, match="AIRFLOW__XCARGO__PATH"):
         apply("astro", tmp_path)
     apply("astro", tmp_path, replace=True)
     assert variables(tmp_path)["AIRFLOW__XCARGO__PATH"] == "s3://xcargo@my-bucket/xcom"
-    with pytest.raises(Conflict):
+    with pytest.raises(SettingConflictError):
         with_options("[core]\nxcom_backend = my.Backend\n", "core", {"xcom_backend": "xcargo.XComBackend"})
 
 
@@ -213,15 +220,17 @@ def test_variables_are_added_once_and_others_stay(lines: list[str], value: str) 
 # --- the result works ------------------------------------------------------------------------------------------------
 
 
-def place_of(server: Server) -> Place:
+def answers_for(server: Server) -> SetupAnswers:
     """The answers of a user of this server."""
     fields: dict[str, Any] = server.connection
     if server.kind == "s3":
-        return Place("minio", server.bucket, login=fields["login"], secret=fields["password"], endpoint=server.endpoint)
+        return SetupAnswers(
+            "minio", server.bucket, login=fields["login"], secret=fields["password"], endpoint=server.endpoint
+        )
     if server.kind == "gcs":
         key = json.dumps(fields["extra"]["keyfile_dict"])
-        return Place("gcs", server.bucket, secret=key, endpoint=server.endpoint)
-    return Place(
+        return SetupAnswers("gcs", server.bucket, secret=key, endpoint=server.endpoint)
+    return SetupAnswers(
         "azure", server.bucket, secret=fields["password"], account="devstoreaccount1", endpoint=server.endpoint
     )
 
@@ -229,7 +238,7 @@ def place_of(server: Server) -> Place:
 def test_what_was_written_makes_the_doctor_happy(any_server: Server, tmp_path: Path, examine: Examine) -> None:
     """An Astro project on each kind of server: its .env, and nothing else, is all that Airflow needs."""
     project("astro", tmp_path)
-    apply("astro", tmp_path, place_of(any_server))
+    apply("astro", tmp_path, answers_for(any_server))
     found = examine(env=variables(tmp_path))
     assert [f for f in found.values() if f.status is not Status.OK] == []
     assert "value.round-trip" in found
@@ -238,7 +247,7 @@ def test_what_was_written_makes_the_doctor_happy(any_server: Server, tmp_path: P
 def test_a_local_folder_makes_the_doctor_happy(tmp_path: Path, examine: Examine) -> None:
     """The same without any cloud."""
     project("astro", tmp_path)
-    apply("astro", tmp_path, Place("local", str(tmp_path / "objects")))
+    apply("astro", tmp_path, SetupAnswers("local", str(tmp_path / "objects")))
     assert [f for f in examine(env=variables(tmp_path)).values() if f.status is not Status.OK] == []
 
 

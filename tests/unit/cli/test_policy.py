@@ -19,7 +19,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 from urllib.request import Request, urlopen
 
-import hcl2
 import pytest
 
 from tests.conftest import Connection
@@ -30,10 +29,8 @@ from tests.unit.conftest import make_pipeline
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Finding, Status
 from xcargo.cli.checks.store import exercise
-from xcargo.cli.clouds import CLOUDS
-from xcargo.cli.hcl import Template, block
-from xcargo.cli.provision import steps
-from xcargo.cli.rights import Needs, aws_policy, azure_sas_permissions
+from xcargo.cli.provision import setup_steps
+from xcargo.cli.rights import CLOUDS, Needs, aws_policy, azure_sas_permissions
 from xcargo.errors import AccessDeniedError, ConfigurationError, StoreError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
@@ -252,7 +249,7 @@ def test_apply_makes_a_closed_bucket_and_is_idempotent(moto: Moto, monkeypatch: 
     needs = Needs("fresh-bucket", "xcom", expire_days=90)
 
     def run() -> list[bool]:
-        return [step.run() for step in steps("aws", needs, region="eu-central-1", endpoint=moto.url)]
+        return [step.ensure() for step in setup_steps("aws", needs, region="eu-central-1", endpoint=moto.url)]
 
     first = run()
     assert first[0], "the bucket was not there"
@@ -274,7 +271,8 @@ def test_apply_makes_a_google_bucket_and_an_azure_container(
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.endpoint)
     needs = Needs("fresh-bucket", "xcom")
     made, again = (
-        [step.run() for step in steps("gcs", needs, project="p", endpoint=gcs_server.endpoint)] for _ in range(2)
+        [step.ensure() for step in setup_steps("gcs", needs, project="p", endpoint=gcs_server.endpoint)]
+        for _ in range(2)
     )
     assert made[0]
     assert made[2]
@@ -282,8 +280,8 @@ def test_apply_makes_a_google_bucket_and_an_azure_container(
     key = azure_server.connection["password"]
     text = f"AccountName=devstoreaccount1;AccountKey={key};BlobEndpoint={azure_server.endpoint};"
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
-    assert [step.run() for step in steps("azure", needs)] == [True, False]
-    assert [step.run() for step in steps("azure", needs)] == [False, False]
+    assert [step.ensure() for step in setup_steps("azure", needs)] == [True, False]
+    assert [step.ensure() for step in setup_steps("azure", needs)] == [False, False]
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -302,24 +300,23 @@ def test_each_cloud_prints_its_document(cloud: str, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_terraform_reads_what_is_printed_for_it(cloud: str, tmp_path: Any) -> None:
-    """It is HCL, and every resource it refers to is there."""
+    """A document of its JSON syntax, in which every resource it refers to is there."""
     url = f"{CLOUDS[cloud].schemes[0]}://my-bucket/it's"
     done = xcargo(
         "policy", cloud, "--path", url, "--format", "terraform", "--expire-days", "9", env=environment(tmp_path)
     )
-    resources = [kind for part in hcl2.loads(done.out)["resource"] for kind in part.items()]
-    made = {f"{kind}.{name}".replace('"', "") for kind, rest in resources for name in rest}
-    assert made
-    code = re.sub(r"#.*", "", done.out)
-    assert set(re.findall(r"\b((?:aws|google|azurerm|minio)_\w+\.xcargo)\b", code)) <= made
+    made = {f"{kind}.{name}" for kind, named in done.json["resource"].items() for name in named}
+    references = set(re.findall(r"\$\{(\w+\.\w+)\.\w+\}", done.out))
+    assert references
+    assert references <= made
 
 
 def test_a_path_is_no_template() -> None:
     """What Terraform would fill in is escaped; a prefix that would widen an IAM policy is refused."""
-    text = block(
-        "resource", "x", "y", body={"a": "it${b}", "c": ["%{d}"], "e": Template("${f.g}"), "h": Template("i${j}")}
-    )
-    assert text.splitlines()[1:5] == ['  a = "it$${b}"', '  c = ["%%{d}"]', "  e = f.g", '  h = "i${j}"']
+    (rule, _) = CLOUDS["gcs"].terraform(Needs("b", "it${a}/%{b}", expire_days=9))["resource"]["google_storage_bucket"][
+        "xcargo"
+    ]["lifecycle_rule"]
+    assert rule["condition"]["matches_prefix"] == ["it$${a}/%%{b}/"]
     with pytest.raises(ConfigurationError, match="have a meaning in policies"):
         aws_policy(Needs("my-bucket", "teams/*"))
 

@@ -118,13 +118,10 @@ def test_what_somebody_else_put_there_is_left_alone_and_counted(here: Deployment
 @pytest.mark.parametrize(
     ("key", "goes"),
     [
-        (".xcargo-doctor/0123456789abcdef", True),
-        (".xcargo-doctor/0123456789abcdef-large", True),
-        (".xcargo-doctor/run/task/return_value~0123456789abcdef.msgpack", True),
-        (".xcargo-bench/0123456789abcdef-12", True),
-        (".xcargo-doctor/notes.txt", False),
-        (".xcargo-bench/0123456789abcdef", False),
-        ("xcargo-doctor/0123456789abcdef", False),
+        (".xcargo-scratch/doctor/store/probe~0123456789abcdef.bin", True),
+        (".xcargo-scratch/bench/store/probe~0123456789abcdef.bin", True),
+        (".xcargo-scratch/notes.txt", False),
+        ("xcargo-scratch/notes.txt", False),
     ],
 )
 def test_what_a_killed_doctor_or_bench_left_is_an_orphan(here: Deployment, key: str, goes: bool) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from xcargo.airflow.connections import access_of
-from xcargo.cli.checks.finding import Finding, Status, failure
+from xcargo.cli.checks import Finding, Status, failed, failure, ok, warning
+from xcargo.cli.deployment import get_connection
 from xcargo.errors import XCargoError
 from xcargo.model.root import Root
 from xcargo.stores.base import Access
@@ -24,68 +26,65 @@ _SKEW_REFUSED_SECONDS = 15 * 60
 """What AWS, Google Cloud and Azure all still take."""
 _SKEW_SUSPECT_SECONDS = 60
 _SOON_SECONDS = 24 * 3600
-_EXTRAS = {"s3": "amazon", "gs": "google", "az": "azure"}
+_CLOUD_SCHEMES = ("s3", "gs", "az")
 
 
-def resolve(
-    root: Root, get_connection: Callable[[str], Any], environ: Mapping[str, str]
-) -> tuple[Finding, Access | None]:
+def resolve(root: Root) -> tuple[Finding, Access | None]:
     """The access that the root's connection gives, or why it gives none."""
     name = "connection.resolves"
+    variable = f"AIRFLOW_CONN_{(root.connection_id or '').upper()}"
     try:
         access = access_of(root, get_connection)
     except XCargoError as error:
         return failure(name, error), None
     except Exception as error:  # a secrets backend or a provider of anyone's
         what = f"Connection {root.connection_id!r} cannot be read: {type(error).__name__}: {error}"
-        return Finding(name, Status.FAILED, what[:500], "Correct the secrets backend or the provider."), None
+        return failed(name, what[:500], fix="Correct the secrets backend or the provider."), None
     if root.connection_id is None:
         what = "The path names no connection; the environment's default credentials count"
-        return Finding(name, Status.OK, what if root.scheme in _EXTRAS else "No connection is needed"), access
-    variable = f"AIRFLOW_CONN_{root.connection_id.upper()}"
-    origin = f"variable {variable}" if variable in environ else "a secrets backend or the metadata database"
-    return Finding(name, Status.OK, f"Connection {root.connection_id!r} comes from {origin}"), access
+        return ok(name, what if root.scheme in _CLOUD_SCHEMES else "No connection is needed"), access
+    origin = f"variable {variable}" if variable in os.environ else "a secrets backend or the metadata database"
+    return ok(name, f"Connection {root.connection_id!r} comes from {origin}"), access
 
 
-def credentials(access: Access, now: datetime | None = None) -> Finding:
+def credentials(access: Access) -> Finding:
     """Whether credentials can be had, and when they expire. May ask the cloud's token service."""
     name = "connection.credentials"
-    now = now or datetime.now(timezone.utc)
     if access.config.get("skip_signature") in (True, "true"):
-        return Finding(name, Status.WARNING, "Requests carry no credentials", "Give the connection a key or a role.")
+        return warning(name, "Requests carry no credentials", fix="Give the connection a key or a role.")
     if access.credentials is None:
-        return Finding(name, Status.OK, "The client finds or holds its credentials itself; see the requests below")
+        return ok(name, "The client finds or holds its credentials itself; see the requests below")
     started = time.perf_counter()
     try:
-        found = access.credentials()
+        fields = access.credentials()
     except XCargoError as error:
         return failure(name, error)
-    took = (time.perf_counter() - started) * 1000
-    expires, renewed = _expiry(found)
+    milliseconds = (time.perf_counter() - started) * 1000
+    expires, is_renewed = _expiry(fields)
     if expires is None:
-        return Finding(name, Status.OK, "Credentials without an end", milliseconds=took)
-    left = (expires - now).total_seconds()
-    shown = f"{expires:%Y-%m-%d %H:%M} UTC ({_duration(left)})"
-    if left <= 0:
-        return Finding(name, Status.FAILED, f"The credentials expired at {shown}", "Put new ones into the connection.")
-    if not renewed and left < _SOON_SECONDS:
-        return Finding(name, Status.WARNING, f"The credentials expire at {shown}", "Put new ones into the connection.")
-    return Finding(
-        name, Status.OK, f"Credentials until {shown}{', renewed by then' if renewed else ''}", milliseconds=took
-    )
+        return ok(name, "Credentials without an end", milliseconds=milliseconds)
+    seconds_left = (expires - datetime.now(timezone.utc)).total_seconds()
+    until = f"{expires:%Y-%m-%d %H:%M} UTC ({_duration(seconds_left)})"
+    if seconds_left <= 0:
+        return failed(name, f"The credentials expired at {until}", fix="Put new ones into the connection.")
+    if is_renewed:
+        return ok(name, f"Credentials until {until}, renewed by then", milliseconds=milliseconds)
+    if seconds_left < _SOON_SECONDS:
+        return warning(name, f"The credentials expire at {until}", fix="Put new ones into the connection.")
+    return ok(name, f"Credentials until {until}", milliseconds=milliseconds)
 
 
-def _expiry(found: Mapping[str, Any]) -> tuple[datetime | None, bool]:
+def _expiry(fields: Mapping[str, Any]) -> tuple[datetime | None, bool]:
     """When credentials end, and whether they are renewed before."""
-    if found.get("sas_token"):  # a shared access signature says itself until when it holds, and nobody renews it
-        end = parse_qs(str(found["sas_token"])).get("se")
+    if fields.get("sas_token"):  # a shared access signature says itself until when it holds, and nobody renews it
+        end = parse_qs(str(fields["sas_token"])).get("se")
         if end:
             try:
                 expires = datetime.fromisoformat(end[0].replace("Z", "+00:00"))
             except ValueError:
                 return None, False
             return (expires if expires.tzinfo else expires.replace(tzinfo=timezone.utc)), False
-    until = found.get("expires_at")
+    until = fields.get("expires_at")
     return (until, True) if isinstance(until, datetime) else (None, False)
 
 
@@ -107,7 +106,7 @@ def is_loopback(url: str | None) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def reach(url: str, access: Access, timeout_seconds: float) -> tuple[Finding, float | None]:
+def reach(url: str, access: Access, *, timeout_seconds: float) -> tuple[Finding, float | None]:
     """Whether the endpoint answers, and by how many seconds this machine's clock is ahead of its clock.
 
     One request without credentials; any answer will do.
@@ -115,7 +114,7 @@ def reach(url: str, access: Access, timeout_seconds: float) -> tuple[Finding, fl
     name = "connection.endpoint"
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "xcargo-doctor"})  # noqa: S310
     opener = _opener(url, access)
-    started, clock = time.perf_counter(), time.time()
+    started, sent_at = time.perf_counter(), time.time()
     try:
         with opener.open(request, timeout=timeout_seconds) as answer:
             headers = answer.headers
@@ -126,29 +125,29 @@ def reach(url: str, access: Access, timeout_seconds: float) -> tuple[Finding, fl
         reason = getattr(error, "reason", None) or error
         what = f"{url} does not answer: {getattr(reason, 'strerror', None) or reason}"
         fix = "Check the endpoint's name and port, firewall, proxy (HTTPS_PROXY, NO_PROXY) and certificates."
-        return Finding(name, Status.FAILED, what, fix), None
-    took = time.perf_counter() - started
-    found = Finding(name, Status.OK, f"{url} answers", milliseconds=took * 1000)
+        return failed(name, what, fix=fix), None
+    seconds = time.perf_counter() - started
+    finding = ok(name, f"{url} answers", milliseconds=seconds * 1000)
     try:
-        theirs = parsedate_to_datetime(headers["Date"]).timestamp()
+        server_time = parsedate_to_datetime(headers["Date"]).timestamp()
     except (TypeError, ValueError):
-        return found, None
-    return found, clock + took / 2 - theirs - 0.5  # their second is cut off: half of one on average
+        return finding, None
+    return finding, sent_at + seconds / 2 - server_time - 0.5  # its second is cut off: half of one on average
 
 
 def clock(skew_seconds: float | None) -> Finding:
     """Whether this machine's clock agrees with the store's, which signatures and sweeps rest on."""
     name = "connection.clock"
     if skew_seconds is None:
-        return Finding(name, Status.SKIPPED, "The endpoint does not tell its time")
+        return Finding(name, Status.SKIPPED, "The endpoint does not send its time")
     off = abs(skew_seconds)
     what = f"This machine's clock is {_duration(off)} {'ahead of' if skew_seconds > 0 else 'behind'} the store's"
     fix = "Synchronise this machine's clock (chrony, systemd-timesyncd, the host of the container)."
     if off >= _SKEW_REFUSED_SECONDS:
-        return Finding(name, Status.FAILED, f"{what}: requests are refused", fix)
+        return failed(name, f"{what}: requests are refused", fix=fix)
     if off >= _SKEW_SUSPECT_SECONDS:
-        return Finding(name, Status.WARNING, what, fix)
-    return Finding(name, Status.OK, f"Clocks agree within {max(1, round(off))} s")
+        return warning(name, what, fix=fix)
+    return ok(name, f"Clocks agree within {max(1, round(off))} s")
 
 
 def _opener(url: str, access: Access) -> urllib.request.OpenerDirector:

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from xcargo.cli.checks import Finding, Status, explain, failed, failure, ok, warning
 from xcargo.cli.checks.connection import endpoint_of, is_loopback
-from xcargo.cli.checks.finding import Finding, Status, failure
-from xcargo.cli.checks.refusals import told
-from xcargo.cli.ranges import get_in_parts
+from xcargo.cli.probe import get_in_parts, probe_at
 from xcargo.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError, StoreError, XCargoError
-from xcargo.lifecycle.plan import DOCTOR_FOLDER as FOLDER
+from xcargo.lifecycle.plan import SCRATCH_DAG
 from xcargo.model.root import Root
+from xcargo.model.sizes import format_bytes
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.pool import open_store
 
-__all__ = ["FOLDER", "exercise", "readable"]
+__all__ = ["exercise", "folder_space", "network_mount", "readable"]
 
 _PART_BYTES = 5 * 1024 * 1024
 _LARGE_BYTES = 4 * _PART_BYTES + 1
 """The least that travels in parts."""
 
 _CLOUDS = ("s3", "gs", "az")
+_NOT_A_STORE = "Something between here and the store changes requests: look at proxies, or use another server."
 _T = TypeVar("_T")
 
 
-class _Failed(Exception):  # noqa: N818 - it says which check an error ended
+class _CheckFailedError(Exception):
+    """A request that must not fail did; the check's name is the first argument."""
+
     def __init__(self, name: str, error: XCargoError) -> None:
         super().__init__(name)
         self.name = name
@@ -40,147 +46,171 @@ def exercise(root: Root, access: Access, limits: Limits, *, large: bool) -> Iter
 
     A first put that fails ends it. ``large`` sends and fetches 20 MiB to see that parts work.
     """
-    store = open_store(root, access, limits)
-    key = f"{FOLDER}/{secrets.token_hex(8)}"
-    data = secrets.token_bytes(2048)
-    written = [key]
+    probe = _Probe(root, access, limits)
     try:
-        yield _did("store.put", "An object can be written", lambda: store.put(key, [data]))[0]
-        yield _same("store.get", "It comes back byte for byte", data, lambda: store.get(key))
-        yield _did("store.head", "Its size can be asked for", lambda: store.head(key))[0]
-        yield _same(
-            "store.range", "A part of it can be read", data[500:1500], lambda: store.get(key, start=500, end=1500)
-        )
-        yield _listing(store, key)
-        yield _conditional(store, key)
+        yield from probe.verbs()
         if root.scheme == "s3":
-            yield _checksums(root, access, limits, key, data)
+            yield probe.checksums()
         if root.scheme in _CLOUDS:
-            yield _public(root, access, limits, key)
+            yield probe.public()
             if large:
-                written.append(f"{key}-large")
-                yield from _large(open_store(root, access, replace(limits, part_bytes=_PART_BYTES)), written[-1])
-    except _Failed as failed:
-        yield told(failed.name, failed.error, root)
-    if len(written) == 1 and not _was_written(store, key):
-        return
-    yield _deleting(store, written)
+                yield from probe.parts()
+    except _CheckFailedError as check:
+        yield explain(check.name, check.error, root)
+    if len(probe.keys) > 1 or _exists(probe.store, probe.keys[0]):
+        yield probe.deleting()
 
 
 def readable(root: Root, access: Access, limits: Limits) -> Finding:
     """Whether objects of a root that is only read can be asked for. One request."""
     # A get, because the answer to a head does not say whether the object or the bucket is missing.
     name = f"read.{root.scheme}"
-    key = f"{FOLDER}/absent"
     try:
-        took = _timed(lambda: open_store(root, access, limits).get(key))[1]
+        _, milliseconds = _timed(lambda: open_store(root, access, limits).get(f"{SCRATCH_DAG}/absent"))
     except ObjectNotFoundError:
-        return Finding(name, Status.OK, f"{root} can be read")
+        return ok(name, f"{root} can be read")
     except XCargoError as error:
         return failure(name, error)
-    return Finding(name, Status.OK, f"{root} can be read", milliseconds=took)
+    return ok(name, f"{root} can be read", milliseconds=milliseconds)
+
+
+class _Probe:
+    """An object of random bytes, and what can be done with it."""
+
+    def __init__(self, root: Root, access: Access, limits: Limits) -> None:
+        self.store = open_store(root, access, limits)
+        self.keys = [probe_at("doctor").object_key(suffix=".bin")]
+        self._root = root
+        self._access = access
+        self._limits = limits
+        self._data = secrets.token_bytes(2048)
+
+    def verbs(self) -> Iterator[Finding]:
+        """What pushes, pulls and sweeps rest on, but for deleting."""
+        store, key, data = self.store, self.keys[0], self._data
+        yield _done("store.put", "An object can be written", lambda: store.put(key, [data]))
+        yield _same("store.get", "It comes back byte for byte", lambda: store.get(key), data)
+        yield _done("store.head", "Its size can be asked for", lambda: store.head(key))
+        part = data[500:1500]
+        yield _same("store.range", "A part of it can be read", lambda: store.get(key, start=500, end=1500), part)
+        yield self._listing()
+        yield self._conditional()
+
+    def _listing(self) -> Finding:
+        name = "store.list"
+        try:
+            keys, milliseconds = _timed(lambda: {info.key for info in self.store.list(SCRATCH_DAG)})
+        except XCargoError as error:
+            fix = "Grant listing (s3:ListBucket, storage.objects.list, ...): sweeps need it, pushes and pulls do not."
+            return replace(failure(name, error, status=Status.WARNING), fix=fix)
+        if self.keys[0] not in keys:
+            return warning(name, "A listing does not show what was just written", fix=_NOT_A_STORE)
+        return ok(name, "Objects can be listed", milliseconds=milliseconds)
+
+    def _conditional(self) -> Finding:
+        name = "store.create"
+        try:
+            _, milliseconds = _timed(lambda: self.store.put(self.keys[0], [b"second"], mode="create"))
+        except ObjectExistsError:
+            return ok(name, "A put that must not replace does not")
+        except XCargoError as error:
+            return failure(name, error, status=Status.WARNING)
+        what = "The server ignores the condition of a put that must not replace; pushes do not rest on it"
+        return ok(name, what, milliseconds=milliseconds)
+
+    def checksums(self) -> Finding:
+        """Whether uploads may carry a checksum of S3's own."""
+        name = "store.checksum"
+        checked = replace(self._access, config={**self._access.config, "checksum_algorithm": "SHA256"})
+        try:
+            store = open_store(self._root, checked, self._limits)
+            _, milliseconds = _timed(lambda: store.put(self.keys[0], [self._data]))
+        except StoreError as error:
+            what = f"The endpoint takes no SHA-256 checksum: {error.what}"
+            return warning(name, what, fix="Leave ChecksumAlgorithm out of the connection's extra_args.")
+        return ok(name, "Uploads with a SHA-256 checksum are taken", milliseconds=milliseconds)
+
+    def public(self) -> Finding:
+        """Asks for the object as somebody without credentials would."""
+        name = "store.public"
+        secret = ("access_key_id", "secret_access_key", "token", "service_account_key", "access_key", "sas_key")
+        config = {option: value for option, value in self._access.config.items() if option not in secret}
+        config["skip_signature"] = True
+        if self._root.scheme == "gs":  # without an account the client would ask the metadata service for one
+            config["service_account_key"] = (
+                '{"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": true}'
+            )
+        try:
+            open_store(self._root, Access(config=config, client=self._access.client), self._limits).get(self.keys[0])
+        except (AccessDeniedError, FileNotFoundError):
+            return ok(name, "Without credentials an object cannot be read")
+        except XCargoError as error:
+            return Finding(name, Status.SKIPPED, f"Could not check whether anyone can read objects: {error.what}")
+        if is_loopback(endpoint_of(self._root, self._access)):
+            return ok(name, "Anyone can read objects; the endpoint is on this machine")
+        return failed(
+            name,
+            "Anyone can read objects without credentials",
+            fix="Block public access of the bucket or container; `xcargo policy` prints how.",
+        )
+
+    def parts(self) -> Iterator[Finding]:
+        """An object that is large enough to travel in parts, there and back."""
+        key, limits = probe_at("doctor").object_key(suffix=".bin"), replace(self._limits, part_bytes=_PART_BYTES)
+        store = open_store(self._root, self._access, limits)
+        data = (secrets.token_bytes(1024 * 1024) * (_LARGE_BYTES // (1024 * 1024) + 1))[:_LARGE_BYTES]
+        self.keys.append(key)
+        yield _done("store.parts", f"{format_bytes(len(data))} can be sent in parts", lambda: store.put(key, [data]))
+        yield _same(
+            "store.parallel", "and fetched in parts", lambda: get_in_parts(store, key, len(data), limits=limits), data
+        )
+
+    def deleting(self) -> Finding:
+        """Deletes all that was written."""
+        name = "store.delete"
+        try:
+            _, milliseconds = _timed(lambda: self.store.delete(self.keys))
+            self.store.delete(self.keys[:1])  # one that is gone counts as deleted
+        except XCargoError as error:
+            return warning(
+                name,
+                f"Objects cannot be deleted: {error.what}. Left behind: {', '.join(self.keys)}",
+                fix="Grant deleting (s3:DeleteObject, storage.objects.delete, ...), or let a lifecycle rule of the "
+                "bucket do it.",
+            )
+        if any(_exists(self.store, key) for key in self.keys):
+            return warning(name, "A deleted object is still there", fix=_NOT_A_STORE)
+        return ok(name, "Objects can be deleted", milliseconds=milliseconds / len(self.keys))
 
 
 def _timed(work: Callable[[], _T]) -> tuple[_T, float]:
+    """The result and the milliseconds that it took."""
     started = time.perf_counter()
     result = work()
     return result, (time.perf_counter() - started) * 1000
 
 
-def _did(name: str, what: str, work: Callable[[], _T]) -> tuple[Finding, _T]:
-    """The finding and result of a request that must not fail."""
+def _done(name: str, what: str, request: Callable[[], object]) -> Finding:
+    """The finding of a request that must not fail."""
     try:
-        result, took = _timed(work)
+        _, milliseconds = _timed(request)
     except XCargoError as error:
-        raise _Failed(name, error) from error
-    return Finding(name, Status.OK, what, milliseconds=took), result
+        raise _CheckFailedError(name, error) from error
+    return ok(name, what, milliseconds=milliseconds)
 
 
-def _same(name: str, what: str, expected: bytes, work: Callable[[], Any]) -> Finding:
-    found, result = _did(name, what, work)
-    if bytes(result) == expected:
-        return found
-    return Finding(name, Status.FAILED, f"Other bytes came back ({len(result)} for {len(expected)})", _NOT_A_STORE)
-
-
-_NOT_A_STORE = "Something between here and the store changes requests: look at proxies, or use another server."
-
-
-def _listing(store: Store, key: str) -> Finding:
-    name = "store.list"
-    fix = "Grant listing (s3:ListBucket, storage.objects.list, ...): sweeps need it, pushes and pulls do not."
+def _same(name: str, what: str, request: Callable[[], Any], expected: bytes) -> Finding:
+    """The finding of a request that must not fail and must give these bytes."""
     try:
-        keys, took = _timed(lambda: {info.key for info in store.list(FOLDER)})
+        content, milliseconds = _timed(request)
     except XCargoError as error:
-        return replace(failure(name, error, status=Status.WARNING), fix=fix)
-    if key not in keys:
-        return Finding(name, Status.WARNING, "A listing does not show what was just written", _NOT_A_STORE)
-    return Finding(name, Status.OK, "Objects can be listed", milliseconds=took)
+        raise _CheckFailedError(name, error) from error
+    if bytes(content) != expected:
+        return failed(name, f"Other bytes came back ({len(content)} for {len(expected)})", fix=_NOT_A_STORE)
+    return ok(name, what, milliseconds=milliseconds)
 
 
-def _conditional(store: Store, key: str) -> Finding:
-    name = "store.create"
-    try:
-        took = _timed(lambda: store.put(key, [b"second"], mode="create"))[1]
-    except ObjectExistsError:
-        return Finding(name, Status.OK, "A put that must not replace does not")
-    except XCargoError as error:
-        return failure(name, error, status=Status.WARNING)
-    what = "The server ignores the condition of a put that must not replace; pushes do not rest on it"
-    return Finding(name, Status.OK, what, milliseconds=took)
-
-
-def _checksums(root: Root, access: Access, limits: Limits, key: str, data: bytes) -> Finding:
-    name = "store.checksum"
-    checked = replace(access, config={**access.config, "checksum_algorithm": "SHA256"})
-    try:
-        took = _timed(lambda: open_store(root, checked, limits).put(key, [data]))[1]
-    except StoreError as error:
-        what = f"The endpoint takes no SHA-256 checksum: {error.what}"
-        return Finding(name, Status.WARNING, what, "Leave ChecksumAlgorithm out of the connection's extra_args.")
-    return Finding(name, Status.OK, "Uploads with a SHA-256 checksum are taken", milliseconds=took)
-
-
-def _public(root: Root, access: Access, limits: Limits, key: str) -> Finding:
-    """Asks for the object as somebody without credentials would."""
-    name = "store.public"
-    secret = ("access_key_id", "secret_access_key", "token", "service_account_key", "access_key", "sas_key")
-    config = {option: value for option, value in access.config.items() if option not in secret}
-    config["skip_signature"] = True
-    if root.scheme == "gs":  # without an account the client would ask the metadata service for one
-        config["service_account_key"] = (
-            '{"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": true}'
-        )
-    try:
-        open_store(root, Access(config=config, client=access.client), limits).get(key)
-    except (AccessDeniedError, FileNotFoundError):
-        return Finding(name, Status.OK, "Without credentials an object cannot be read")
-    except XCargoError as error:
-        return Finding(name, Status.SKIPPED, f"Whether anyone can read objects could not be told: {error.what}")
-    if is_loopback(endpoint_of(root, access)):
-        return Finding(name, Status.OK, "Anyone can read objects; the endpoint is on this machine")
-    return Finding(
-        name,
-        Status.FAILED,
-        "Anyone can read objects without credentials",
-        "Block public access of the bucket or container; `xcargo policy` prints how.",
-    )
-
-
-def _large(store: Store, key: str) -> Iterator[Finding]:
-    data = secrets.token_bytes(1024 * 1024) * (_LARGE_BYTES // (1024 * 1024) + 1)
-    sent = data[:_LARGE_BYTES]
-    yield _did("store.parts", f"{_LARGE_BYTES / 1024**2:.0f} MiB can be sent in parts", lambda: store.put(key, [sent]))[
-        0
-    ]
-
-    def get() -> bytearray:
-        return get_in_parts(store, key, len(sent), part_bytes=_PART_BYTES, concurrency=4)
-
-    yield _same("store.parallel", "and fetched in parts", sent, get)
-
-
-def _was_written(store: Store, key: str) -> bool:
+def _exists(store: Store, key: str) -> bool:
     try:
         store.head(key)
     except XCargoError:
@@ -188,15 +218,45 @@ def _was_written(store: Store, key: str) -> bool:
     return True
 
 
-def _deleting(store: Store, keys: list[str]) -> Finding:
-    name = "store.delete"
-    fix = "Grant deleting (s3:DeleteObject, storage.objects.delete, ...), or let a lifecycle rule of the bucket do it."
+# --- a local folder --------------------------------------------------------------------------------------------------
+
+_NETWORK = frozenset(
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "fuse", "glusterfs", "lustre", "gpfs", "beegfs", "9p", "afs"]
+)
+_LOW_BYTES = 1024**3
+_LOW_SHARE = 0.05
+
+
+def folder_space(root: Root) -> Finding:
+    """How much space is left for objects, in bytes and files."""
+    name, folder = "folder.space", _nearest(root)
+    usage = shutil.disk_usage(folder)
+    stat = os.statvfs(folder)
+    what = f"{format_bytes(usage.free)} of {format_bytes(usage.total)} free at {folder}"
+    if stat.f_files and stat.f_favail == 0:
+        return failed(name, f"No file can be added at {folder}: no inode is left", fix="Remove files there.")
+    if usage.free < _LOW_BYTES or usage.free < usage.total * _LOW_SHARE:
+        return warning(name, f"Only {what}", fix="Free space, or set [xcargo] path to where there is more.")
+    return ok(name, what)
+
+
+def network_mount(root: Root) -> str | None:
+    """Kind of the network file system that a folder is on; None for a disk of this machine, or if unknown."""
+    folder = _nearest(root)
     try:
-        _, took = _timed(lambda: store.delete(keys))
-        store.delete(keys[:1])  # one that is gone counts as deleted
-    except XCargoError as error:
-        what = f"Objects cannot be deleted: {error.what}. Left behind: {', '.join(keys)}"
-        return Finding(name, Status.WARNING, what, fix)
-    if any(_was_written(store, key) for key in keys):
-        return Finding(name, Status.WARNING, "A deleted object is still there", _NOT_A_STORE)
-    return Finding(name, Status.OK, "Objects can be deleted", milliseconds=took / len(keys))
+        lines = Path("/proc/mounts").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    best = ("", "")
+    for line in lines:
+        _, point, kind = line.split(" ")[:3]
+        point = point.replace("\\040", " ")
+        if (folder == Path(point) or Path(point) in folder.parents) and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best[1] if best[1].partition(".")[0] in _NETWORK else None
+
+
+def _nearest(root: Root) -> Path:
+    """The folder, or what there is of its path: the first put makes the rest."""
+    folder = Path("/" + root.prefix)
+    return next(path for path in (folder, *folder.parents) if path.is_dir()).resolve()

@@ -1,0 +1,367 @@
+"""``xcargo ls``, ``du``, ``show``, ``cat`` and ``verify``: what is stored for which XCom."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+from collections import Counter, defaultdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
+from xcargo.cli.output import hexdump, printable
+from xcargo.cli.sources import SOURCE, WHERE, open_source, where_of
+from xcargo.errors import ConfigurationError, XCargoError
+from xcargo.model.sizes import format_bytes
+
+if TYPE_CHECKING:
+    from xcargo.cli.output import Output
+    from xcargo.lifecycle.references import XComRow
+
+__all__ = ["COMMANDS"]
+
+_LEVELS = {"dag": ("dag_id",), "run": ("dag_id", "run_id"), "task": ("dag_id", "task_id"), "key": ("dag_id", "key")}
+_TEXT_CHARS = 200
+"""Characters of a field that ``show`` prints."""
+_HEAD_BYTES = 1024
+"""Bytes that ``cat`` prints as a hex dump."""
+_MAX_PROBLEMS = 1000
+"""Problems that ``verify`` names one by one; the rest is counted."""
+
+
+# --- ls and du -------------------------------------------------------------------------------------------------------
+
+
+def _ls(args: argparse.Namespace, out: Output) -> None:
+    references = open_source(args).iterate(where_of(args))
+    if out.json:
+        for reference in references:
+            out.print_json_line(reference)
+        return
+    shown = list(islice(references, args.limit))
+    rows = [
+        (
+            r.coordinate.dag_id,
+            r.coordinate.run_id,
+            r.coordinate.task_id,
+            r.coordinate.map_index if r.coordinate.map_index >= 0 else "",
+            r.coordinate.key,
+            format_bytes(r.size_bytes),
+            format_bytes(r.stored_bytes),
+            r.created_at.strftime("%Y-%m-%d %H:%M:%S") if r.created_at else "",
+            f"{r.uri} (archived row)" if r.archived else r.uri,
+        )
+        for r in shown
+    ]
+    columns = ("dag", "run", "task", "map", "key", "size", "stored", "pushed (UTC)", "object")
+    out.table(columns, rows, right=("map", "size", "stored"))
+    if len(shown) == args.limit and next(references, None) is not None:
+        out.note(f"There are more: --limit is {args.limit}; --json has no limit.")
+
+
+def _du(args: argparse.Namespace, out: Output) -> None:
+    fields = _LEVELS[args.by]
+    sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
+    with out.progress("Reading rows") as advance:
+        for reference in open_source(args).iterate(where_of(args)):
+            entry = sums[tuple(getattr(reference.coordinate, field) for field in fields)]
+            entry[0] += 1
+            entry[1] += reference.size_bytes
+            entry[2] += reference.stored_bytes
+            advance()
+    largest_first = sorted(sums.items(), key=lambda item: (-item[1][2], item[0]))
+    total = [sum(entry[n] for entry in sums.values()) for n in range(3)]
+    if out.json:
+        names = (*fields, "objects", "size_bytes", "stored_bytes")
+        entries = [dict(zip(names, (*at, *entry), strict=True)) for at, entry in largest_first]
+        out.print_json({"by": args.by, "entries": entries, "total": dict(zip(names[-3:], total, strict=True))})
+        return
+    rows = [*largest_first, (("total", "")[: len(fields)], total)]
+    out.table(
+        (*(field.removesuffix("_id") for field in fields), "objects", "size", "stored"),
+        [(*at, f"{objects:,}", format_bytes(size), format_bytes(stored)) for at, (objects, size, stored) in rows],
+        right=("objects", "size", "stored"),
+    )
+
+
+# --- show and cat ----------------------------------------------------------------------------------------------------
+
+
+def _show(args: argparse.Namespace, out: Output) -> ExitCode:
+    from xcargo.model.envelope import is_envelope
+
+    rows = [
+        {
+            **dataclasses.asdict(row.coordinate),
+            "source": row.source,
+            "run_state": row.run.state if row.run else None,
+            "envelope" if is_envelope(row.value) else "value": row.value,
+        }
+        for row in open_source(args).rows(where_of(args))
+    ]
+    if out.json:
+        out.print_json(rows)
+    elif rows:
+        out.say("\n\n".join(map(_lines, rows)))
+    if not rows:
+        out.note("There is no such XCom.")
+    return ExitCode.OK if rows else ExitCode.PROBLEMS
+
+
+def _lines(entry: dict[str, Any]) -> str:
+    """An XCom's row as lines of name and value, safe to print."""
+    value = entry.pop("value", None)
+    envelope = entry.pop("envelope", None)
+    fields = {name: field for name, field in entry.items() if field not in (None, -1)}
+    fields |= envelope if envelope is not None else {"value": f"in the row: {_to_json(value)}"}
+    lines = []
+    for name, field in fields.items():
+        text = printable(field if isinstance(field, str) else _to_json(field))
+        lines.append(f"{name:<14}{text if len(text) <= _TEXT_CHARS else text[:_TEXT_CHARS] + '…'}")
+    return "\n".join(lines)
+
+
+def _to_json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _cat(args: argparse.Namespace, out: Output) -> None:
+    row = _single_row(args)
+    if args.output:
+        _write(row, Path(args.output), out)
+        return
+    import xcargo
+    from xcargo.airflow import rows
+
+    value = rows.load_parsed(row.value, row.coordinate.dag_id)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        _print_bytes(bytes(value[:_HEAD_BYTES]), len(value), out)
+    elif isinstance(value, (xcargo.File, xcargo.ByteStream)):
+        with value.open() as file:
+            _print_bytes(file.read(_HEAD_BYTES), value.size_bytes, out)
+    else:
+        text, head = _as_text(value), args.head
+        out.say(printable(text[:head] if head else text))
+        if head and len(text) > head:
+            out.note(f"The first {head:,} of {len(text):,} characters. --head 0 prints all, --output writes a file.")
+
+
+def _single_row(args: argparse.Namespace) -> XComRow:
+    """The one row that the arguments mean; a live one before those of an archive."""
+    rows = [row for row in open_source(args).rows(where_of(args)) if args.attempt in (None, row.coordinate.attempt)]
+    if not rows:
+        raise XCargoError("There is no such XCom", hint="xcargo ls and xcargo show list which there are.")
+    rows = [row for row in rows if not row.archived] or rows
+    if len(rows) > 1:
+        options = ", ".join(
+            f"--attempt {c.attempt}" if c.attempt else f"--map-index {c.map_index}"
+            for c in (row.coordinate for row in rows[:10])
+        )
+        raise ConfigurationError(f"{len(rows)} XComs match", hint=f"Say which: {options}.")
+    return rows[0]
+
+
+def _print_bytes(head: bytes, size_bytes: int, out: Output) -> None:
+    out.say("\n".join(hexdump(head)))
+    if size_bytes > len(head):
+        out.note(f"The first {len(head):,} of {size_bytes:,} bytes. --output writes all to a file.")
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (dict, list)):
+        try:
+            return json.dumps(value, indent=2, ensure_ascii=False)
+        except (TypeError, ValueError):
+            import pprint
+
+            return pprint.pformat(value, width=100, sort_dicts=False)
+    return str(value) if type(value).__module__.partition(".")[0] in ("pandas", "polars", "pyarrow") else repr(value)
+
+
+def _write(row: XComRow, target: Path, out: Output) -> None:
+    """A file, folder, stream or bytes as they are; text and JSON as UTF-8; of anything else its payload."""
+    import xcargo
+    from xcargo.airflow import rows
+    from xcargo.model.envelope import is_envelope
+
+    if target.exists():
+        raise ConfigurationError(f"{target} exists already", hint="Name another file, or remove it.")
+    codec = row.value.get("codec") if is_envelope(row.value) else None
+    payload = ""
+    if codec in ("stream", "bytes"):
+        _write_payload(row, target)
+    else:
+        value = rows.load_parsed(row.value, row.coordinate.dag_id)
+        if isinstance(value, (xcargo.File, xcargo.Directory)):
+            value.save(target)
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            target.write_bytes(value)
+        elif isinstance(value, str):
+            target.write_text(value, "utf-8", errors="surrogatepass")
+        else:
+            try:
+                target.write_text(json.dumps(value, indent=2, ensure_ascii=False), "utf-8")
+            except (TypeError, ValueError):
+                _write_payload(row, target)
+                payload = f"the payload of the {row.value['type']} as it is stored (codec {codec}), "
+    size = "" if target.is_dir() else f"{format_bytes(target.stat().st_size)} "
+    out.note(f"Wrote {payload}{size}to {target}.")
+
+
+def _write_payload(row: XComRow, target: Path) -> None:
+    """What is stored of a value, decompressed; a chunk at a time."""
+    from xcargo.airflow import runtime
+
+    handle = runtime.run(lambda pipeline: pipeline.handle(row.value, row.coordinate.dag_id))
+    with handle.open() as stored, target.open("xb") as file:
+        shutil.copyfileobj(stored, file, 1024 * 1024)
+
+
+# --- verify ----------------------------------------------------------------------------------------------------------
+
+
+def _verify(args: argparse.Namespace, out: Output) -> ExitCode:
+    from xcargo.lifecycle.verify import VerifiedObject, VerifyStatus, verify_objects
+
+    source = open_source(args)
+    from xcargo.airflow import runtime
+
+    counts: Counter[VerifyStatus] = Counter()
+    stored_bytes = 0
+    problems: list[VerifiedObject] = []
+    pipeline = runtime.run(lambda pipeline: pipeline)
+    with out.progress("Reading objects back") as advance:
+        for checked in verify_objects(source, pipeline, where=where_of(args), workers=args.workers):
+            counts[checked.status] += 1
+            stored_bytes += checked.stored_bytes
+            if checked.status.is_problem and len(problems) < _MAX_PROBLEMS:
+                problems.append(checked)
+                if not out.json:
+                    out.say(f"{checked.status}: {checked.row.coordinate}", style="red")
+                    out.say(f"    {checked.why}")
+            advance(label=f"Reading objects back ({format_bytes(stored_bytes)})")
+    if out.json:
+        listed = [
+            {
+                **dataclasses.asdict(problem.row.coordinate),
+                "source": problem.row.source,
+                "verdict": problem.status,
+                "uri": problem.row.value["uri"],
+                "why": problem.why,
+            }
+            for problem in problems
+        ]
+        by_verdict = {str(verdict): counts[verdict] for verdict in VerifyStatus}
+        out.print_json({"counts": by_verdict, "stored_bytes": stored_bytes, "problems": listed})
+    else:
+        others = [f"{counts[v]:,} {v}" for v in VerifyStatus if v is not VerifyStatus.OK and counts[v]]
+        sound = f"{counts[VerifyStatus.OK]:,} objects ({format_bytes(stored_bytes)}) are what was stored"
+        out.say(f"{'; '.join([sound, *([', '.join(others)] if others else [])])}.", style="bold")
+    if counts[VerifyStatus.MISSING] or counts[VerifyStatus.DAMAGED]:
+        return ExitCode.PROBLEMS
+    return ExitCode.FAILED if counts[VerifyStatus.UNREADABLE] else ExitCode.OK
+
+
+_ONE = (
+    Argument("dag", help="the Dag's id"),
+    Argument("run", help="the run's id"),
+    Argument("task", help="the task's id"),
+    Argument("key", nargs="?", default="return_value", help="the XCom key (default: return_value)"),
+    Argument("--map-index", type=int, metavar="N", help="of this mapped task instance (default: all)"),
+)
+
+COMMANDS = (
+    Command(
+        name="ls",
+        help="list the stored values that rows refer to",
+        description="Lists every XCom whose value is in a store: its address, the size of the value, what is stored "
+        "of it, when it was pushed, and where the object is. Reads rows only, no object. Rows that airflow db clean "
+        "keeps in an archive come last. With --json it prints one object a line, as it goes.",
+        run=_ls,
+        arguments=(
+            JSON,
+            *WHERE,
+            Argument("--limit", type=int, default=1000, metavar="N", help="rows of the table at most (default: 1000)"),
+            *SOURCE,
+        ),
+        examples=(
+            Example("ls --dag sales", "what is stored for a Dag"),
+            Example("ls --dag sales --run 'scheduled__2026-01-*' --key return_value", "for some of its runs"),
+            Example("ls --json | jq -r .uri", "where every object is"),
+        ),
+    ),
+    Command(
+        name="du",
+        help="sum up what is stored",
+        description="Sums up the objects that rows refer to and their bytes, largest first: by Dag, or finer. size is "
+        "that of the values, stored what they take in the store. Reads rows only, no object.",
+        run=_du,
+        arguments=(
+            JSON,
+            Argument("--by", choices=tuple(_LEVELS), default="dag", help="what to sum up by (default: dag)"),
+            *WHERE,
+            *SOURCE,
+        ),
+        examples=(
+            Example("du", "which Dags store most"),
+            Example("du --dag sales --by run", "which of its runs"),
+            Example("du --by key --json", "for a program"),
+        ),
+    ),
+    Command(
+        name="show",
+        help="show what is known of an XCom without reading its value",
+        description="Shows an XCom's row: the envelope with type, sizes, codec, checksum and place of the object, or "
+        "the value itself if it is in the row. On Airflow 3.4 every attempt has a row of its own. Ends with 1 if "
+        "there is no such XCom.",
+        run=_show,
+        arguments=(JSON, *_ONE, *SOURCE),
+        examples=(
+            Example("show sales manual__2026-01-01T00:00:00+00:00 extract", "what a task returned"),
+            Example("show sales manual__2026-01-01T00:00:00+00:00 extract rows --map-index 3 --json", "for a program"),
+        ),
+    ),
+    Command(
+        name="cat",
+        help="print the value of an XCom, or write it to a file",
+        description="Fetches an XCom's value, verifies and decodes it as a task would, and prints its head: JSON, "
+        "text, the beginning of a table, a hex dump of bytes. Characters that a terminal would act upon are escaped. "
+        "--output writes a file, folder, stream or bytes as they are, text and JSON as UTF-8, and of any other value "
+        "the payload as it is stored.",
+        run=_cat,
+        arguments=(
+            *_ONE,
+            Argument("--attempt", metavar="ID", help="of this attempt (Airflow 3.4; xcargo show lists them)"),
+            Argument("--head", type=int, default=2000, metavar="N", help="characters at most (default: 2000; 0: all)"),
+            Argument("-o", "--output", metavar="FILE", help="write all of it to a new file or folder"),
+            *SOURCE,
+        ),
+        examples=(
+            Example("cat sales manual__2026-01-01T00:00:00+00:00 extract", "what a task returned"),
+            Example("cat sales manual__2026-01-01T00:00:00+00:00 report -o report.pdf", "a file that it returned"),
+        ),
+    ),
+    Command(
+        name="verify",
+        help="read every stored value back and check it",
+        description="Fetches the object of every row and holds it against the row's envelope: length, checksum, and "
+        "what it decompresses to. Decodes nothing and changes nothing. A row that is deleted or overwritten meanwhile "
+        "is no problem. Ends with 1 when an object is missing or damaged, else with 4 when one could not be read.",
+        run=_verify,
+        arguments=(
+            JSON,
+            *WHERE,
+            Argument("--workers", type=int, default=8, metavar="N", help="objects read at once (default: 8)"),
+            *SOURCE,
+        ),
+        examples=(
+            Example("verify", "everything that is stored"),
+            Example("verify --dag sales --json", "of one Dag, for a program"),
+        ),
+    ),
+)
