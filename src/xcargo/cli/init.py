@@ -109,9 +109,9 @@ def _key_file(text: str) -> Mapping[str, Any]:
 
 
 def _compact(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is empty, on both levels."""
-    inner = {name: _compact(value) if isinstance(value, dict) else value for name, value in fields.items()}
-    return {name: value for name, value in inner.items() if value}
+    """Without fields that are empty, those of ``extra`` too."""
+    fields = {**fields, "extra": {name: value for name, value in fields["extra"].items() if value}}
+    return {name: value for name, value in fields.items() if value}
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -53,34 +53,43 @@ def examine(bare: pytest.MonkeyPatch) -> Examine:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Call]:
-    """The command in this process, which has imported Airflow already, over a metadata database."""
-    from airflow import settings
-
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """The command in this process, in an environment where nothing is set but what the call names."""
     from xcargo.airflow import runtime
     from xcargo.cli.main import main
 
-    def over(metadata: Metadata, **always: str) -> Call:
-        def call(*args: str, **env: str) -> Done:
-            with monkeypatch.context() as patch:
-                patch.setattr(settings, "engine", metadata.engine)
-                for name in list(os.environ):
-                    if name.startswith(BARE_PREFIXES):
-                        patch.delenv(name)
-                for name, value in ({"AIRFLOW__CORE__EXECUTOR": "LocalExecutor"} | always | env).items():
-                    patch.setenv(name, value)
-                for cached in (runtime.settings, runtime._pipeline):
-                    cached.cache_clear()
-                capfd.readouterr()
-                try:
-                    code = main(args)
-                except SystemExit as ended:  # arguments that are none
-                    code = int(str(ended.code))
-                finally:
-                    for cached in (runtime.settings, runtime._pipeline):
-                        cached.cache_clear()
-                return Done(code, *capfd.readouterr())
+    def forget() -> None:
+        for cached in vars(runtime).values():
+            if hasattr(cached, "cache_clear"):
+                cached.cache_clear()
 
-        return call
+    def call(*args: str, **env: str) -> Done:
+        with monkeypatch.context() as patch:
+            for name in list(os.environ):
+                if name.startswith(BARE_PREFIXES):
+                    patch.delenv(name)
+            for name, value in ({"AIRFLOW__CORE__EXECUTOR": "LocalExecutor"} | env).items():
+                patch.setenv(name, value)
+            forget()
+            capfd.readouterr()
+            try:
+                code = main(args)
+            except SystemExit as exit_:  # --help, and arguments that are none
+                code = int(str(exit_.code))
+            finally:
+                forget()
+            return Done(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, cli: Call) -> Callable[..., Call]:
+    """The command in this process, over a metadata database."""
+    from airflow import settings
+
+    def over(metadata: Metadata, **always: str) -> Call:
+        monkeypatch.setattr(settings, "engine", metadata.engine)
+        return lambda *args, **env: cli(*args, **(always | env))
 
     return over

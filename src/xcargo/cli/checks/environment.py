@@ -252,4 +252,3 @@ def _has_effect(name: str) -> bool:
 def _bare(name: str) -> str:
     """A name without what people get wrong most: case, dots, how many underscores, the word Airflow."""
     return re.sub(r"[^a-z0-9]", "", name.lower()).removeprefix("airflow")
->>>>>>> d81f110 (CLI: a file a command or family; rights as Terraform's JSON; doctor and bench write where gc sweeps)
