@@ -33,7 +33,7 @@ def examine(*, timeout_seconds: float = 10.0, large: bool = True) -> Iterator[Fi
     """
     from xcargo.cli import deployment
     from xcargo.cli.checks import Status, environment, failure
-    from xcargo.transfer.roots import limits_of
+    from xcargo.stores.base import Limits
 
     conf, version = deployment.airflow()
     yield environment.process()
@@ -50,7 +50,11 @@ def examine(*, timeout_seconds: float = 10.0, large: bool = True) -> Iterator[Fi
     compression = environment.compression(settings)
     yield compression
     yield environment.objects_path(settings)
-    limits = limits_of(settings, min(timeout_seconds, settings.timeout_seconds), settings.max_concurrency)
+    limits = Limits.from_settings(
+        settings,
+        timeout_seconds=min(timeout_seconds, settings.timeout_seconds),
+        max_concurrency=settings.max_concurrency,
+    )
     if settings.root is not None:
         is_usable = compression.status is Status.OK
         for finding in _root(settings.root, conf, limits, large=large):
