@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import socket
+from http.client import HTTPResponse
 
 import attrs
 import pytest
@@ -63,3 +65,16 @@ def test_fsspecs_file_systems_have_strip_protocol() -> None:
     """``AbstractFileSystem._strip_protocol``: a URL as the file system spells its paths."""
     spec = pytest.importorskip("fsspec.spec")
     assert spec.AbstractFileSystem._strip_protocol("ftp://host/a") is not None
+
+
+def test_fsspec_caches_file_systems_in_cache() -> None:
+    """``AbstractFileSystem._cache``: a broken connection is taken out, and nobody else's."""
+    spec = pytest.importorskip("fsspec.spec")
+    assert isinstance(spec.AbstractFileSystem._cache, dict)
+
+
+def test_a_http_response_has_fp() -> None:
+    """``http.client.HTTPResponse.fp``: reads into memory of ours what has arrived so far."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, HTTPResponse(ours) as response:
+        assert callable(response.fp.readinto1)  # type: ignore[attr-defined]

@@ -38,6 +38,11 @@ _TIMED_OUT_CODES = {"RequestTimeout", "OperationTimedOut"}
 """What a store answers, with a 4xx, when a body came too slowly."""
 _PASSING_STATUSES = {408, 429}
 _LASTING_STATUSES = {501, 505}
+_WANTS_CHECKSUM = re.compile("Content-MD5|x-amz-checksum", re.IGNORECASE)
+_CHECKSUM_HINT = (
+    "A bucket with Object Lock wants a checksum with each object: write "
+    '{"extra_args": {"ChecksumAlgorithm": "SHA256"}} into the extra of the connection.'
+)
 _PERFORMING = re.compile(r"(?:Generic \w+ error: )?Error performing (\w+) (https?://[^\s/]+)\S* in .*? - ")
 _CAUSE = re.compile(r'(dns error|TimedOut|IncompleteBody)|message: "([^"]{1,80})"')
 
@@ -96,7 +101,8 @@ def map_exception(error: Exception, root: Root, where: str, *, writing: bool) ->
         )
     refused = status is not None and (400 <= status < 440 or status in _LASTING_STATUSES)
     if refused and status not in _PASSING_STATUSES and not codes & _TIMED_OUT_CODES:
-        return StoreError(f"The store refused the request: {text}", where=where)
+        hint = _CHECKSUM_HINT if _WANTS_CHECKSUM.search(details) else None
+        return StoreError(f"The store refused the request: {text}", where=where, hint=hint)
     unavailable = StoreUnavailableError(
         f"The store failed the request: {text}",
         where=where,

@@ -22,7 +22,7 @@ from tests.unit.airflow.connection_kit import (
     set_variables,
     store,
 )
-from xcargo.errors import AccessDeniedError, ConfigurationError, StoreUnavailableError
+from xcargo.errors import AccessDeniedError, ConfigurationError, StoreError, StoreUnavailableError
 
 pytestmark = pytest.mark.usefixtures("bare")
 
@@ -224,6 +224,14 @@ def test_an_unsigned_request_has_no_credentials(wire: Recorder, monkeypatch: pyt
     set_variables(monkeypatch, {"AWS_ACCESS_KEY_ID": "ENVKEY", "AWS_SECRET_ACCESS_KEY": SECRET})
     put(URL, Connection(extra={"endpoint_url": wire.url, "config_kwargs": {"signature_version": "unsigned"}}))
     assert "authorization" not in wire.last.headers
+
+
+def test_a_bucket_that_wants_a_checksum_says_how(wire: Recorder) -> None:
+    """Object Lock refuses an object without one; the error names the field that sends it."""
+    message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
+    wire.replies["/bucket"] = (400, f"<Error><Code>InvalidRequest</Code><Message>{message}</Message></Error>")
+    with pytest.raises(StoreError, match='"ChecksumAlgorithm": "SHA256"'):
+        put(URL, keys(endpoint_url=wire.url))
 
 
 @pytest.fixture(scope="module")
