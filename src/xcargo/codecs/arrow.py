@@ -10,9 +10,9 @@ from typing import Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.base import Encoded, arrow, importable
-from xcargo.codecs.files import disk_space_for, temporary_folder
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.table_file import TableFile, scan
+from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
 from xcargo.codecs.value_path import column_types
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
@@ -224,8 +224,8 @@ def _collected(frame: Any) -> Iterator[bytes]:
         with disk_space_for("the table of a LazyFrame", path.parent):
             frame.sink_ipc(path, **options)
         with path.open("rb", buffering=0) as file:
-            while piece := file.read(_READ_BYTES):
-                yield piece
+            while chunk := file.read(_READ_BYTES):
+                yield chunk
     finally:
         path.unlink(missing_ok=True)
         path.parent.rmdir()

@@ -18,11 +18,14 @@ __all__ = ["Buffer", "Codec", "CodecLookup", "Encoded", "SourceCodec", "arrow", 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A payload, in one or more pieces that belong one after another, and what decoding it needs.
+    """A payload and what decoding it needs.
 
-    ``params`` is JSON and stands in the envelope; ``suffix`` ends the object key and only helps people. A payload that
-    is made as it goes gives an iterator as ``parts``, once, and ``expected_bytes`` if that is known; its ``params`` may
-    be filled in until the last part is taken.
+    Attributes:
+        codec: Id of the codec.
+        parts: The payload in order. A payload that is produced while it is stored is an iterator, to be taken once.
+        params: JSON for the envelope. Those of an iterator may be filled in until its last part is taken.
+        suffix: Ends the object key; for people only.
+        expected_bytes: About the length of a payload that is an iterator, if it is known.
     """
 
     codec: str
@@ -33,7 +36,7 @@ class Encoded:
 
     @property
     def size_bytes(self) -> int | None:
-        """Length of the payload, or None if only its end will tell."""
+        """Length of the payload; None if it is an iterator."""
         parts = self.parts
         return sum(map(len, parts)) if type(parts) in (tuple, list) or isinstance(parts, Sequence) else None
 
@@ -43,8 +46,9 @@ class Codec(Protocol):
     """Turns values of some types into a payload and back, equal and of the same type.
 
     ``id`` stands in every envelope that the codec wrote and is never reused for another format: what a release wrote,
-    each later one reads. ``decode`` treats the payload as hostile: it never imports a name found in it, allocates no
-    more than the payload warrants, and raises DecodeError. It may keep (and not copy) the payload it is given.
+    each later one reads. ``decode`` treats the payload as hostile: it never imports a name that is in it, allocates no
+    more than the payload warrants, and raises DecodeError. It may keep the payload instead of a copy. Whatever
+    ``encode`` takes, ``decode`` gives back in another process that has imported nothing yet.
     """
 
     id: str
@@ -60,7 +64,7 @@ class Codec(Protocol):
 
 
 class SourceCodec(Codec, Protocol):
-    """A codec whose values need not be in memory as a whole, or that knows best where to put the payload."""
+    """A codec that reads its payload itself: in part, or into memory of its own."""
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         """The value, as ``decode`` gives it; it may keep the source and read from it later."""
@@ -96,6 +100,6 @@ def arrow() -> Any:
 
 
 def contiguous(encoded: Encoded) -> Buffer:
-    """The payload in one piece; copies only when it has several."""
+    """The payload as one buffer; copies only when it has several parts."""
     parts = encoded.parts if isinstance(encoded.parts, Sequence) else list(encoded.parts)
     return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,7 +1,7 @@
 """Built-in types beyond JSON, each under a number of its own inside a tree.
 
 ``EXTENSIONS`` maps an exact type to its tag and to a function that gives what to pack; ``RESTORE`` maps a tag back.
-Tags are append-only. Nothing here imports a name that it finds in a payload.
+Tags are append-only. Nothing here imports a name that is in a payload.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _memoryview(view: memoryview) -> list[Any]:
     shape = list(view.shape or ())
     if not re.fullmatch("[cbBhHiIlLqQnNfdP?]", view.format.removeprefix("@")) or (len(shape) > 1 and 0 in shape):
         raise UnsupportedTypeError(
-            f"A memoryview of format {view.format!r} and shape {tuple(shape)} cannot be made again from bytes",
+            f"A memoryview of format {view.format!r} and shape {tuple(shape)} cannot be rebuilt from bytes",
             hint="Return bytes(value), or the object it is a view of.",
         )
     return [view.tobytes(), view.format, shape, view.readonly]
@@ -230,9 +230,9 @@ RESTORE: dict[int, Callable[[Any], Any]] = {
 
 def extension_of(value: object) -> tuple[int, Callable[[Any], Any]] | None:
     """Tag and pack function of a value's exact type, or None. Time zones count of whatever class they are."""
-    found = EXTENSIONS.get(type(value))
-    if found is not None:
-        return found
+    extension = EXTENSIONS.get(type(value))
+    if extension is not None:
+        return extension
     if isinstance(value, dt.tzinfo):
         return Tag.TIMEZONE, times.pack_timezone
     cls = type(value)

@@ -1,32 +1,25 @@
-"""Files and folders: uploaded when they are pushed, downloaded when they are first used."""
+"""Files and folders: uploaded when they are pushed, downloaded at first use into a temporary folder of the process."""
 
 from __future__ import annotations
 
-import atexit
-import errno
-import fcntl
 import io
 import mimetypes
 import os
-import re
 import secrets
 import shutil
-import stat
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Union
 
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import BytesSource, Source, open_seekable, open_stream, same_bytes
-from xcargo.errors import AccessDeniedError, DecodeError, StorageFullError, UnsupportedTypeError
+from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
+from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
 
-__all__ = ["Directory", "File", "FileCodec", "disk_space_for", "temporary_folder"]
+__all__ = ["Directory", "File", "FileCodec"]
 
 _Path = Union[str, "os.PathLike[str]"]
 
@@ -36,9 +29,9 @@ _MAX_NAME_BYTES = 255
 
 
 class _Local:
-    """A value that lies in a local path, or that is fetched to one at first use.
+    """A value at a local path, or one that is downloaded to such a path at first use.
 
-    What is fetched lies in a temporary folder (below ``TMPDIR``) that goes when the process does.
+    Downloads go to a temporary folder (below ``TMPDIR``) that is removed when the process ends.
     """
 
     name: str
@@ -49,24 +42,29 @@ class _Local:
         self.name = name or self._path.name
 
     @classmethod
-    def _stored(cls, source: Source, name: str, **more: Any) -> Any:
-        """One whose bytes lie elsewhere."""
+    def _stored(cls, source: Source, name: object, **more: Any) -> Any:
+        """One that is read from a source."""
         self = cls.__new__(cls)
         self._path, self._source = None, source
-        self.name = name if _is_name(name) else "file"
+        self.name = str(name) if _is_name(name) else "file"
         for attribute, value in more.items():
             setattr(self, attribute, value)
         return self
 
     @property
+    def _remote(self) -> Source | None:
+        """The source, if it was not downloaded yet."""
+        return self._source if self._path is None else None
+
+    @property
     def path(self) -> Path:
-        """Where it lies on this machine. Downloads it the first time."""
+        """Its path on this machine. Downloads it the first time."""
         if self._path is None:
             self._path = self.save(temporary_folder() / self.name)
         return self._path
 
     def save(self, path: _Path) -> Path:
-        """Put a copy there. Raises StorageFullError when there is no space, and leaves no part of a file then."""
+        """Copy it to a path. Raises StorageFullError when there is no space, and then leaves no part of a file."""
         target = Path(path)
         with disk_space_for(repr(self.name), target.parent):
             self._save(target)
@@ -80,10 +78,8 @@ class _Local:
 
     def __reduce__(self) -> Any:
         """For another process on this machine: by its path, after a download."""
-        return type(self), (str(self.path),), {"name": self.name, **self._more()}
-
-    def _more(self) -> dict[str, Any]:
-        return {}
+        state = {name: value for name, value in vars(self).items() if name not in ("_path", "_source")}
+        return type(self), (str(self.path),), state
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -105,13 +101,11 @@ class File(_Local):
     @property
     def size_bytes(self) -> int:
         """Length of the file. No request."""
-        return self._source.size_bytes if self._source is not None and self._path is None else self.path.stat().st_size
+        return self.path.stat().st_size if self._remote is None else self._remote.size_bytes
 
     def open(self) -> io.BufferedReader:
         """The file, binary and seekable. Of one that was not downloaded, fetches only what is read."""
-        if self._source is not None and self._path is None:
-            return open_seekable(self._source)
-        return self.path.open("rb")
+        return self.path.open("rb") if self._remote is None else open_seekable(self._remote)
 
     def read_bytes(self) -> bytes:
         """All bytes, in memory."""
@@ -129,16 +123,13 @@ class File(_Local):
         partial = target.with_name(f".xcargo-{secrets.token_hex(8)}.part")
         try:
             with partial.open("xb", buffering=0) as file:
-                for piece in self._source.iter_chunks():
-                    left = memoryview(piece)
+                for chunk in self._source.iter_chunks():
+                    left = memoryview(chunk)
                     while left:
                         left = left[file.write(left) :]
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
-
-    def _more(self) -> dict[str, Any]:
-        return {"media_type": self.media_type}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, File):
@@ -152,15 +143,15 @@ class File(_Local):
 
 
 class Directory(_Local):
-    """A folder for the next task, with all that lies below it: ``return xcargo.Directory("model")``.
+    """A folder with everything in it for the next task: ``return xcargo.Directory("model")``.
 
-    Stored as one tar archive, made as it is uploaded. Pulled, it is unpacked at first use of :attr:`path`. Files keep
-    their times and their permissions, but for others' right to write; links must stay inside the folder; devices and
-    sockets are refused. Two are equal if their names and all that lies below them are.
+    Stored as one tar archive, written while it is uploaded. Pulled, it is unpacked at first use of :attr:`path`. Files
+    keep their times and their permissions, but for others' right to write; links must stay inside the folder; devices
+    and sockets are refused. Two are equal if their names and contents are.
     """
 
     files: int
-    """How many files there are below it: only of a pulled one, without a request."""
+    """Number of files in it; only a pulled folder has it. No request."""
 
     def __init__(self, path: _Path, *, name: str | None = None) -> None:
         super().__init__(path, name)
@@ -179,7 +170,7 @@ class Directory(_Local):
                 open_stream(self._source) as flow,
                 tarfile.open(fileobj=flow, mode="r|", bufsize=_READ_BYTES) as archive,
             ):
-                archive.extractall(target, filter=_admitted)  # noqa: S202 - admits what we write
+                archive.extractall(target, filter=_safe_entry)  # noqa: S202 - the filter admits only what we write
         except tarfile.TarError as error:
             raise DecodeError(f"The object is not an archive of a folder: {error}") from error
 
@@ -206,24 +197,25 @@ class FileCodec:
     def encode(self, value: File | Directory) -> Encoded:
         if not _is_name(value.name):
             raise UnsupportedTypeError(
-                f"{value.name[:80]!r} cannot be kept as a file's name", hint="Give it one: File(path, name='data.csv')."
+                f"{value.name[:80]!r} is not the name of a file", hint="Give it one: File(path, name='data.csv')."
             )
         if isinstance(value, Directory):
             return self._encode_directory(value)
         params = {"name": value.name}
         if value.media_type:
             params["media_type"] = value.media_type.encode("ascii", "replace").decode().replace("\0", "?")
-        if value._source is not None and value._path is None:
-            parts, size = value._source.iter_chunks(), value.size_bytes
+        if value._remote is not None:
+            parts, size = value._remote.iter_chunks(), value.size_bytes
         else:
-            size = _checked(value.path)
+            size = _size_of(value.path)
             parts = _contents(value.path, size)
         return Encoded(self.id, parts, params, _suffix(value.name), size)
 
     def _encode_directory(self, value: Directory) -> Encoded:
-        if value._source is not None and value._path is None:  # goes on as it came
+        archive = value._remote
+        if archive is not None:
             params = {"directory": value.name, "files": value.files}
-            return Encoded(self.id, value._source.iter_chunks(), params, ".tar", value._source.size_bytes)
+            return Encoded(self.id, archive.iter_chunks(), params, ".tar", archive.size_bytes)
         entries = _entries(value.path)
         size = sum(-(-entry.size // _BLOCK) * _BLOCK + _BLOCK for _, entry in entries) + 2 * _BLOCK
         params = {"directory": value.name, "files": sum(entry.isreg() for _, entry in entries)}
@@ -234,21 +226,20 @@ class FileCodec:
 
     def open(self, source: Source, params: Mapping[str, Any]) -> File | Directory:
         if "directory" in params:
-            found: Directory = Directory._stored(source, params["directory"], files=params.get("files", 0))
-            return found
-        media_type = params.get("media_type")
-        file: File = File._stored(source, params.get("name"), media_type=media_type)  # type: ignore[arg-type]
+            folder: Directory = Directory._stored(source, params["directory"], files=params.get("files", 0))
+            return folder
+        file: File = File._stored(source, params.get("name"), media_type=params.get("media_type"))
         return file
 
 
 def _is_name(name: object) -> bool:
-    """Whether a name stays inside the folder it is put into, and inside the row's JSON."""
+    """Whether a file of this name stays inside its folder, and the name inside the row's JSON."""
     if not isinstance(name, str) or not is_utf8(name) or name in ("", ".", ".."):
         return False
     return "/" not in name and "\0" not in name and len(name.encode()) <= _MAX_NAME_BYTES
 
 
-def _checked(path: Path) -> int:
+def _size_of(path: Path) -> int:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no file" if path.exists() else "not there"
         raise UnsupportedTypeError(
@@ -263,9 +254,9 @@ def _contents(path: Path, size_bytes: int) -> Iterator[bytes]:
     left = size_bytes
     try:
         with path.open("rb", buffering=0) as file:
-            while left and (piece := file.read(min(left, _READ_BYTES))):
-                left -= len(piece)
-                yield piece
+            while left and (chunk := file.read(min(left, _READ_BYTES))):
+                left -= len(chunk)
+                yield chunk
     except OSError as error:
         raise _unreadable(path, error) from error
     if left:
@@ -280,9 +271,11 @@ def _unreadable(path: object, error: OSError) -> UnsupportedTypeError:
 
 
 def _entries(folder: Path) -> list[tuple[Path, tarfile.TarInfo]]:
-    """All that lies below a folder, parents first, by name: the archive of one folder is always the same."""
+    """Everything in a folder, parents first, sorted by name, so that the same folder gives the same archive."""
     if not folder.is_dir():
-        raise UnsupportedTypeError(f"The folder {str(folder)!r} is not there", hint="Return a folder of this task's.")
+        raise UnsupportedTypeError(
+            f"The folder {str(folder)!r} is not there", hint="Return a folder that this task wrote."
+        )
 
     def refuse(error: OSError) -> None:
         raise _unreadable(error.filename, error) from error
@@ -305,7 +298,9 @@ def _entry(maker: tarfile.TarFile, folder: Path, path: Path) -> tarfile.TarInfo:
     if entry is None or not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
         raise UnsupportedTypeError(f"{str(path)!r} is neither a file nor a folder nor a link")
     if entry.issym() and not _inside(folder, path):
-        raise UnsupportedTypeError(f"The link {str(path)!r} leads out of the folder", hint="Copy what it means.")
+        raise UnsupportedTypeError(
+            f"The link {str(path)!r} leads out of the folder", hint="Copy its target into the folder."
+        )
     if entry.islnk():  # the second name of a file; stored again
         entry.type, entry.size, entry.linkname = tarfile.REGTYPE, path.stat().st_size, ""
     entry.uid = entry.gid = 0
@@ -327,8 +322,8 @@ def _archive(entries: list[tuple[Path, tarfile.TarInfo]]) -> Iterator[bytes]:
     yield bytes(2 * _BLOCK)
 
 
-def _admitted(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """An entry as :func:`_archive` writes it: nothing is written through a link, and no link leads out."""
+def _safe_entry(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """An entry that :func:`_archive` could have written: nothing goes through a link, and no link leads out."""
     if not (entry.type == tarfile.REGTYPE or entry.isdir() or entry.issym()):
         raise DecodeError("The archive of the folder holds something that is no file, folder or link")
     parent, base = PurePosixPath(entry.name).parent, Path(folder).resolve()
@@ -355,78 +350,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _suffix(name: str) -> str:
-    """The name's endings, if they are plain, so that an object key shows what lies there."""
+    """The name's endings, if they are plain, to show in the object key what is stored there."""
     suffix = "".join(PurePosixPath(name).suffixes[-2:])
     plain = len(suffix) <= 16 and all(c.isascii() and (c.isalnum() or c in "._-") for c in suffix)
     return suffix if plain else ""
-
-
-_LOCK = ".lock"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def temporary_folder() -> Path:
-    """A fresh empty folder, private to this user, below ``TMPDIR``. Raises StorageFullError when there is no space."""
-    with disk_space_for("temporary files", tempfile.gettempdir()):
-        return Path(tempfile.mkdtemp(dir=_of_process(os.getpid())))
-
-
-@contextmanager
-def disk_space_for(what: str, place: object) -> Iterator[None]:
-    """Turns the system's error for a full disk into StorageFullError."""
-    try:
-        yield
-    except OSError as error:
-        code = error.errno or _errno_in_text(error)
-        if code not in _FULL:
-            raise
-        raise StorageFullError(
-            f"No space is left for {what} in {place}: {os.strerror(code)}",
-            hint="Free some, or set TMPDIR to a larger folder, or read it with open(), which needs no disk.",
-        ) from error
-
-
-def _errno_in_text(error: OSError) -> int:
-    """The number in the text of an error that a library written in Rust raised; 0 if there is none."""
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else 0
-
-
-@cache
-def _of_process(pid: int) -> Path:
-    base = Path(tempfile.gettempdir(), f"xcargo-{os.geteuid()}")
-    base.mkdir(mode=0o700, exist_ok=True)
-    info = base.lstat()
-    if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
-        raise AccessDeniedError(
-            f"The folder {base} belongs to another user, or others can write it",
-            hint="Remove it, or set TMPDIR to a folder of this user.",
-        )
-    for other in base.glob("task-*"):
-        _remove_left(other)
-    own = Path(tempfile.mkdtemp(prefix="task-", dir=base))
-    descriptor = os.open(own / f"{_LOCK}.new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)  # held until the process ends
-    (own / f"{_LOCK}.new").rename(own / _LOCK)  # only now can others see that there is a lock to try
-    atexit.register(_remove_own, own, pid)
-    return own
-
-
-def _remove_left(other: Path) -> None:
-    """Remove a folder whose process has ended. One without a lock file was only just made."""
-    try:
-        descriptor = os.open(other / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # no lock yet, or another process removes it
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(other, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(descriptor)
-
-
-def _remove_own(own: Path, pid: int) -> None:
-    if os.getpid() == pid:  # a fork inherits exit handlers
-        shutil.rmtree(own, ignore_errors=True)

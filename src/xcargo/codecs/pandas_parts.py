@@ -1,4 +1,4 @@
-"""Parts of pandas values that are no columns of Arrow's: scalars, frequencies and sparse arrays."""
+"""pandas values that Arrow has no column for: scalars, frequencies and sparse arrays."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = [
     "sparse_state",
 ]
 
-_MADE_OF_OTHERS = ("calendar",)
-"""Arguments that pandas itself makes of the rest."""
+_DERIVED = ("calendar",)
+"""Arguments that pandas derives from the rest."""
 
 
 def frequency_state(offset: Any) -> str | list[Any] | None:
@@ -36,10 +36,10 @@ def frequency_state(offset: Any) -> str | list[Any] | None:
 
 
 def offset_state(offset: Any) -> list[Any]:
-    """Class, count and arguments of an offset. Raises UnsupportedTypeError for one that they do not make again."""
+    """Class, count and arguments of an offset. Raises UnsupportedTypeError for one that they do not rebuild."""
     import pandas as pd
 
-    kwargs = {name: part for name, part in offset.kwds.items() if name not in _MADE_OF_OTHERS}
+    kwargs = {name: part for name, part in offset.kwds.items() if name not in _DERIVED}
     state = [type(offset).__name__, offset.n, offset.normalize, kwargs]
     try:
         if restore_offset(pd, state) == offset:
@@ -47,7 +47,7 @@ def offset_state(offset: Any) -> list[Any]:
     except (DecodeError, TypeError, ValueError):
         pass
     raise UnsupportedTypeError(
-        f"The frequency {type(offset).__name__} cannot be made again from its arguments",
+        f"The frequency {type(offset).__name__} cannot be rebuilt from its arguments",
         hint="Return the value with index.freq = None.",
     )
 
@@ -62,12 +62,12 @@ def restore_offset(pd: Any, state: Any) -> Any:
 
 
 def sparse_state(array: Any) -> list[Any]:
-    """What is there and where, and what stands for the rest."""
+    """Values, their indices, and the fill value."""
     return ["sparse", array.fill_value, array.kind, len(array), array.sp_index.indices, array.sp_values]
 
 
 def restore_sparse(pd: Any, state: list[Any]) -> Any:
-    """The array of :func:`sparse_state`. pandas checks the places against the length."""
+    """The array of :func:`sparse_state`. pandas checks the indices against the length."""
     _, fill, kind, length, indices, values = state
     if kind not in ("integer", "block"):
         raise DecodeError("A sparse column is of an unknown kind")
@@ -88,7 +88,7 @@ def _block_index(cls: Any, length: int, indices: Any) -> Any:
 
 
 def scalar_state(value: Any) -> list[Any]:
-    """What makes a Timestamp, Timedelta, Period or Interval again, beside the name of its class."""
+    """Arguments that rebuild a Timestamp, Timedelta, Period or Interval."""
     kind = type(value).__name__
     if kind == "Timestamp":
         return [value.asm8.astype("int64").item(), value.unit, value.tz, value.fold]

@@ -1,9 +1,9 @@
-"""Values inside a nested value that are stored beside it, in the same payload, and not copied into it.
+"""The payload of a nested value with large parts, such as a frame in a dict.
 
-The payload is ``part | padding | part | padding | ... | tree | table``: each part is what its own codec gave (a frame's
-Arrow file, an array's memory, the bytes of a file), the tree is the nested value around them, and the table, JSON, says
-codec, params and place of each part. ``params`` of the whole tell how long tree and table are. So parts are written as
-they come, in one pass, and each can be read by itself.
+``part | padding | part | padding | ... | tree | table``: each part is the payload of its own codec (a frame's Arrow
+file, an array's memory, the bytes of a file), the tree is the nested value around them, and the table, JSON, holds
+codec, params, start and end of each part. ``params`` of the whole hold the lengths of tree and table. So all is written
+in one pass, and each part can be read by itself.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from xcargo.types import Buffer
 __all__ = ["PART_BYTES", "Parts", "assemble", "is_part"]
 
 PART_BYTES = 64 * 1024
-"""Payload from which on a value is a part; a smaller one costs less as bytes inside the tree."""
+"""Length of a payload from which on it is a part; a shorter one costs less as bytes inside the tree."""
 
 _ALIGNMENT = 64  # what Arrow recommends
 
 
 def is_part(encoded: Encoded) -> bool:
-    """Whether an inner value is worth a part of its own."""
+    """Whether an inner value is stored as a part."""
     return encoded.size_bytes is None or encoded.size_bytes >= PART_BYTES
 
 
@@ -35,20 +35,20 @@ def assemble(codec: str, tree: Buffer, parts: Sequence[Encoded], suffix: str) ->
     if not parts:
         return Encoded(codec, (tree,), suffix=suffix)
     params: dict[str, Any] = {}
-    pieces = _pieces(tree, parts, params)
+    buffers = _buffers(tree, parts, params)
     sizes = [part.size_bytes or part.expected_bytes for part in parts]
     if all(part.size_bytes is not None for part in parts):
-        return Encoded(codec, list(pieces), params, suffix)
-    return Encoded(codec, pieces, params, suffix, sum(filter(None, sizes)) if all(sizes) else None)
+        return Encoded(codec, list(buffers), params, suffix)
+    return Encoded(codec, buffers, params, suffix, sum(filter(None, sizes)) if all(sizes) else None)
 
 
-def _pieces(tree: Buffer, parts: Sequence[Encoded], params: dict[str, Any]) -> Iterator[Buffer]:
+def _buffers(tree: Buffer, parts: Sequence[Encoded], params: dict[str, Any]) -> Iterator[Buffer]:
     table, position = [], 0
     for part in parts:
         start = position
-        for piece in part.parts:
-            yield piece
-            position += len(piece)
+        for buffer in part.parts:
+            yield buffer
+            position += len(buffer)
         table.append([part.codec, dict(part.params), start, position])
         padding = bytes(-position % _ALIGNMENT)
         yield padding
@@ -62,10 +62,10 @@ def _pieces(tree: Buffer, parts: Sequence[Encoded], params: dict[str, Any]) -> I
 
 
 class Parts:
-    """The tree of a payload, and its parts, each decoded when it is asked for.
+    """Reads the tree of a payload, and its parts, each decoded at first use.
 
-    The payload is read as a whole, unless a part of it was made as it went and may be larger than memory. Raises
-    DecodeError for a table that nobody wrote.
+    The payload is read as a whole, unless a part was an iterator and may be larger than memory. Raises DecodeError for
+    a table that does not fit the payload.
     """
 
     def __init__(self, codecs: CodecLookup, source: Source, params: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Parts:
         self._values: dict[int, Any] = {}
         tree_bytes, table_bytes = params.get("tree_bytes", source.size_bytes), params.get("table_bytes", 0)
         if type(tree_bytes) is not int or type(table_bytes) is not int:
-            raise DecodeError("The lengths of the value's tree and table are no numbers")
+            raise DecodeError("The lengths of the value's tree and table are not numbers")
         tree_end = source.size_bytes - table_bytes
         self.tree = read_all(SliceSource(self._source, tree_end - tree_bytes, tree_end))
         self._table: Any = []
@@ -91,9 +91,9 @@ class Parts:
         try:
             codec, params, start, end = self._table[number]
             if codec == "msgpack" or type(params) is not dict or not type(start) is type(end) is int:
-                raise ValueError("no part is itself a nested value")
+                raise ValueError("a part cannot be a nested value")
         except (KeyError, LookupError, TypeError, ValueError) as error:
-            raise DecodeError(f"The value names a part that is not there: {error}") from error
+            raise DecodeError(f"The value refers to a part that does not exist: {error}") from error
         value = self._codecs.open(codec, SliceSource(self._source, start, end), params)
         if not hasattr(value, "__next__"):
             self._values[number] = value

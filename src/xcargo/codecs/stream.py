@@ -1,4 +1,4 @@
-"""Bytes: as they are, or made as they go."""
+"""Bytes in memory, and bytes that a generator gives while they are stored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ByteStream:
         return self._source.size_bytes
 
     def __iter__(self) -> Iterator[bytes]:
-        """The bytes in pieces of any size, not those of the generator."""
+        """The bytes in chunks of any size, not those of the generator."""
         return map(bytes, self._source.iter_chunks())
 
     def open(self) -> io.BufferedReader:
@@ -54,7 +54,7 @@ class ByteStream:
 
 
 class StreamCodec:
-    """Generators of bytes, and the ByteStream that they come back as: stored piece by piece as they are made."""
+    """Generators of bytes, stored as they are taken, and the ByteStream that they come back as."""
 
     id = "stream"
 
@@ -73,16 +73,16 @@ class StreamCodec:
         return ByteStream(source)
 
 
-def _checked(pieces: types.GeneratorType[Any, None, None]) -> Iterator[Buffer]:
-    if pieces.gi_frame is None:
+def _checked(generator: types.GeneratorType[Any, None, None]) -> Iterator[Buffer]:
+    if generator.gi_frame is None:
         raise UnsupportedTypeError("The generator has ended before it was stored", hint="Return one that was not used.")
-    for piece in pieces:
-        if not isinstance(piece, (bytes, bytearray, memoryview)):
+    for chunk in generator:
+        if not isinstance(chunk, (bytes, bytearray, memoryview)):
             raise UnsupportedTypeError(
-                f"A generator of {type(piece).__name__} cannot be stored; one of bytes can, piece by piece",
+                f"A generator of {type(chunk).__name__} cannot be stored; one of bytes can",
                 hint="Return list(...) of it, or make it yield bytes.",
             )
-        yield bytes(piece)  # copies what its maker may fill again
+        yield bytes(chunk)  # a copy: the generator may use its buffer again
 
 
 class BytesCodec:

@@ -30,7 +30,7 @@ _ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 
 
 def pack_timezone(zone: dt.tzinfo | None) -> list[Any] | None:
-    """A time zone as what rebuilds it: its name in the tz database, or its fixed offset."""
+    """The name of a time zone in the tz database, or its fixed offset, with the library that it is of."""
     if zone is None:
         return None
     kind = f"{type(zone).__module__}.{type(zone).__qualname__}"
@@ -46,8 +46,8 @@ def pack_timezone(zone: dt.tzinfo | None) -> list[Any] | None:
             return ["pendulum-offset", _microseconds(zone.utcoffset(None)) // 1_000_000]
         return ["pendulum", getattr(zone, "name", None) or str(zone)]
     if kind.startswith("pytz"):
-        place = getattr(zone, "zone", None)
-        return ["pytz", place] if place else ["pytz-offset", _microseconds(zone.utcoffset(None)) // 60_000_000]
+        key = getattr(zone, "zone", None)
+        return ["pytz", key] if key else ["pytz-offset", _microseconds(zone.utcoffset(None)) // 60_000_000]
     packed = _pack_dateutil(zone, kind) if kind.startswith("dateutil.tz") else None
     if packed is None:
         raise UnsupportedTypeError(
@@ -58,21 +58,21 @@ def pack_timezone(zone: dt.tzinfo | None) -> list[Any] | None:
 
 
 def _pack_dateutil(zone: Any, kind: str) -> list[Any] | None:
-    name = kind.rpartition(".")[2]
-    if name == "tzutc":
+    cls = kind.rpartition(".")[2]
+    if cls == "tzutc":
         return ["dateutil-utc"]
-    if name == "tzoffset":
-        return ["dateutil-offset", zone._name, _microseconds(zone._offset)]
-    if name == "tzfile":  # knows the file it was read from, not its name
-        place = str(zone._filename)
+    if cls == "tzoffset":
+        return ["dateutil-offset", zone.tzname(None), _microseconds(zone.utcoffset(None))]
+    if cls == "tzfile":  # has the path of its file, which its pickle holds, and no name
+        name = str(zone.__reduce__()[1][1])
         for folder in (*zoneinfo.TZPATH, *getattr(_library("dateutil.tz"), "TZPATHS", ())):  # 3.0 has none
-            place = place.removeprefix(f"{folder}/")
-        return ["dateutil", place] if _ZONE_NAME.fullmatch(place) else None
+            name = name.removeprefix(f"{folder}/")
+        return ["dateutil", name] if _ZONE_NAME.fullmatch(name) else None
     return None
 
 
 def restore_timezone(spec: Any) -> dt.tzinfo | None:
-    """The time zone that :func:`pack_timezone` took apart."""
+    """The time zone of :func:`pack_timezone`."""
     if spec is None:
         return None
     kind, *args = spec
@@ -195,7 +195,8 @@ def restore_duration(fields: Any) -> Any:
 
 def pack_interval(interval: Any) -> list[Any]:
     """Both ends, and whether it counts forwards only."""
-    return [interval.start, interval.end, bool(interval._absolute)]
+    start, end, absolute = interval.__reduce__()[1]  # as a pickle of it: no attribute has the last one
+    return [start, end, bool(absolute)]
 
 
 def restore_interval(fields: Any) -> Any:

@@ -3,10 +3,10 @@
 JSON-like values pack and unpack in native code. Everything that MessagePack has no type for becomes an extension: a
 built-in type under its own tag (``builtin.py``), any other codec's value as codec id, params and payload.
 
-``ormsgpack`` is told to hand every type that it would change (tuples, enums, subclasses, datetimes) to us. It still
-does three things differently from what a round trip needs, and then the same value is packed again by a slower, exact
-way (``_lower``): it refuses dictionaries with keys other than text and lone surrogates, it stops at 255 levels, and it
-writes bytearray and memoryview like bytes.
+``ormsgpack`` passes every type that it would change (tuples, enums, subclasses, datetimes) to us. In three cases it
+cannot do what a round trip needs, and the value is packed again in a slower, exact way (``_lower``): it refuses
+dictionaries with keys other than text and lone surrogates, it stops at 255 levels, and it writes bytearray and
+memoryview like bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,7 @@ from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
 
-__all__ = ["TreeCodec"]
+__all__ = ["Streaming", "TreeCodec"]
 
 _OPTIONS = (
     ormsgpack.OPT_PASSTHROUGH_BIG_INT
@@ -42,18 +43,28 @@ _OPTIONS = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 _JSON_TYPES = (dict, list, str, int, float, bool, type(None))
-_LEAST_ITEMS = 4096
-_FIRST_ITEMS = 256
-"""Items of a list or dictionary from whose size that of all is guessed."""
-_STREAMED_BYTES = 4 * 1024 * 1024
-"""Payload from which on a long list or dictionary is packed while it travels."""
-_GROUP_BYTES = 1024 * 1024
-"""About so much of it at a time."""
 _NEST_EVERY = 100
 _MOST_LEVELS = 64
-"""Of instances, arrays and the like in one another: a pull takes up to ten frames each, of a thousand."""
+"""Of nested instances, arrays and the like: a pull takes up to ten of Python's thousand frames for each."""
 
 _level: ContextVar[int] = ContextVar("xcargo_level", default=0)
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """Which lists and dictionaries are packed while they are stored, instead of before.
+
+    Attributes:
+        least_items: Number of items from which on.
+        sample_items: Number of items from whose size that of all is estimated.
+        least_bytes: Estimated length of the payload from which on.
+        chunk_bytes: About how much is packed at a time.
+    """
+
+    least_items: int = 4096
+    sample_items: int = 256
+    least_bytes: int = 4 * 1024 * 1024
+    chunk_bytes: int = 1024 * 1024
 
 
 class TreeCodec:
@@ -63,19 +74,20 @@ class TreeCodec:
 
     def __init__(self, codecs: CodecLookup) -> None:
         self._codecs = codecs
+        self.streaming = Streaming()
 
     def accepts(self, value: object) -> bool:
         return type(value) in _JSON_TYPES or extension_of(value) is not None
 
     def encode(self, value: Any) -> Encoded:
-        streamed = _Streamed.of(self._codecs, value)
+        streamed = _Streamed.of(value, self._codecs, self.streaming)
         if streamed is not None:
             return Encoded(self.id, iter(streamed), suffix=".msgpack", expected_bytes=streamed.expected_bytes)
         packing = _Packing(self._codecs, apart=True)
         return assemble(self.id, packing.run(value), packing.parts, ".msgpack")
 
     def pack(self, value: Any) -> bytes:
-        """The payload of a value in one piece that ``decode`` reads without params, for a codec to put into its own."""
+        """A value as bytes for another codec to put into its own payload."""
         return _Packing(self._codecs, apart=False).run(value)
 
     def unpack(self, data: Buffer) -> Any:
@@ -92,13 +104,13 @@ class TreeCodec:
 
 
 class _Packing:
-    """One encode: carries the error out of native code, which swallows it."""
+    """One encode. It keeps the error that native code would swallow."""
 
     def __init__(self, codecs: CodecLookup, *, apart: bool) -> None:
         self._codecs = codecs
         self._apart = apart
         self._error: XCargoError | None = None
-        self._culprit: object = _Packing  # no value is this class
+        self._culprit: object = _Packing  # stands for none
         self._exact = False
         self.parts: list[Encoded] = []
         self._numbers: dict[int, tuple[Any, int]] = {}
@@ -130,7 +142,7 @@ class _Packing:
         except TypeError as error:
             if self._error is not None:
                 raise self._error from None
-            if self._exact:  # nothing is refused on this way but depth, which may end before _extension is entered
+            if self._exact:  # only depth is refused here, and that before _extension is entered
                 raise TooDeepError from error
             raise _RefusedError from None
 
@@ -139,11 +151,11 @@ class _Packing:
             known = extension_of(value)
             if known is not None:
                 return ormsgpack.Ext(known[0], self._pack(known[1](value)))
-            if id(value) in self._numbers:  # twice in the whole: a generator has its bytes only once
+            if id(value) in self._numbers:  # occurs twice; an iterator gives its bytes only once
                 return ormsgpack.Ext(Tag.PART, ormsgpack.packb(self._numbers[id(value)][1]))
             encoded = _encode_leaf(self._codecs, value)
             if self._apart and is_part(encoded):
-                self._numbers[id(value)] = value, len(self.parts)  # held, so that no other value gets its id
+                self._numbers[id(value)] = value, len(self.parts)  # kept alive, so that no other value gets its id
                 self.parts.append(encoded)
                 return ormsgpack.Ext(Tag.PART, ormsgpack.packb(len(self.parts) - 1))
             payload = contiguous(encoded)
@@ -157,7 +169,7 @@ class _Packing:
             raise
 
     def _lower(self, value: Any, depth: int) -> Any:
-        """The same value out of parts that native code takes as they are."""
+        """The same value made of what native code takes as it is."""
         kind = type(value)
         if kind is str:
             if is_utf8(value):
@@ -172,7 +184,7 @@ class _Packing:
         if depth == _NEST_EVERY:
             return ormsgpack.Ext(Tag.NESTED, self._native(self._lower(value, 0)))
         values = []
-        for item in value if kind is list else value.values():  # a comprehension would cost a second frame a level
+        for item in value if kind is list else value.values():  # a comprehension would take a second frame a level
             values.append(self._lower(item, depth + 1))  # noqa: PERF401
         if kind is list:
             return values
@@ -198,65 +210,65 @@ def _encode_leaf(codecs: CodecLookup, value: Any) -> Encoded:
 
 
 class _Streamed:
-    """The payload of a long list or dictionary, packed group by group as it is taken: the same bytes as in one piece.
+    """The payload of a long list or dictionary, packed in chunks as it is taken: the same bytes as at once.
 
-    What would be a part of its own lies in the tree here, since parts come before it.
+    What would be a part is inside the tree here, since parts come before it.
     """
 
-    def __init__(self, codecs: CodecLookup, value: Any, group: int, expected_bytes: int) -> None:
-        self._codecs = codecs
+    def __init__(self, value: Any, codecs: CodecLookup, *, chunk_items: int, expected_bytes: int) -> None:
         self._value = value
-        self._group = group
+        self._codecs = codecs
+        self._chunk_items = chunk_items
         self.expected_bytes = expected_bytes
 
     @classmethod
-    def of(cls, codecs: CodecLookup, value: Any) -> _Streamed | None:
-        """None for a value that is better packed in one piece: it is small, or holds parts, or keys other than text."""
-        if type(value) not in (list, dict) or len(value) < _LEAST_ITEMS:
+    def of(cls, value: Any, codecs: CodecLookup, streaming: Streaming) -> _Streamed | None:
+        """None for a value that is better packed at once: it is small, or has parts, or keys other than text."""
+        if type(value) not in (list, dict) or len(value) < streaming.least_items:
             return None
         packing = _Packing(codecs, apart=True)
-        first = next(cls(codecs, value, _FIRST_ITEMS, 0)._groups())
-        expected_bytes = len(packing.run(first)) * len(value) // len(first)
-        if expected_bytes < _STREAMED_BYTES or packing.parts or (type(value) is dict and not _plain_keys(value)):
+        sample = next(cls(value, codecs, chunk_items=streaming.sample_items, expected_bytes=0)._chunks())
+        expected_bytes = len(packing.run(sample)) * len(value) // len(sample)
+        if expected_bytes < streaming.least_bytes or packing.parts or (type(value) is dict and not _plain_keys(value)):
             return None
-        items = max(1, _GROUP_BYTES * len(value) // expected_bytes)
-        return cls(codecs, value, items, expected_bytes)
+        chunk_items = max(1, streaming.chunk_bytes * len(value) // expected_bytes)
+        return cls(value, codecs, chunk_items=chunk_items, expected_bytes=expected_bytes)
 
     def __iter__(self) -> Iterator[bytes]:
         done, count = 0, len(self._value)
         short, long = (b"\xdc", b"\xdd") if type(self._value) is list else (b"\xde", b"\xdf")
         yield short + count.to_bytes(2, "big") if count < 2**16 else long + count.to_bytes(4, "big")
-        for group in self._groups():
+        for chunk in self._chunks():
             try:
-                packed = _Packing(self._codecs, apart=False).run(group)
+                packed = _Packing(self._codecs, apart=False).run(chunk)
             except (RecursionError, TooDeepError):
                 raise too_deep(self._value) from None
             except UnsupportedTypeError:
-                if done and type(group) is list:  # whose places are counted from the group's start
+                if done and type(chunk) is list:  # its paths count from the start of the chunk
                     _Packing(self._codecs, apart=False).run(self._value)
                 raise
-            done += len(group)
-            yield packed[1 if len(group) < 16 else 3 if len(group) < 2**16 else 5 :]
+            done += len(chunk)
+            yield packed[1 if len(chunk) < 16 else 3 if len(chunk) < 2**16 else 5 :]
         if done != count:
             raise UnsupportedTypeError("The value changed its size while it was stored", hint="Return a copy of it.")
 
-    def _groups(self) -> Iterator[Any]:
+    def _chunks(self) -> Iterator[Any]:
         if type(self._value) is list:
-            for start in range(0, len(self._value), self._group):
-                yield self._value[start : start + self._group]
+            for start in range(0, len(self._value), self._chunk_items):
+                yield self._value[start : start + self._chunk_items]
         else:
             items = iter(self._value.items())
-            while group := dict(islice(items, self._group)):
-                yield group
+            while chunk := dict(islice(items, self._chunk_items)):
+                yield chunk
 
 
 def _plain_keys(value: dict[Any, Any]) -> bool:
-    """Whether the packer takes all keys as they are."""
+    """Whether all keys are text that the packer takes."""
     return set(map(type, value)) == {str} and (all(map(str.isascii, value)) or all(map(is_utf8, value)))
 
 
 class _Unpacking:
-    """One decode; like :class:`_Packing` it keeps the error that native code would swallow."""
+    """One decode. It keeps the error that native code would swallow."""
 
     def __init__(self, codecs: CodecLookup, parts: Parts) -> None:
         self._codecs = codecs

@@ -21,14 +21,14 @@ _SAFE = ("builtins", "datetime", "decimal", "numpy", "pandas", "uuid")
 
 
 class TooDeepError(UnsupportedTypeError):
-    """Raised inside a value, whose place does not matter."""
+    """Raised while encoding, where the path to the part does not matter."""
 
     def __init__(self) -> None:
         super().__init__("The value is nested too deeply to store")
 
 
 def too_deep(value: Any) -> UnsupportedTypeError:
-    """The error for a value without a bottom, or too far from it; of the first kind names the place."""
+    """The error for a value that refers to itself, with both paths, or that is nested too deeply."""
     cycle = _cycle(value)
     if cycle is not None:
         what = f"The value refers to itself: value{cycle[0]} is value{cycle[1]} again"
@@ -38,14 +38,14 @@ def too_deep(value: Any) -> UnsupportedTypeError:
 
 
 def add_path(error: UnsupportedTypeError, path: str) -> None:
-    """Say in the error where in a value the value lies that it is about."""
+    """Put ``path`` in front of the path in the error, whose value is a part of a larger one."""
     if path and not isinstance(error, TooDeepError):
         known = error.what.startswith(_BEGINNING)
         error.what = f"{_BEGINNING}{path}{error.what.removeprefix(_BEGINNING) if known else f': {error.what}'}"
 
 
 def path_to(value: Any, culprit: object) -> str:
-    """Where in ``value`` the object lies: ``['rows'][3].when``. Empty when it is the value, or is not found."""
+    """Path of a part of ``value``: ``['rows'][3].when``. Empty if it is the value itself, or not in it."""
     todo: deque[tuple[str, Any, int]] = deque([("", value, 0)])
     seen: set[int] = set()
     while todo and len(seen) < _MOST_SEEN:
@@ -59,7 +59,7 @@ def path_to(value: Any, culprit: object) -> str:
 
 
 def _cycle(value: Any) -> tuple[str, str] | None:
-    """Paths of a part that holds itself, the inner and the outer one."""
+    """Both paths of a part that contains itself, the inner and the outer one."""
     above: dict[int, str] = {id(value): ""}
     stack: list[tuple[int, str, Iterator[tuple[str, Any]]]] = [(id(value), "", _parts(value))]
     done: set[int] = set()
@@ -80,7 +80,7 @@ def _cycle(value: Any) -> tuple[str, str] | None:
 
 
 def _parts(item: Any) -> Iterator[tuple[str, Any]]:
-    """What lies in a container or instance, each with the step that leads to it."""
+    """The parts of a container or instance, each with its step of the path."""
     if isinstance(item, dict):
         yield from ((f"[{_shown(key)}]", part) for key, part in item.items())
         yield from ((f", key {type(key).__name__}", key) for key in item if type(key) is not str)
@@ -104,14 +104,14 @@ def column_types(labels_and_types: Iterable[tuple[Any, Any]]) -> dict[str, str]:
 
 
 def cell_path(what: str, frame: Any) -> str:
-    """A message that tells a place in the description of a pandas value, with the place in the value instead."""
+    """The message with the path in a pandas value instead of the one in what is packed of it."""
 
-    def named(place: re.Match[str]) -> str:
-        column, row = place["column"], place["row"]
+    def path(match: re.Match[str]) -> str:
+        column, row = match["column"], match["row"]
         label = "" if column is None else f", column {_short(label_text(frame.columns[int(column)]))!r}"
         return f"At value{label}" + ("" if row is None else f", row {row}")
 
-    return _CELL.sub(named, what.replace("At value[1]['attrs']", "At value.attrs"))
+    return _CELL.sub(path, what.replace("At value[1]['attrs']", "At value.attrs"))
 
 
 def label_text(label: Any) -> str:

@@ -31,13 +31,8 @@ ROWS = 400_000
 
 
 @pytest.fixture(autouse=True)
-def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from xcargo.codecs import files
-
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    files._of_process.cache_clear()
-    yield
-    files._of_process.cache_clear()
 
 
 def frame(rows: int = ROWS) -> pl.DataFrame:

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 import xcargo
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.codecs import files
 from xcargo.codecs.base import contiguous
 from xcargo.codecs.files import FileCodec
 from xcargo.codecs.source import BytesSource, open_seekable, open_stream
 from xcargo.codecs.stream import ByteStream, StreamCodec
+from xcargo.codecs.temporary_folder import temporary_folder
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.stores.memory import _buckets
 from xcargo.testing import CodecTests, CountingStore, chunked
@@ -33,14 +33,12 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A TMPDIR of the test's own."""
     folder = tmp_path / "tmpdir"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    files._of_process.cache_clear()
-    yield folder
-    files._of_process.cache_clear()
+    return folder
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -529,8 +527,8 @@ def test_a_full_disk_is_told_where_a_lazy_frame_is_computed(temporary: Path) -> 
 
 _HOLD = """
 import sys, time
-from xcargo.codecs import files
-print(files.temporary_folder().parent, flush=True)
+from xcargo.codecs.temporary_folder import temporary_folder
+print(temporary_folder().parent, flush=True)
 time.sleep(60)
 """
 
@@ -549,7 +547,7 @@ def test_a_killed_process_s_files_go_with_the_next_and_a_living_one_s_stay(tempo
         killed.kill()
         killed.wait()
         assert its.is_dir()
-        code = "from xcargo.codecs import files; print(files.temporary_folder())"
+        code = "from xcargo.codecs.temporary_folder import temporary_folder; print(temporary_folder())"
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert not its.exists()
         assert his.is_dir()
@@ -568,11 +566,11 @@ def test_a_folder_of_another_user_or_open_to_others_is_not_used(temporary: Path)
     base.mkdir()
     base.chmod(0o777)
     with pytest.raises(xcargo.AccessDeniedError, match=str(base)):
-        files.temporary_folder()
+        temporary_folder()
     base.rmdir()
     base.symlink_to(temporary)
     with pytest.raises(xcargo.AccessDeniedError, match=str(base)):
-        files.temporary_folder()
+        temporary_folder()
 
 
 def test_a_child_of_a_fork_has_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -580,7 +578,7 @@ def test_a_child_of_a_fork_has_a_folder_of_its_own(tmp_path: Path) -> None:
     pipeline = make_pipeline()
     file = pipeline.pull(pipeline.push(xcargo.File(write(tmp_path / "f", b"x" * 5000)), HERE))
     mine = file.path
-    child = as_child(lambda: files.temporary_folder())
+    child = as_child(lambda: temporary_folder())
     assert Path(child).parent != mine.parent.parent
     assert mine.read_bytes() == b"x" * 5000
 

@@ -20,20 +20,21 @@ import pandas as pd
 import pendulum
 import pytest
 import pytz
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo.codecs import Codec, Registry, tree
+from xcargo.codecs import Codec, Registry
 from xcargo.codecs.base import contiguous
+from xcargo.codecs.tree import Streaming
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.testing import CodecTests
 
 REGISTRY = Registry(entry_points=False)
 
 
-def round_trip(value: Any) -> Any:
-    encoded = REGISTRY.encode(value)
-    return REGISTRY.decode(encoded.codec, bytes(contiguous(encoded)), dict(encoded.params))
+def round_trip(value: Any, registry: Registry = REGISTRY) -> Any:
+    encoded = registry.encode(value)
+    return registry.decode(encoded.codec, bytes(contiguous(encoded)), dict(encoded.params))
 
 
 def same(left: Any, right: Any) -> bool:
@@ -257,36 +258,28 @@ def test_hostile_extensions_raise_only_decode_errors(tag: int, body: bytes) -> N
         return
 
 
-@pytest.fixture
-def groups_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lists and dictionaries of four items or more are packed while they travel, two or so at a time."""
-    monkeypatch.setattr(tree, "_LEAST_ITEMS", 4)
-    monkeypatch.setattr(tree, "_FIRST_ITEMS", 4)
-    monkeypatch.setattr(tree, "_STREAMED_BYTES", 0)
-    monkeypatch.setattr(tree, "_GROUP_BYTES", 20)
+STREAMED = Registry(entry_points=False)
+"""Packs lists and dictionaries of four items or more while they are stored, two or so at a time."""
+STREAMED.tree.streaming = Streaming(least_items=4, sample_items=4, least_bytes=0, chunk_bytes=20)
 
 
-@pytest.mark.usefixtures("groups_of_two")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(VALUES, min_size=4) | st.dictionaries(st.text() | HASHABLE, VALUES, min_size=4))
 def test_long_values_that_are_packed_in_groups_come_back_exactly(value: Any) -> None:
     """As in one piece; whatever their items are, and their keys."""
-    assert same(round_trip(value), value)
+    assert same(round_trip(value, STREAMED), value)
 
 
-@pytest.mark.usefixtures("groups_of_two")
 @pytest.mark.parametrize("count", [16, 65_535, 65_536])
 def test_a_payload_made_in_groups_is_the_one_made_at_once(count: int) -> None:
     """Byte for byte, for every length that the packer writes in another way; and it is taken piece by piece."""
     for value in ([{"n": n} for n in range(count)], {str(n): n for n in range(count)}):
-        encoded = REGISTRY.encode(value)
+        encoded = STREAMED.encode(value)
         assert encoded.size_bytes is None
         pieces = list(encoded.parts)
         assert len(pieces) > 2
         assert b"".join(pieces) == REGISTRY.tree.pack(value)
 
 
-@pytest.mark.usefixtures("groups_of_two")
 def test_what_a_later_group_cannot_hold_is_named_by_its_place_in_the_whole() -> None:
     """Not by its place in the group."""
     for value, place in (
@@ -294,18 +287,17 @@ def test_what_a_later_group_cannot_hold_is_named_by_its_place_in_the_whole() -> 
         ({**{str(n): n for n in range(9)}, "x": object()}, r"value\['x'\]"),
     ):
         with pytest.raises(UnsupportedTypeError, match=place):
-            list(REGISTRY.encode(value).parts)
+            list(STREAMED.encode(value).parts)
     endless: list[Any] = list(range(9))
     endless.append(endless)
     with pytest.raises(UnsupportedTypeError, match=r"itself|deep"):
-        list(REGISTRY.encode(endless).parts)
+        list(STREAMED.encode(endless).parts)
 
 
-@pytest.mark.usefixtures("groups_of_two")
 def test_a_list_that_grows_while_it_is_stored_is_refused() -> None:
     """Its payload would not hold what it says."""
     value: list[int] = list(range(9))
-    pieces = iter(REGISTRY.encode(value).parts)
+    pieces = iter(STREAMED.encode(value).parts)
     next(pieces)
     value.append(9)
     with pytest.raises(UnsupportedTypeError, match="changed its size"):
