@@ -9,6 +9,7 @@ from pathlib import Path
 
 import airflow
 from contract_dags import DAGS
+from contract_explorer_dags import DAGS as EXPLORER_DAGS
 from contract_stream_dags import DAGS as STREAM_DAGS
 
 if not airflow.__version__.startswith("2."):
@@ -18,7 +19,7 @@ if not airflow.__version__.startswith("2."):
     supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
 
 runs = {}
-for dag in (*DAGS, *STREAM_DAGS):
+for dag in (*DAGS, *STREAM_DAGS, *EXPLORER_DAGS):
     if sys.argv[2:] and dag.dag_id not in sys.argv[2:]:
         continue
     run = dag.test()

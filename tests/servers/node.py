@@ -56,25 +56,25 @@ def find_node() -> Node:
     return Node(program, (str(program), str(cli)))
 
 
-def installed(node: Node) -> Path:
-    """The folder ``node_modules`` that holds them, filled by npm if it is not there yet.
+def installed(node: Node, lock: Path = _LOCK) -> Path:
+    """The folder ``node_modules`` that holds what a lock names, filled by npm if it is not there yet.
 
     Safe against another process that installs at the same time: one waits for the other.
     """
-    home = _CACHE / hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:12]
+    home = _CACHE / hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     if not home.is_dir():
         with _locked():
             if not home.is_dir():
-                _install(node, home)
+                _install(node, home, lock)
     return home / "node_modules"
 
 
-def _install(node: Node, home: Path) -> None:
+def _install(node: Node, home: Path, lock: Path) -> None:
     # Installed aside and renamed, so that a broken-off install is never taken for a whole one.
     aside = Path(tempfile.mkdtemp(prefix="install-", dir=_CACHE))
     try:
-        shutil.copy(_LOCK, aside)
-        shutil.copy(_LOCK.with_name("package.json"), aside)
+        shutil.copy(lock, aside)
+        shutil.copy(lock.with_name("package.json"), aside)
         # npm itself and its helpers look for node on PATH.
         path = os.pathsep.join([str(node.program.parent), os.environ.get("PATH", "")])
         done = subprocess.run(
@@ -87,7 +87,7 @@ def _install(node: Node, home: Path) -> None:
         )
         if done.returncode != 0:
             output = done.stdout.decode(errors="replace")[-2000:]
-            raise StartError(f"npm could not install azurite and statsd:\n{output}", may_retry=False)
+            raise StartError(f"npm could not install what {lock} names:\n{output}", may_retry=False)
         aside.rename(home)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,146 @@
+"""Rows of XComs in a real metadata database of each kind, and how many queries they cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.metadata import NOON, Metadata
+from xcargo.airflow.ui import xcoms
+
+# In a process of its own: Airflow has one database for the life of a process.
+ASKED = """
+import json, sys
+from dataclasses import asdict
+from sqlalchemy import event
+from airflow import settings
+from xcargo.airflow.ui import xcoms
+from xcargo.errors import XCargoError
+
+count = 0
+def counted(*_):
+    global count
+    count += 1
+event.listen(settings.engine, "before_cursor_execute", counted)
+
+def ask(work):
+    global count
+    count = 0
+    try:
+        answer = work()
+    except XCargoError as error:
+        answer = type(error).__name__
+    return {"answer": answer, "queries": count}
+
+def page(task, size):
+    total, rows = xcoms.list_xcoms("d", run_id="r", task_id=task, map_index=None, start=0, count=size)
+    return [total, [[row.id.key, row.row_bytes > 1000, row.value] for row in rows]]
+
+one = lambda key, most=10**6: xcoms.find(xcoms.XComId("d", "r", "t", key), most).value
+envelopes = lambda dags: [[row.id.key, row.value["type"]] for row in xcoms.list_envelopes(dags, None, 9)]
+print("ANSWERS", json.dumps({
+    "ten": ask(lambda: page("many", 10)),
+    "hundred": ask(lambda: page("many", 100)),
+    "mixed": ask(lambda: page("t", 100)),
+    "one": ask(lambda: one("a")),
+    "too large": ask(lambda: one("large", 1000)),
+    "none": ask(lambda: one("none")),
+    "others": ask(lambda: [r.id.run_id for r in xcoms.list_others(xcoms.XComId("d", "r", "t", "a"), 50)]),
+    "envelopes": ask(lambda: envelopes(["d", "e"])),
+    "envelopes of e": ask(lambda: envelopes(["e"])),
+    "sweeps": ask(lambda: [row.value for row in xcoms.sweep_reports(["d", "e"])]),
+}))
+"""
+ENVELOPE = {"__id__": "xcargo/1", "type": "bytes", "codec": "bytes", "size_bytes": 1, "stored_bytes": 1, "data": "eA=="}
+
+
+def answers_of(metadata: Metadata) -> dict[str, Any]:
+    """What the functions answer about rows of two Dags, with the number of queries of each."""
+    metadata.dag("d")
+    values = {"a": {"n": 1}, "b": None, "c": "text", "envelope": ENVELOPE, "large": "x" * 300_000}
+    rows = [(value, {"task_id": "t", "key": key}) for key, value in values.items()]
+    rows += [(n, {"task_id": "many", "key": f"k{n:03}"}) for n in range(100)]
+    rows += [({"n": 2}, {"task_id": "t", "key": "a", "run_id": "other"})]
+    rows += [([{"root": "s3://b"}], {"task_id": "sweep", "key": "return_value"})]
+    metadata.push_many(iter([(value, {"dag_id": "d", "run_id": "r", **where}) for value, where in rows]))
+    metadata.push(ENVELOPE, dag_id="e", key="of e")
+    metadata.execute(
+        "UPDATE task_instance SET operator = 'XCargoGCOperator', end_date = :now WHERE task_id = 'sweep'", now=NOON
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED], env=metadata.env, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")]
+    found: dict[str, Any] = json.loads(line.partition(" ")[2])
+    return found
+
+
+def test_rows_are_listed_found_and_measured_in_two_queries(metadata: Metadata) -> None:
+    """Each value as it was stored; one that is too large stays in the database; envelopes of the Dags asked for.
+
+    A page of a hundred rows costs what one of ten costs: their number, and the rows with their values.
+    """
+    answers = answers_of(metadata)
+    told = {name: one["answer"] for name, one in answers.items()}
+    assert told["mixed"] == [
+        5,
+        [
+            ["a", False, {"n": 1}],
+            ["b", False, None],
+            ["c", False, "text"],
+            ["envelope", False, ENVELOPE],
+            ["large", True, None],
+        ],
+    ]
+    assert told["ten"] == [100, [[f"k{n:03}", False, n] for n in range(10)]]
+    assert (told["one"], told["too large"], told["none"]) == ({"n": 1}, "TooLargeError", "ObjectNotFoundError")
+    assert told["others"] == ["other"]
+    assert sorted(told["envelopes"]) == [["envelope", "bytes"], ["of e", "bytes"]]
+    assert told["envelopes of e"] == [["of e", "bytes"]]
+    assert told["sweeps"] == [[{"root": "s3://b"}]]
+    queries = {name: one["queries"] for name, one in answers.items()}
+    assert (queries["ten"], queries["hundred"]) == (2, 2)
+    assert (queries["one"], queries["envelopes"], queries["others"], queries["sweeps"]) == (1, 1, 2, 2)
+
+
+class Manager:
+    """Knows which Dags' XComs may be read, and counts how often it is asked."""
+
+    def __init__(self, dags: int, hidden: set[str]) -> None:
+        self.dags = {f"dag_{n:03}" for n in range(dags)}
+        self.hidden = hidden
+        self.batches = 0
+
+    def get_authorized_dag_ids(self, *, user: Any, method: str) -> set[str]:
+        return self.dags
+
+    def batch_is_authorized_dag(self, requests: Any, *, user: Any) -> bool:
+        self.batches += 1
+        assert {(request["method"], request["access_entity"].value) for request in requests} <= {("GET", "XCOM")}
+        return not any(request["details"].id in self.hidden for request in requests)
+
+
+@pytest.mark.parametrize(("hidden", "batches"), [(set(), 1), ({"dag_500"}, 25), ({"dag_001", "dag_900"}, 45)])
+def test_the_auth_manager_is_asked_in_batches(monkeypatch: pytest.MonkeyPatch, hidden: set[str], batches: int) -> None:
+    """Once for a user who may read all of a thousand Dags; each that they may not costs a few batches more."""
+    manager = Manager(1000, hidden)
+    monkeypatch.setattr(xcoms, "get_auth_manager", lambda: manager)
+    monkeypatch.setattr(xcoms.DagModel, "get_dag_id_to_team_name_mapping", lambda dag_ids: {}, raising=False)
+    assert set(xcoms.readable_dags(None)) == manager.dags - hidden
+    assert manager.batches <= batches
+
+
+def test_airflow_has_the_private_functions_that_rights_rest_on() -> None:
+    """`airflow.api_fastapi.core_api.security` is no public interface: where they are gone, this says which."""
+    from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
+    from airflow.api_fastapi.core_api import security
+
+    for name in ("get_user", "requires_access_dag"):
+        assert callable(getattr(security, name, None)), f"airflow.api_fastapi.core_api.security.{name} is gone"
+    for name in ("get_authorized_dag_ids", "batch_is_authorized_dag"):
+        assert callable(getattr(BaseAuthManager, name, None)), f"BaseAuthManager.{name} is gone"
