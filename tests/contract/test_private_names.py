@@ -78,3 +78,21 @@ def test_a_http_response_has_fp() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, HTTPResponse(ours) as response:
         assert callable(response.fp.readinto1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(MINOR < (3, 1), reason="the explorer: from Airflow 3.1 on")
+@pytest.mark.parametrize("name", ["get_user", "requires_access_dag"])
+def test_core_api_security_has_the_checks_of_rights(name: str) -> None:
+    """``airflow.api_fastapi.core_api.security``: who is asking, and whether they may read a Dag's XComs."""
+    from airflow.api_fastapi.core_api import security
+
+    assert callable(getattr(security, name))
+
+
+@pytest.mark.skipif(MINOR < (3, 1), reason="the explorer: from Airflow 3.1 on")
+@pytest.mark.parametrize("name", ["get_authorized_dag_ids", "batch_is_authorized_dag"])
+def test_the_auth_manager_answers_about_many_dags(name: str) -> None:
+    """``BaseAuthManager``: which Dags a user may read, and one answer about the XComs of many."""
+    from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
+
+    assert callable(getattr(BaseAuthManager, name))

@@ -91,7 +91,7 @@ class Array:
         if len(self.shape) <= 1:
             points = _evenly(self.count, _MAX_POINTS)
             values = [_number(self._item((point,) if self.shape else ())) for point in points]
-            return {"kind": "line", "places": points, "values": values}
+            return {"kind": "line", "points": points, "values": values}
         indexes = self._outer(indexes)
         rows, columns = (_evenly(n, _MAX_SIDE) for n in self.shape[-2:])
         cells = []
@@ -113,8 +113,11 @@ class Array:
         )
         cells = []
         for row in range(start, start + count):
-            places = [(row,) * len(self.shape)] if flat else [(*indexes, row, n) for n in range(first, first + columns)]
-            cells.append([str(self._item(place))[:_MAX_CHARS] for place in places])
+            if flat:
+                cells.append([str(self._item((row,) if self.shape else ()))[:_MAX_CHARS]])
+                continue
+            items = [self._item((*indexes, row, column)) for column in range(first, first + columns)]
+            cells.append([str(item)[:_MAX_CHARS] for item in items])
         return {"rows": rows, "columns": width, "start": start, "first": first, "cells": cells}
 
     def _outer(self, indexes: tuple[int, ...]) -> tuple[int, ...]:

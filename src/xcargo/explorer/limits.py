@@ -220,9 +220,9 @@ class Payload:
         joined = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         return memoryview(joined)[start - first * BLOCK_BYTES : end - first * BLOCK_BYTES]
 
-    def remembered(self, what: str, place: int, find: Callable[[], int]) -> int:
+    def remembered(self, what: str, position: int, find: Callable[[], int]) -> int:
         """A number that ``find`` finds: at once if it was found in this payload before."""
-        key = (self.identity, what, place)
+        key = (self.identity, what, position)
         number = self.cache.numbers.get(key) if self.name else None
         if number is None:
             number = find()

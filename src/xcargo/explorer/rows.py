@@ -43,8 +43,8 @@ class Rows:
     """The table of an Arrow file. Raises DecodeError for what is not a table that we wrote.
 
     The number of rows of a batch is at its beginning. So rows in the middle of a table of many batches are found by
-    reading the beginnings of those before it, or behind it if the envelope's ``params`` tell the ``shape``; none is
-    read if they tell the ``batches``, as runs of a number of rows and how often it occurs.
+    reading the beginnings of those before it, or behind it if the envelope's ``params`` have the ``shape``; none is
+    read if they have the ``batches``, as runs of a number of rows and how often it occurs.
     """
 
     def __init__(self, payload: Payload, params: Mapping[str, Any]) -> None:
@@ -93,8 +93,8 @@ class Rows:
         cells = self._pa.chunked_array(chunks, chunks[0].type if chunks else self.schema.field(number).type)
         if len(cells) != len(distinct):
             raise DecodeError("The table has fewer rows than its envelope says")
-        places = {row: n for n, row in enumerate(distinct)}
-        return cells.take(self._pa.array([places[row] for row in rows], self._pa.int64()))
+        positions = {row: n for n, row in enumerate(distinct)}
+        return cells.take(self._pa.array([positions[row] for row in rows], self._pa.int64()))
 
     def _spans(self, start: int, stop: int) -> list[tuple[int, int, int]]:
         """Batches that hold some of the rows, with the first and last of these in each; from whichever end is near."""

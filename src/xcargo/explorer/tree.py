@@ -154,10 +154,10 @@ class Tree:
             if self._budget.seconds_left() < deadline:
                 break
             data = bytes(self._payload.read(position, position + _SEARCH_BYTES + len(needle) - 1)).lower()
-            found = data.find(needle)
-            while 0 <= found < _SEARCH_BYTES and len(offsets) < _MAX_HITS:
-                offsets.append(position + found)
-                found = data.find(needle, found + len(needle))
+            match = data.find(needle)
+            while 0 <= match < _SEARCH_BYTES and len(offsets) < _MAX_HITS:
+                offsets.append(position + match)
+                match = data.find(needle, match + len(needle))
             position = offsets[-1] + len(needle) if len(offsets) == _MAX_HITS else position + _SEARCH_BYTES
         hits = [hit for path in self._paths(offsets) if (hit := self._hit(path, needle))]
         return {"hits": hits, "next": position if position < self.size_bytes else None, "size_bytes": self.size_bytes}

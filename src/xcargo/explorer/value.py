@@ -96,23 +96,27 @@ class StoredValue:
 
     def describe(self) -> dict[str, Any]:
         """What a page needs first: the kind, and what is known of the value. Reads its beginning."""
-        told: dict[str, Any] = {"kind": self.kind, "type": self.type, "size_bytes": self.payload.size_bytes}
+        description: dict[str, Any] = {"kind": self.kind, "type": self.type, "size_bytes": self.payload.size_bytes}
         if self.kind == "tree":
-            told["root"] = self.tree.node(self.tree.root)
+            description["root"] = self.tree.node(self.tree.root)
         elif self.kind == "table":
             table = self.table()
-            told |= {"columns": table.columns, "rows": table.rows.count, "hidden": table.hidden}
+            description |= {"columns": table.columns, "rows": table.rows.count, "hidden": table.hidden}
         elif self.kind == "array":
             array = self.array()
-            told |= {"shape": list(array.shape), "dtype": str(array.dtype)[:200], "npy": array.npy_header() is not None}
+            description |= {
+                "shape": list(array.shape),
+                "dtype": str(array.dtype)[:200],
+                "npy": array.npy_header() is not None,
+            }
         elif self.kind == "folder":
-            told |= {"name": str(self.params.get("directory"))[:300], "files": self.params.get("files")}
+            description |= {"name": str(self.params.get("directory"))[:300], "files": self.params.get("files")}
         elif self.kind == "bytes":
             begin = self.beginning()
-            told |= {"image": image_type(begin), "text": looks_like_text(begin)}
+            description |= {"image": image_type(begin), "text": looks_like_text(begin)}
             if self.codec == "file":
-                told |= {"name": str(self.params.get("name"))[:300], "media_type": self.params.get("media_type")}
-        return told
+                description |= {"name": str(self.params.get("name"))[:300], "media_type": self.params.get("media_type")}
+        return description
 
     @cached_property
     def tree(self) -> Tree:
@@ -140,7 +144,7 @@ class StoredValue:
         return Array(self.payload, self.params)
 
     def beginning(self) -> bytes:
-        """The first bytes, to tell pictures and texts by."""
+        """The first bytes, by which pictures and texts are recognized."""
         return bytes(self.payload.read(0, _BEGIN_BYTES))
 
     def hexadecimal(self, start: int, count: int) -> dict[str, Any]:

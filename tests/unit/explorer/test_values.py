@@ -101,7 +101,7 @@ def test_a_large_array_is_sampled_and_its_points_read_one_by_one() -> None:
     """A line over sixteen megabytes reads a block a point at most; nothing claims to be of all items."""
     value, file = stored(np.arange(2_000_000, dtype="float64"), max_bytes=2 << 20)
     line = value.array().picture()
-    assert (line["places"][0], line["places"][-1], line["values"][-1]) == (0, 1_999_999, 1_999_999.0)
+    assert (line["points"][0], line["points"][-1], line["values"][-1]) == (0, 1_999_999, 1_999_999.0)
     summary = value.array().summary()
     assert summary["sampled"] < summary["count"]
     assert file.taken < 32 << 20

@@ -75,7 +75,7 @@ def build() -> FastAPI:
 async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
     """Load what answers need beside the start of the API server, so that the first one is as fast as those after it.
 
-    Not when the application is made: a process that serves may be a fork of the one that made it.
+    Not when the application is made: a process that serves may be a fork of the one that built it.
     """
     threading.Thread(target=_load, name="xcargo-warm", daemon=True).start()
     yield
@@ -154,7 +154,7 @@ def _answer_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_failure(error: Exception) -> JSONResponse:
-    """Any other error: its name and place go to the log, but not its text, which may hold a part of a value."""
+    """Any other error: its name and line go to the log, but not its text, which may hold a part of a value."""
     last = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     where = f"{Path(last.filename).name}:{last.lineno}" if last else "?"
     log.error("The XCom explorer failed at %s with %s", where, type(error).__name__)

@@ -25,7 +25,7 @@ from xcargo.explorer.value import StoredValue, image_type
 from xcargo.model.envelope import is_envelope
 from xcargo.types import Buffer
 
-__all__ = ["router"]
+__all__ = ["DownloadResponse", "ValueRequest", "router"]
 
 router = APIRouter(prefix="/api/dags/{dag_id}", dependencies=[Depends(can_read_xcoms), Depends(well_formed)])
 
@@ -271,20 +271,20 @@ def download(requested: Requested, form: str = "raw") -> Response:
     limits = previews.budget(_DOWNLOAD_SECONDS)
     row = requested.row(limits)
     value = previews.open_value(row, limits).inside(requested.inside)
-    made = value.download(form)
+    file = value.download(form)
     index = f"-{requested.xcom.map_index}" if requested.xcom.map_index >= 0 else ""
-    name = f"{requested.xcom.dag_id}-{requested.xcom.task_id}{index}-{requested.xcom.key}{made.suffix}"
-    disposition = f"attachment; filename*=UTF-8''{quote((made.name or name).replace('/', '_'), safe='')}"
+    name = f"{requested.xcom.dag_id}-{requested.xcom.task_id}{index}-{requested.xcom.key}{file.suffix}"
+    disposition = f"attachment; filename*=UTF-8''{quote((file.name or name).replace('/', '_'), safe='')}"
     if form == "raw" and not requested.inside and (url := previews.signed_url(row)):
         return RedirectResponse(url, status_code=307)
     headers = {"content-disposition": disposition}
-    if made.size_bytes is not None:
-        headers["content-length"] = str(made.size_bytes)
-    first = bytes(next(made.chunks, b""))  # so the error of an object that is gone is the answer
-    return _Download(_chain(first, made.chunks), media_type="application/octet-stream", headers=headers)
+    if file.size_bytes is not None:
+        headers["content-length"] = str(file.size_bytes)
+    first = bytes(next(file.chunks, b""))  # so the error of an object that is gone is the answer
+    return DownloadResponse(_chain(first, file.chunks), media_type="application/octet-stream", headers=headers)
 
 
-class _Download(StreamingResponse):
+class DownloadResponse(StreamingResponse):
     """Streams a value, unless as many as may be are streamed: then StoreUnavailableError is the answer."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ from fastapi.testclient import TestClient
 from xcargo.airflow.ui import stored, values
 from xcargo.airflow.ui.app import POLICY
 from xcargo.airflow.ui.plugin import XCargoPlugin
+from xcargo.airflow.ui.values import DownloadResponse
 from xcargo.airflow.ui.xcoms import can_read_xcoms, current_user
+from xcargo.errors import AccessDeniedError, IntegrityError, StoreUnavailableError, XCargoError
+from xcargo.explorer.limits import PreviewTimeoutError, TooLargeError
 
 LOADED = """
 import json, sys
@@ -135,13 +141,6 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
         assert len(text.splitlines()) <= 400, path
 
 
-def test_nobody_gets_no_answer(client: TestClient) -> None:
-    """Without Airflow's own check in reach an answer is an error, never data."""
-    answer = client.get("/api/dags/d/xcoms")
-    assert answer.status_code in (401, 403, 500)
-    assert "xcoms" not in answer.text
-
-
 def test_other_methods_are_refused(client: TestClient) -> None:
     """There is nothing to write to."""
     assert client.post("/api/dags/d/xcoms").status_code == 405
@@ -160,3 +159,54 @@ def test_an_unexpected_error_is_named_and_not_quoted(caplog: pytest.LogCaptureFi
     assert (answer.status_code, answer.json()["error"]["what"]) == (500, "The explorer failed: ValueError")
     assert answer.headers["content-security-policy"] == POLICY
     assert "secret" not in answer.text + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (AccessDeniedError("x"), 502),
+        (StoreUnavailableError("x"), 503),
+        (TooLargeError("x"), 413),
+        (PreviewTimeoutError("x"), 413),
+        (IntegrityError("x"), 422),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_our_errors_are_answered_with_what_to_do(error: XCargoError, status: int) -> None:
+    """Each kind with its status, what went wrong and the hint."""
+    (app,) = _built()
+    error.hint = "Do this."
+
+    def fails() -> None:
+        raise error
+
+    app["app"].add_api_route("/api/fails", fails)
+    answer = TestClient(app["app"]).get("/api/fails")
+    assert (answer.status_code, answer.json()["error"]["what"], answer.json()["error"]["hint"]) == (
+        status,
+        "x",
+        "Do this.",
+    )
+
+
+def test_no_more_than_eight_downloads_run_at_once() -> None:
+    """The ninth is asked to try again; whichever way the others end, their places are free again."""
+    (app,) = _built()
+    end, running = threading.Event(), threading.Semaphore(0)
+
+    def chunks() -> Iterator[bytes]:
+        running.release()
+        yield b"x"
+        end.wait(30)
+        raise OSError("the store went away")
+
+    app["app"].add_api_route("/api/slow", lambda: DownloadResponse(chunks()))
+    app["app"].add_api_route("/api/quick", lambda: DownloadResponse(iter([b"done"])))
+    client = TestClient(app["app"], raise_server_exceptions=False)
+    with ThreadPoolExecutor(8) as users:
+        slow = [users.submit(client.get, "/api/slow") for _ in range(8)]
+        assert all(running.acquire(timeout=30) for _ in slow)
+        assert client.get("/api/quick").status_code == 503
+        end.set()
+        wait(slow)
+    assert client.get("/api/quick").content == b"done"

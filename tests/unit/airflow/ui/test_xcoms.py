@@ -133,14 +133,3 @@ def test_the_auth_manager_is_asked_in_batches(monkeypatch: pytest.MonkeyPatch, h
     monkeypatch.setattr(xcoms.DagModel, "get_dag_id_to_team_name_mapping", lambda dag_ids: {}, raising=False)
     assert set(xcoms.readable_dags(None)) == manager.dags - hidden
     assert manager.batches <= batches
-
-
-def test_airflow_has_the_private_functions_that_rights_rest_on() -> None:
-    """`airflow.api_fastapi.core_api.security` is no public interface: where they are gone, this says which."""
-    from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
-    from airflow.api_fastapi.core_api import security
-
-    for name in ("get_user", "requires_access_dag"):
-        assert callable(getattr(security, name, None)), f"airflow.api_fastapi.core_api.security.{name} is gone"
-    for name in ("get_authorized_dag_ids", "batch_is_authorized_dag"):
-        assert callable(getattr(BaseAuthManager, name, None)), f"BaseAuthManager.{name} is gone"

@@ -84,7 +84,7 @@ function summaryOf(answer) {
 
 function pictureOf(answer, value) {
 	if (answer.kind === "line" && answer.values.some((one) => one !== null))
-		return line(answer.places, answer.values, shown([answer.values.length], value.shape, value.dtype));
+		return line(answer.points, answer.values, shown([answer.values.length], value.shape, value.dtype));
 	if (answer.kind === "heat" && answer.cells.flat().some((one) => one !== null)) {
 		return heat(answer.cells, shown([answer.rows.length, answer.columns.length], value.shape.slice(-2), value.dtype));
 	}

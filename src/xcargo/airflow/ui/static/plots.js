@@ -47,20 +47,20 @@ export function ranks(top, sampled) {
 }
 
 /** A line through points, with gaps where there is no number; beside it what its ends are. */
-export function line(places, values, label, { width = 720, height = 220 } = {}) {
+export function line(points, values, label, { width = 720, height = 220 } = {}) {
 	const present = values.filter((value) => value !== null);
 	const low = Math.min(...present);
 	const high = Math.max(...present);
-	const first = places[0] ?? 0;
-	const span = (places[places.length - 1] ?? 1) - first || 1;
-	const x = (place) => ((place - first) / span) * width;
+	const first = points[0] ?? 0;
+	const span = (points[points.length - 1] ?? 1) - first || 1;
+	const x = (point) => ((point - first) / span) * width;
 	const y = (value) => (high > low ? height - 4 - ((value - low) / (high - low)) * (height - 8) : height / 2);
 	let path = "";
 	let pen = "M";
 	values.forEach((value, n) => {
 		if (value === null) pen = "M";
 		else {
-			path += `${pen}${x(places[n]).toFixed(1)} ${y(value).toFixed(1)}`;
+			path += `${pen}${x(points[n]).toFixed(1)} ${y(value).toFixed(1)}`;
 			pen = "L";
 		}
 	});
@@ -89,7 +89,7 @@ export function line(places, values, label, { width = 720, height = 220 } = {}) 
 			"div",
 			{ class: "ends", "aria-hidden": "true" },
 			h("span", {}, number(first)),
-			h("span", {}, number(places[places.length - 1])),
+			h("span", {}, number(points[points.length - 1])),
 		),
 		h("figcaption", {}, label),
 	);
