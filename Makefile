@@ -94,7 +94,7 @@ lint: setup ## Style, types, rooms and workflows
 	@.venv/bin/lint-imports
 	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
 	@.venv/bin/zizmor --quiet --offline --strict-collection .github/workflows
-	@PYTHONPATH=. $(RUN) .ci/web/lint.py
+	@$(RUN) -m tests.web.lint
 
 .PHONY: house
 house: setup ## How large the code is, against its bars
@@ -104,7 +104,7 @@ house: setup ## How large the code is, against its bars
 format: setup ## Mend style
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
-	@PYTHONPATH=. $(RUN) .ci/web/lint.py --write
+	@$(RUN) -m tests.web.lint --write
 
 .PHONY: docs
 docs: setup ## Check the documentation against the code

@@ -14,7 +14,7 @@ export async function storedPage(page, where, go) {
 	if (!answer.count) {
 		parts.push(
 			notice(
-				"Nothing lies in object storage here",
+				"Nothing is in object storage here",
 				"Values of more than [xcargo] threshold_bytes go there when a task returns them; smaller ones stay in the metadata database and are shown on the page of their task instance.",
 			),
 		);
