@@ -26,7 +26,7 @@ from xcargo.model.envelope import Envelope
 from xcargo.model.root import ALIASES, Root
 from xcargo.model.settings import LegacyRoot
 from xcargo.stores.base import Limits
-from xcargo.stores.clients import Clients
+from xcargo.stores.object_store import ObstoreRequests
 from xcargo.transfer.compression import SUFFIXES, canonical
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -325,7 +325,7 @@ def test_connections_open_a_store(block: Block, filled: Callable[[str], str], mo
     assert used == set(described), "a connection and the URL that names it stand side by side"
     for root in roots:
         access = access_of(root, sdk.Connection.get)
-        assert Clients(root, access, Limits()).get("request") is not None
+        assert ObstoreRequests(root, access, Limits()).client("request") is not None
 
 
 def test_every_path_is_a_root() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -18,12 +18,15 @@ __all__ = [
     "Limits",
     "ObjectInfo",
     "PutMode",
+    "ReplayableParts",
     "SigningStore",
     "Store",
     "Watched",
     "get_into",
     "is_part",
     "list_all",
+    "slice_parts",
+    "split_parts",
 ]
 
 
@@ -32,6 +35,14 @@ PutMode = Literal["overwrite", "create"]
 
 PART_NAME = ".xcargo-part-"
 """Beginning of the name of the file that a store of files writes first; a put that is killed leaves it behind."""
+
+
+_STREAM_PARTS = 2
+_USUAL_PARTS = 16
+_LEAST_PART_BYTES = 5 * 1024 * 1024
+"""S3 takes no smaller part, but for the last."""
+_IN_FLIGHT_BYTES = 128 * 1024 * 1024
+"""Bound of what parts under way hold in memory."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,18 @@ class Limits:
             hedge_after_seconds=settings.hedge_after_seconds,
             fsync=settings.fsync,
         )
+
+    def upload_parts(self, expected_bytes: int | None) -> tuple[int, int]:
+        """Size of the parts in which an object is put, and how many of them travel at once.
+
+        Small ones if there would be few, so that more of them travel at once; large ones of an object of unknown
+        length, since S3 takes 10,000 of them.
+        """
+        size = _STREAM_PARTS * self.part_bytes
+        if expected_bytes:
+            least = min(self.part_bytes, _LEAST_PART_BYTES)
+            size = max(least, min(self.part_bytes, expected_bytes // _USUAL_PARTS), expected_bytes // 9_000)
+        return size, min(self.max_concurrency, max(2, _IN_FLIGHT_BYTES // size))
 
 
 @runtime_checkable
@@ -211,3 +234,45 @@ class Watched:
         self.taken_at = time.monotonic()
         self.size_bytes += len(part)
         return part
+
+
+class ReplayableParts:
+    """Parts that can be iterated once more as long as only the first few were taken: an upload may fail to begin."""
+
+    def __init__(self, parts: Iterator[Buffer], kept_bytes: int) -> None:
+        self._rest = parts
+        self._kept: list[Buffer] = []
+        self._free_bytes = kept_bytes
+        self.is_spent = False
+
+    def __iter__(self) -> Iterator[Buffer]:
+        yield from tuple(self._kept)
+        for part in self._rest:
+            self._free_bytes -= len(part)
+            if self._free_bytes >= 0:
+                self._kept.append(part)
+            else:
+                self._kept.clear()
+                self.is_spent = True
+            yield part
+
+
+def split_parts(parts: Iterable[Buffer], limit_bytes: int) -> tuple[Sequence[Buffer], Iterator[Buffer] | None]:
+    """The first parts up to a bit more than ``limit_bytes`` bytes, and the others; None if there are no others."""
+    if isinstance(parts, Sequence) and sum(map(len, parts)) <= limit_bytes:
+        return parts, None
+    rest, first, size = iter(parts), [], 0
+    for part in rest:
+        first.append(part)
+        size += len(part)
+        if size > limit_bytes:
+            return first, rest
+    return first, None
+
+
+def slice_parts(parts: Iterable[Buffer], most_bytes: int) -> Iterator[Buffer]:
+    """The parts in slices of at most ``most_bytes``."""
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), most_bytes):
+            yield view[start : start + most_bytes]

@@ -10,14 +10,15 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xcargo.errors import (
     AccessDeniedError,
+    ConfigurationError,
     ObjectExistsError,
     ObjectNotFoundError,
     StoreError,
@@ -25,10 +26,9 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Limits, ObjectInfo, PutMode, Watched
-from xcargo.stores.clients import Clients
+from xcargo.stores.base import Access, Limits, ObjectInfo, PutMode, ReplayableParts, Watched, slice_parts, split_parts
 from xcargo.stores.direct import DirectReader, may_read_directly
-from xcargo.stores.error_mapping import map_exception
+from xcargo.stores.error_mapping import first_line, map_exception
 from xcargo.stores.retry import Retry
 from xcargo.types import Buffer
 
@@ -40,21 +40,17 @@ __all__ = ["ObjectStore", "ObstoreRequests"]
 _WHOLE_PARTS = 4
 """An object of more than this many parts is put in parts."""
 
-_STREAM_PARTS = 2
-"""Parts of an object of unknown length are this much larger: S3 takes 10,000 of them."""
-
-_USUAL_PARTS = 16
-_LEAST_PART_BYTES = 5 * 1024 * 1024
-"""S3 takes no smaller part, but for the last."""
-
-_IN_FLIGHT_BYTES = 128 * 1024 * 1024
-"""Bound of what parts under way hold in memory."""
-
 _STREAM_BYTES = 256 * 1024
 """Steps in which a body is copied to where it belongs: so small, they stay in the processor's cache."""
 
 _QUICK_UPLOAD_BYTES = 8 * 1024 * 1024
 """Up to this size an upload has to be answered as soon as anything else has."""
+
+_SHARE_OF_SEVERAL = 0.4
+"""Of the time, what one attempt may take that obstore repeats."""
+
+Work = Literal["request", "upload", "several"]
+"""One request, one whose body takes long to send, or several that obstore repeats one by one: parts, pages."""
 
 _UNRESERVED = re.compile("[A-Za-z0-9._~/-]*")
 
@@ -83,7 +79,7 @@ class ObjectStore:
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
     ) -> None:
         whole_bytes = _WHOLE_PARTS * self._limits.part_bytes
-        first, rest = _split(parts, 0 if (expected_bytes or 0) > whole_bytes else whole_bytes)
+        first, rest = split_parts(parts, 0 if (expected_bytes or 0) > whole_bytes else whole_bytes)
         if rest is None:
             self._put_whole(key, first, mode)
         elif mode == "create":
@@ -114,10 +110,8 @@ class ObjectStore:
         self._retry.run("put", self._root.uri(key), attempt)
 
     def _put_in_parts(self, key: str, parts: Iterator[Buffer], expected_bytes: int | None) -> None:
-        part_bytes = self._limits.part_bytes
-        size = _part_bytes(part_bytes, expected_bytes) if expected_bytes else _STREAM_PARTS * part_bytes
-        at_once = min(self._limits.max_concurrency, max(2, _IN_FLIGHT_BYTES // size))
-        replayable = _Replayable(_sliced(parts, size), 2 * size)
+        size, at_once = self._limits.upload_parts(expected_bytes)
+        replayable = ReplayableParts(slice_parts(parts, size), 2 * size)
 
         def attempt(seconds: float) -> None:
             began, watched = time.monotonic(), Watched(replayable)
@@ -213,46 +207,35 @@ class ObstoreRequests:
         self._root = root
         self._access = access
         self._limits = limits
-        self._clients = Clients(root, access, limits)
+        self._credentials = _Credentials(access.credentials) if access.credentials else None
+        self._clients: dict[Work, Any] = {}
         self._direct = DirectReader(self._sign, limits) if may_read_directly(root, access) else None
 
     def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode, seconds: float) -> None:
-        size = sum(map(len, parts))
-        with self._errors(key, writing=True):
-            client = self._clients.get("request" if size <= _QUICK_UPLOAD_BYTES else "upload", seconds)
-            import obstore
-
+        work: Work = "request" if sum(map(len, parts)) <= _QUICK_UPLOAD_BYTES else "upload"
+        with self._client(work, key, seconds, writing=True) as client:
             data = parts[0] if len(parts) == 1 else iter(parts)
-            obstore.put(client, key, data, mode=mode, use_multipart=False)
+            client.put(key, data, mode=mode, use_multipart=False)
 
     def put_in_parts(self, key: str, parts: Iterable[Buffer], *, part_bytes: int, at_once: int, seconds: float) -> None:
         """Sends the parts as they come. Each is repeated by itself, and may take that many seconds."""
-        with self._errors(key, writing=True):
-            client = self._clients.get("several", seconds)
-            import obstore
-
-            obstore.put(client, key, parts, use_multipart=True, chunk_size=part_bytes, max_concurrency=at_once)
+        with self._client("several", key, seconds, writing=True) as client:
+            client.put(key, parts, use_multipart=True, chunk_size=part_bytes, max_concurrency=at_once)
 
     def get(self, key: str, *, start: int, end: int | None, seconds: float) -> Buffer:
-        with self._errors(key):
-            client = self._clients.get("request", seconds)
-            import obstore
-
+        with self._client("request", key, seconds) as client:
             if end is None and not start:
-                return memoryview(obstore.get(client, key).bytes())
+                return memoryview(client.get(key).bytes())
             bounds: Any = {"offset": start} if end is None else (start, end)
-            return memoryview(obstore.get(client, key, options={"range": bounds}).bytes())
+            return memoryview(client.get(key, options={"range": bounds}).bytes())
 
     def get_into(self, key: str, view: memoryview, *, start: int, seconds: float) -> int:
         began = time.monotonic()
         filled = 0 if self._direct is None else self._direct.read_into(key, view, start=start, seconds=seconds)
         if filled == len(view):
             return filled
-        with self._errors(key):
-            client = self._clients.get("request", seconds - (time.monotonic() - began))
-            import obstore
-
-            answer = obstore.get(client, key, options={"range": (start + filled, start + len(view))})
+        with self._client("request", key, seconds - (time.monotonic() - began)) as client:
+            answer = client.get(key, options={"range": (start + filled, start + len(view))})
             for received in answer.stream(min_chunk_size=_STREAM_BYTES):
                 data = memoryview(received)
                 view[filled : filled + len(data)] = data
@@ -260,35 +243,23 @@ class ObstoreRequests:
             return filled
 
     def head(self, key: str, *, seconds: float) -> ObjectInfo:
-        with self._errors(key):
-            client = self._clients.get("request", seconds)
-            import obstore
-
-            return _info(obstore.head(client, key), key)
+        with self._client("request", key, seconds) as client:
+            return _info(client.head(key), key)
 
     def delete(self, key: str, *, seconds: float) -> None:
-        with self._errors(key):
-            client = self._clients.get("request", seconds)
-            import obstore
-
-            obstore.delete(client, key)
+        with self._client("request", key, seconds) as client:
+            client.delete(key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        with self._errors(prefix):
-            client = self._clients.get("several")
-            import obstore
-
-            for page in obstore.list(client, prefix=prefix or None, chunk_size=1000):
+        with self._client("several", prefix) as client:
+            for page in client.list(prefix or None, chunk_size=1000):
                 for meta in page:
                     yield _info(meta, meta["path"])
 
     def folders(self) -> Sequence[str]:
         """Names of the folders at the top; each page is repeated within the limits."""
-        with self._errors(""):
-            client = self._clients.get("several")
-            import obstore
-
-            return [prefix.rstrip("/") for prefix in obstore.list_with_delimiter(client)["common_prefixes"]]
+        with self._client("several", "") as client:
+            return [prefix.rstrip("/") for prefix in client.list_with_delimiter()["common_prefixes"]]
 
     def signed_url(self, key: str, seconds: float) -> str | None:
         """A URL at which whoever has it may read this object, and no other, for so long; None where none can be made.
@@ -301,9 +272,9 @@ class ObstoreRequests:
             return None
         if self._root.scheme != "s3" and not _UNRESERVED.fullmatch(f"{self._root.prefix}/{key}"):
             return None  # obstore signs such a key as it stands in the URL, and these services as it is
-        with self._errors(key):
+        with self._client("request", key):
             if self._root.scheme == "az":
-                credentials = self._clients.credentials() if self._clients.credentials else {}
+                credentials = self._credentials() if self._credentials else {}
                 if not credentials.get("access_key") or "sas_token" in credentials:
                     return None
             if self._root.scheme == "gs":
@@ -315,22 +286,99 @@ class ObstoreRequests:
     def _sign(self, key: str, seconds: float) -> str:
         import obstore
 
-        return obstore.sign(self._clients.get("request"), "GET", key, timedelta(seconds=seconds))
+        return obstore.sign(self.client("request"), "GET", key, timedelta(seconds=seconds))
 
     @contextmanager
-    def _errors(self, key: str, *, writing: bool = False) -> Iterator[None]:
-        """Turns obstore's errors into ours, naming the object."""
+    def _client(self, work: Work, key: str, seconds: float | None = None, *, writing: bool = False) -> Iterator[Any]:
+        """A client, whose errors become ours and name the object."""
         where = self._root.uri(key)
         try:
-            yield
+            yield self.client(work, seconds)
         except XCargoError as error:
             error.at(where)
             raise
         except Exception as error:
-            credentials = self._clients.credentials
-            if credentials is not None and credentials.error is not None:
-                raise credentials.error.at(where) from error
+            if self._credentials is not None and self._credentials.error is not None:
+                raise self._credentials.error.at(where) from error
             raise map_exception(error, self._root, where, writing=writing) from error
+
+    def client(self, work: Work, seconds: float | None = None) -> Any:
+        """obstore's client for a kind of work, whose requests may take so many seconds. Makes no request.
+
+        One with less time than usual is built for this call alone.
+
+        Raises:
+            ConfigurationError: The connection lacks what a client needs.
+        """
+        usual = self._limits.timeout_seconds * (0.9 if work == "several" else 0.5)
+        if seconds is not None and seconds < usual:
+            return self._build(work, max(seconds, 0.05))
+        if work not in self._clients:
+            self._clients.setdefault(work, self._build(work, usual))
+        return self._clients[work]
+
+    def _build(self, work: Work, seconds: float) -> Any:
+        from obstore.store import AzureStore, GCSStore, S3Store
+
+        config, bound = dict(self._access.config), self._limits.timeout_seconds
+        endpoint = str(config.get("endpoint") or config.get("base_url") or "")
+        attempt = min(seconds, bound * _SHARE_OF_SEVERAL) if work == "several" else seconds
+        client = {
+            "timeout": _duration(attempt),
+            "connect_timeout": _duration(min(10.0, bound / 4, attempt)),
+            "user_agent": "xcargo",
+            # For how long nothing may arrive. An upload has no other sign of life than its answer.
+            **({"read_timeout": _duration(min(bound / 4, seconds))} if work == "request" else {}),
+            **({"allow_http": True} if endpoint.startswith("http://") else {}),
+            **self._access.client,
+        }
+        waits = {
+            "init_backoff": timedelta(seconds=self._limits.retry_wait_seconds),
+            "max_backoff": timedelta(seconds=min(self._limits.retry_max_wait_seconds, bound / 10)),
+            "base": 2,
+        }
+        # The last repetition begins early enough to have its time.
+        repetitions = {"max_retries": 100, "retry_timeout": timedelta(seconds=seconds - attempt), "backoff": waits}
+        if self._root.scheme == "s3":
+            # A single DELETE works everywhere; DeleteObjects is missing on some S3-compatible servers.
+            config.setdefault("disable_bulk_delete", True)
+            # Over TLS the channel protects the body; hashing it for the signature would halve the speed.
+            config.setdefault("unsigned_payload", not endpoint.startswith("http://"))
+        kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[self._root.scheme]
+        try:
+            return kind(
+                self._root.bucket,
+                prefix=self._root.prefix or None,
+                config=config,
+                client_options=client,
+                retry_config=repetitions if work == "several" else {"max_retries": 0},
+                credential_provider=self._credentials,
+            )
+        except XCargoError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(
+                f"The connection does not give what a client needs: {first_line(error)}",
+                where=self._root,
+                hint="Check the fields of the Airflow connection named in the path.",
+            ) from None
+
+
+class _Credentials:
+    """Asks the connection for credentials, and keeps the error that obstore would only paraphrase."""
+
+    def __init__(self, provider: Callable[[], Mapping[str, Any]]) -> None:
+        self._provider = provider
+        self.error: XCargoError | None = None
+
+    def __call__(self) -> Mapping[str, Any]:
+        try:
+            credentials = self._provider()
+        except XCargoError as error:
+            self.error = error
+            raise
+        self.error = None
+        return credentials
 
 
 def _is_forked() -> bool:
@@ -342,49 +390,5 @@ def _info(meta: Any, key: str) -> ObjectInfo:
     return ObjectInfo(key, meta["size"], meta["last_modified"], meta.get("e_tag"))
 
 
-def _part_bytes(most_bytes: int, expected_bytes: int) -> int:
-    """Size of the parts of an object: smaller ones if there would be few, so that more of them travel at once."""
-    usual = max(min(most_bytes, _LEAST_PART_BYTES), min(most_bytes, expected_bytes // _USUAL_PARTS))
-    return max(usual, expected_bytes // 9_000)
-
-
-class _Replayable:
-    """Parts that can be iterated once more as long as only the first few were taken: an upload may fail to begin."""
-
-    def __init__(self, parts: Iterator[Buffer], kept_bytes: int) -> None:
-        self._rest = parts
-        self._kept: list[Buffer] = []
-        self._free_bytes = kept_bytes
-        self.is_spent = False
-
-    def __iter__(self) -> Iterator[Buffer]:
-        yield from tuple(self._kept)
-        for part in self._rest:
-            self._free_bytes -= len(part)
-            if self._free_bytes >= 0:
-                self._kept.append(part)
-            else:
-                self._kept.clear()
-                self.is_spent = True
-            yield part
-
-
-def _split(parts: Iterable[Buffer], limit_bytes: int) -> tuple[Sequence[Buffer], Iterator[Buffer] | None]:
-    """The first parts up to a bit more than ``limit_bytes`` bytes, and the others; None if there are no others."""
-    if isinstance(parts, Sequence) and sum(map(len, parts)) <= limit_bytes:
-        return parts, None
-    rest, first, size = iter(parts), [], 0
-    for part in rest:
-        first.append(part)
-        size += len(part)
-        if size > limit_bytes:
-            return first, rest
-    return first, None
-
-
-def _sliced(parts: Iterable[Buffer], most_bytes: int) -> Iterator[Buffer]:
-    """The parts in slices of at most ``most_bytes``."""
-    for part in parts:
-        view = memoryview(part)
-        for start in range(0, len(view), most_bytes):
-            yield view[start : start + most_bytes]
+def _duration(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"
