@@ -1,16 +1,74 @@
-"""What commands need of the deployment they run in: its settings and stores. Airflow is imported here, at first use."""
+"""What commands need of the deployment they run in: its settings, stores and rows, and the options that choose some.
+
+Airflow is imported here, at first use.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import argparse
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import xcargo
-from xcargo.errors import ConfigurationError
-from xcargo.model.root import Root
-from xcargo.model.settings import Settings
-from xcargo.stores.base import Limits, Store
+from xcargo.cli.command import Argument
+from xcargo.errors import ConfigurationError, SweepRefusedError
 
-__all__ = ["airflow", "get_connection", "load_edge", "open_root", "read_settings"]
+if TYPE_CHECKING:
+    from xcargo.lifecycle.references import ReferenceSource, XComFilter
+    from xcargo.model.root import Root
+    from xcargo.model.settings import Settings
+    from xcargo.stores.base import Limits, Store
+
+__all__ = [
+    "DAGS",
+    "PATH",
+    "PREFIXES",
+    "SOURCE",
+    "WHERE",
+    "airflow",
+    "get_connection",
+    "load_edge",
+    "open_root",
+    "open_source",
+    "prefixes_of",
+    "read_settings",
+    "roots_of",
+    "where_of",
+]
+
+PATH = Argument("--path", metavar="URL", help="one of the configured base URLs (default: each of them)")
+DAGS = Argument("--dag", metavar="DAG_ID", action="append", default=[], help="objects of this Dag only (repeatable)")
+PREFIXES = Argument(
+    "--prefix",
+    metavar="PREFIX",
+    action="append",
+    default=[],
+    help="objects below this folder only, written as in their keys (repeatable)",
+)
+SOURCE = (
+    Argument(
+        "--via",
+        choices=("database", "rest"),
+        default="database",
+        help="where live references are read: the metadata database (default), or the REST API",
+    ),
+    Argument("--api-url", metavar="URL", help="--via rest: where Airflow answers (default: its own setting)"),
+    Argument(
+        "--api-connection",
+        metavar="ID",
+        help="--via rest: Airflow connection with login and password, or a token as its password (default: the "
+        "variables XCARGO_API_TOKEN, or XCARGO_API_USERNAME and XCARGO_API_PASSWORD)",
+    ),
+)
+"""Where rows are read, see :func:`open_source`."""
+WHERE = (
+    Argument("--dag", metavar="ID", help="only XComs of this Dag; * stands for anything, here and below"),
+    Argument("--run", metavar="ID", help="only of this run"),
+    Argument("--task", metavar="ID", help="only of this task"),
+    Argument("--key", metavar="KEY", help="only with this XCom key"),
+    Argument("--map-index", type=int, metavar="N", help="only of this mapped task instance"),
+)
+"""Which XComs are meant, see :func:`where_of`."""
 
 
 def airflow() -> tuple[Any, str]:
@@ -56,9 +114,64 @@ def get_connection(connection_id: str) -> Any:
 def open_root(root: Root, limits: Limits | None = None) -> Store:
     """The store of a root with the credentials of its Airflow connection. Makes no request to the store."""
     from xcargo.airflow.connections import access_of
+    from xcargo.stores.base import Limits
     from xcargo.stores.pool import open_store
 
     if limits is None:
         settings = read_settings()
         limits = Limits.from_settings(settings, max_concurrency=settings.max_concurrency)
     return open_store(root, access_of(root, get_connection), limits)
+
+
+# --- what options choose ---------------------------------------------------------------------------------------------
+
+
+def roots_of(args: argparse.Namespace) -> tuple[Root, ...]:
+    """The roots that :data:`PATH` chooses. Raises SweepRefusedError for one that is not configured."""
+    from xcargo.model.root import Root
+
+    settings = read_settings()
+    if not settings.roots:
+        raise ConfigurationError(
+            f"There is nothing to sweep: {settings.no_root_reason}", hint="Set AIRFLOW__XCARGO__PATH."
+        )
+    if not args.path:
+        return settings.roots
+    path = Root.parse(args.path)
+    roots = tuple(root for root in settings.roots if root.uri() == path.uri())
+    if not roots:
+        raise SweepRefusedError(
+            "This root is none of this deployment, so its objects may be somebody else's",
+            where=path,
+            hint=f"Configured: {', '.join(map(str, settings.roots))}. Add a former one to [xcargo] read_paths.",
+        )
+    return roots
+
+
+def prefixes_of(args: argparse.Namespace) -> tuple[str, ...]:
+    """The prefixes that :data:`DAGS` and :data:`PREFIXES` choose, none for all."""
+    from xcargo.model.coordinate import spellings
+
+    of_dags = chain.from_iterable(map(spellings, args.dag))
+    return tuple(dict.fromkeys([*of_dags, *(prefix.strip("/") for prefix in args.prefix)]))
+
+
+def where_of(args: argparse.Namespace) -> XComFilter:
+    """The XComs that :data:`WHERE` chooses."""
+    from xcargo.lifecycle.references import XComFilter
+
+    return XComFilter(args.dag, args.run, args.task, args.key, args.map_index)
+
+
+def open_source(args: argparse.Namespace) -> ReferenceSource:
+    """The rows of this deployment, in the metadata database or behind the REST API, as :data:`SOURCE` chooses."""
+    load_edge()
+    from xcargo.airflow import references
+
+    return references.open_source(
+        args.via,
+        airflow()[0],
+        api_url=args.api_url,
+        connection=get_connection(args.api_connection) if args.api_connection and args.via == "rest" else None,
+        all_dags=getattr(args, "all_dags", False),
+    )

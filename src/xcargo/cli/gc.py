@@ -1,41 +1,30 @@
-"""``xcargo gc``: shows, and with ``--apply`` deletes, what no row refers to any more."""
+"""``xcargo gc`` and ``xcargo restore``: deletes what no row refers to any more, and puts back what was moved aside."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, YES, Argument, Command, Example, ExitCode
-from xcargo.cli.output import Output
-from xcargo.cli.sweeping import (
-    ALL_DAGS,
-    API_CONNECTION,
-    API_URL,
-    DAG,
-    PATH,
-    PREFIX,
-    VIA,
-    prefixes_of,
-    roots_of,
-    share,
-    source_of,
-)
+from xcargo.cli.deployment import DAGS, PATH, PREFIXES, SOURCE, open_root, open_source, prefixes_of, roots_of
 from xcargo.errors import XCargoError
 from xcargo.model.sizes import format_bytes
 
 if TYPE_CHECKING:
+    from xcargo.cli.output import Output
     from xcargo.lifecycle.sweep import Report, Sweep
 
-__all__ = ["COMMAND"]
+__all__ = ["COMMANDS"]
 
 _SHORT_GRACE_SECONDS = 3600
 
 
-def _run(args: argparse.Namespace, out: Output) -> ExitCode:
-    from xcargo.cli.deployment import open_root, read_settings
+def _gc(args: argparse.Namespace, out: Output) -> ExitCode:
+    from xcargo.cli.deployment import read_settings
     from xcargo.lifecycle.plan import SweepOptions
     from xcargo.lifecycle.retention import parse_duration, rules_of
     from xcargo.lifecycle.sweep import Sweep
@@ -50,7 +39,7 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
         claim=args.owner,
     )
     stores = {root: open_root(root) for root in roots_of(args)}  # all that there are, before any is swept
-    source = source_of(args)
+    source = open_source(args)
     if options.grace_seconds < _SHORT_GRACE_SECONDS:
         out.note("A value whose upload takes longer than the grace may go before its row is there.", style="yellow")
     reports: list[Report] = []
@@ -60,7 +49,7 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
             of_root = replace(options, rules=rules_of(settings, root))
             with Sweep(store, source, root=root, options=of_root) as sweep:
                 code = max(code, _sweep(sweep, args, out, reports))
-    finally:  # what was done until an error is told too
+    finally:  # what was done until an error is reported too
         document = [report.to_json() for report in reports]
         if args.report:
             Path(args.report).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -142,54 +131,106 @@ def _show_outcomes(report: Report, out: Output) -> None:
         out.note(f"  {error}", style="red")
 
 
-COMMAND = Command(
-    name="gc",
-    help="show stored objects that no XCom refers to any more, and delete them",
-    description="Compares what lies below the configured paths with every live reference in the metadata database "
-    "(or, by the REST API, with those that it shows), and prints what would go and what stays, and why. With --apply "
-    "it goes. An object is taken only if no row refers to it and it is older than the grace by the store's own clock, "
-    "or if a rule of [xcargo] retention lets its value expire. It refuses where what is referred to is not wholly "
-    "known, where the path belongs to another deployment, where another sweep is under way, and where too large a "
-    "share would go.",
-    run=_run,
-    arguments=(
-        JSON,
-        Argument("--apply", action="store_true", help="do it; without this nothing is deleted"),
-        PATH,
-        DAG,
-        PREFIX,
-        Argument("--grace", metavar="TIME", default="24h", help="least age of what is taken (default: 24h)"),
-        Argument(
-            "--max-share",
-            metavar="SHARE",
-            type=share,
-            default=0.5,
-            help="refuse to take a larger share of the objects, by number or bytes (default: 0.5)",
+def _restore(args: argparse.Namespace, out: Output) -> ExitCode:
+    from xcargo.lifecycle.lock import SweepLock
+    from xcargo.lifecycle.quarantine import QUARANTINE, restore
+
+    entries = []
+    prefixes = prefixes_of(args)
+    for root in roots_of(args):
+        store = open_root(root)
+        objects = [info for prefix in prefixes or ("",) for info in store.list(f"{QUARANTINE}/{prefix}".rstrip("/"))]
+        rows = [
+            (root.uri(info.key.removeprefix(f"{QUARANTINE}/")), info.size_bytes, info.last_modified) for info in objects
+        ]
+        entries += [dict(zip(("uri", "size_bytes", "since"), row, strict=True)) for row in rows]
+        if not out.json:
+            out.table(("object", "bytes", "in quarantine since"), rows, right=("bytes",))
+        if args.apply and objects:
+            with SweepLock(store, prefixes) as lock, out.progress("Restoring", total=len(objects)) as advance:
+                for info in objects:
+                    lock.check()
+                    restore(store, info)
+                    advance()
+    if out.json:
+        out.print_json({"applied": args.apply, "objects": entries})
+    elif entries:
+        out.note(f"{len(entries):,} objects are back." if args.apply else "Give --apply to put them back.")
+    else:
+        out.note("There is nothing in quarantine.")
+    return ExitCode.OK
+
+
+def _share(text: str) -> float:
+    """An argument between 0 and 1."""
+    share = float(text)
+    if not 0 <= share <= 1 or math.isnan(share):
+        raise ValueError(text)
+    return share
+
+
+COMMANDS = (
+    Command(
+        name="gc",
+        help="show stored objects that no XCom refers to any more, and delete them",
+        description="Compares what lies below the configured paths with every live reference in the metadata database "
+        "(or, by the REST API, with those that it shows), and prints what would go and what stays, and why. With "
+        "--apply it goes. An object is taken only if no row refers to it and it is older than the grace by the "
+        "store's own clock, or if a rule of [xcargo] retention lets its value expire. It refuses where what is "
+        "referred to is not wholly known, where the path belongs to another deployment, where another sweep is under "
+        "way, and where too large a share would go.",
+        run=_gc,
+        arguments=(
+            JSON,
+            Argument("--apply", action="store_true", help="do it; without this nothing is deleted"),
+            PATH,
+            DAGS,
+            PREFIXES,
+            Argument("--grace", metavar="TIME", default="24h", help="least age of what is taken (default: 24h)"),
+            Argument(
+                "--max-share",
+                metavar="SHARE",
+                type=_share,
+                default=0.5,
+                help="refuse to take a larger share of the objects, by number or bytes (default: 0.5)",
+            ),
+            Argument(
+                "--quarantine",
+                metavar="TIME",
+                help="move orphans aside instead of deleting them, and delete them so much later",
+            ),
+            Argument(
+                "--owner",
+                choices=("me", "shared"),
+                help="with --apply, whose the path is from now on, whatever it says: this deployment's (me), or "
+                "several deployments', of which each sweeps only Dags that it names (shared)",
+            ),
+            *SOURCE,
+            Argument(
+                "--all-dags",
+                action="store_true",
+                help="--via rest: this user may read every Dag, so that one which is not shown is gone",
+            ),
+            Argument("--report", metavar="FILE", help="also write the report there, as JSON"),
+            YES,
         ),
-        Argument(
-            "--quarantine",
-            metavar="TIME",
-            help="move orphans aside instead of deleting them, and delete them so much later",
+        examples=(
+            Example("gc", "what would go"),
+            Example("gc --apply --yes --report gc.json", "let it go, without a question"),
+            Example("gc --apply --quarantine 7d", "keep it for a week more, see 'xcargo restore'"),
+            Example("gc --via rest --api-url https://airflow.example.org", "without the metadata database"),
         ),
-        Argument(
-            "--owner",
-            choices=("me", "shared"),
-            help="with --apply, whose the path is from now on, whatever it says: this deployment's (me), or several "
-            "deployments', of which each sweeps only Dags that it names (shared)",
-        ),
-        VIA,
-        API_URL,
-        API_CONNECTION,
-        ALL_DAGS,
-        Argument("--report", metavar="FILE", help="also write the report there, as JSON"),
-        YES,
     ),
-    examples=(
-        Example("gc", "what would go"),
-        Example("gc --apply --yes --report gc.json", "let it go, without a question"),
-        Example("gc --apply --quarantine 7d", "keep it for a week more, see 'xcargo restore'"),
-        Example("gc --via rest --api-url https://airflow.example.org", "without the metadata database"),
+    Command(
+        name="restore",
+        help="put back what 'gc --quarantine' moved aside",
+        description="Lists the objects in quarantine. With --apply it copies them back to where they were and then "
+        "takes them out of quarantine; one that is there already is left as it is.",
+        run=_restore,
+        arguments=(JSON, Argument("--apply", action="store_true", help="do it"), PATH, DAGS, PREFIXES),
+        examples=(
+            Example("restore", "what lies in quarantine"),
+            Example("restore --dag my_dag --apply", "put back what belongs to one Dag"),
+        ),
     ),
 )
-
-COMMANDS = (COMMAND,)

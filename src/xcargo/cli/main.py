@@ -24,7 +24,7 @@ from xcargo.errors import ReferencesUnavailableError, SweepRefusedError, XCargoE
 
 __all__ = ["all_commands", "build_parser", "get_cli_commands", "main"]
 
-_MODULES = ("bench", "doctor", "gc", "init", "migrate", "policy", "restore", "values", "version")
+_MODULES = ("bench", "doctor", "gc", "init", "migrate", "policy", "values", "version")
 """Modules of this package, each with ``COMMANDS``."""
 
 _EXIT_CODES = "0 done, 1 problems found, 2 usage, 3 refused, 4 failed"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
+from xcargo.cli.deployment import SOURCE, WHERE, open_source, where_of
 from xcargo.cli.output import hexdump, printable
-from xcargo.cli.sources import SOURCE, WHERE, open_source, where_of
 from xcargo.errors import ConfigurationError, XCargoError
 from xcargo.model.sizes import format_bytes
 

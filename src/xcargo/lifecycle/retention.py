@@ -35,7 +35,9 @@ _EXAMPLE = "Write for example: dag=reports_* state=success: keep 30d or last 3 r
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``90s``, ``15m``, ``24h``, ``7d`` or ``2w``. Raises ConfigurationError."""
+    """Seconds of ``90s``, ``15m``, ``24h``, ``7d`` or ``2w``; 0 needs no unit. Raises ConfigurationError."""
+    if text.strip() == "0":
+        return 0.0
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
         raise ConfigurationError(

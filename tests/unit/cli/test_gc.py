@@ -83,6 +83,15 @@ def test_a_dry_run_shows_and_applying_deletes(place: Place, tmp_path: Path) -> N
     assert json.loads((tmp_path / "gc.json").read_text())[0]["outcomes"]["deleted"]["objects"] == 1
 
 
+def test_a_grace_of_zero_needs_no_unit(place: Place) -> None:
+    """Whatever no row refers to is old enough; a note says what that may cost."""
+    place.push("kept")
+    place.push("gone", row=False, age=2)
+    done = place.gc("--grace", "0", "--json")
+    assert (done.code, done.json[0]["objects"]["orphan"]["objects"]) == (0, 1), done.err
+    assert "may go before its row is there" in done.err
+
+
 def test_quarantine_and_back(place: Place) -> None:
     """What was moved aside is listed, and put back where it was."""
     place.push("kept")

@@ -167,7 +167,7 @@ def test_a_sweep_without_a_right_deletes_nothing(
     def gc(policy: dict[str, Any], *args: str) -> Done:
         connection = json.dumps(moto.connection(policy))
         call = here(sqlite_metadata, AIRFLOW__XCARGO__PATH=str(root), AIRFLOW_CONN_CONN=connection)
-        return cast("Done", call("gc", "--grace", "0s", *args))
+        return cast("Done", call("gc", "--grace", "0", *args))
 
     able, unable = gc(full, "--json"), gc(without(full, missing), "--apply", "--yes")
     assert able.json[0]["objects"]["orphan"]["objects"] == 1
