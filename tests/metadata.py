@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -20,6 +20,16 @@ import sqlalchemy as sa
 from tests.servers.postgres import Postgres
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+_DEFAULTS = {
+    "dag_id": "a_dag",
+    "run_id": "a_run",
+    "task_id": "a_task",
+    "key": "return_value",
+    "map_index": -1,
+    "at": NOON,
+    "state": "success",
+    "date": None,
+}
 
 
 def airflow(home: Path, url: str, *arguments: str, env: Mapping[str, str] = {}, timeout: float = 300) -> str:
@@ -90,37 +100,15 @@ class Metadata:
         with self.engine.begin() as connection:
             return self._run(connection, dag_id, run_id, state, date)
 
-    def push(
-        self,
-        value: Any,
-        *,
-        dag_id: str = "a_dag",
-        run_id: str = "a_run",
-        task_id: str = "a_task",
-        key: str = "return_value",
-        map_index: int = -1,
-        at: datetime = NOON,
-        **run: Any,
-    ) -> None:
-        """A row of an XCom, replacing one of the same coordinate."""
-        with self.engine.begin() as connection:
-            self._push(connection, value, dag_id, run_id, task_id, key, map_index, at, run)
+    def push(self, value: Any, **where: Any) -> None:
+        """A row of an XCom, replacing one of the same coordinate; ``where`` as for :meth:`push_many`."""
+        self.push_many([(value, where)])
 
-    def push_many(self, rows: Iterator[tuple[Any, dict[str, Any]]]) -> None:
-        """Many rows in one transaction."""
+    def push_many(self, rows: Iterable[tuple[Any, dict[str, Any]]]) -> None:
+        """Rows in one transaction, each with any part of its coordinate, ``at``, and its run's state and date."""
         with self.engine.begin() as connection:
             for value, where in rows:
-                self._push(
-                    connection,
-                    value,
-                    where.get("dag_id", "a_dag"),
-                    where.get("run_id", "a_run"),
-                    where.get("task_id", "a_task"),
-                    where.get("key", "return_value"),
-                    where.get("map_index", -1),
-                    NOON,
-                    {},
-                )
+                self._push(connection, value, {**_DEFAULTS, **where})
 
     def execute(self, statement: str, **parameters: Any) -> None:
         """A statement of SQL."""
@@ -134,25 +122,16 @@ class Metadata:
             rows = connection.execute(sa.select(x.dag_id, x.run_id, x.task_id, x.map_index, x.key, x.value))
             return {tuple(row[:5]): row[5] for row in rows}
 
-    def _push(
-        self,
-        connection: Any,
-        value: Any,
-        dag_id: str,
-        run_id: str,
-        task_id: str,
-        key: str,
-        map_index: int,
-        at: datetime,
-        run: dict[str, Any],
-    ) -> None:
-        number = self._run(connection, dag_id, run_id, **({"state": "success", "date": None} | run))
+    def _push(self, connection: Any, value: Any, described: dict[str, Any]) -> None:
+        number = self._run(connection, described["dag_id"], described["run_id"], described["state"], described["date"])
         tasks, xcoms = self._tables["task_instance"], self._tables["xcom"]
-        where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        where = {name: described[name] for name in ("dag_id", "run_id", "task_id", "map_index")}
         if not connection.execute(sa.select(tasks.c.id).filter_by(**where)).first():
-            self._insert(connection, "task_instance", id=_uuid(tasks.c.id), try_number=1, state="success", **where)
-        connection.execute(xcoms.delete().filter_by(key=key, **where))
-        self._insert(connection, "xcom", dag_run_id=number, key=key, value=value, timestamp=at, **where)
+            task_id = uuid.uuid4() if isinstance(tasks.c.id.type, sa.Uuid) else uuid.uuid4().hex
+            self._insert(connection, "task_instance", id=task_id, try_number=1, state="success", **where)
+        row = {**where, "key": described["key"]}
+        connection.execute(xcoms.delete().filter_by(**row))
+        self._insert(connection, "xcom", dag_run_id=number, value=value, timestamp=described["at"], **row)
 
     def _run(self, connection: Any, dag_id: str, run_id: str, state: str, date: datetime | None) -> int:
         runs = self._tables["dag_run"]
@@ -192,10 +171,6 @@ def _something(kind: Any) -> Any:
     if isinstance(kind, sa.JSON):
         return {}
     return "x"
-
-
-def _uuid(column: Any) -> Any:
-    return uuid.uuid4() if isinstance(column.type, sa.Uuid) else uuid.uuid4().hex
 
 
 class Templates:

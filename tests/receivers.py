@@ -47,15 +47,15 @@ class Statsd:
 
     def counters(self) -> Counter[str]:
         """Our counters, summed up, without Airflow's prefix. What has arrived so far."""
-        found: Counter[str] = Counter()
+        counters: Counter[str] = Counter()
         for name, value, kind in self._ours():
             if kind == "c":
-                found[name] += int(value)
-        return found
+                counters[name] += int(value)
+        return counters
 
     def timings(self, name: str) -> list[float]:
-        """The milliseconds that were told under a name."""
-        return [float(value) for told, value, kind in self._ours() if told == name and kind == "ms"]
+        """The milliseconds that were sent under a name."""
+        return [float(value) for sent, value, kind in self._ours() if sent == name and kind == "ms"]
 
     def _ours(self) -> Iterator[tuple[str, str, str]]:
         for line in list(self._lines):
@@ -75,8 +75,8 @@ class Otlp:
     """A collector that takes OTLP over HTTP."""
 
     def __init__(self) -> None:
-        self._got: list[tuple[str, bytes]] = []
-        got = self._got
+        self._requests: list[tuple[str, bytes]] = []
+        requests = self._requests
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -85,7 +85,7 @@ class Otlp:
                     import gzip
 
                     body = gzip.decompress(body)
-                got.append((self.path, body))
+                requests.append((self.path, body))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -108,15 +108,15 @@ class Otlp:
     def env(self, *sections: str) -> dict[str, str]:
         """Variables that make Airflow of any version send ``METRICS`` or ``TRACES`` here."""
         host, port = (str(part) for part in self._server.server_address[:2])
-        found = {
+        variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{host}:{port}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_TRACES_EXPORTER": "otlp_proto_http",
         }
         for section in sections:
             start = f"AIRFLOW__{section}__OTEL_"
-            found |= {f"{start}ON": "True", f"{start}HOST": host, f"{start}PORT": port}
-        return {**found, "AIRFLOW__METRICS__OTEL_INTERVAL_MILLISECONDS": "500"}
+            variables |= {f"{start}ON": "True", f"{start}HOST": host, f"{start}PORT": port}
+        return {**variables, "AIRFLOW__METRICS__OTEL_INTERVAL_MILLISECONDS": "500"}
 
     def metrics(self) -> dict[str, float]:
         """Our metrics without Airflow's prefix: the sum of a counter, the number of records of a histogram or gauge."""
@@ -131,7 +131,7 @@ class Otlp:
                     data = getattr(metric, metric.WhichOneof("data"))
                     value = sum(getattr(p, "count", 0) or p.as_int or p.as_double for p in data.data_points)
                     name = metric.name.removeprefix("airflow.")
-                    latest[name] = max(value, latest.get(name, 0.0))  # cumulative: each export tells all so far
+                    latest[name] = max(value, latest.get(name, 0.0))  # cumulative: each export holds all so far
         return latest
 
     def spans(self) -> list[Any]:
@@ -142,8 +142,8 @@ class Otlp:
         return [span for resource in resources for scope in resource.scope_spans for span in scope.spans]
 
     def _parsed(self, path: str, kind: Any, field: str) -> Iterator[Any]:
-        for told, body in list(self._got):
-            if told == path:
+        for target, body in list(self._requests):
+            if target == path:
                 request = kind()
                 request.ParseFromString(body)
                 yield from getattr(request, field)
