@@ -1,8 +1,8 @@
-"""A sweep in a process of its own that kills itself with SIGKILL right before its n-th call of the store.
+"""A sweep that kills its process with SIGKILL right before its n-th call of the store.
 
     python -m tests.unit.lifecycle.killed_sweep ROOT ROWS N QUARANTINE_SECONDS
 
-ROWS is a JSON file with the URIs that rows refer to. Prints how many calls it made, if it comes to its end.
+ROWS is a JSON file with the URIs that rows refer to.
 """
 
 from __future__ import annotations
@@ -65,16 +65,18 @@ class Rows:
         yield from ()
 
 
-def main(url: str, rows: str, fatal: str, quarantine: str) -> None:
+def sweep(url: str, uris: list[str], *, fatal: int = 0, quarantine_seconds: float | None = None) -> int:
+    """Sweep, whatever the share. Returns how many calls it made, if it comes to its end."""
     root = Root.parse(url)
-    store = Dying(root, int(fatal))
-    seconds = float(quarantine) if quarantine else None
-    source: Any = Rows(json.loads(Path(rows).read_text()))
-    options = SweepOptions(grace_seconds=3600, max_share=None, quarantine_seconds=seconds, workers=1)
+    store = Dying(root, fatal)
+    source: Any = Rows(uris)
+    options = SweepOptions(grace_seconds=3600, max_share=None, quarantine_seconds=quarantine_seconds, workers=1)
     with Sweep(store, source, root=root, options=options) as sweep:
         sweep.apply(sweep.plan())
-    print(store.calls)
+    return store.calls
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    url, rows, fatal, seconds = sys.argv[1:]
+    uris = json.loads(Path(rows).read_text())
+    sweep(url, uris, fatal=int(fatal), quarantine_seconds=float(seconds) if seconds else None)

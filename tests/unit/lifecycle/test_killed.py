@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.lifecycle.killed_sweep import Rows
+from tests.unit.lifecycle.killed_sweep import Rows, sweep
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.root import Root
@@ -45,21 +45,19 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def sweep(folder: Path, rows: set[str], fatal: int = 0, quarantine: str = "") -> int:
-    """Run the sweep. Gives its exit code, or the number of its calls."""
-    told = folder.with_suffix(".json")
-    told.write_text(json.dumps(sorted(rows)))
-    module = "tests.unit.lifecycle.killed_sweep"
+def killed_sweep(folder: Path, rows: set[str], fatal: int, quarantine_seconds: float | None) -> None:
+    """A sweep in a process of its own, which is killed before its n-th call of the store."""
+    file = folder.with_suffix(".json")
+    file.write_text(json.dumps(sorted(rows)))
     done = subprocess.run(
-        [sys.executable, "-m", module, folder.as_uri(), str(told), str(fatal), quarantine],
+        [sys.executable, "-m", sweep.__module__, folder.as_uri(), str(file), str(fatal), str(quarantine_seconds or "")],
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return int(done.stdout) if done.returncode == 0 else done.returncode
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 PUT = """
@@ -74,10 +72,9 @@ for finding in exercise(Root.parse(Path(folder).as_uri()), Access(), Limits(), l
     os.kill(os.getpid(), signal.SIGKILL)
 """
 BENCH = """
-from xcargo.cli.measure.probe import transfer
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-transfer(store, 1000, part_bytes=1000, concurrency=1, rounds=2, budget_seconds=9, on_round=kill)
+from xcargo.cli.bench import measure
+store.get = lambda key: os.kill(os.getpid(), signal.SIGKILL)
+measure(store, Limits(), 1000, budget_seconds=9)
 """
 
 
@@ -102,8 +99,8 @@ def test_what_a_killed_process_had_written_is_swept_past_the_grace(tmp_path: Pat
     def swept() -> set[str]:
         source: Any = Rows(sorted(rows))
         options = SweepOptions(grace_seconds=3600, max_share=None, quarantine_seconds=86400)
-        with Sweep(store, source, root=Root.parse(tmp_path.as_uri()), options=options) as sweep:
-            report = sweep.apply(sweep.plan())
+        with Sweep(store, source, root=Root.parse(tmp_path.as_uri()), options=options) as sweeping:
+            report = sweeping.apply(sweeping.plan())
         assert not report.failed
         return {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
 
@@ -124,26 +121,26 @@ def store_of(scheme: str, folder: str) -> Store:
     return FilesystemStore(root, Access(filesystem=LocalFileSystem), Limits())
 
 
-@pytest.mark.parametrize("quarantine", ["", "86400"], ids=["deleting", "quarantine"])
-def test_killed_at_every_step_and_run_again(tmp_path: Path, quarantine: str) -> None:
+@pytest.mark.parametrize("quarantine_seconds", [None, 86400], ids=["deleting", "quarantine"])
+def test_killed_at_every_step_and_run_again(tmp_path: Path, quarantine_seconds: float | None) -> None:
     """After the second run all is as if there had been no first; before it nothing is missing that should be there."""
     whole = tmp_path / "whole"
     rows, kept = lay_out(whole)
-    calls = sweep(whole, rows, quarantine=quarantine)
+    calls = sweep(whole.as_uri(), sorted(rows), quarantine_seconds=quarantine_seconds)
     expected = contents(whole)
     assert expected.items() >= kept.items()
-    assert len(expected) == len(kept) + 1 + (2 if quarantine else 0)  # and whose it is
+    assert len(expected) == len(kept) + 1 + (2 if quarantine_seconds else 0)  # and whose it is
     assert calls >= 10
     for n in range(1, calls + 1):
         folder = tmp_path / str(n)
         rows, kept = lay_out(folder)
         before = contents(folder)
-        assert sweep(folder, rows, n, quarantine) == -signal.SIGKILL
+        killed_sweep(folder, rows, n, quarantine_seconds)
         now = contents(folder)
         assert now.items() >= kept.items(), n
-        if quarantine:  # whatever is not in its place lies there
+        if quarantine_seconds:  # whatever is not in its place is there
             for key, data in before.items():
                 assert data in (now.get(key), now.get(f"~xcargo/quarantine/{key}")), (n, key)
-        sweep(folder, rows, quarantine=quarantine)
+        sweep(folder.as_uri(), sorted(rows), quarantine_seconds=quarantine_seconds)
         left = {key: data for key, data in contents(folder).items() if not key.startswith("~xcargo/clock/")}
         assert left == expected, n

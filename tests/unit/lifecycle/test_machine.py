@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import count
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.unit.conftest import _buckets
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
 from xcargo.lifecycle.quarantine import QUARANTINE, restore
@@ -31,6 +31,7 @@ runs = st.sampled_from(["r1", "r2", "r%"])
 tasks = st.sampled_from(["t", "t.u"])
 keys = st.sampled_from(["return_value", "k"])
 maps = st.sampled_from([-1, 0, 11])
+_numbers = count()
 coordinates = st.builds(Coordinate, dags, runs, tasks, keys, maps)
 pauses = st.sampled_from([1.0, MARGIN / 2, GRACE / 2, GRACE, 2 * GRACE])
 
@@ -48,8 +49,7 @@ class Life(RuleBasedStateMachine):
     def begin(self, looks_again: bool) -> None:
         """``looks_again``: whether a sweep looks runs up again right before; it must be right without that, too."""
         self.rechecked_runs = 10 if looks_again else 0
-        _buckets.clear()
-        self.here = Deployment()
+        self.here = Deployment(url=f"memory://machine-{next(_numbers)}/xcom")
         self.here.store.put("somebody/elses.txt", [b"precious"])
         self.attempts = 0
         self.flying: list[tuple[Coordinate, Any, float]] = []
@@ -237,12 +237,13 @@ class Life(RuleBasedStateMachine):
         type(self).steps += 1
         if not hasattr(self, "here"):
             return
-        objects = _buckets["bucket/xcom"]
+        store = self.here.store.store
+        sizes = {info.key: info.size_bytes for info in store.list()}
         for row in [*self.here.rows.values(), *(row for _, row in self.here.archive), *(f[1] for f in self.flying)]:
             key = self.here.key_of(row)
-            assert key in objects, f"{key} is gone and a row refers to it"
-            assert len(objects[key][0]) == row["stored_bytes"]
-        assert objects["somebody/elses.txt"][0] == b"precious"
+            assert key in sizes, f"{key} is gone and a row refers to it"
+            assert sizes[key] == row["stored_bytes"]
+        assert store.get("somebody/elses.txt") == b"precious"
 
     def teardown(self) -> None:
         for sweep, _ in getattr(self, "stale", []):

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Server
-from tests.unit.conftest import make_pipeline
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import AccessDeniedError, SweepRefusedError
 from xcargo.lifecycle.owner import NOTE, Owner, claim, read_owner, refusal
@@ -134,17 +132,3 @@ def test_a_store_that_cannot_write_only_what_is_new_gets_its_note_too(tmp_path: 
     store, me = WithoutLinks(Root.parse(tmp_path.as_uri())), Owner("me")
     claim(store, None, me, ())
     assert read_owner(store) == me
-
-
-def test_of_two_first_sweeps_one_owns_the_root(any_server: Server, tmp_path: Path) -> None:
-    """On every store: the one that was slower is refused, and comes by nothing."""
-    pipeline = make_pipeline(f"{any_server.root}/owned", connection=any_server.connection)
-    root: Any = pipeline.settings.root
-    for store in (pipeline._places.store(root, pipeline._limits), LocalStore(Root.parse(tmp_path.as_uri()))):
-        a, b = Owner(database="a"), Owner(database="b")
-        assert read_owner(store) is None
-        claim(store, None, a, ())
-        claim(store, None, a, ())
-        with pytest.raises(SweepRefusedError, match="not ours"):
-            claim(store, None, b, ())
-        assert read_owner(store) == a

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.servers import Server
 from tests.unit.conftest import make_pipeline
 from tests.unit.lifecycle.kit import BEGINNING, DAY, Deployment
 from xcargo.errors import ConfigurationError, IntegrityError, ObjectExpiredError
@@ -304,23 +303,6 @@ def test_a_value_expires_beside_an_orphan_of_the_same_run() -> None:
     }
     assert orphan not in here.keys()
     assert expired in here.keys()
-
-
-def test_an_expired_value_is_told_on_every_store(any_server: Server) -> None:
-    """S3, GCS and Azure answer in their own ways to a range beyond the end."""
-    pipeline = make_pipeline(any_server.root, connection=any_server.connection, compression="none")
-    rows: list[Any] = [pipeline.push(v, Coordinate("d", "r", "t", "k")) for v in ("x" * 5000, b"\1" * 9_000_000)]
-    for row in rows:
-        key = row["uri"].removeprefix(f"{pipeline.settings.root.uri()}/")  # type: ignore[union-attr]
-        root = pipeline.settings.root
-        assert root is not None
-        store = pipeline._places.store(root, pipeline._limits)
-        store.put(key, [tombstone("keep 7d", datetime.now().astimezone(), row["stored_bytes"])])
-        with pytest.raises(ObjectExpiredError):
-            pipeline.pull(row)
-        handle = pipeline.handle(row)
-        with pytest.raises(ObjectExpiredError):
-            handle.load()
 
 
 @pytest.mark.parametrize("stored_bytes", [0, 100, TOMBSTONE_BYTES - 1, TOMBSTONE_BYTES, TOMBSTONE_BYTES + 1])

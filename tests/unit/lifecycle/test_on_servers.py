@@ -1,0 +1,69 @@
+"""What sweeps rest on, on every kind of store: folders, a note that is written once, a note in place of a value."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connection
+from tests.servers import Server
+from tests.unit.conftest import make_pipeline
+from xcargo.airflow.connections import access_of
+from xcargo.errors import ObjectExpiredError, SweepRefusedError
+from xcargo.lifecycle.owner import Owner, claim, read_owner
+from xcargo.lifecycle.sweep import folders, shards
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.root import Root
+from xcargo.model.tombstone import tombstone
+from xcargo.stores.base import Limits, Store
+from xcargo.stores.local import LocalStore
+from xcargo.stores.pool import open_store
+
+
+def stores(server: Server, folder: Path, name: str) -> list[Store]:
+    """One on the server, and one in a folder."""
+    root = Root.parse(f"{server.root}/{name}")
+    access = access_of(root, lambda conn_id: Connection(server.connection, conn_id))
+    return [open_store(root, access, Limits()), LocalStore(Root.parse((folder / name).as_uri()))]
+
+
+def test_folders_at_the_top_are_what_dags_there_are(any_server: Server, tmp_path: Path) -> None:
+    """Neither files at the top nor the notes of sweeps are among them; an empty root has none."""
+    for store in stores(any_server, tmp_path, "shards"):
+        assert shards(store, 4) == []
+        for dag in ("b", "a", "a b"):
+            store.put(Coordinate(dag, "r", "t", "k").object_key(), [b"x"])
+        store.put("at-the-top", [b"x"])
+        store.put("~xcargo/quarantine/a/r/t/k~0123456789abcdef", [b"x"])
+        assert folders(store) == ["a", "a~20b", "b"]
+        assert shards(store, 2) == [["a", "b"], ["a~20b"]]
+        assert shards(store, 9) == [["a"], ["a~20b"], ["b"]]
+
+
+def test_of_two_first_sweeps_one_owns_the_root(any_server: Server, tmp_path: Path) -> None:
+    """The one that was slower is refused, and deletes nothing."""
+    a, b = Owner(database="a"), Owner(database="b")
+    for store in stores(any_server, tmp_path, "owned"):
+        assert read_owner(store) is None
+        claim(store, None, a, ())
+        claim(store, None, a, ())
+        with pytest.raises(SweepRefusedError, match="not ours"):
+            claim(store, None, b, ())
+        assert read_owner(store) == a
+
+
+def test_an_expired_value_is_told_from_a_lost_one_everywhere(any_server: Server, tmp_path: Path) -> None:
+    """S3, GCS and Azure answer in their own ways to a range beyond the end."""
+    store, _ = stores(any_server, tmp_path, "expired")
+    pipeline = make_pipeline(f"{any_server.root}/expired", connection=any_server.connection, compression="none")
+    for value in ("x" * 5000, b"\1" * 9_000_000):
+        row: Any = pipeline.push(value, Coordinate("d", "r", "t", "k"))
+        key = row["uri"].rpartition("/expired/")[2]
+        store.put(key, [tombstone("keep 7d", datetime.now().astimezone(), row["stored_bytes"])])
+        with pytest.raises(ObjectExpiredError):
+            pipeline.pull(row)
+        with pytest.raises(ObjectExpiredError):
+            pipeline.handle(row).load()
