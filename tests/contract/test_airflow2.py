@@ -44,8 +44,8 @@ def loaded(run: Run, task_id: str) -> Any:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        wanted = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": task_id, "key": "return_value"}
-        return session.query(XCom).filter_by(**wanted).one().value
+        where = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": task_id, "key": "return_value"}
+        return session.query(XCom).filter_by(**where).one().value
 
 
 def test_list_shows_a_summary_without_a_download(run_without_object: Run) -> None:
@@ -134,16 +134,16 @@ def webserver(place: Place, dag_runs: dict[str, Run], tmp_path: Path) -> Iterato
 
 @pytest.mark.skipif(not airflow_version.startswith("2.11"), reason="once is enough: its REST API is the same on 2.x")
 def test_references_through_the_rest_api_are_those_of_the_database(webserver: tuple[str, str]) -> None:
-    """By version 1 of the API on a real web server: the same rows with their runs; a wrong password is told."""
+    """By version 1 of the API on a real web server: the same rows with their runs; a wrong password is an error."""
     url, database = webserver
 
-    def told(source: Any) -> set[tuple[Any, ...]]:
+    def references(source: Any) -> set[tuple[Any, ...]]:
         return {(r.coordinate, r.uri, r.stored_bytes, r.run_state, r.run_ended, r.run_date) for r in source.iterate()}
 
     engine = sa.create_engine(database)
-    found = told(RestReferences(RestApi(url, username="reader", password=PASSWORD)))
-    assert len(found) > 10
-    assert found == told(DatabaseReferences(engine))
+    by_rest = references(RestReferences(RestApi(url, username="reader", password=PASSWORD)))
+    assert len(by_rest) > 10
+    assert by_rest == references(DatabaseReferences(engine))
     engine.dispose()
     with pytest.raises(AccessDeniedError):
-        told(RestReferences(RestApi(url, username="reader", password="wrong")))
+        references(RestReferences(RestApi(url, username="reader", password="wrong")))

@@ -43,9 +43,9 @@ def test_opentelemetry_gets_metrics_and_spans_below_the_current_one(database: Pa
     for span in ours:
         assert span.parent_span_id == parent.span_id
         assert parent.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano
-    told = [{a.key: a.value for a in span.attributes} for span in ours]
-    assert told[0]["xcargo.size_bytes"].int_value == metrics["xcargo.push.offloaded_bytes"]
-    assert told[-1]["error.type"].string_value == "object_not_found"
+    attributes = [{a.key: a.value for a in span.attributes} for span in ours]
+    assert attributes[0]["xcargo.size_bytes"].int_value == metrics["xcargo.push.offloaded_bytes"]
+    assert attributes[-1]["error.type"].string_value == "object_not_found"
     assert [span.status.code for span in ours] == [0] * 7 + [2]
 
 

@@ -51,7 +51,7 @@ def _schemas() -> Iterator[Path]:
 
 
 def test_provider_info_fits_the_schema() -> None:
-    """What the package tells of itself is valid by this Airflow's schema."""
+    """The package's metadata is valid by this Airflow's schema."""
     jsonschema = pytest.importorskip("jsonschema")
     (schema,) = _schemas()
     jsonschema.validate(get_provider_info(), json.loads(schema.read_text()))

@@ -125,7 +125,7 @@ def options_in_file(conf: Any, section: str) -> set[str]:
 
 
 def get_connection(connection_id: str) -> Any:
-    """An Airflow connection. Raises ConfigurationError if it is not defined, or not readable: none takes its place."""
+    """An Airflow connection. Raises ConfigurationError if it is not defined, or not readable; there is no fallback."""
     try:
         from airflow.sdk.bases.hook import BaseHook
     except ImportError:
@@ -250,8 +250,8 @@ def mask_from_now_on(secret: str) -> None:
 def team() -> str | None:
     """The team of the task that runs in this process, empty if it has none; None outside of tasks.
 
-    Airflow tells a task from 3.3 on; before, every task counts as having none. By the context while its code runs, by
-    the environment after it, when its result is pushed.
+    Tasks know their team from Airflow 3.3 on; before, every task counts as having none. While the task's code runs its
+    context says it; after it, when its result is pushed, the environment does.
     """
     if AIRFLOW_2:
         return None

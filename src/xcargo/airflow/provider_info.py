@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "description": "Values larger than this go to object storage, equal or smaller ones stay in the metadata "
         "database. 0 sends all values to object storage, -1 none. Defaults to [common.io] "
         "xcom_objectstorage_threshold if that is set, else to 1024 (to -1 if only [common.io] sets a path, as there). "
-        "With encryption_keys it defaults to 0, so that no value stands in the database unencrypted.",
+        "With encryption_keys it defaults to 0, so that no value is stored in the database unencrypted.",
         "type": "integer",
         "example": "1024",
     },
@@ -58,8 +58,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep_key_order": {
         "description": "Whether dictionaries that stay in the database as plain JSON keep the order of their keys on "
         "Airflow 3. PostgreSQL and MySQL sort the keys of JSON; a dictionary in another order gets one more key, "
-        "__id__, that tells it, and that pulls take away again. Turn it off if programs that read rows through the "
-        "REST API must not see that key.",
+        "__id__, which notes the order and which pulls remove. Turn it off if programs that read rows through the REST "
+        "API must not see that key.",
         "type": "boolean",
         "example": "False",
         "default": "True",

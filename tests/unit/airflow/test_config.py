@@ -6,6 +6,7 @@ import base64
 import traceback
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.configuration import conf
@@ -18,7 +19,7 @@ from xcargo.errors import ConfigurationError
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
 from xcargo.model.routes import Route
-from xcargo.model.settings import Settings
+from xcargo.model.settings import LegacyRoot, Settings
 
 B64 = "kTtQGSAbZ3CA/hzxlPpNvN1g+AX0Jf8ZqUoBxbNH7ck="
 
@@ -44,94 +45,72 @@ def settings(env: pytest.MonkeyPatch, **options: str) -> Settings:
 
 def test_one_variable_is_enough(env: pytest.MonkeyPatch) -> None:
     """With a path alone, values above 1024 bytes go there, compressed with zstd."""
-    found = settings(env, xcargo__path="s3://my_conn@bucket/xcom")
-    assert found.root == Root("s3", "bucket", "xcom", "my_conn")
-    assert (found.threshold_bytes, found.compression) == (1024, "zstd")
+    made = settings(env, xcargo__path="s3://my_conn@bucket/xcom")
+    assert made.root == Root("s3", "bucket", "xcom", "my_conn")
+    assert (made.threshold_bytes, made.compression) == (1024, "zstd")
+
+
+SECRET_KEY = Key("first", base64.b64decode(B64))
+OPTION_VALUES: dict[str, tuple[str, str, Any]] = {
+    "path": ("file:///srv/x", "root", Root.parse("file:///srv/x")),
+    "threshold_bytes": ("0", "threshold_bytes", 0),
+    "compression": ("lz4", "compression", "lz4"),
+    "read_paths": ("s3://a/b, gs://c", "read_roots", (Root.parse("s3://a/b"), Root.parse("gs://c"))),
+    "legacy_references": (
+        "s3://c@b/x,\n xcom_s3=s3://d",
+        "legacy_roots",
+        (LegacyRoot.parse("s3://c@b/x"), LegacyRoot.parse("xcom_s3=s3://d")),
+    ),
+    "preview_chars": ("5", "preview_chars", 5),
+    "keep_key_order": ("False", "keep_key_order", False),
+    "fsync": ("False", "fsync", False),
+    "allow_pickle": ("true", "allow_pickle", True),
+    "timeout_seconds": ("2.5", "timeout_seconds", 2.5),
+    "purge_timeout_seconds": ("3", "purge_timeout_seconds", 3),
+    "part_bytes": ("5242880", "part_bytes", 5242880),
+    "max_concurrency": ("4", "max_concurrency", 4),
+    "cache_path": ("/var/cache/xcargo", "cache_path", "/var/cache/xcargo"),
+    "cache_size_bytes": ("1000", "cache_size_bytes", 1000),
+    "max_size_bytes": ("2000", "max_size_bytes", 2000),
+    "warn_size_bytes": ("1500", "warn_size_bytes", 1500),
+    "routes": (
+        '[{"name": "sales", "dag": "sales_*", "path": "s3://sales"}]',
+        "routes",
+        (Route("sales", dag="sales_*", root=Root.parse("s3://sales")),),
+    ),
+    "signing_key": (f"first={B64}", "signing_keys", (SECRET_KEY,)),
+    "unsigned_until": ("2027-01-31T00:00:00Z", "unsigned_until", datetime(2027, 1, 31, tzinfo=timezone.utc)),
+    "encryption_keys": (f"first={B64}", "encryption_keys", (SECRET_KEY,)),
+    "deployment": ("production", "deployment", "production"),
+    "retention": ("keep last 3 runs", "retention", "keep last 3 runs"),
+    "retry_wait_seconds": ("0.5", "retry_wait_seconds", 0.5),
+    "retry_max_wait_seconds": ("7", "retry_max_wait_seconds", 7),
+    "hedge_after_seconds": ("1.5", "hedge_after_seconds", 1.5),
+    "ui": ("True", "ui", True),
+    "ui_signed_downloads": ("True", "ui_signed_downloads", True),
+    "max_preview_bytes": ("2000000", "max_preview_bytes", 2_000_000),
+}
 
 
 def test_every_option_reaches_the_settings(env: pytest.MonkeyPatch) -> None:
     """No declared option is without effect."""
-    given = {
-        "path": "file:///srv/x",
-        "threshold_bytes": "0",
-        "compression": "lz4",
-        "read_paths": "s3://a/b, gs://c",
-        "legacy_references": "s3://c@b/x,\n xcom_s3=s3://d",
-        "preview_chars": "0",
-        "keep_key_order": "False",
-        "allow_pickle": "true",
-        "timeout_seconds": "2.5",
-        "purge_timeout_seconds": "3",
-        "part_bytes": "5242880",
-        "max_concurrency": "4",
-        "cache_path": "/var/cache/xcargo",
-        "cache_size_bytes": "1000",
-        "max_size_bytes": "2000",
-        "warn_size_bytes": "1500",
-        "routes": '[{"name": "sales", "dag": "sales_*", "path": "s3://sales"}]',
-        "signing_key": f"new={B64}, {B64.replace('A', 'B')}",
-        "unsigned_until": "2027-01-31T00:00:00+00:00",
-        "encryption_keys": f"first={B64}",
-        "deployment": "production",
-        "retention": '[{"keep_runs": 3}]',
-        "retry_wait_seconds": "0.5",
-        "retry_max_wait_seconds": "7",
-        "hedge_after_seconds": "1.5",
-        "fsync": "False",
-        "ui": "True",
-        "ui_signed_downloads": "True",
-        "max_preview_bytes": "2000000",
-    }
-    assert set(given) == set(OPTIONS)
-    found = settings(env, **{f"xcargo__{name}": value for name, value in given.items()})
-    assert found == Settings(
-        root=Root.parse("file:///srv/x"),
-        threshold_bytes=0,
-        compression="lz4",
-        read_roots=(Root.parse("s3://a/b"), Root.parse("gs://c")),
-        legacy_roots=found.legacy_roots,
-        preview_chars=0,
-        keep_key_order=False,
-        allow_pickle=True,
-        timeout_seconds=2.5,
-        purge_timeout_seconds=3,
-        part_bytes=5242880,
-        max_concurrency=4,
-        cache_path="/var/cache/xcargo",
-        cache_size_bytes=1000,
-        max_size_bytes=2000,
-        warn_size_bytes=1500,
-        routes=(Route("sales", dag="sales_*", root=Root.parse("s3://sales")),),
-        signing_keys=found.signing_keys,
-        unsigned_until=datetime(2027, 1, 31, tzinfo=timezone.utc),
-        encryption_keys=(Key("first", base64.b64decode(B64)),),
-        encryption_key=Key("first", base64.b64decode(B64)),
-        deployment="production",
-        retention=given["retention"],
-        retry_wait_seconds=0.5,
-        retry_max_wait_seconds=7,
-        hedge_after_seconds=1.5,
-        fsync=False,
-        ui=True,
-        ui_signed_downloads=True,
-        max_preview_bytes=2_000_000,
-    )
-    assert [key.name for key in found.signing_keys] == ["new", found.signing_keys[1].name]
-    assert [legacy.prefix for legacy in found.legacy_roots] == ["s3://c@b/x/", "xcom_s3://"]
+    assert set(OPTION_VALUES) == set(OPTIONS)
+    made = settings(env, **{f"xcargo__{option}": text for option, (text, _, _) in OPTION_VALUES.items()})
+    assert made == Settings(**{name: value for _, name, value in OPTION_VALUES.values()}, encryption_key=SECRET_KEY)
 
 
 def test_with_encryption_nothing_stands_in_the_database_unless_asked(env: pytest.MonkeyPatch) -> None:
     """Threshold and preview default to 0 then; who sets them has asked."""
-    found = settings(env, xcargo__path="s3://b", xcargo__encryption_keys=B64)
-    assert (found.threshold_bytes, found.preview_chars) == (0, 0)
-    found = settings(env, xcargo__threshold_bytes="10", xcargo__preview_chars="20")
-    assert (found.threshold_bytes, found.preview_chars) == (10, 20)
-    assert found.encryption_key == found.encryption_keys[0]
+    made = settings(env, xcargo__path="s3://b", xcargo__encryption_keys=B64)
+    assert (made.threshold_bytes, made.preview_chars) == (0, 0)
+    made = settings(env, xcargo__threshold_bytes="10", xcargo__preview_chars="20")
+    assert (made.threshold_bytes, made.preview_chars) == (10, 20)
+    assert made.encryption_key == made.encryption_keys[0]
 
 
 def test_keys_come_from_commands_and_secrets_backends(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As Airflow's own secrets do: signing_key_cmd, encryption_keys_secret."""
-    found = settings(
+    made = settings(
         env,
         xcargo__path="s3://b",
         xcargo__signing_key_cmd=f"echo signer={B64}",
@@ -139,8 +118,8 @@ def test_keys_come_from_commands_and_secrets_backends(env: pytest.MonkeyPatch, t
         secrets__backend="tests.unit.airflow.test_config.Vault",
         core__executor="CeleryExecutor",
     )
-    assert found.signing_keys == (Key("signer", base64.b64decode(B64)),)
-    assert found.encryption_keys == (Key("vault", base64.b64decode(B64)),)
+    assert made.signing_keys == (Key("signer", base64.b64decode(B64)),)
+    assert made.encryption_keys == (Key("vault", base64.b64decode(B64)),)
 
 
 class Vault(BaseSecretsBackend):
@@ -168,19 +147,19 @@ def test_common_io_options_mean_what_they_mean_there(
     }
     if threshold is not None:
         options["common_io__xcom_objectstorage_threshold"] = threshold
-    found = settings(env, **options)
-    assert (found.root, found.threshold_bytes, found.compression) == (Root.parse("s3://c@b/xcom"), meant, "zip")
+    made = settings(env, **options)
+    assert (made.root, made.threshold_bytes, made.compression) == (Root.parse("s3://c@b/xcom"), meant, "zip")
 
 
 def test_our_own_options_come_first(env: pytest.MonkeyPatch) -> None:
     """[xcargo] beats [common.io], option by option."""
-    found = settings(
+    made = settings(
         env,
         common_io__xcom_objectstorage_path="s3://old",
         common_io__xcom_objectstorage_threshold="5",
         xcargo__path="s3://new",
     )
-    assert (found.root, found.threshold_bytes) == (Root.parse("s3://new"), 5)
+    assert (made.root, made.threshold_bytes) == (Root.parse("s3://new"), 5)
     assert settings(env, xcargo__threshold_bytes="7").threshold_bytes == 7
 
 
@@ -199,11 +178,11 @@ def test_the_default_that_airflow_writes_into_its_file_is_no_wish(env: pytest.Mo
 
 def test_without_a_path_a_single_machine_stores_below_airflow_home(env: pytest.MonkeyPatch) -> None:
     """LocalExecutor needs no setting at all."""
-    found = settings(env, core__executor="LocalExecutor")
-    assert found.root is not None
-    assert found.root.scheme == "file"
-    assert found.root.prefix.endswith("/xcargo")
-    assert found.threshold_bytes == 1024
+    made = settings(env, core__executor="LocalExecutor")
+    assert made.root is not None
+    assert made.root.scheme == "file"
+    assert made.root.prefix.endswith("/xcargo")
+    assert made.threshold_bytes == 1024
 
 
 @pytest.mark.parametrize(
@@ -218,9 +197,9 @@ def test_without_a_path_a_single_machine_stores_below_airflow_home(env: pytest.M
 )
 def test_without_a_path_several_machines_get_no_folder(env: pytest.MonkeyPatch, executor: str) -> None:
     """Where workers may not share a disk nothing is guessed; the reason names the executor."""
-    found = settings(env, core__executor=executor)
-    assert found.root is None
-    assert executor in found.no_root_reason
+    made = settings(env, core__executor=executor)
+    assert made.root is None
+    assert executor in made.no_root_reason
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The team of the task in this process, as Airflow tells it."""
+"""The team of the task in this process, as Airflow has it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from airflow.sdk.execution_time.context import set_current_context
 from xcargo.airflow import compat
 
 
-@pytest.mark.parametrize(("told", "team"), [("team_a", "team_a"), (None, "")])
-def test_a_task_has_the_team_of_its_run(told: str | None, team: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "team"), [("team_a", "team_a"), (None, "")])
+def test_a_task_has_the_team_of_its_run(name: str | None, team: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While its code runs the context counts, whatever the environment says; a task without a team has none."""
     monkeypatch.setenv("AIRFLOW_CTX_TEAM_NAME", "team_b")
-    with set_current_context({"dag_run": SimpleNamespace(team_name=told)}):  # type: ignore[typeddict-item]
+    with set_current_context({"dag_run": SimpleNamespace(team_name=name)}):  # type: ignore[typeddict-item]
         assert compat.team() == team
 
 
