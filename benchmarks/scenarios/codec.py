@@ -11,6 +11,7 @@ from benchmarks import hooks, memory
 from benchmarks.payloads import bytes_of, payload
 from benchmarks.scenarios import warm
 from benchmarks.trial import Plan, Trial
+from xcargo.types import Buffer
 
 BASELINE = ("common-io",)
 SHOWN = ("encode_seconds", "decode_seconds", "encoded_bytes")
@@ -66,7 +67,7 @@ def _xcargo() -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
     registry = Registry()
 
-    def encode(value: Any) -> tuple[int, Any, bytes]:
+    def encode(value: Any) -> tuple[int, Any, Buffer]:
         found = registry.encode(value)
         parts = list(found.parts)
         return sum(map(len, parts)), found, b"".join(parts) if len(parts) > 1 else parts[0]

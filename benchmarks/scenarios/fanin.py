@@ -85,7 +85,7 @@ def _measured(found: list[Any], work: Callable[[Any], Sequence[Any]], count: int
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
-    task_runner.SUPERVISOR_COMMS = Supervisor(found)  # type: ignore[assignment]
+    task_runner.SUPERVISOR_COMMS = Supervisor(found)
     arg: Any = SimpleNamespace(key="return_value", operator=SimpleNamespace(dag_id="bench", task_id="mapped"))
     ti: Any = SimpleNamespace(run_id="run")
     sequence: Any = LazyXComSequence(xcom_arg=arg, ti=ti)

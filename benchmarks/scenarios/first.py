@@ -28,7 +28,7 @@ def trials(plan: Plan) -> Iterator[Trial]:
     for name in plan.choose(("dict, 1 KB",), ("dict, 1 KB", "DataFrame, 10k rows")):
         for subject in (*BASELINE, "xcargo"):
             for latency_ms in plan.latencies_ms:
-                common = {"arguments": {"name": name}, "latency_ms": latency_ms}
+                common: dict[str, Any] = {"arguments": {"name": name}, "latency_ms": latency_ms}
                 yield Trial(f"forked, push, {name}", subject, f"{__name__}:push", **common)
                 yield Trial(f"forked, pull, {name}", subject, f"{__name__}:pull", prepare=f"{__name__}:row", **common)
             arguments = {"name": name}

@@ -116,10 +116,10 @@ def _numpy() -> list[Any]:
         np.float32(1),
         np.array(["a", (1,)], object),
         np.array(["a", "b"], np.dtypes.StringDType(na_object=None)),
-        np.ma.array([1, 2], mask=[1, 0], fill_value=3),
+        np.ma.array([1, 2], mask=[True, False], fill_value=3),
         np.rec.array([(1, "a")], dtype=[("x", "i4"), ("y", "U2")]),
         np.array([(1, [2])], [("a", "i1"), ("o", "O")]),
-        np.ma.array([1, "a"], mask=[0, 1], dtype=object, fill_value="n"),
+        np.ma.array([1, "a"], mask=[False, True], dtype=object, fill_value="n"),
         np.dtype([("a", ">i4"), ("b", "M8[us]")]),
     ]
 

@@ -73,8 +73,9 @@ def run() -> Iterator[Postgres]:
     try:
         subprocess.run(
             [
-                *(*become, programs / "initdb", "-D", cluster, "-U", _USER),
-                *("-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8", "--locale=C", "--no-sync"),
+                *become,
+                *map(str, (programs / "initdb", "-D", cluster, "-U", _USER)),
+                *map(str, ("-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8", "--locale=C", "--no-sync")),
             ],
             check=True,
             capture_output=True,
