@@ -36,14 +36,14 @@ def airflow(home: Path, url: str, *arguments: str, env: Mapping[str, str] = {}, 
     """Airflow's own command on a database. Gives what it prints."""
     done = subprocess.run(
         [sys.executable, "-m", "airflow", *arguments],
-        env=environment(home, url) | env,
+        env={**environment(home, url), **env},
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return done.stdout
+    return str(done.stdout)
 
 
 def environment(home: Path, url: str) -> dict[str, str]:
