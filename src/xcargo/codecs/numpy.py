@@ -61,8 +61,8 @@ class NumpyCodec:
         if array.dtype.names is not None:
             params["columns"] = {name: str(array.dtype[name]) for name in array.dtype.names[:_SHOWN_FIELDS]}
         if array.dtype.hasobject or array.dtype.kind == "T":
-            whole = kind != "MaskedArray" and array.dtype.names is None
-            payload = self._items(array) if whole else self._pieces(np, value, array, params)
+            plain = kind != "MaskedArray" and array.dtype.names is None
+            payload = self._pack_items(array) if plain else self._pack_fields(np, value, array, params)
             return Encoded(self.id, (payload,), params, ".msgpack")
         parts = [_bytes_of(np, array, params.get("order"))]
         if kind == "MaskedArray":
@@ -75,7 +75,7 @@ class NumpyCodec:
             return self._restore(np, payload, params)
         except XCargoError:
             raise
-        except Exception as error:  # numpy's errors for a forged description are of every kind
+        except Exception as error:  # numpy raises errors of every kind for a forged description
             raise DecodeError(f"The object does not hold a numpy array: {type(error).__name__}: {error}") from error
 
     def _restore(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
@@ -85,9 +85,9 @@ class NumpyCodec:
         if kind == "dtype":
             return _dtype(np, params["dtype"])
         if params.get("packed"):
-            return self._from_pieces(np, payload, params)
+            return self._unpack_fields(np, payload, params)
         if params["dtype"] in ("|O", "T"):
-            return self._from_items(np, payload, params)
+            return self._unpack_items(np, payload, params)
         dtype, shape = _dtype(np, params["dtype"]), tuple(int(n) for n in params["shape"])
         if params.get("record"):
             dtype = np.dtype((np.record, dtype))
@@ -97,15 +97,15 @@ class NumpyCodec:
         if dtype.hasobject or min(shape, default=0) < 0 or size + sum(masked) != len(payload):
             raise DecodeError(f"{len(payload)} bytes are not an array of dtype {dtype} and shape {shape}")
         if params.get("scalar"):
-            return _writable(np, payload).view(dtype)[0] if dtype.itemsize else dtype.type()
-        pieces, at = [], 0
+            return _scalar(np, payload, dtype)
+        buffers, start = [], 0
         for length in (size, *masked):
-            pieces.append(_writable(np, memoryview(payload)[at : at + length]))
-            at += length
-        array = _shaped(pieces[0].view(dtype), shape, params.get("order"))
-        return _masked(np, array, pieces[1:], params) if kind == "MaskedArray" else _viewed(np, array, kind)
+            buffers.append(_writable(np, memoryview(payload)[start : start + length]))
+            start += length
+        array = _shaped(buffers[0].view(dtype), shape, params.get("order"))
+        return _masked(np, array, buffers[1:], params) if kind == "MaskedArray" else _viewed(np, array, kind)
 
-    def _items(self, array: Any) -> Buffer:
+    def _pack_items(self, array: Any) -> Buffer:
         """An array of objects, or of text of variable length, as a packed list."""
         items = array.ravel().tolist()
         state: Any = items
@@ -114,25 +114,25 @@ class NumpyCodec:
             state = [missing, array.dtype.coerce, [item if type(item) is str else None for item in items]]
         return self._tree.pack(state)
 
-    def _from_items(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
+    def _unpack_items(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
         items, dtype = self._tree.unpack(payload), np.dtype(object)
         if params["dtype"] == "T":
             missing, coerce, texts = items
             dtype = np.dtypes.StringDType(coerce=coerce, **({"na_object": missing[0]} if missing else {}))
             items = [missing[0] if missing and text is None else text for text in texts]
         array = np.empty(len(items), dtype=dtype)
-        for n, item in enumerate(items):  # in one go, a list would be taken for a second dimension
+        for n, item in enumerate(items):  # at once, numpy would take a list for a second dimension
             array[n] = item
         array = array.reshape(tuple(params["shape"]))
         array = np.asfortranarray(array) if params.get("order") == "F" else array
         return _viewed(np, array, params.get("class", "ndarray"))
 
-    def _pieces(self, np: Any, value: Any, array: Any, params: dict[str, Any]) -> Buffer:
-        """What holds objects in fields, or below a mask, as a packed list of arrays that do not."""
+    def _pack_fields(self, np: Any, value: Any, array: Any, params: dict[str, Any]) -> Buffer:
+        """An array with objects in fields or below a mask, as a packed list of arrays without."""
         params["packed"] = True
         if params.get("class") == "MaskedArray":
-            mask, fill = value.mask, value._fill_value
-            state = [array, None if mask is np.ma.nomask else mask, fill, bool(value.hardmask)]
+            mask = None if value.mask is np.ma.nomask else value.mask
+            state = [array, mask, _fill_value(value), bool(value.hardmask)]
         else:
             state = [array[name] for name in array.dtype.names]
         payload = self._tree.pack(state)
@@ -140,23 +140,23 @@ class NumpyCodec:
             raise _unsupported(array.dtype, "A sparse array")
         return payload
 
-    def _from_pieces(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
+    def _unpack_fields(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
         state, shape = self._tree.unpack(payload), tuple(params["shape"])
         if params.get("class") == "MaskedArray":
             array, mask, fill, hard = state
             mask = np.ma.nomask if mask is None else mask
-            found = np.ma.MaskedArray(array, mask=mask, hard_mask=hard)
+            masked = np.ma.MaskedArray(array, mask=mask, hard_mask=hard)
             if fill is not None:
-                found._fill_value = np.asarray(fill, dtype=array.dtype)
-            return found
+                masked.fill_value = fill
+            return masked
         dtype = _dtype(np, params["dtype"])
         if params.get("record"):
             dtype = np.dtype((np.record, dtype))
         if math.prod(shape) * dtype.itemsize > _most_bytes(payload):
             raise DecodeError(f"{len(payload)} bytes are not an array of dtype {dtype} and shape {shape}")
         array = np.empty(shape, dtype=dtype, order=params.get("order", "C"))
-        for name, piece in zip(dtype.names, state, strict=True):
-            array[name][...] = piece
+        for name, field in zip(dtype.names, state, strict=True):
+            array[name][...] = field
         return array[()] if params.get("scalar") else _viewed(np, array, params.get("class", "ndarray"))
 
 
@@ -189,7 +189,7 @@ def _describe(np: Any, dtype: Any) -> Any:
     if dtype.names is not None:
         candidates = [_fields(np, dtype)]
         if not dtype.isalignedstruct:
-            with suppress(ValueError):  # its fields overlap, or lie in another order than their names
+            with suppress(ValueError):  # fields overlap, or are not in the order of their names
                 candidates.insert(0, _jsonable(dtype.descr))
     for described in candidates:
         try:
@@ -242,19 +242,35 @@ def _writable(np: Any, data: Any) -> Any:
     return flat if flat.flags.writeable else flat.copy()
 
 
+def _scalar(np: Any, payload: Buffer, dtype: Any) -> Any:
+    if not dtype.itemsize:
+        return dtype.type()
+    if dtype.type is np.bytes_:  # an item of an array would lose zeros at its end, as would a text
+        return np.bytes_(bytes(payload))
+    if dtype.type is np.str_:
+        little = dtype.newbyteorder("<") == dtype
+        return np.str_(bytes(payload).decode("utf-32-le" if little else "utf-32-be", "surrogatepass"))
+    return _writable(np, payload).view(dtype)[0]
+
+
+def _fill_value(array: Any) -> Any:
+    """The fill value that was set, or None. The public attribute gives numpy's default in its place."""
+    return array._fill_value
+
+
 def _shaped(flat: Any, shape: tuple[int, ...], order: str | None) -> Any:
     return flat.reshape(shape[::-1]).T if order == "F" else flat.reshape(shape)
 
 
 def _mask_parts(np: Any, value: Any, params: dict[str, Any]) -> list[memoryview]:
-    """Mask and fill value as bytes; ``params`` tells which are there."""
-    parts = []
-    params["mask"], params["fill"] = value.mask is not np.ma.nomask, value._fill_value is not None
+    """Mask and fill value as bytes; ``params`` say which there are."""
+    parts, fill = [], _fill_value(value)
+    params["mask"], params["fill"] = value.mask is not np.ma.nomask, fill is not None
     params["hard"] = bool(value.hardmask)
     if params["mask"]:
         parts.append(_bytes_of(np, value.mask, params.get("order")))
     if params["fill"]:
-        parts.append(_bytes_of(np, np.asarray(value._fill_value, dtype=value.dtype)))
+        parts.append(_bytes_of(np, np.asarray(fill, dtype=value.dtype)))
     return parts
 
 
@@ -263,24 +279,24 @@ def _mask_sizes(np: Any, dtype: Any, count: int, params: Mapping[str, Any]) -> l
     return [mask] * bool(params["mask"]) + [dtype.itemsize] * bool(params["fill"])
 
 
-def _masked(np: Any, array: Any, pieces: list[Any], params: Mapping[str, Any]) -> Any:
+def _masked(np: Any, array: Any, buffers: list[Any], params: Mapping[str, Any]) -> Any:
     mask = np.ma.nomask
     if params["mask"]:
-        mask = _shaped(pieces.pop(0).view(np.ma.make_mask_descr(array.dtype)), array.shape, params.get("order"))
-    fill = pieces.pop(0).view(array.dtype)[0] if params["fill"] else None
+        mask = _shaped(buffers.pop(0).view(np.ma.make_mask_descr(array.dtype)), array.shape, params.get("order"))
+    fill = buffers.pop(0).view(array.dtype)[0] if params["fill"] else None
     return np.ma.MaskedArray(array, mask=mask, fill_value=fill, hard_mask=bool(params["hard"]))
 
 
 def _unsupported(dtype: Any, what: str) -> UnsupportedTypeError:
     return UnsupportedTypeError(
-        f"{what} of dtype {dtype} has no bytes of its own",
+        f"{what} of dtype {dtype} cannot be stored",
         hint="Convert it with .astype(...) or .tolist() before returning it.",
     )
 
 
 def _jsonable(descr: Any) -> Any:
     if isinstance(descr, Mapping):
-        raise ValueError(descr)  # noqa: TRY004 - metadata of a field, told as numpy tells what a descr cannot say
+        raise ValueError(descr)  # noqa: TRY004 - metadata of a field, refused as numpy refuses it
     return [_jsonable(item) for item in descr] if isinstance(descr, (list, tuple)) else descr
 
 

@@ -1,7 +1,7 @@
 """Instances of users' classes: enums, named tuples, dataclasses, attrs classes and pydantic models.
 
-What is stored is the class's name and the state, never code. The class is found again by a function that the codec is
-given: at the Airflow edge it admits what ``[core] allowed_deserialization_classes`` admits and nothing else.
+The class's name and the state are stored, never code. A function gives the class of a name: in Airflow it admits what
+``[core] allowed_deserialization_classes`` admits and nothing else.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ __all__ = ["ObjectCodec", "PickleCodec"]
 class ObjectCodec:
     """Codec of instances by class name and state. Nested values keep their types, at any depth.
 
-    Decoding restores state without calling ``__init__``, ``__post_init__`` or validators, as copying does, so an
-    instance comes back as it was and not as its constructor would make it today. A class whose fields have changed
-    since is refused.
+    Decoding restores state without calling ``__init__``, ``__post_init__`` or validators, as copying does: an instance
+    comes back as it was. A class whose fields have changed since is refused.
     """
 
     id = "object"
@@ -61,14 +60,14 @@ class ObjectCodec:
         except AttributeError as error:
             raise UnsupportedTypeError(f"An instance of {cls.__qualname__} lacks a field: {error}") from error
         more = _beyond_fields(value) if kind in _FIELDS else _arguments(cls)
-        if more:  # a fourth part, which readers before it refuse
+        if more:  # readers that do not know a fourth item refuse it
             body.append(more)
         try:
             encoded = self._tree.encode(body)
         except UnsupportedTypeError as error:
             error.what = _IN_BODY.sub(r"At value.\1", error.what)
             raise
-        # The same dictionary: what is stored as it goes fills it in at the end.
+        # The same dictionary, which a payload that is an iterator fills in at its end.
         params = cast("dict[str, Any]", encoded.params)
         params["class"] = f"{cls.__module__}.{cls.__qualname__}"
         return replace(encoded, codec=self.id)
@@ -86,8 +85,8 @@ class ObjectCodec:
             cls, more = self._generic(cls, more.pop()), []
         if not isinstance(cls, type) or _kind(cls) != kind:
             raise DecodeError(
-                f"The class {name.replace(':', '.')} is no {kind} any more",
-                hint="Run the task that pushed the value again, with the code of today.",
+                f"The class {name.replace(':', '.')} is not a {kind} any more",
+                hint="Run the task that pushed the value again.",
             )
         try:
             value = _RESTORE[kind](cls, state)
@@ -99,22 +98,22 @@ class ObjectCodec:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DecodeError(
                 f"The class {name.replace(':', '.')} has changed since the value was stored: {error}",
-                hint="Run the task that pushed the value again, with the code of today.",
+                hint="Run the task that pushed the value again.",
             ) from error
 
     def _generic(self, origin: Any, arguments: Any) -> Any:
         """The generic model, with arguments as :func:`_arguments` gives them."""
 
-        def found(described: Any) -> Any:
+        def rebuild(described: Any) -> Any:
             if isinstance(described, str):
                 return _PLAIN.get(described) or self._resolve(described.replace(":", "."))
             name, parts = described
             if name == "types:UnionType":
-                return reduce(or_, map(found, parts))
-            return found(name)[tuple(map(found, parts))]
+                return reduce(or_, map(rebuild, parts))
+            return rebuild(name)[tuple(map(rebuild, parts))]
 
         try:
-            return origin[tuple(map(found, arguments))]
+            return origin[tuple(map(rebuild, arguments))]
         except XCargoError:
             raise
         except (RecursionError, TypeError, ValueError) as error:
@@ -127,16 +126,30 @@ _PLAIN: dict[str, Any] = {
 }
 _PLAIN |= {f"datetime:{cls.__name__}": cls for cls in (date, datetime, time, timedelta)}
 _PLAIN |= {"typing:Any": Any, "typing:Union": Union}
-"""Classes that a generic model may take without leave: those of which the tree's values are."""
+"""Arguments of generic models that are always allowed: the types of the tree's values."""
 
 
 def _name(cls: type) -> str:
     if "<locals>" in cls.__qualname__:
         raise UnsupportedTypeError(
-            f"{cls.__qualname__} is defined inside a function, so no other task can find it",
+            f"{cls.__qualname__} is defined inside a function, so no other task can import it",
             hint="Define the class at the top of a module.",
         )
-    return f"{cls.__module__}:{cls.__qualname__}"
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    module = sys.modules.get(cls.__module__)
+    if name not in _PLAIN and module is not None and not isinstance(_attribute(module, cls.__qualname__), type):
+        raise UnsupportedTypeError(
+            f"The module {cls.__module__} has no class {cls.__qualname__}, so no other task can import it",
+            hint="Define the class at the top of a module. Of named tuples that a hook returns as rows, return "
+            "[row._asdict() for row in rows].",
+        )
+    return name
+
+
+def _attribute(value: Any, path: str) -> Any:
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    return value
 
 
 def _arguments(cls: Any) -> list[Any]:
@@ -150,7 +163,7 @@ def _arguments(cls: Any) -> list[Any]:
             return ["typing:Union" if origin is Union else "types:UnionType", [described(part) for part in parts]]
         if not isinstance(origin, type):
             raise UnsupportedTypeError(
-                f"{cls.__qualname__} is a generic model of something that is no class",
+                f"{cls.__qualname__} is a generic model of something that is not a class",
                 hint="Define a class of its own: class Answers(Page[Literal['yes', 'no']]): pass",
             )
         return [_name(origin), [described(part) for part in parts]] if parts else _name(origin)
@@ -178,10 +191,10 @@ def _kind(cls: type) -> str | None:
 
 
 _IN_BODY = re.compile(r"^At value\[[23]\](?:\['__\w+__'\])?\['(\w+)'\]")
-"""How the place of a field begins, seen from what is packed."""
+"""Beginning of the path of a field, in what is packed."""
 
 _HEAP_TYPE = 1 << 9
-"""Flag of classes that a Python program defines; only those of C hold state outside their attributes."""
+"""Flag of classes that a Python program defines; only those written in C hold state outside their attributes."""
 
 
 def _holds_more_than_attributes(base: type) -> bool:
@@ -197,7 +210,7 @@ def _is_body(body: Any) -> bool:
 
 
 def _beyond_fields(value: Any) -> dict[str, Any]:
-    """What the instance holds beside its fields: attributes that a method set, and slots of its bases."""
+    """State beside the fields: attributes that a method set, and slots of base classes."""
     cls = type(value)
     fields = set(_FIELDS[str(_kind(cls))](cls))
     more = {name: part for name, part in getattr(value, "__dict__", {}).items() if name not in fields}
@@ -211,7 +224,7 @@ def _beyond_fields(value: Any) -> dict[str, Any]:
     if "_attrs_cached_hash" in more:
         more["_attrs_cached_hash"] = None  # hashes differ by process
     cached = [name for name in more if isinstance(getattr(cls, name, None), cached_property)]
-    for name in ("__orig_class__", *cached):  # what typing notes, and what is computed again
+    for name in ("__orig_class__", *cached):  # noted by typing, or computed again
         more.pop(name, None)
     return more
 
@@ -262,7 +275,7 @@ def _restore_namedtuple(cls: Any, state: dict[str, Any]) -> Any:
 
 
 def _pydantic_state(model: Any) -> dict[str, Any]:
-    """pydantic's own, without what a cached_property left among the fields."""
+    """pydantic's own state, without the values of cached properties."""
     fields = {name: getattr(model, name) for name in type(model).model_fields}
     return {**model.__getstate__(), "__dict__": fields}
 
@@ -305,8 +318,8 @@ _RESTORE: dict[str, Callable[[Any, Any], Any]] = {
 class PickleCodec:
     """Any value that cloudpickle takes, if ``allowed``; else it writes nothing and reads nothing.
 
-    **Reading a pickle runs whatever code its writer chose.** So one that lies in a store is refused unless this side
-    allows it too, whoever wrote it.
+    **Reading a pickle runs whatever code its writer chose.** So a stored one is refused unless this side allows pickles
+    too, whoever wrote it.
     """
 
     id = "pickle"

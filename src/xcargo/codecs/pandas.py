@@ -1,8 +1,8 @@
 """pandas: frames, series, indexes and scalars, column by column as Arrow, with what Arrow alone would lose beside it.
 
 The payload is one Arrow IPC file that any Arrow reader opens. Its schema metadata hold, under ``xcargo``, a packed
-description of what to make of the columns again: dtypes, time zones, categories, index, labels, attributes. A column of
-Python objects that are not all text goes into that description, value by value, since Arrow would change their types.
+description that rebuilds the value from the columns: dtypes, time zones, categories, index, labels, attributes. A
+column of Python objects that are not all text is part of that description, since Arrow would change their types.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 from xcargo.codecs import ipc
 from xcargo.codecs.base import Encoded, arrow, importable
 from xcargo.codecs.pandas_parts import (
+    dtype_state,
     frequency_state,
     offset_state,
+    restore_dtype,
     restore_offset,
     restore_scalar,
     restore_sparse,
@@ -33,14 +35,14 @@ from xcargo.types import Buffer
 __all__ = ["PandasCodec"]
 
 _NUMPY_ARRAYS = ("NumpyExtensionArray", "PandasArray")
-"""pandas' view of a numpy array, which a Series would take for the array itself."""
+"""pandas' view of a numpy array, which a Series takes for the array itself."""
 _NUMPY_DTYPES = ("NumpyEADtype", "PandasDtype")
 _SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
 _KEY = b"xcargo"
 
 _OWN_BLOCK_BYTES = 256 * 1024
 _MOST_BLOCKS = 64
-"""Up to so many columns of that size on average are left where they are."""
+"""Up to so many columns of that size on average are not copied."""
 
 
 class PandasCodec:
@@ -71,6 +73,11 @@ class PandasCodec:
 
             empty = self._tree.pack(pd.array([], dtype=value))
             return Encoded(self.id, (empty,), {"type": "pandas.ExtensionDtype"}, ".msgpack")
+        if kind == "array" and value.ndim != 1:
+            raise UnsupportedTypeError(
+                f"A {type(value).__name__} of {value.ndim} dimensions cannot be stored",
+                hint="Return a DataFrame of it.",
+            )
         pa = arrow()
         writer = _Writer(pa)
         state: Any = getattr(writer, str(kind))(value)
@@ -130,7 +137,7 @@ class PandasCodec:
             return getattr(reader, kind)(state)
         except XCargoError:
             raise
-        except Exception as error:  # Arrow's and pandas' errors for damaged or foreign input are of every kind
+        except Exception as error:  # Arrow and pandas raise errors of every kind for damaged input
             raise DecodeError(f"The object does not hold a pandas value: {type(error).__name__}: {error}") from error
 
 
@@ -194,7 +201,7 @@ class _Writer:
             return ["range", index.start, index.stop, index.step, index.name]
         if kind == "MultiIndex":
             levels = [self.index(level, rows=False) for level in index.levels]
-            codes = [self._place(self._pa.array(c), f"__index_level_{n}__", rows) for n, c in enumerate(index.codes)]
+            codes = [self._store(self._pa.array(c), f"__index_level_{n}__", rows) for n, c in enumerate(index.codes)]
             return ["multi", levels, codes, list(index.names)]
         freq = frequency_state(index.freq) if kind in ("DatetimeIndex", "TimedeltaIndex") else None
         return ["values", self._values(index, "__index_level_0__", index.name, rows=rows), index.name, freq]
@@ -209,23 +216,23 @@ class _Writer:
             if isinstance(dtype, np.dtype):
                 array = values.to_numpy()
                 if dtype.kind in "iufbmM" and dtype.itemsize <= 8 and dtype.isnative:
-                    return ["numpy", dtype.str, self._place(pa.array(np.ascontiguousarray(array)), name, rows)]
+                    return ["numpy", dtype.str, self._store(pa.array(np.ascontiguousarray(array)), name, rows)]
                 if dtype.kind != "O":
                     return ["raw", array]
                 if set(map(type, array)) <= {str, type(None)} and all(x is None or is_utf8(x) for x in array):
-                    return ["text", self._place(pa.array(array, pa.large_string()), name, rows, narrow=True)]
+                    return ["text", self._store(pa.array(array, pa.large_string()), name, rows, narrow=True)]
                 return ["objects", list(array)]
             if kind == "CategoricalDtype":
                 array = values.array
                 categories = self.index(array.categories, rows=False)
-                return ["category", categories, bool(dtype.ordered), self._place(pa.array(array.codes), name, rows)]
+                return ["category", categories, bool(dtype.ordered), self._store(pa.array(array.codes), name, rows)]
             if kind == "DatetimeTZDtype":
                 array = values.array.tz_convert("UTC").tz_localize(None)
-                return ["zoned", dtype.tz, self._place(pa.array(np.asarray(array)), name, rows)]
+                return ["zoned", dtype.tz, self._store(pa.array(np.asarray(array)), name, rows)]
             if kind == "SparseDtype":
                 return sparse_state(values.array)
             narrow = kind == "StringDtype"
-            return ["extension", _dtype_state(dtype), self._place(pa.array(values.array), name, rows, narrow=narrow)]
+            return ["extension", dtype_state(dtype), self._store(pa.array(values.array), name, rows, narrow=narrow)]
         except (pa.ArrowException, TypeError, ValueError) as error:
             if isinstance(error, XCargoError):
                 raise
@@ -234,7 +241,7 @@ class _Writer:
                 hint="Convert the column (for example .astype(str)) before returning it.",
             ) from error
 
-    def _place(self, array: Any, name: str, rows: bool, *, narrow: bool = False) -> int | bytes:
+    def _store(self, array: Any, name: str, rows: bool, *, narrow: bool = False) -> int | bytes:
         if isinstance(array, self._pa.ChunkedArray):
             array = array.combine_chunks()
         if narrow and array.type == self._pa.large_string() and array.nbytes < 2**31:
@@ -253,7 +260,7 @@ class _Writer:
 class _Reader:
     """Puts a pandas value together again from the columns of ``table`` and a state.
 
-    Columns of numbers that lie in ``memory``, if it may be written to, stay there.
+    Columns of numbers stay in ``memory`` if it is writable.
     """
 
     def __init__(self, pd: Any, pa: Any, table: Any, memory: Buffer = b"") -> None:
@@ -292,7 +299,7 @@ class _Reader:
             codes = [self._column(code, "is_integer").to_numpy(zero_copy_only=False) for code in codes]
             for level, code in zip(levels, codes, strict=True):
                 if len(code) and not -1 <= code.min() <= code.max() < len(level):
-                    raise DecodeError("A code of the MultiIndex lies outside its level")
+                    raise DecodeError("A code of the MultiIndex is outside its level")
             return pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
         _, values, name, freq = state
         array = self._values(values)
@@ -312,8 +319,9 @@ class _Reader:
         pd, kind = self._pd, state[0]
         if kind == "numpy":
             column = self._column(state[2], "is_primitive")
-            if (found := self._in_place(np, column, np.dtype(state[1]))) is not None:
-                return found
+            values = self._view(np, column, np.dtype(state[1]))
+            if values is not None:
+                return values
             return column.to_numpy(zero_copy_only=False).astype(np.dtype(state[1]), copy=False)
         if kind == "raw":
             return state[1]
@@ -321,7 +329,7 @@ class _Reader:
             return np.array(self._column(state[1], "is_string", "is_large_string").to_pylist(), dtype=object)
         if kind == "objects":
             array = np.empty(len(state[1]), dtype=object)
-            for n, item in enumerate(state[1]):  # a list in one go would be taken for a second dimension
+            for n, item in enumerate(state[1]):  # at once, numpy would take a list for a second dimension
                 array[n] = item
             return array
         if kind == "category":
@@ -336,15 +344,15 @@ class _Reader:
                 column = self._column(state[2])
                 return pd.arrays.ArrowExtensionArray(self._pa.chunked_array([column]))
             column = self._column(state[2], "is_null", "is_dictionary", "is_run_end_encoded", forbidden=True)
-            return _restore_dtype(pd, state[1]).__from_arrow__(column)
+            return restore_dtype(pd, state[1]).__from_arrow__(self._pa.chunked_array([column]))
         if kind == "sparse":
             return restore_sparse(pd, state)
         raise DecodeError(
             f"Unknown kind of column {str(kind)[:80]!r}; run: pip install --upgrade airflow-provider-xcargo"
         )
 
-    def _in_place(self, np: Any, column: Any, dtype: Any) -> Any:
-        """The column's values as an array that may be written to, without a copy; None if there is no such way."""
+    def _view(self, np: Any, column: Any, dtype: Any) -> Any:
+        """A writable array over the column's own memory; None if there is none."""
         width = getattr(column.type, "bit_width", 0)
         if len(self._memory) < _OWN_BLOCK_BYTES or not len(column) or column.null_count:
             return None
@@ -358,41 +366,15 @@ class _Reader:
         values = whole[start:end].view(dtype)
         return values if values.flags.aligned else None
 
-    def _column(self, place: int | bytes, *kinds: str, forbidden: bool = False) -> Any:
-        """A column, if its type is of ``kinds``: one that is not meant could take up far more than its bytes."""
-        table = self._table if isinstance(place, int) else ipc.read_stream(place)
-        column = table.column(place if isinstance(place, int) else 0)
-        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies a single one too
+    def _column(self, stored: int | bytes, *kinds: str, forbidden: bool = False) -> Any:
+        """A column whose type is one of ``kinds``: another one could take up far more than its bytes."""
+        table = self._table if isinstance(stored, int) else ipc.read_stream(stored)
+        column = table.column(stored if isinstance(stored, int) else 0)
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # copies a single chunk too
         if kinds and any(getattr(self._pa.types, kind)(column.type) for kind in kinds) is forbidden:
-            raise DecodeError(f"A column of Arrow's type {str(column.type)[:80]} does not belong there")
+            raise DecodeError(f"A column of Arrow's type {str(column.type)[:80]} is not of this value")
         return column
 
     def _finished(self, value: Any, state: dict[str, Any]) -> Any:
         value.attrs = state["attrs"]
         return value.set_flags(allows_duplicate_labels=False) if state["unique"] else value
-
-
-def _dtype_state(dtype: Any) -> list[Any]:
-    kind = type(dtype).__name__
-    if kind == "StringDtype":
-        return ["string", dtype.storage, dtype.na_value != dtype.na_value if dtype.na_value is not _na() else False]
-    return ["arrow"] if kind == "ArrowDtype" else ["name", str(dtype)]
-
-
-def _na() -> Any:
-    return sys.modules["pandas"].NA
-
-
-def _restore_dtype(pd: Any, state: list[Any]) -> Any:
-    if state[0] == "name":
-        return pd.api.types.pandas_dtype(state[1])
-    _, storage, missing_is_nan = state
-    if not missing_is_nan:
-        return pd.StringDtype(storage)
-    try:
-        return pd.StringDtype(storage, na_value=float("nan"))
-    except TypeError as error:
-        raise DecodeError(
-            "The value was written with pandas 3, whose text columns the pandas installed here does not know",
-            hint="Run: pip install 'pandas>=2.3'",
-        ) from error

@@ -1,15 +1,17 @@
-"""pandas values that Arrow has no column for: scalars, frequencies and sparse arrays."""
+"""Parts of pandas values that are not columns of Arrow: dtypes, scalars, frequencies and sparse arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
 
 __all__ = [
+    "dtype_state",
     "frequency_state",
     "offset_state",
+    "restore_dtype",
     "restore_offset",
     "restore_scalar",
     "restore_sparse",
@@ -116,3 +118,37 @@ def restore_scalar(pd: Any, kind: str, state: list[Any]) -> Any:
     moment = pd.Timestamp(np.datetime64(n, unit))
     moment = moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)
     return moment.replace(fold=fold) if fold != moment.fold else moment
+
+
+def dtype_state(dtype: Any) -> list[Any]:
+    """What names an extension dtype."""
+    kind = type(dtype).__name__
+    if kind == "StringDtype":
+        return ["string", dtype.storage, isinstance(dtype.na_value, float)]
+    if kind == "ArrowDtype":
+        return ["arrow"]
+    package = type(dtype).__module__.partition(".")[0]
+    return ["name", str(dtype)] if package == "pandas" else ["name", str(dtype), package]
+
+
+def restore_dtype(pd: Any, state: list[Any]) -> Any:
+    """The dtype of :func:`dtype_state`."""
+    if state[0] == "name":
+        try:
+            return pd.api.types.pandas_dtype(state[1])
+        except TypeError as error:
+            package = state[2] if len(state) > 2 else "the package that defines it"
+            raise MissingDependencyError(
+                f"A column has the dtype {str(state[1])[:80]!r}, which is not registered here",
+                hint=f"Import {str(package)[:80]} before the value is pulled.",
+            ) from error
+    _, storage, missing_is_nan = state
+    if not missing_is_nan:
+        return pd.StringDtype(storage)
+    try:
+        return pd.StringDtype(storage, na_value=float("nan"))
+    except TypeError as error:
+        raise DecodeError(
+            "The value was written with pandas 3, whose text columns the pandas installed here does not know",
+            hint="Run: pip install 'pandas>=2.3'",
+        ) from error

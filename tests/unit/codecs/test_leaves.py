@@ -73,6 +73,8 @@ class TestNumpy(CodecTests):
         np.arange(3, dtype=">c16"),
         np.str_(""),
         np.bytes_(b""),
+        np.bytes_(b"a\0"),
+        np.str_("a\0"),
         np.void(b"ab"),
         np.zeros(2, np.dtype([("a", "i1"), ("b", "i8"), ("c", "S3", (2,))], align=True)),
         np.ones(2, np.dtype([(("Title", "a"), "i4"), ("b", "f8")])),

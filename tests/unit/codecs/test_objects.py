@@ -172,8 +172,8 @@ def test_a_class_that_changed_its_fields_is_told(registry: Registry, monkeypatch
         registry.decode(encoded.codec, contiguous(encoded), encoded.params)
 
 
-def test_a_local_class_is_refused_when_it_is_pushed(registry: Registry) -> None:
-    """No other process could find it."""
+def test_a_class_that_no_other_process_can_import_is_refused_when_it_is_pushed(registry: Registry) -> None:
+    """A local class, and a named tuple that a function makes, as hooks of databases do for their rows."""
 
     @dataclasses.dataclass
     class Local:
@@ -181,6 +181,10 @@ def test_a_local_class_is_refused_when_it_is_pushed(registry: Registry) -> None:
 
     with pytest.raises(UnsupportedTypeError, match="inside a function"):
         registry.encode(Local(1))
+    row = namedtuple("Row", ["id"])  # noqa: PYI024
+    with pytest.raises(UnsupportedTypeError, match="has no class Row") as caught:
+        registry.encode([row(1)])
+    assert "row._asdict()" in str(caught.value)
 
 
 @dataclasses.dataclass
@@ -302,7 +306,7 @@ def test_a_generic_model_is_of_the_same_class_again(registry: Registry, model: A
 
 def test_a_generic_model_of_what_is_no_class_is_refused(registry: Registry) -> None:
     """When it is pushed, with a way out: no pull could make it again."""
-    with pytest.raises(UnsupportedTypeError, match="no class") as caught:
+    with pytest.raises(UnsupportedTypeError, match="not a class") as caught:
         registry.encode(Page[Literal["yes"]](items=["yes"]))
     assert "class Answers(" in str(caught.value)
 

@@ -19,7 +19,7 @@ from hypothesis.extra.pandas import column, data_frames, range_indexes
 
 from xcargo.codecs import Codec, Registry, ipc
 from xcargo.codecs.base import contiguous
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
 from xcargo.testing import CodecTests
 
 REGISTRY = Registry(entry_points=False)
@@ -279,6 +279,42 @@ def test_a_column_that_arrow_cannot_hold_is_named() -> None:
 
     with pytest.raises(UnsupportedTypeError, match=r"column 'odd' of dtype strange"):
         REGISTRY.encode(frame(fine=[1], odd=pd.Series(StrangeArray())))
+
+
+def test_an_array_of_two_dimensions_is_refused() -> None:
+    """It would come back as an array of another class."""
+    with pytest.raises(UnsupportedTypeError, match="2 dimensions"):
+        REGISTRY.encode(DAYS.array.reshape(1, 3))
+
+
+class ForeignArray(pd.arrays.IntegerArray):  # type: ignore[misc]
+    """An array of another package: its dtype is registered where that is imported, and reads chunked arrays alone."""
+
+    dtype = property(lambda self: Foreign())
+
+
+class Foreign(pd.api.extensions.ExtensionDtype):  # type: ignore[misc]
+    name = "foreign"
+    type = int
+
+    @classmethod
+    def construct_array_type(cls) -> Any:
+        return ForeignArray
+
+    def __from_arrow__(self, array: Any) -> Any:
+        values = array.chunk(0).to_numpy(zero_copy_only=False)
+        return ForeignArray(values, np.zeros(len(values), bool))
+
+
+def test_a_dtype_of_another_package_needs_that_package() -> None:
+    """Where it is registered the column comes back, else the error names the package."""
+    encoded = REGISTRY.encode(pd.Series(ForeignArray(np.array([1, 2]), np.zeros(2, bool))))
+    with pytest.raises(MissingDependencyError, match="Import tests before"):
+        REGISTRY.decode(encoded.codec, bytes(contiguous(encoded)), encoded.params)
+    registered = pd.api.extensions.register_extension_dtype(Foreign)
+    back = REGISTRY.decode(encoded.codec, bytes(contiguous(encoded)), encoded.params)
+    assert type(back.array) is ForeignArray
+    assert isinstance(back.dtype, registered)
 
 
 def test_codes_outside_their_level_are_refused() -> None:
