@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -136,24 +135,27 @@ class Table:
         total = self.rows.count if order is None else len(order)
         samples = 1 if total <= _SAMPLED_ROWS else _SAMPLES
         size = total if samples == 1 else _SAMPLED_ROWS // _SAMPLES
-        values: list[Any] = []
+        chunks: list[Any] = []
         for n in range(samples):
             start = 0 if samples == 1 else (total - size) * n // (samples - 1)
             if order is None:
-                column = self._column(number, start, start + size, shorten=True)
+                chunks += self._column(number, start, start + size, shorten=True).chunks
             else:
                 numbers = sorted(order.slice(start, size).to_pylist())
-                column = self._labelled(number, self.rows.at(number, numbers))
-            values += self._printable(number, column)
-        present = [value for value in values if value is not None and value == value]
-        spread: dict[str, Any] = {"sampled": len(values), "rows": total, "missing": len(values) - len(present)}
-        if present and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present):
-            return spread | _histogram(present)
-        seconds = [_seconds(value) for value in present]
-        if present and None not in seconds:
-            spread |= _histogram([number for number in seconds if number is not None])
-            return spread | {"min": str(min(present)), "max": str(max(present)), "mean": None}
-        counts = Counter(str(cell_text(value)) for value in present)
+                chunks += self._labelled(number, self.rows.at(number, numbers)).chunks
+        pa, pc, types = self._pa, self._pc, self._pa.types
+        column = pa.chunked_array(chunks) if chunks else self._column(number, 0, 0)
+        present = pc.filter(column, pc.invert(pc.is_null(column, nan_is_null=types.is_floating(column.type))))
+        spread = {"sampled": len(column), "rows": total, "missing": len(column) - len(present)}
+        kind = column.type
+        if len(present) and self._align(number) == "end" and not types.is_decimal(kind):
+            return spread | _histogram(pc.cast(present, pa.float64(), safe=False).to_numpy())
+        if len(present) and types.is_temporal(kind) and not types.is_interval(kind):
+            ordinals = pc.cast(present, pa.int32() if kind.bit_width == 32 else pa.int64()).to_numpy()
+            ends = {"min": ordinals.argmin(), "max": ordinals.argmax()}
+            texts = {name: str(present[int(position)].as_py()) for name, position in ends.items()}
+            return spread | _histogram(ordinals.astype("float64")) | texts | {"mean": None}
+        counts = Counter(str(cell_text(value)) for value in self._printable(number, present))
         top = [{"value": text, "count": count} for text, count in counts.most_common(5)]
         return spread | {"distinct": len(counts), "top": top}
 
@@ -286,28 +288,13 @@ def cell_text(value: Any) -> str | None:
     return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS] + "…"
 
 
-def _seconds(value: Any) -> float | None:
-    """A date or time as a number; None for anything else."""
-    if hasattr(value, "total_seconds"):
-        return float(value.total_seconds())
-    if hasattr(value, "timestamp"):
-        try:
-            return float(value.timestamp())
-        except (OSError, OverflowError, ValueError):
-            return None
-    return float(value.toordinal()) if hasattr(value, "toordinal") else None
-
-
-def _histogram(values: Sequence[float]) -> dict[str, Any]:
-    """Least, greatest, mean and bins."""
-    finite = [float(value) for value in values if math.isfinite(value)]
-    if not finite:
+def _histogram(numbers: Any) -> dict[str, Any]:
+    """Least, greatest, mean and bins of a numpy array; a bar for each number where they are few whole ones."""
+    np = importable("numpy", "a table", extra="ui")
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
         return {"min": None, "max": None, "mean": None, "bins": []}
-    low, high = min(finite), max(finite)
-    count = _BINS
-    if high - low < _BINS and all(value.is_integer() for value in finite):
-        count = int(high - low) + 1  # a bar for each number
-    bins = [0] * (count if high > low else 1)
-    for value in finite:
-        bins[min(int((value - low) / (high - low) * len(bins)), len(bins) - 1) if high > low else 0] += 1
-    return {"min": repr(low), "max": repr(high), "mean": repr(math.fsum(finite) / len(finite)), "bins": bins}
+    low, high = float(finite.min()), float(finite.max())
+    few = high - low < _BINS and not (finite % 1).any()
+    bins = np.histogram(finite, bins=int(high - low) + 1 if few else _BINS)[0] if high > low else [finite.size]
+    return {"min": repr(low), "max": repr(high), "mean": repr(float(finite.mean())), "bins": [int(n) for n in bins]}

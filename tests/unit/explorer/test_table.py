@@ -113,21 +113,36 @@ def test_sorting_by_a_column_that_does_not_fit_is_refused() -> None:
     assert file.taken < 4 << 20
 
 
-def test_distributions() -> None:
-    """Numbers as a histogram, times too, the rest by its most frequent values; missing ones are counted."""
-    frame = pd.DataFrame(
-        {
-            "n": [float(x) for x in range(99)] + [float("nan")],
-            "when": pd.date_range("2026-01-01", periods=100),
-            "word": ["a"] * 60 + ["b"] * 40,
-        }
-    )
-    table = preview(frame).table()
-    numbers, times, words = (table.distribution(n) for n in range(3))
-    assert (numbers["missing"], numbers["min"], numbers["max"], sum(numbers["bins"])) == (1, "0.0", "98.0", 99)
-    assert times["min"].startswith("2026-01-01")
-    assert sum(times["bins"]) == 100
-    assert words["top"] == [{"value": "a", "count": 60}, {"value": "b", "count": 40}]
+DAY = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("column", "missing", "low", "high", "bins"),
+    [
+        (pa.array([1, 2, 2, None]), 1, "1.0", "2.0", [1, 2]),
+        (pa.array([0.5, float("nan"), float("inf"), 9.5]), 1, "0.5", "9.5", [1] + [0] * 18 + [1]),
+        (pa.array([1, 2**64 - 1], pa.uint64()), 0, "1.0", repr(float(2**64)), [1] + [0] * 18 + [1]),
+        (pa.array([dt.date(2026, 1, 1), None, dt.date(2026, 1, 3)]), 1, "2026-01-01", "2026-01-03", [1, 0, 1]),
+        (pa.array([dt.time(1), dt.time(2)]), 0, "01:00:00", "02:00:00", [1] + [0] * 18 + [1]),
+        (pa.array([dt.timedelta(1)] * 2), 0, "1 day, 0:00:00", "1 day, 0:00:00", [2]),
+        (pa.array([DAY, DAY], pa.timestamp("us", "UTC")), 0, str(DAY), str(DAY), [2]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else None,
+)
+def test_numbers_and_times_are_spread_over_a_histogram(
+    column: Any, missing: int, low: str, high: str, bins: Any
+) -> None:
+    """Missing ones are counted, what is not finite is left out; a few whole numbers have a bar each."""
+    spread = preview(pa.table({"c": column})).table().distribution(0)
+    assert (spread["missing"], spread["min"], spread["max"], spread["bins"]) == (missing, low, high, bins)
+
+
+def test_other_values_are_spread_by_how_often_they_occur() -> None:
+    """Texts, booleans, decimals, categories and lists by the most frequent ones."""
+    words = preview(pd.DataFrame({"word": pd.Categorical(["a"] * 60 + ["b"] * 40 + [None])})).table().distribution(0)
+    assert (words["top"], words["missing"]) == ([{"value": "a", "count": 60}, {"value": "b", "count": 40}], 1)
+    others = preview(pa.table({"b": [True, True], "d": [Decimal("1.5")] * 2, "l": [[1], [1]]})).table()
+    assert [others.distribution(n)["top"][0]["value"] for n in range(3)] == ["True", "1.5", "[1]"]
 
 
 def test_a_long_text_is_cut_and_a_huge_one_is_not_read() -> None:
