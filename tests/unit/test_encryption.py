@@ -385,7 +385,7 @@ def test_the_nodes_cache_holds_nothing_of_an_encrypted_object(tmp_path: Path) ->
 
 def test_a_route_encrypts_and_another_does_not() -> None:
     """Each by the key that it names; with encryption neither row nor preview shows the value, unless asked."""
-    from xcargo.model.routes import parse_routes
+    from xcargo.model.settings import parse_routes
 
     routes = parse_routes(
         json.dumps(

@@ -12,7 +12,7 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import EnvelopeError, SizeLimitError
 from xcargo.model.envelope import is_envelope
 from xcargo.model.root import Root
-from xcargo.model.routes import parse_routes
+from xcargo.model.settings import parse_routes
 
 BIG = {f"key{i}": "x" * 100 for i in range(100)}
 

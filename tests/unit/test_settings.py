@@ -9,8 +9,7 @@ import pytest
 
 from xcargo.errors import ConfigurationError
 from xcargo.model.root import Root
-from xcargo.model.routes import Route
-from xcargo.model.settings import LegacyRoot, Settings
+from xcargo.model.settings import LegacyRoot, Route, Settings
 
 ROOT = Root.parse("s3://b/xcom")
 
@@ -79,7 +78,7 @@ def test_an_unusable_route_fails_at_start_up_under_python_O_too() -> None:
     """A route that names a missing encryption key is refused although ``-O`` strips asserts."""
     code = (
         "from xcargo.errors import ConfigurationError\n"
-        "from xcargo.model.routes import Route\n"
+        "from xcargo.model.settings import Route\n"
         "from xcargo.model.settings import Settings\n"
         "try:\n"
         "    Settings(None, routes=(Route('hr', encryption_key='gone'),))\n"

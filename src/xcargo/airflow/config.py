@@ -20,8 +20,7 @@ from xcargo.airflow.provider_info import OPTIONS, SECTION
 from xcargo.errors import ConfigurationError
 from xcargo.model.keys import parse_keys
 from xcargo.model.root import Root
-from xcargo.model.routes import parse_routes
-from xcargo.model.settings import LegacyRoot, Settings
+from xcargo.model.settings import LegacyRoot, Settings, parse_routes
 
 __all__ = ["read_settings", "runs_on_one_machine", "unknown_options"]
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from xcargo.cli.checks.environment import Setting
     from xcargo.cli.output import Output
     from xcargo.model.root import Root
-    from xcargo.model.routes import Route
-    from xcargo.model.settings import Settings
+    from xcargo.model.settings import Route, Settings
     from xcargo.stores.base import Limits
 
 __all__ = ["COMMANDS", "examine"]

@@ -1,19 +1,23 @@
-"""Settings: what the pipeline needs to know, checked, with units in the names."""
+"""Settings: what the pipeline needs to know, checked, with units in the names; and routes, which change them."""
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 from functools import cached_property
+from typing import Any
 
 from xcargo.errors import ConfigurationError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
-from xcargo.model.routes import NO_KEY, Route
 
-__all__ = ["LegacyRoot", "Settings"]
+__all__ = ["LegacyRoot", "Route", "Settings", "parse_routes"]
 
 _PARTS_BYTES = 128 * 1024 * 1024
 _READ_ONLY_SCHEMES = ("http", "https")
@@ -33,6 +37,39 @@ _LEAST: dict[str, float] = {
     "warn_size_bytes": 0,
 }
 """The least value of each setting that is a number."""
+
+_NO_KEY = "none"
+"""The ``encryption_key`` of a route whose values are stored unencrypted."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A rule: which values it is for, and what applies to them in place of the setting of the same name.
+
+    ``dag``, ``task`` and ``key`` are patterns of the shell (``sales_*``), ``team`` is a name; None matches everything.
+    The ``root`` of a route with a ``team`` is closed to tasks of other teams.
+    """
+
+    name: str
+    team: str | None = None
+    dag: str | None = None
+    task: str | None = None
+    key: str | None = None
+    root: Root | None = None
+    threshold_bytes: int | None = None
+    compression: str | None = None
+    encryption_key: str | None = None
+    preview_chars: int | None = None
+    retention: str | None = None
+    max_size_bytes: int | None = None
+    warn_size_bytes: int | None = None
+
+    def matches(self, coordinate: Coordinate, team: str | None) -> bool:
+        """Whether the route is for an XCom of a task of this team; ``team`` is None or empty where there is none."""
+        patterns = ((self.dag, coordinate.dag_id), (self.task, coordinate.task_id), (self.key, coordinate.key))
+        if self.team is not None and self.team != team:
+            return False
+        return all(pattern is None or fnmatchcase(text, pattern) for pattern, text in patterns)
 
 
 @dataclass(frozen=True)
@@ -175,7 +212,7 @@ class Settings:
         keys = {key.name: key for key in self.encryption_keys}
         names = ("root", "threshold_bytes", "compression", "preview_chars", "retention")
         own = {n: v for n in (*names, "max_size_bytes", "warn_size_bytes") if (v := getattr(route, n)) is not None}
-        if route.encryption_key == NO_KEY:
+        if route.encryption_key == _NO_KEY:
             own["encryption_key"] = None
         elif route.encryption_key is not None:
             if route.encryption_key not in keys:
@@ -188,3 +225,50 @@ class Settings:
             return replace(self, **own, routes=())
         except ConfigurationError as error:
             raise ConfigurationError(f"Route {route.name!r}: {error.what}", hint=error.hint) from error
+
+
+def parse_routes(text: str) -> tuple[Route, ...]:
+    """Routes out of a JSON list of objects. Raises ConfigurationError naming the route and what is wrong with it."""
+    try:
+        items = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"It is not JSON: {error}",
+            hint='Write a list of objects, for example [{"name": "sales", "dag": "sales_*", "threshold_bytes": 0}].',
+        ) from None
+    if type(items) is not list or not all(type(item) is dict for item in items):
+        raise ConfigurationError("It is not a JSON list of objects")
+    routes = tuple(_parse_route(item, number) for number, item in enumerate(items, 1))
+    if len({route.name for route in routes}) < len(routes):
+        raise ConfigurationError("Two routes have the same name")
+    return routes
+
+
+def _parse_route(item: dict[str, Any], number: int) -> Route:
+    name = item.get("name", f"route {number}")
+    values: dict[str, Any] = {"name": name}
+    for field_name, value in item.items():
+        kind = _ROUTE_TYPES.get(field_name)
+        if kind is None:
+            close = difflib.get_close_matches(field_name, _ROUTE_TYPES, n=1)
+            raise ConfigurationError(
+                f"Route {name!r} has an unknown field {field_name!r}",
+                hint=f"Did you mean {close[0]!r}?" if close else f"Known fields: {', '.join(_ROUTE_TYPES)}.",
+            )
+        if type(value) is not kind or value == "":
+            raise ConfigurationError(
+                f"{field_name} of route {name!r} is {value!r}",
+                hint="Write a whole number." if kind is int else "Write a text that is not empty.",
+            )
+        values["root" if field_name == "path" else field_name] = Root.parse(value) if field_name == "path" else value
+    if (
+        values.get("encryption_key", _NO_KEY) != _NO_KEY
+    ):  # what is encrypted must not be readable in the database either
+        values = {"threshold_bytes": 0, "preview_chars": 0, **values}
+    return Route(**values)
+
+
+_ROUTE_TYPES: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("name", "team", "dag", "task", "key", "path", "compression", "encryption_key", "retention"), str),
+    **dict.fromkeys(("threshold_bytes", "preview_chars", "max_size_bytes", "warn_size_bytes"), int),
+}

@@ -18,8 +18,7 @@ from xcargo.airflow.provider_info import OPTIONS
 from xcargo.errors import ConfigurationError
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
-from xcargo.model.routes import Route
-from xcargo.model.settings import LegacyRoot, Settings
+from xcargo.model.settings import LegacyRoot, Route, Settings
 
 B64 = "kTtQGSAbZ3CA/hzxlPpNvN1g+AX0Jf8ZqUoBxbNH7ck="
 

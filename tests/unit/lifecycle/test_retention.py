@@ -21,8 +21,7 @@ from xcargo.lifecycle.retention import FINISHED, Expiry, Rule, parse_duration, p
 from xcargo.lifecycle.sweep import Outcome
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
-from xcargo.model.routes import Route
-from xcargo.model.settings import Settings
+from xcargo.model.settings import Route, Settings
 from xcargo.model.tombstone import TOMBSTONE_BYTES, tombstone
 
 # --- how rules read --------------------------------------------------------------------------------------------------
