@@ -37,7 +37,8 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.model.keys import Key
-from xcargo.stores.memory import _buckets
+from xcargo.model.root import Root
+from xcargo.stores.memory import MemoryStore
 from xcargo.testing import CountingStore, FaultyStore
 from xcargo.transfer.chunks import ChunkTable
 from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
@@ -64,8 +65,11 @@ def encrypted(*keys: Key, **settings: Any) -> Any:
     )
 
 
+ROOT = Root.parse("memory://test/xcom")
+
+
 def stored(row: Any) -> bytes:
-    return _buckets["test/xcom"][row["uri"].removeprefix("memory://test/xcom/")][0]
+    return bytes(MemoryStore(ROOT).get(ROOT.object_key(row["uri"])))
 
 
 def same(left: Any, right: Any) -> bool:
@@ -177,8 +181,7 @@ def test_older_versions_of_the_library_serve(monkeypatch: pytest.MonkeyPatch) ->
 def put(row: Any, data: bytes) -> Any:
     """The row and object of somebody who may write both: every checksum fits the new bytes."""
     row = copy.deepcopy(row)
-    key = row["uri"].removeprefix("memory://test/xcom/")
-    _buckets["test/xcom"][key] = (data, _buckets["test/xcom"].get(key, (b"", None))[1])
+    MemoryStore(ROOT).put(ROOT.object_key(row["uri"]), [data])
     row["stored_bytes"] = len(data)
     row["checksum"] = f"blake3:{blake3(data).hexdigest()}"
     return row
