@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.servers import Fault
 
-__all__ = ["BOUND_SECONDS", "FAULTS_OF", "KINDS", "OPERATIONS", "PARTS_BOUND_SECONDS", "Cell", "Named", "cells"]
+__all__ = ["BOUND_SECONDS", "FAULTS_OF", "KINDS", "OPERATIONS", "PARTS_BOUND_SECONDS", "Cell", "Result", "cells"]
 
 BOUND_SECONDS = 4.0
 """timeout_seconds and purge_timeout_seconds of a cell."""
@@ -20,19 +21,18 @@ OPERATIONS = ("push", "pull", "pull many", "purge", "push in parts", "read a par
 _READS = ("pull", "pull many", "read a part")
 _WRITES = ("push", "push in parts")
 
-VALUE, UNAVAILABLE, DENIED = "value", "StoreUnavailableError", "AccessDeniedError"
+VALUE, UNAVAILABLE, DENIED, FULL = "value", "StoreUnavailableError", "AccessDeniedError", "StorageFullError"
 INTEGRITY, LEFT = "IntegrityError", "left, logged"
 
 
 @dataclass(frozen=True)
-class Named:
-    """A fault of the matrix: met by one request, or by all of them."""
+class FaultCase:
+    """A fault of the matrix, and what may come of it."""
 
     name: str
-    faults: tuple[Fault, ...]
-    lasts: bool
     outcomes: tuple[str, ...]
-    """What may come of it."""
+    fault: Fault | None = None
+    """What the proxy does."""
     orphan: bool = False
     """Whether the store may have done what nobody could learn of."""
     only: tuple[str, ...] = OPERATIONS
@@ -42,111 +42,104 @@ class Named:
     """By how much the clock of the process is wrong."""
 
 
-def _pair(
+def _once_and_lasting(
     name: str,
-    once: Fault,
+    fault: Fault,
     *,
-    lasting: Sequence[str] = (UNAVAILABLE, LEFT),
-    passing: Sequence[str] = (VALUE,),
+    once: tuple[str, ...] = (VALUE,),
+    lasting: tuple[str, ...] = (UNAVAILABLE, LEFT),
     orphan: bool = False,
     only: tuple[str, ...] = OPERATIONS,
-) -> list[Named]:
-    always = Fault(**{**vars(once), "times": None if once.kind != "refuse" else 1, "seconds": _lasting_seconds(once)})
+) -> list[FaultCase]:
+    """The fault met by one request, and by all of them."""
+    always = replace(fault, seconds=0.0) if fault.kind == "refuse" else replace(fault, times=None)
     return [
-        Named(f"{name}, once", (once,), False, tuple(passing), orphan, only),
-        Named(f"{name}, lasting", (always,), True, tuple(lasting), orphan, only),
+        FaultCase(f"{name}, once", once, fault, orphan, only),
+        FaultCase(f"{name}, lasting", lasting, always, orphan, only),
     ]
 
 
-def _lasting_seconds(fault: Fault) -> float:
-    return 0.0 if fault.kind == "refuse" else fault.seconds
-
-
-FAULTS: tuple[Named, ...] = (
-    *_pair("answer 0.3 s late", Fault("latency", seconds=0.3), lasting=[VALUE]),
-    *_pair("500", Fault("status", status=500)),
-    *_pair("503", Fault("status", status=503)),
-    *_pair("503 with Retry-After: 1", Fault("status", status=503, retry_after=1)),
-    *_pair("429", Fault("status", status=429)),
-    *_pair("429 with Retry-After: 1", Fault("status", status=429, retry_after=1)),
-    *_pair("connection refused", Fault("refuse", seconds=0.4)),
-    *_pair("reset before the request", Fault("reset_before")),
-    *_pair("reset in the request's body", Fault("reset_upload")),
-    *_pair("reset after the request", Fault("reset_after"), orphan=True),
-    *_pair(
+FAULTS: tuple[FaultCase, ...] = (
+    *_once_and_lasting("answer 0.3 s late", Fault("latency", seconds=0.3), lasting=(VALUE,)),
+    *_once_and_lasting("500", Fault("status", status=500)),
+    *_once_and_lasting("503", Fault("status", status=503)),
+    *_once_and_lasting("503 with Retry-After: 1", Fault("status", status=503, retry_after=1)),
+    *_once_and_lasting("429", Fault("status", status=429)),
+    *_once_and_lasting("429 with Retry-After: 1", Fault("status", status=429, retry_after=1)),
+    *_once_and_lasting("connection refused", Fault("refuse", seconds=0.4)),
+    *_once_and_lasting("reset before the request", Fault("reset_before")),
+    *_once_and_lasting("reset in the request's body", Fault("reset_upload")),
+    *_once_and_lasting("reset after the request", Fault("reset_after"), orphan=True),
+    *_once_and_lasting(
         "reset in the answer's body",
         Fault("reset_during"),
-        lasting=[VALUE, UNAVAILABLE, LEFT, "StoreError"],
+        lasting=(VALUE, UNAVAILABLE, LEFT, "StoreError"),
         only=_READS,
     ),
-    *_pair("answer cut short", Fault("truncate"), lasting=[VALUE, UNAVAILABLE, LEFT], only=_READS),
-    *_pair("answer altered", Fault("corrupt"), lasting=[INTEGRITY], passing=[INTEGRITY], only=_READS),
-    *_pair(
+    *_once_and_lasting("answer cut short", Fault("truncate"), lasting=(VALUE, UNAVAILABLE, LEFT), only=_READS),
+    *_once_and_lasting("answer altered", Fault("corrupt"), once=(INTEGRITY,), lasting=(INTEGRITY,), only=_READS),
+    *_once_and_lasting(
         "upload altered",
         Fault("corrupt_upload", method="PUT"),
-        lasting=[INTEGRITY, "StoreError"],
-        passing=[INTEGRITY, "StoreError", VALUE],
+        once=(INTEGRITY, "StoreError", VALUE),
+        lasting=(INTEGRITY, "StoreError"),
         only=_WRITES,
     ),
-    *_pair("answer to a PUT lost", Fault("reset_after", method="PUT"), lasting=[VALUE, UNAVAILABLE], only=_WRITES),
-    *_pair("no answer", Fault("stall")),
-    *_pair("answer of a byte a second", Fault("drip", seconds=1), lasting=[VALUE, UNAVAILABLE, LEFT], only=_READS),
-    *_pair(
+    *_once_and_lasting(
+        "answer to a PUT lost", Fault("reset_after", method="PUT"), lasting=(VALUE, UNAVAILABLE), only=_WRITES
+    ),
+    *_once_and_lasting("no answer", Fault("stall")),
+    *_once_and_lasting(
+        "answer of a byte a second", Fault("drip", seconds=1), lasting=(VALUE, UNAVAILABLE, LEFT), only=_READS
+    ),
+    *_once_and_lasting(
         "credentials expire",
         Fault("status", status=403, code="ExpiredToken"),
-        passing=[VALUE, LEFT],
-        lasting=[DENIED, LEFT],
+        once=(VALUE, LEFT),
+        lasting=(DENIED, LEFT),
     ),
-    *_pair(
+    *_once_and_lasting(
         "credentials expire halfway",
         Fault("status", status=403, code="ExpiredToken", skip=2),
-        passing=[VALUE],
-        lasting=[DENIED],
+        lasting=(DENIED,),
         orphan=True,
         only=("pull many", "push in parts"),
     ),
-    Named("no such host", (), True, (UNAVAILABLE, LEFT), endpoint="http://no-such-host.invalid:9"),
-    Named("clock 20 minutes behind", (), True, (VALUE, DENIED, LEFT), clock="-20m"),
-    Named("clock 20 minutes ahead", (), True, (VALUE, DENIED, LEFT), clock="+20m"),
+    FaultCase("no such host", (UNAVAILABLE, LEFT), endpoint="http://no-such-host.invalid:9"),
+    FaultCase("clock 20 minutes behind", (VALUE, DENIED, LEFT), clock="-20m"),
+    FaultCase("clock 20 minutes ahead", (VALUE, DENIED, LEFT), clock="+20m"),
 )
 
-FULL = "StorageFullError"
-DISK_FAULTS: tuple[Named, ...] = (
-    Named("disk full", (), True, (VALUE,), only=(*_READS, "purge")),
-    Named("disk full", (), True, (FULL,), only=_WRITES),
-    Named("disk read-only", (), True, (VALUE,), only=_READS),
-    Named("disk read-only", (), True, (DENIED, LEFT), only=(*_WRITES, "purge")),
-    Named("object cut short", (), True, (INTEGRITY,), only=_READS),
-    Named("object altered", (), True, (INTEGRITY,), only=_READS),
-    Named("object gone", (), True, ("ObjectNotFoundError",), only=_READS),
-    Named("object gone", (), True, (VALUE,), only=("purge",)),
+DISK_FAULTS: tuple[FaultCase, ...] = (
+    FaultCase("disk full", (VALUE,), only=(*_READS, "purge")),
+    FaultCase("disk full", (FULL,), only=_WRITES),
+    FaultCase("disk read-only", (VALUE,), only=_READS),
+    FaultCase("disk read-only", (DENIED, LEFT), only=(*_WRITES, "purge")),
+    FaultCase("object cut short", (INTEGRITY,), only=_READS),
+    FaultCase("object altered", (INTEGRITY,), only=_READS),
+    FaultCase("object gone", ("ObjectNotFoundError",), only=_READS),
+    FaultCase("object gone", (VALUE,), only=("purge",)),
 )
-
 
 FAULTS_OF = {**dict.fromkeys(KINDS, FAULTS), "file": DISK_FAULTS}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell."""
+    """One operation on one kind of store, under one fault."""
 
     kind: str
-    fault: Named
+    case: FaultCase
     operation: str
 
     @property
     def name(self) -> str:
-        return f"{self.kind} / {self.fault.name} / {self.operation}"
+        return f"{self.kind} / {self.case.name} / {self.operation}"
 
-    def verdict(self, outcome: str, seconds: float, leftovers: str) -> str:
-        """Empty if all is as it must be, else what is not."""
-        if outcome not in self.fault.outcomes:
-            return f"{outcome}, which must be one of {', '.join(self.fault.outcomes)}"
-        if leftovers and not self.fault.orphan:
-            return f"left behind: {leftovers}"
-        if seconds > self.most_seconds:
-            return f"took {seconds:.1f} s, which must be within {self.most_seconds:.1f} s"
-        return ""
+    @property
+    def seed(self) -> int:
+        """From which the cell's data follow."""
+        return zlib.crc32(self.name.encode())
 
     @property
     def bound_seconds(self) -> float:
@@ -160,13 +153,41 @@ class Cell:
         return self.bound_seconds * rounds + 1.5
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a cell came to. ``leftovers`` names what it left behind."""
+
+    cell: Cell
+    outcome: str
+    seconds: float
+    leftovers: str
+
+    @property
+    def wrong(self) -> str:
+        """Empty if all is as it must be, else what is not."""
+        case = self.cell.case
+        if self.outcome not in case.outcomes:
+            return f"{self.outcome}, which must be one of {', '.join(case.outcomes)}"
+        if self.leftovers and not case.orphan:
+            return f"left behind: {self.leftovers}"
+        if self.seconds > self.cell.most_seconds:
+            return f"took {self.seconds:.1f} s, which must be within {self.cell.most_seconds:.1f} s"
+        return ""
+
+    @property
+    def late(self) -> bool:
+        """Whether the cell is red for want of time, and for nothing else."""
+        out_of_time = self.outcome == UNAVAILABLE or self.seconds > self.cell.most_seconds
+        return bool(self.wrong) and out_of_time and not self.leftovers
+
+
 def cells(words: Sequence[str] = ()) -> list[Cell]:
     """All cells, or those whose name holds each of the words."""
-    found = [
-        Cell(kind, fault, operation)
-        for kind, faults in FAULTS_OF.items()
-        for fault in faults
+    every = [
+        Cell(kind, case, operation)
+        for kind, cases in FAULTS_OF.items()
+        for case in cases
         for operation in OPERATIONS
-        if operation in fault.only
+        if operation in case.only
     ]
-    return [cell for cell in found if all(word in cell.name for word in words)]
+    return [cell for cell in every if all(word in cell.name for word in words)]

@@ -1,19 +1,24 @@
-"""One operation in a process of its own: told on standard input, its outcome on standard output."""
+"""A cell in a process of its own, told on standard input; what it came to on standard output.
+
+On a disk, which needs a mount namespace, all of it; of a cell with a wrong clock the operation alone.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
+import tempfile
 
-from tests.unit.conftest import make_pipeline
+from .cells import cells
+from .run import Disk, Operation, examine
 
-from .run import SETTINGS, Operation
-
-told = json.load(sys.stdin)
-operation = Operation(told["name"], told["seed"], told["rows"])
-bounds = dict.fromkeys(("timeout_seconds", "purge_timeout_seconds"), told["timeout_seconds"])
-pipeline = make_pipeline(told["root"], connection=told["connection"], **SETTINGS, **bounds)
-began = time.monotonic()
-outcome = operation.outcome(pipeline)
-print(json.dumps({"outcome": outcome, "row": operation.row, "seconds": time.monotonic() - began}))
+about = json.load(sys.stdin)
+(cell,) = [cell for cell in cells() if cell.name == about["cell"]]
+if cell.kind == "file":
+    with tempfile.TemporaryDirectory() as folder:
+        result = examine(cell, Disk(cell, folder))
+    print(json.dumps({"outcome": result.outcome, "seconds": result.seconds, "leftovers": result.leftovers}))
+else:
+    operation = Operation(cell, about["rows"])
+    outcome, seconds = operation.timed(about["root"], about["connection"])
+    print(json.dumps({"outcome": outcome, "seconds": seconds, "row": operation.row}))

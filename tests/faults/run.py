@@ -1,4 +1,4 @@
-"""Run cells: each with a proxy, a pipeline and a prefix of its own."""
+"""Run cells: on a place of its own, an operation is prepared, disturbed, done and looked at."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import random
 import subprocess
 import sys
 import time
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +22,29 @@ from xcargo.pipeline.pipeline import Pipeline
 from xcargo.pipeline.prefetch import in_order
 from xcargo.stores.retry import bounded
 
-from .cells import Cell
-from .disk import run_on_disk
-from .result import Result
+from .cells import Cell, Result
 
-__all__ = ["SETTINGS", "Operation", "run", "run_cell"]
+__all__ = ["Disk", "Operation", "Prefix", "examine", "run"]
 
 MIB = 1024 * 1024
-SETTINGS = {"compression": "none", "part_bytes": 5 * MIB, "max_concurrency": 4}
+SETTINGS: dict[str, Any] = {"compression": "none", "part_bytes": 5 * MIB, "max_concurrency": 4}
 _AT_ONCE = 10
 
 
-class WrongValueError(AssertionError):
-    """A value that is not the one that was pushed."""
-
-
-def run(cells: Iterable[Cell], servers: Mapping[str, Server], told: Callable[[Result], None]) -> list[Result]:
-    """The results in the order of the cells; ``told`` of each as it comes.
+def run(cells: Iterable[Cell], servers: Mapping[str, Server], report: Callable[[Result], None]) -> list[Result]:
+    """The results in the order of the cells; ``report`` is called with each as it comes.
 
     One that ran out of time is run again by itself: so many at once can be too much for a server on a busy machine.
     """
 
     def one(cell: Cell, *, alone: bool = False) -> Result:
-        result = run_on_disk(cell) if cell.kind == "file" else run_cell(cell, servers[cell.kind])
+        if cell.kind == "file":  # with a file system of its own, for which it needs user namespaces
+            told = in_child(cell, prefix=["unshare", "--map-root-user", "--mount"])
+            result = Result(cell, told["outcome"], told["seconds"], told["leftovers"])
+        else:
+            result = examine(cell, Prefix(cell, servers[cell.kind]))
         if alone or not result.late:
-            told(result)
+            report(result)
         return result
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -55,68 +52,36 @@ def run(cells: Iterable[Cell], servers: Mapping[str, Server], told: Callable[[Re
     return [one(result.cell, alone=True) if result.late else result for result in results]
 
 
-def run_cell(cell: Cell, server: Server) -> Result:
+def examine(cell: Cell, place: Prefix | Disk) -> Result:
     """Prepare without the fault, do with it, look at the outcome without it."""
-    seed = zlib.crc32(cell.name.encode())
-    prefix = f"faults/{seed:08x}"
-    root = f"{server.root}/{prefix}"
-    direct = make_pipeline(root, connection=server.connection, **SETTINGS)
-    operation = Operation(cell.operation, seed)
+    operation = Operation(cell)
+    direct = make_pipeline(place.root, connection=place.connection, **SETTINGS)
     operation.prepare(direct)
-    before = _left(server, prefix)
-    with FaultProxy(server.endpoint) as proxy:
-        connection = server.via(cell.fault.endpoint or proxy.url).connection
-        for fault in cell.fault.faults:
-            proxy.add(fault)
-        began = time.monotonic()
-        if cell.fault.clock:
-            told = {"name": cell.operation, "seed": seed, "rows": operation.rows, "root": root}
-            outcome, operation.row, seconds = _with_clock(cell, {**told, "connection": connection})
+    before = place.stored()
+    with place.disturbed() as connection:
+        if cell.case.clock:
+            about = {"rows": operation.rows, "root": place.root, "connection": connection}
+            done = in_child(cell, environ=_wrong_clock(cell.case.clock), **about)
+            outcome, seconds, operation.row = done["outcome"], done["seconds"], done["row"]
         else:
-            bounds = dict.fromkeys(("timeout_seconds", "purge_timeout_seconds"), cell.bound_seconds)
-            pipeline = make_pipeline(root, connection=connection, **SETTINGS, **bounds)
-            try:
-                outcome = bounded(lambda: operation.outcome(pipeline), 5 * cell.most_seconds)
-            except TimeoutError:  # one cell that hangs is one that is red
-                outcome = "no end"
-            seconds = time.monotonic() - began
+            outcome, seconds = operation.timed(place.root, connection)
     outcome = operation.verified(direct, outcome)
-    leftovers = _left(server, prefix) - before - operation.keys()
-    operation.clean(server)
-    names = ", ".join(sorted(leftovers))
-    return Result(cell, outcome, seconds, names, cell.verdict(outcome, seconds, names))
-
-
-def _with_clock(cell: Cell, told: dict[str, Any]) -> tuple[str, Any, float]:
-    """Outcome, row and seconds of an operation in a process of its own whose clock goes wrong."""
-    spec = importlib.util.find_spec("libfaketime")
-    if spec is None or not spec.submodule_search_locations:
-        return "libfaketime is not installed: make faults", None, 0
-    library = next(Path(spec.submodule_search_locations[0]).rglob("libfaketime.so.1"))
-    environ = {
-        **os.environ,
-        "LD_PRELOAD": str(library),
-        "FAKETIME": cell.fault.clock,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    command = [sys.executable, "-m", "tests.faults.child"]
-    told = {**told, "timeout_seconds": cell.bound_seconds}
-    done = subprocess.run(command, input=json.dumps(told), env=environ, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return done.stderr[-300:], None, 0
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found["outcome"], found["row"], found["seconds"]
+    pushed = {name for name in place.stored() if operation.row is not None and operation.row["uri"].endswith(name)}
+    leftovers = place.stored() - before - pushed
+    place.clean()
+    return Result(cell, outcome, seconds, ", ".join(sorted(leftovers)))
 
 
 class Operation:
-    """One of the operations: what it needs, what it does, what has to be there afterwards."""
+    """What a cell does: push, pull, purge or read a part of values that follow from the cell's name."""
 
-    def __init__(self, name: str, seed: int, rows: list[Any] | None = None) -> None:
-        self._name = name
-        rng = random.Random(seed)
+    def __init__(self, cell: Cell, rows: list[Any] | None = None) -> None:
+        self._cell = cell
+        self._name = cell.operation
+        rng = random.Random(cell.seed)
         sizes = {"pull": [30_000], "pull many": [20_000] * 5, "purge": [20_000], "read a part": [9 * MIB]}
-        self._values = [rng.randbytes(size) for size in sizes.get(name, [])]
-        self._pushed = rng.randbytes({"push": 30_000, "push in parts": 21 * MIB}.get(name, 0))
+        self._values = [rng.randbytes(size) for size in sizes.get(self._name, [])]
+        self._pushed = rng.randbytes({"push": 30_000, "push in parts": 21 * MIB}.get(self._name, 0))
         self.rows = rows or []
         """Of what is to be pulled or purged."""
         self.row: Any = None
@@ -126,14 +91,21 @@ class Operation:
         """Push what is to be pulled or purged."""
         self.rows = [pipeline.push(value, HERE) for value in self._values]
 
-    def outcome(self, pipeline: Pipeline) -> str:
-        """``value``, ``left, logged`` for a purge that did not delete, or the class of the error."""
+    def timed(self, root: str, connection: Any) -> tuple[str, float]:
+        """The outcome within the cell's time bounds, and how long it took.
+
+        ``value``, ``left, logged`` for a purge that did not delete, or the class of the error.
+        """
+        bounds = dict.fromkeys(("timeout_seconds", "purge_timeout_seconds"), self._cell.bound_seconds)
+        pipeline = make_pipeline(root, connection=connection, **SETTINGS, **bounds)
+        began = time.monotonic()
         try:
-            return self._do(pipeline)
+            outcome = bounded(lambda: self._do(pipeline), 5 * self._cell.most_seconds)
         except XCargoError as error:
-            return type(error).__name__
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
+            outcome = type(error).__name__
+        except Exception as error:  # a hang too: a cell that is red
+            outcome = f"{type(error).__name__}: {error}"
+        return outcome, time.monotonic() - began
 
     def _do(self, pipeline: Pipeline) -> str:
         if self._name in ("push", "push in parts"):
@@ -141,48 +113,124 @@ class Operation:
         elif self._name == "purge":
             return "value" if pipeline.purge(self.rows[0]) else "left, logged"
         elif self._name == "read a part":
-            self._same(_slice(pipeline, self.rows[0]), self._values[0][5 * MIB : 5 * MIB + 1000])
+            with pipeline.handle(self.rows[0]).open() as file:
+                file.seek(5 * MIB)
+                _assert_same(file.read(1000), self._values[0][5 * MIB : 5 * MIB + 1000])
         else:
             pulled = in_order(self.rows, pipeline.pull, size_bytes=lambda _: 20_000, workers=4, window_bytes=MIB)
-            for found, value in zip(pulled, self._values, strict=True):
-                self._same(found, value)
+            for value, original in zip(pulled, self._values, strict=True):
+                _assert_same(value, original)
         return "value"
 
-    def verified(self, direct: Pipeline, outcome: str, *, damaged: bool = False) -> str:
+    def verified(self, direct: Pipeline, outcome: str) -> str:
         """The outcome, once what it says was seen: the pushed value is there, and so is what was there before."""
         try:
             if self.row is not None:
-                self._same(direct.pull(self.row), self._pushed)
-            if self._name != "purge" and not damaged:
-                for row, value in zip(self.rows, self._values, strict=True):
-                    self._same(direct.pull(row), value)
+                _assert_same(direct.pull(self.row), self._pushed)
+            if self._name != "purge" and not self._cell.case.name.startswith("object"):
+                for row, original in zip(self.rows, self._values, strict=True):
+                    _assert_same(direct.pull(row), original)
         except IntegrityError:
             return "IntegrityError"
         return outcome
 
-    def _same(self, found: Any, value: bytes) -> None:
-        if bytes(found) != value:
-            raise WrongValueError(f"{self._name} gave another value")
 
-    def keys(self) -> set[str]:
-        """The object of a push that worked."""
-        return {self.row["uri"].split("/", 3)[3]} if self.row is not None else set()
+def _assert_same(value: Any, original: bytes) -> None:
+    assert bytes(value) == original, "another value"
 
-    def clean(self, server: Server) -> None:
-        for row in [*self.rows, *([self.row] if self.row is not None else [])]:
+
+class Prefix:
+    """A prefix of its own in a server's bucket, reached through a proxy while it is disturbed."""
+
+    def __init__(self, cell: Cell, server: Server) -> None:
+        self._case = cell.case
+        self._server = server
+        self._prefix = f"faults/{cell.seed:08x}"
+        self.root = f"{server.root}/{self._prefix}"
+        self.connection = server.connection
+
+    @contextmanager
+    def disturbed(self) -> Iterator[Any]:
+        """Gives the connection to use."""
+        with FaultProxy(self._server.endpoint) as proxy:
+            if self._case.fault is not None:
+                proxy.add(self._case.fault)
+            yield self._server.via(self._case.endpoint or proxy.url).connection
+
+    def stored(self) -> set[str]:
+        """Keys of objects, and uploads that were begun."""
+        uploads = getattr(self._server.raw, "list_uploads", list)()
+        names = [*self._server.list_keys(), *(f"upload of {key}" for key in uploads)]
+        return {name for name in names if f"{self._prefix}/" in name}
+
+    def clean(self) -> None:
+        """Delete what is left."""
+        for name in self.stored():
             with suppress(OSError):
-                server.raw_delete(row["uri"].split("/", 3)[3])
+                self._server.raw_delete(name)
 
 
-def _slice(pipeline: Pipeline, row: Any) -> bytes:
-    """A thousand bytes from the midst of a stored value, by a ranged read."""
-    with pipeline.handle(row).open() as file:
-        file.seek(5 * MIB)
-        return file.read(1000)
+class Disk:
+    """A small file system of its own, in this process's mount namespace: full, read-only or damaged while disturbed."""
+
+    connection = None
+
+    def __init__(self, cell: Cell, folder: str) -> None:
+        self._fault = cell.case.name
+        self._folder = Path(folder)
+        self.root = f"file://{folder}/xcom"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], check=True)
+
+    @contextmanager
+    def disturbed(self) -> Iterator[None]:
+        ballast = self._folder / "ballast"
+        if self._fault == "disk full":
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        if self._fault == "disk read-only":
+            self._remount("ro")
+        for path in map(Path, self.stored()):
+            if self._fault == "object cut short":
+                os.truncate(path, path.stat().st_size // 2)
+            elif self._fault == "object altered":
+                data = bytearray(path.read_bytes())
+                data[len(data) // 2] ^= 1
+                path.write_bytes(data)
+            elif self._fault == "object gone":
+                path.unlink()
+        yield
+        self._remount("rw")
+        ballast.unlink(missing_ok=True)
+
+    def stored(self) -> set[str]:
+        """Paths of files."""
+        return {str(path) for path in (self._folder / "xcom").rglob("*") if path.is_file()}
+
+    def clean(self) -> None:
+        subprocess.run(["umount", str(self._folder)], check=True)
+
+    def _remount(self, option: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{option}", str(self._folder)], check=True)
 
 
-def _left(server: Server, prefix: str) -> set[str]:
-    """Objects, and uploads that were begun, below a prefix."""
-    keys = {key for key in server.list_keys() if f"/{prefix}/" in f"/{key}"}
-    begun = getattr(server.raw, "list_uploads", list)()
-    return keys | {f"upload of {key}" for key in begun if f"/{prefix}/" in f"/{key}"}
+def in_child(
+    cell: Cell, *, prefix: Iterable[str] = (), environ: Mapping[str, str] | None = None, **about: Any
+) -> dict[str, Any]:
+    """What tests.faults.child prints of a cell, in a process of its own."""
+    command = [*prefix, sys.executable, "-m", "tests.faults.child"]
+    text = json.dumps({"cell": cell.name, **about})
+    environ = {**os.environ, **(environ or {})}
+    done = subprocess.run(command, input=text, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"outcome": f"did not run: {done.stderr[-300:]}", "seconds": 0, "leftovers": "", "row": None}
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]  # above it are logs
+
+
+def _wrong_clock(clock: str) -> dict[str, str]:
+    """The environment in which a process's clock is wrong; by libfaketime, which `make faults` installs."""
+    spec = importlib.util.find_spec("libfaketime")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("libfaketime is not installed: make faults")
+    library = next(Path(spec.submodule_search_locations[0]).rglob("libfaketime.so.1"))
+    return {"LD_PRELOAD": str(library), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from tests.faults.cells import Cell, cells
+from tests.faults.cells import Result, cells
+from tests.faults.page import updated
 from tests.faults.run import run
 
 NAMES = (
@@ -32,18 +33,20 @@ def test_a_full_disk_and_one_that_is_read_only() -> None:
     """On a file system of their own; where user namespaces are forbidden, nothing is shown."""
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare")
-    chosen = [cell for cell in cells() if cell.kind == "file" and cell.fault.name.startswith("disk")]
-    results = run([cell for cell in chosen if cell.operation == "push"], {}, lambda _: None)
+    results = run(cells(["file / disk", "/ push"]), {}, lambda _: None)
     if any("unshare" in result.outcome for result in results):
         pytest.skip("user namespaces are forbidden here")
     assert [f"{result.cell.name}: {result.wrong}" for result in results if result.wrong] == []
 
 
-def test_the_matrix_knows_a_wrong_outcome() -> None:
-    """A cell is red for another outcome, for more time than it has, and for what is left behind."""
+def test_a_wrong_outcome_is_red() -> None:
+    """Another outcome, more time than there is, and what is left behind; the page says so until it is run again."""
     (cell,) = [c for c in cells() if c.name == "s3 / 500, once / push"]
-    assert isinstance(cell, Cell)
-    assert cell.verdict("value", 1, "") == ""
-    assert "must be" in cell.verdict("StoreUnavailableError", 1, "")
-    assert "within" in cell.verdict("value", 99, "")
-    assert "left behind" in cell.verdict("value", 1, "some/key")
+    assert Result(cell, "value", 1, "").wrong == ""
+    assert "within" in Result(cell, "value", 99, "").wrong
+    assert "left behind" in Result(cell, "value", 1, "some/key").wrong
+    red = Result(cell, "StoreUnavailableError", 1, "")
+    assert "must be" in red.wrong
+    page = updated("", [red])
+    assert "1 cells, 1 red." in page
+    assert "1 cells, 0 red." in updated(page, [Result(cell, "value", 1, "")])

@@ -1,15 +1,14 @@
-"""The page docs/faults.md, of what the cells came to."""
+"""The page docs/faults.md: what each cell came to when it was last run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .cells import BOUND_SECONDS, FAULTS_OF, OPERATIONS, PARTS_BOUND_SECONDS
-from .result import Result
+from .cells import BOUND_SECONDS, FAULTS_OF, OPERATIONS, PARTS_BOUND_SECONDS, Result
 
-__all__ = ["page"]
+__all__ = ["updated"]
 
-_KIND_NAMES = {
+_TITLES = {
     "s3": "S3 (SeaweedFS)",
     "gcs": "Google Cloud Storage (fake-gcs-server)",
     "azure": "Azure (Azurite)",
@@ -38,24 +37,37 @@ words. Ten cells run at once, and one that ran out of time among them is run aga
 """
 
 
-def page(results: Iterable[Result]) -> str:
-    """The whole page."""
-    found = {(r.cell.kind, r.cell.fault.name, r.cell.operation): r for r in results}
-    red = sum(bool(r.wrong) for r in found.values())
-    lines = [_HEAD, f"{len(found)} cells, {red} red.", ""]
-    for kind, faults in FAULTS_OF.items():
-        lines += [f"## {_KIND_NAMES[kind]}", "", f"| Fault | {' | '.join(OPERATIONS)} |", "|---" * 7 + "|"]
-        for name in dict.fromkeys(fault.name for fault in faults):
-            row = [_cell(found.get((kind, name, operation))) for operation in OPERATIONS]
+def updated(page: str, results: Iterable[Result]) -> str:
+    """The page with the results in place of what it said of their cells."""
+    texts = _texts(page)
+    texts.update({(r.cell.kind, r.cell.case.name, r.cell.operation): _text(r) for r in results})
+    lines: list[str] = []
+    shown: list[str] = []
+    for kind, cases in FAULTS_OF.items():
+        lines += [f"## {_TITLES[kind]}", "", f"| Fault | {' | '.join(OPERATIONS)} |", "|---" * 7 + "|"]
+        for name in dict.fromkeys(case.name for case in cases):
+            row = [texts.get((kind, name, operation), "") for operation in OPERATIONS]
             lines.append(f"| {name} | {' | '.join(row)} |")
+            shown += filter(None, row)
         lines.append("")
-    return "\n".join(lines)
+    red = sum(text.startswith("**red**") for text in shown)
+    return "\n".join([_HEAD, f"{len(shown)} cells, {red} red.", "", *lines])
 
 
-def _cell(result: Result | None) -> str:
-    if result is None:
-        return ""
+def _texts(page: str) -> dict[tuple[str, str, str], str]:
+    """What a page says, by kind, fault and operation."""
+    texts = {}
+    kinds = {title: kind for kind, title in _TITLES.items()}
+    for section in page.split("\n## ")[1:]:
+        title, *lines = section.splitlines()
+        for line in lines[3:]:
+            name, *row = (text.strip() for text in line.strip("|").split("|"))
+            texts.update({(kinds[title], name, operation): text for operation, text in zip(OPERATIONS, row)})
+    return texts
+
+
+def _text(result: Result) -> str:
     if result.wrong:
-        return f"**red**: {result.wrong}"
+        return f"**red**: {result.wrong.replace('|', '/')}"
     outcome = "value" if result.outcome == "value" else f"`{result.outcome}`"
     return f"{outcome} + orphan" if result.leftovers else outcome
