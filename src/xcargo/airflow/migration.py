@@ -36,10 +36,10 @@ _ORDER_NOTE = "xcargo-order:"
 
 
 def check_teams(settings: Settings, team: str | None) -> None:
-    """Raise ConfigurationError if a row's place depends on a team that nobody named: rows do not tell theirs."""
+    """Raise ConfigurationError if the settings depend on a team and none was named: rows do not say theirs."""
     if team is None and any(route.team for route in settings.routes):
         raise ConfigurationError(
-            "Some routes are for the tasks of a team, and rows do not tell of which team their Dag is",
+            "Some routes are for the tasks of a team, and rows do not say of which team their Dag is",
             hint="Migrate team by team: --team NAME with the --dag of that team, and --team '' for those of none.",
         )
 

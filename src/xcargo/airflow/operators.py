@@ -117,7 +117,7 @@ def prefixes(number: int = 16, path: str | None = None) -> list[list[str]]:
 
 
 def approve(reports: Any, max_share: float | None = 0.5) -> dict[str, dict[str, int]]:
-    """Judge the dry runs of all parts together. Gives the counts; fails for good if they would take too much."""
+    """Judge the dry runs of all parts together. Returns the counts; fails for good if they would delete too much."""
     counts: dict[Verdict, Count] = {}
     for report in (report for part in reports for report in part):
         for word, count in report["objects"].items():
@@ -134,10 +134,10 @@ def _roots(path: str | None) -> Sequence[Root]:
     roots = settings().roots
     if path is None:
         return roots
-    found = [root for root in roots if root.uri() == Root.parse(path).uri()]
-    if not found:
+    matching = [root for root in roots if root.uri() == Root.parse(path).uri()]
+    if not matching:
         raise compat.fail_exception()(f"{path} is none of the configured paths: {', '.join(map(str, roots))}")
-    return found
+    return matching
 
 
 def _store(root: Root) -> Store:

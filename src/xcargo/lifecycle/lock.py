@@ -129,7 +129,7 @@ def _written_at(store: Store, key: str) -> datetime:
     written = store.head(key).last_modified
     if written is None:
         raise SweepRefusedError(
-            "The store does not tell when objects were written, so nothing is known to be old enough",
+            "The store does not say when objects were written, so nothing is known to be old enough",
             hint="Delete old objects by the store's own means.",
         )
     return written

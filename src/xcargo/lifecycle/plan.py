@@ -54,7 +54,7 @@ class Verdict(str, Enum):
     YOUNG = "too_young"
     """Nothing refers to it, but a push may be about to."""
     UNKNOWN_AGE = "unknown_age"
-    """Nothing refers to it, but the store does not tell when it was written."""
+    """Nothing refers to it, but the store does not say when it was written."""
     UNSEEN = "cannot_be_told"
     """The rows that may refer to it cannot be read: of a Dag or an attempt that the REST API hides."""
     FOREIGN = "not_ours"
@@ -240,8 +240,8 @@ class SweepPlan:
         """
         deletable = Count.sum(count for verdict, count in self.total.items() if verdict.deletes)
         ours = Count.sum(count for verdict, count in self.total.items() if verdict is not Verdict.FOREIGN)
-        found = (None if has_references else _NO_REFERENCE, share_refusal(deletable, ours, self.options.max_share))
-        return [refusal for refusal in found if refusal is not None]
+        reasons = (None if has_references else _NO_REFERENCE, share_refusal(deletable, ours, self.options.max_share))
+        return [reason for reason in reasons if reason is not None]
 
 
 def is_scratch(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Facts about what refers to stored objects: rows of XComs, the runs that they belong to. Pure: looks nothing up."""
+"""What refers to stored objects: rows of XComs, the runs that they belong to, and where both are read. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reference:
     """One XCom row that refers to an object. All times are in UTC."""
 
     coordinate: Coordinate
-    """Of a row in an archive whose task is deleted too, only what the row itself tells: other parts are empty."""
+    """Of a row in an archive whose task was deleted, too, only what the row itself holds: the other parts are empty."""
     uri: str
     stored_bytes: int
     size_bytes: int
@@ -49,7 +49,7 @@ class Reference:
 
     @property
     def archived(self) -> bool:
-        """Whether the row lies in a table where ``airflow db clean`` keeps what it deleted."""
+        """Whether the row is in a table where ``airflow db clean`` keeps what it deleted."""
         return self.source.startswith("_")
 
 
@@ -75,7 +75,7 @@ class XComRow:
 
 @dataclass(frozen=True)
 class XComFilter:
-    """Which XComs are meant: all that match each part that is given; ``*`` stands for any characters."""
+    """Matches the XComs that match every part that is not None; ``*`` stands for any characters."""
 
     dag_id: str | None = None
     run_id: str | None = None
@@ -115,7 +115,7 @@ class ReferenceSource(Protocol):
     def hides_dags(self) -> bool:
         """Whether there may be Dags that cannot be seen (REST: those that the user has no right to).
 
-        An object of a Dag that :meth:`runs` does not tell of may then be in use.
+        An object of a Dag that :meth:`runs` does not show may then be in use.
         """
 
     def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
@@ -131,39 +131,39 @@ class ReferenceSource(Protocol):
         """The value of a row now; None if the row is gone."""
 
 
-def reference_in(found: XComRow) -> Reference | None:
-    """What a row refers to, or None if its value is in the row itself.
+def reference_in(row: XComRow) -> Reference | None:
+    """What a row refers to, or None if its value is in the row itself. Every envelope with a URI is a reference.
 
-    Takes every envelope for a reference that names a place, whether it may be followed or not. Raises
-    ReferencesUnavailableError for one of a newer xcargo in which no place can be found.
+    Raises:
+        ReferencesUnavailableError: The envelope is of a newer xcargo and has neither a URI nor data.
     """
-    row, run = found.value, found.run
-    if not is_envelope(row):
+    envelope, run = row.value, row.run
+    if not is_envelope(envelope):
         return None
-    uri = row.get("uri")
+    uri = envelope.get("uri")
     if type(uri) is not str:
-        if type(row.get("data")) is str:
+        if type(envelope.get("data")) is str:
             return None
         raise ReferencesUnavailableError(
-            f"A row holds an envelope ({row[MARKER]}) whose object cannot be told",
-            where=found.coordinate,
+            f"A row holds an envelope ({envelope[MARKER]}) of which it is not known what it refers to",
+            where=row.coordinate,
             hint="Upgrade xcargo here to the version that the workers run.",
         )
     return Reference(
-        found.coordinate,
+        row.coordinate,
         uri,
-        _count(row.get("stored_bytes")),
-        _count(row.get("size_bytes")),
-        parsed_time(row.get("created_at")),
-        found.source,
+        _count(envelope.get("stored_bytes")),
+        _count(envelope.get("size_bytes")),
+        parse_time(envelope.get("created_at")),
+        row.source,
         run.state if run else None,
         run.ended if run else None,
         run.date if run else None,
     )
 
 
-def parsed_time(value: Any) -> datetime | None:
-    """A time in UTC, from a database's or JSON's way to write it; one without a zone is in UTC already."""
+def parse_time(value: Any) -> datetime | None:
+    """A time in UTC as a database or JSON writes it; without a zone it is in UTC already. None if it is no time."""
     if isinstance(value, str):
         try:
             # Python 3.10 reads neither a Z nor fractions of other than 3 or 6 digits.

@@ -38,12 +38,12 @@ def parse_duration(text: str) -> float:
     """Seconds of ``90s``, ``15m``, ``24h``, ``7d`` or ``2w``; 0 needs no unit. Raises ConfigurationError."""
     if text.strip() == "0":
         return 0.0
-    found = _DURATION.fullmatch(text.strip().lower())
-    if found is None:
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
         raise ConfigurationError(
             f"{text!r} is not a time", hint="Write a number and its unit: 90s, 15m, 24h, 7d or 2w."
         )
-    return float(found[1]) * _SECONDS[found[2]]
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Rule:
     """Keep the values of the latest attempts at a task instance (Airflow 3.4 keeps rows of all)."""
     forever: bool = False
     even_latest: bool = False
-    """Take even the latest value of a key, which a pull with ``include_prior_dates`` gives to later runs."""
+    """Let even the latest value of a key expire, which a pull with ``include_prior_dates`` returns to later runs."""
 
     @property
     def keeps_more(self) -> bool:
@@ -90,33 +90,33 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
 def rules_of(settings: Settings, root: Root) -> tuple[Rule, ...]:
     """The rules for objects below a root: those of routes, each for what its route is for, then the setting's own.
 
-    Of a route for one team a rule counts only below a root that is that team's: a row does not tell whose it is.
+    The rule of a team's route counts only below a root of that team alone, since a row does not say whose it is.
     """
-    found: list[Rule] = []
+    of_routes: list[Rule] = []
     for route in settings.routes:
         if route.retention and (route.team is None or settings.teams_of(root) == {route.team}):
             only = {name: glob for name in ("dag", "task", "key") if (glob := getattr(route, name)) is not None}
-            found += (replace(rule, **only) for rule in parse_rules(route.retention))
-    return (*found, *parse_rules(settings.retention or ""))
+            of_routes += (replace(rule, **only) for rule in parse_rules(route.retention))
+    return (*of_routes, *parse_rules(settings.retention or ""))
 
 
 def _parse(text: str) -> Rule:
     text = " ".join(text.split())
-    found = _RULE.fullmatch(text)
-    if found is None:
-        raise _misread(text, "it says not what to keep")
-    fields = dict(_selectors(text, found["who"]))
+    rule = _RULE.fullmatch(text)
+    if rule is None:
+        raise _misread(text, "it does not say what to keep")
+    fields = dict(_selectors(text, rule["who"]))
     states = frozenset(fields.pop("state", "|".join(FINISHED)).split("|"))
     if not states <= FINISHED:
         raise _misread(text, f"values of a run expire only once it is in state {' or '.join(sorted(FINISHED))}")
     clauses: dict[str, float] = {}
-    for clause in re.split(r"\s+or\s+", found["what"].strip()):
+    for clause in re.split(r"\s+or\s+", rule["what"].strip()):
         name, amount = _clause(text, clause)
         if name in clauses:
             raise _misread(text, f"it has two clauses of the kind {clause!r}")
         clauses[name] = amount
     forever = bool(clauses.pop("forever", 0))
-    return Rule(text, **fields, states=states, forever=forever, even_latest=bool(found["latest"]), **clauses)  # type: ignore[arg-type]
+    return Rule(text, **fields, states=states, forever=forever, even_latest=bool(rule["latest"]), **clauses)  # type: ignore[arg-type]
 
 
 def _selectors(text: str, who: str) -> Iterator[tuple[str, str]]:
@@ -147,7 +147,6 @@ def _misread(text: str, why: str) -> ConfigurationError:
     return ConfigurationError(f"[xcargo] retention: the rule {text!r} is not understood: {why}", hint=_EXAMPLE)
 
 
-_Date = float
 _NEVER = float("inf")
 
 
@@ -162,11 +161,11 @@ class Expiry:
     def __init__(self, rules: Sequence[Rule], now: datetime) -> None:
         self._rules = tuple(rules)
         self._now = now.timestamp()
-        self._dates: dict[str, list[tuple[_Date, str]]] = {}
-        self._unfinished: dict[str, list[_Date]] = {}
-        self._readable: dict[bytes, list[_Date]] = {}
-        self._newest_row: dict[bytes, _Date] = {}
-        self._attempts: dict[bytes, list[_Date]] = {}
+        self._dates: dict[str, list[tuple[float, str]]] = {}
+        self._unfinished: dict[str, list[float]] = {}
+        self._readable: dict[bytes, list[float]] = {}
+        self._newest_row: dict[bytes, float] = {}
+        self._attempts: dict[bytes, list[float]] = {}
 
     def learn_runs(self, runs: Iterable[Run]) -> None:
         """First, every run of the Dags concerned."""
@@ -185,22 +184,20 @@ class Expiry:
                 self._learn(reference)
 
     def _learn(self, reference: Reference) -> None:
-        where = reference.coordinate
-        group = _digest(where.dag_id, where.task_id, where.key, where.map_index)
-        created = _timestamp(reference.created_at)
-        self._newest_row[group] = max(self._newest_row.get(group, -_NEVER), created)
+        series, created = _series(reference), _timestamp(reference.created_at)
+        self._newest_row[series] = max(self._newest_row.get(series, -_NEVER), created)
         # Up to the date of each run that is not finished, and up to any date: the latest date of a row.
-        bounds = [*self._unfinished.get(where.dag_id, ()), _NEVER]
-        latest = self._readable.setdefault(group, [-_NEVER] * len(bounds))
+        bounds = [*self._unfinished.get(reference.coordinate.dag_id, ()), _NEVER]
+        latest = self._readable.setdefault(series, [-_NEVER] * len(bounds))
         date = _timestamp(reference.run_date)
         for n in range(bisect_left(bounds, date), len(bounds)):
             latest[n] = max(latest[n], date)
         most = max((rule.keep_attempts or 0 for rule in self._rules), default=0)
         if most:
-            held = self._attempts.setdefault(_digest(group, where.run_id), [])
-            heapq.heappush(held, _made(reference))
-            if len(held) > most:
-                heapq.heappop(held)
+            attempts = self._attempts.setdefault(_series_in_run(reference), [])
+            heapq.heappush(attempts, _attempted_at(reference))
+            if len(attempts) > most:
+                heapq.heappop(attempts)
 
     def rule_for(self, reference: Reference) -> Rule | None:
         """The rule that holds for a row: the first that matches it."""
@@ -213,7 +210,6 @@ class Expiry:
         )
 
     def _keeps(self, reference: Reference, rule: Rule) -> bool:
-        where = reference.coordinate
         if reference.run_date is None or reference.run_ended is None or reference.created_at is None:
             return True
         if rule.keep_seconds is not None:
@@ -221,30 +217,27 @@ class Expiry:
             if self._now - since <= rule.keep_seconds:
                 return True
         if rule.keep_runs is not None:
-            runs = self._dates.get(where.dag_id, [])
-            at = bisect_left(runs, (reference.run_date.timestamp(), where.run_id))
-            known = at < len(runs) and runs[at][1] == where.run_id
+            run_id = reference.coordinate.run_id
+            runs = self._dates.get(reference.coordinate.dag_id, [])
+            at = bisect_left(runs, (reference.run_date.timestamp(), run_id))
+            known = at < len(runs) and runs[at][1] == run_id
             if not known or at >= len(runs) - rule.keep_runs:
                 return True
         if rule.keep_attempts is not None:
-            group = _digest(where.dag_id, where.task_id, where.key, where.map_index)
-            held = self._attempts.get(_digest(group, where.run_id), [])
-            newest = heapq.nlargest(rule.keep_attempts, held)
-            if not newest or _made(reference) >= newest[-1]:
+            newest = heapq.nlargest(rule.keep_attempts, self._attempts.get(_series_in_run(reference), ()))
+            if not newest or _attempted_at(reference) >= newest[-1]:
                 return True
         return False
 
     def _is_readable_later(self, reference: Reference) -> bool:
-        where = reference.coordinate
-        group = _digest(where.dag_id, where.task_id, where.key, where.map_index)
         # Of one run a pull reads the latest attempt only. Attempts are known where a rule counts them.
-        if where.attempt and _made(reference) < max(self._attempts.get(_digest(group, where.run_id), (-_NEVER,))):
+        attempts = self._attempts.get(_series_in_run(reference), ())
+        if reference.coordinate.attempt and attempts and _attempted_at(reference) < max(attempts):
             return False
-        return (
-            _timestamp(reference.run_date) in self._readable.get(group, (_timestamp(reference.run_date),))
-            # PostgreSQL sorts runs without a logical date first, and the newest row among those.
-            or _timestamp(reference.created_at) >= self._newest_row.get(group, -_NEVER)
-        )
+        series, date = _series(reference), _timestamp(reference.run_date)
+        # PostgreSQL sorts runs without a logical date first, and the newest row among those.
+        is_newest_row = _timestamp(reference.created_at) >= self._newest_row.get(series, -_NEVER)
+        return is_newest_row or date in self._readable.get(series, (date,))
 
     def _rules_for(self, reference: Reference) -> bool:
         """Whether some rule, in some state of the run, could let the value of this row expire."""
@@ -254,16 +247,26 @@ class Expiry:
         )
 
 
-def _made(reference: Reference) -> float:
-    """When an attempt was made, by the one clock that made its id (UUID version 7); else when its value was pushed."""
+def _attempted_at(reference: Reference) -> float:
+    """When an attempt began, by the one clock in its id (UUID version 7); else when its value was pushed."""
     attempt = reference.coordinate.attempt
     if attempt and attempt[14:15] == "7":
         return int(attempt[:8] + attempt[9:13], 16) / 1000
     return _timestamp(reference.created_at)
 
 
-def _timestamp(time: datetime | None) -> _Date:
+def _timestamp(time: datetime | None) -> float:
     return _NEVER if time is None else time.timestamp()
+
+
+def _series(reference: Reference) -> bytes:
+    """The values of one key of a task in all runs."""
+    where = reference.coordinate
+    return _digest(where.dag_id, where.task_id, where.key, where.map_index)
+
+
+def _series_in_run(reference: Reference) -> bytes:
+    return _digest(_series(reference), reference.coordinate.run_id)
 
 
 def _digest(*parts: object) -> bytes:

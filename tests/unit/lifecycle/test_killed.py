@@ -66,11 +66,6 @@ def parts():
     os.kill(os.getpid(), signal.SIGKILL)
 store.put("d/gone/t/k~0123456789abcde0.bin", parts())
 """
-DOCTOR = """
-from xcargo.cli.checks.store import exercise
-for finding in exercise(Root.parse(Path(folder).as_uri()), Access(), Limits(), large=False):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
 BENCH = """
 from xcargo.cli.bench import measure
 store.get = lambda key: os.kill(os.getpid(), signal.SIGKILL)
@@ -80,8 +75,8 @@ measure(store, Limits(), 1000, budget_seconds=9)
 
 @pytest.mark.parametrize(
     ("scheme", "code"),
-    [("file", PUT), ("fsspec", PUT), ("file", DOCTOR), ("file", BENCH)],
-    ids=["put", "put-fsspec", "doctor", "bench"],
+    [("file", PUT), ("fsspec", PUT), ("file", BENCH)],
+    ids=["put", "put-fsspec", "bench"],
 )
 def test_what_a_killed_process_had_written_is_swept_past_the_grace(tmp_path: Path, scheme: str, code: str) -> None:
     """A file that never became an object, an object that would have been deleted again: never moved to quarantine."""

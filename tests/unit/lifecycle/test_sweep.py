@@ -63,7 +63,7 @@ def test_an_orphan_stays_until_it_is_older_than_the_grace(here: Deployment, age_
 
 
 def test_an_object_of_unknown_age_stays(here: Deployment) -> None:
-    """The listing does not tell when it was written."""
+    """The listing does not say when it was written."""
     here.push("a", "r")
     ageless = orphan(here)
     here.store.written[ageless] = None
@@ -76,7 +76,7 @@ def test_a_store_that_tells_no_time_is_refused(here: Deployment, monkeypatch: py
     """Then nothing is known to be old enough."""
     here.push("a", "r")
     monkeypatch.setattr(here.store, "_dated", lambda info: ObjectInfo(info.key, info.size_bytes, None))
-    with pytest.raises(SweepRefusedError, match="does not tell when"):
+    with pytest.raises(SweepRefusedError, match="does not say when"):
         here.sweep()
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from xcargo.airflow.references import tables
 from xcargo.airflow.references.tables import ValueFilter, XComTable
 from xcargo.errors import ConfigurationError, ReferencesUnavailableError, SweepRefusedError
-from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parsed_time, reference_in
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parse_time, reference_in
 from xcargo.model.coordinate import Coordinate
 
 __all__ = ["DatabaseReferences", "DatabaseRowWriter"]
@@ -215,7 +215,7 @@ def _after(key: tuple[Any, ...], last: tuple[Any, ...]) -> Any:
 def _run(fields: Mapping[str, Any]) -> Run | None:
     if fields["dag_id"] is None or fields["run_id"] is None:
         return None
-    ended, date = parsed_time(fields["ended"]), parsed_time(fields["date"])
+    ended, date = parse_time(fields["ended"]), parse_time(fields["date"])
     return Run(fields["dag_id"], fields["run_id"], fields["state"], ended, date)
 
 

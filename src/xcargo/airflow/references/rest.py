@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from xcargo.errors import AccessDeniedError, ConfigurationError, ReferencesUnavailableError
-from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parsed_time, reference_in
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parse_time, reference_in
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import MARKER, is_envelope
 from xcargo.pipeline.prefetch import in_order
@@ -201,8 +201,8 @@ class RestReferences:
                 entry["dag_id"],
                 entry["dag_run_id"],
                 entry.get("state"),
-                parsed_time(entry.get("end_date")),
-                parsed_time(entry.get("logical_date") or entry.get("execution_date") or entry.get("run_after")),
+                parse_time(entry.get("end_date")),
+                parse_time(entry.get("logical_date") or entry.get("execution_date") or entry.get("run_after")),
             )
             if of_runs.matches(Coordinate(run.dag_id, run.run_id, "", "")):
                 yield run
