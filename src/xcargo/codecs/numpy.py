@@ -56,6 +56,8 @@ class NumpyCodec:
             params["record"] = True
         if isinstance(value, np.generic):
             params["scalar"] = True
+            if isinstance(value, (np.bytes_, np.str_)):
+                params["length"] = len(value)
         elif array.flags.f_contiguous and not array.flags.c_contiguous:
             params["order"] = "F"
         if array.dtype.names is not None:
@@ -97,7 +99,7 @@ class NumpyCodec:
         if dtype.hasobject or min(shape, default=0) < 0 or size + sum(masked) != len(payload):
             raise DecodeError(f"{len(payload)} bytes are not an array of dtype {dtype} and shape {shape}")
         if params.get("scalar"):
-            return _scalar(np, payload, dtype)
+            return _scalar(np, payload, dtype, params.get("length"))
         buffers, start = [], 0
         for length in (size, *masked):
             buffers.append(_writable(np, memoryview(payload)[start : start + length]))
@@ -242,15 +244,14 @@ def _writable(np: Any, data: Any) -> Any:
     return flat if flat.flags.writeable else flat.copy()
 
 
-def _scalar(np: Any, payload: Buffer, dtype: Any) -> Any:
-    if not dtype.itemsize:
-        return dtype.type()
-    if dtype.type is np.bytes_:  # an item of an array would lose zeros at its end, as would a text
-        return np.bytes_(bytes(payload))
-    if dtype.type is np.str_:
-        little = dtype.newbyteorder("<") == dtype
-        return np.str_(bytes(payload).decode("utf-32-le" if little else "utf-32-be", "surrogatepass"))
-    return _writable(np, payload).view(dtype)[0]
+def _scalar(np: Any, payload: Buffer, dtype: Any, length: int | None) -> Any:
+    """A scalar. A text whose length is known keeps zeros at its end, which numpy drops from an item of an array."""
+    if length is not None and dtype.type is np.bytes_:
+        return np.bytes_(bytes(payload)[:length])
+    if length is not None and dtype.type is np.str_:
+        encoding = "utf-32-le" if dtype.newbyteorder("<") == dtype else "utf-32-be"
+        return np.str_(bytes(payload).decode(encoding, "surrogatepass")[:length])
+    return _writable(np, payload).view(dtype)[0] if dtype.itemsize else dtype.type()
 
 
 def _fill_value(array: Any) -> Any:
