@@ -18,7 +18,7 @@ from xcargo.model.settings import Settings
 from xcargo.pipeline.observer import Observer
 from xcargo.pipeline.pipeline import Pipeline
 from xcargo.stores.base import Access, Limits, Store
-from xcargo.stores.memory import _buckets
+from xcargo.stores.memory import buckets
 from xcargo.stores.pool import StorePool
 
 HERE = Coordinate("my_dag", "manual__2026-01-01T00:00:00+00:00", "my_task", "return_value")
@@ -87,4 +87,4 @@ def google_key() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _empty_memory() -> None:
-    _buckets.clear()
+    buckets.clear()

@@ -44,7 +44,7 @@ from xcargo.codecs.source import BytesSource
 from xcargo.codecs.stream import ByteStream
 from xcargo.errors import IntegrityError, SignatureError
 from xcargo.model.keys import Key
-from xcargo.stores.memory import MemoryStore, _buckets
+from xcargo.stores.memory import MemoryStore, buckets
 from xcargo.transfer.compression import SUFFIXES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -283,13 +283,13 @@ def _write() -> None:
             path.write_text(json.dumps(row, indent=1) + "\n")
     if not (folder / "chunked_object").exists():
         row = make_pipeline(compression="zstd").push(CHUNKED, HERE)
-        ((stored, _),) = _buckets["test/xcom"].values()
+        ((stored, _),) = buckets["test/xcom"].values()
         (folder / "chunked_object").write_bytes(stored)
         (folder / "chunked_row.txt").write_text(json.dumps(row, indent=1) + "\n")
     if not (folder / "encrypted_object").exists():
-        _buckets.clear()
+        buckets.clear()
         row = guarded().push(CHUNKED, HERE)
-        ((stored, _),) = _buckets["test/xcom"].values()
+        ((stored, _),) = buckets["test/xcom"].values()
         (folder / "encrypted_object").write_bytes(stored)
         (folder / "encrypted_row.txt").write_text(json.dumps(row, indent=1) + "\n")
         (folder / "signed_row.txt").write_text(json.dumps(guarded().push(SIGNED, HERE), indent=1) + "\n")

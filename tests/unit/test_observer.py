@@ -10,7 +10,7 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import ObjectNotFoundError, StoreUnavailableError
 from xcargo.model.envelope import Envelope
 from xcargo.pipeline.observer import Event
-from xcargo.stores.memory import _buckets
+from xcargo.stores.memory import buckets
 from xcargo.testing import FaultyStore
 
 
@@ -52,7 +52,7 @@ def test_failures_are_told_by_their_kind() -> None:
     with pytest.raises(StoreUnavailableError):
         down.push("x", HERE)
     down.purge(row)
-    _buckets.clear()
+    buckets.clear()
     with pytest.raises(ObjectNotFoundError):
         make_pipeline(observe=events.append).pull(row)
     with pytest.raises(AttributeError):

@@ -28,14 +28,14 @@ from xcargo.errors import (
 from xcargo.model.coordinate import spellings
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.settings import LegacyRoot
-from xcargo.stores.memory import _buckets
+from xcargo.stores.memory import buckets
 from xcargo.testing import FaultyStore
 
 BIG = {f"key{i}": "x" * 100 for i in range(100)}
 
 
 def objects(name: str = "test/xcom") -> dict[str, Any]:
-    return _buckets.get(name, {})
+    return buckets.get(name, {})
 
 
 def through_json(row: Any) -> Any:

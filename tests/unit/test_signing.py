@@ -18,7 +18,7 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import EnvelopeError, IntegrityError, SignatureError, XCargoError
 from xcargo.model.envelope import is_envelope
 from xcargo.model.keys import Key
-from xcargo.stores.memory import _buckets
+from xcargo.stores.memory import buckets
 
 NEW, OLD, STRANGER = (Key(name, os.urandom(32)) for name in ("new", "old", "stranger"))
 BIG = {f"key{i}": "x" * 100 for i in range(100)}
@@ -46,13 +46,13 @@ def test_a_signed_value_comes_back(kind: str) -> None:
 
 def refused(pipeline: Any, row: Any, error: type[XCargoError] = SignatureError, dag_id: str | None = None) -> None:
     """The row is neither pulled, nor handed out, nor purged."""
-    before = {name: dict(bucket) for name, bucket in _buckets.items()}
+    before = {name: dict(bucket) for name, bucket in buckets.items()}
     for use in (pipeline.pull, pipeline.handle):
         with pytest.raises(error) as caught:
             use(row, dag_id)
         assert not any(key.secret.hex() in str(caught.value) for key in (NEW, OLD, STRANGER))
     assert pipeline.purge(row, dag_id) is False
-    assert before == _buckets
+    assert before == buckets
 
 
 @pytest.mark.parametrize("kind", VALUES)

@@ -16,7 +16,7 @@ import pytest
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import SizeLimitError
 from xcargo.model.envelope import is_envelope
-from xcargo.stores.memory import _buckets
+from xcargo.stores.memory import buckets
 from xcargo.transfer.size_limits import biggest_parts
 
 
@@ -26,12 +26,12 @@ def test_the_limit_is_the_last_size_that_is_admitted(value: Any, threshold: int)
     """At exactly max_size_bytes a value passes, one byte above it does not, in the row or not; nothing is stored."""
     size = make_pipeline(threshold_bytes=threshold).push(value, HERE)
     size = size["size_bytes"] if is_envelope(size) else 100  # type: ignore[index,call-overload,assignment]
-    _buckets.clear()
+    buckets.clear()
     assert make_pipeline(threshold_bytes=threshold, max_size_bytes=size).push(value, HERE) is not None
-    _buckets.clear()
+    buckets.clear()
     with pytest.raises(SizeLimitError, match=f"max_size_bytes admits .{size - 1}."):  # type: ignore[operator]
         make_pipeline(threshold_bytes=threshold, max_size_bytes=size - 1).push(value, HERE)  # type: ignore[operator]
-    assert not any(_buckets.values())
+    assert not any(buckets.values())
 
 
 def test_a_stream_is_cut_off_where_it_becomes_too_large() -> None:
@@ -47,7 +47,7 @@ def test_a_stream_is_cut_off_where_it_becomes_too_large() -> None:
     with pytest.raises(SizeLimitError):
         make_pipeline(max_size_bytes=20_000_000).push(endless(), HERE)
     assert taken < 100
-    assert not any(_buckets.values())
+    assert not any(buckets.values())
 
 
 def test_a_large_value_is_warned_of_with_its_parts(caplog: pytest.LogCaptureFixture) -> None:

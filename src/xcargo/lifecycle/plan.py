@@ -296,14 +296,14 @@ class KeySet:
 
     def __init__(self, hash_key: Callable[[str], int] = hash) -> None:
         self._hash = hash_key
-        self._buckets = [array("Q") for _ in range(_BUCKETS)]
+        self.buckets = [array("Q") for _ in range(_BUCKETS)]
         self._unsorted: set[int] = set()
 
     def add(self, key: str) -> None:
         """Add a key; adding it twice makes no difference."""
         value = self._hash(key) & _MASK
         bucket = value % _BUCKETS
-        self._buckets[bucket].append(value)
+        self.buckets[bucket].append(value)
         self._unsorted.add(bucket)
 
     def __contains__(self, key: str) -> bool:
@@ -311,17 +311,17 @@ class KeySet:
         bucket = value % _BUCKETS
         if bucket in self._unsorted:
             self._sort(bucket)
-        values = self._buckets[bucket]
+        values = self.buckets[bucket]
         at = bisect_left(values, value)
         return at < len(values) and values[at] == value
 
     def __len__(self) -> int:
         for bucket in tuple(self._unsorted):
             self._sort(bucket)
-        return sum(map(len, self._buckets))
+        return sum(map(len, self.buckets))
 
     def _sort(self, bucket: int) -> None:
-        self._buckets[bucket] = array("Q", sorted(set(self._buckets[bucket])))
+        self.buckets[bucket] = array("Q", sorted(set(self.buckets[bucket])))
         self._unsorted.discard(bucket)
 
 

@@ -1,4 +1,4 @@
-"""Root: a configured base URL, below which objects lie, and the test whether a URI lies below it.
+"""Root: a configured base URL below which objects are stored, and the check that a URI is below it.
 
 ``s3://my_conn@bucket/prefix`` reads as Airflow's object storage URLs do: the user part is the id of an Airflow
 connection, the host is the bucket or container. Aliases of a scheme are one scheme (``s3a`` and ``s3n`` are ``s3``;
@@ -55,7 +55,11 @@ class Root:
 
     @classmethod
     def parse(cls, url: str) -> Root:
-        """Read a root from its URL. Raises ConfigurationError saying what is wrong with it."""
+        """Read a root from its URL.
+
+        Raises:
+            ConfigurationError: The URL is not one of a root; says why.
+        """
         split = urlsplit(url.strip())
         scheme = split.scheme.lower()
         if not _SCHEME.fullmatch(scheme) or "://" not in url:
@@ -67,7 +71,7 @@ class Root:
         if split.query or split.fragment:
             raise ConfigurationError(
                 f"{_shown(url)!r} has a query or fragment",
-                hint="Options of a store belong into its Airflow connection.",
+                hint="Set options of a store in its Airflow connection.",
             )
         scheme = ALIASES.get(scheme, scheme)
         user, _, host = split.netloc.rpartition("@")
@@ -111,15 +115,16 @@ class Root:
         return uri.startswith(self._below) and len(uri) > len(self._below)
 
     def object_key(self, uri: str) -> str:
-        """Object key of a URI below this root.
+        """Object key of a URI below this root, in the present spelling or that of pre-releases.
 
-        Raises EnvelopeError for a URI that this product would never have written: another root, an empty or dotted
-        segment, a character that object keys do not hold.
+        Raises:
+            EnvelopeError: xcargo would never have written this URI: another root, an empty or dotted segment, a
+                character that object keys do not hold.
         """
         key = uri[len(self._below) :]
         if not self.contains(uri) or not _OBJECT_KEY.fullmatch(key) or {".", ".."} & set(key.split("/")):
             raise EnvelopeError(
-                "The row refers to a place that is not an object of a configured root",
+                "The row refers to something that is not an object of a configured root",
                 hint="It was not written by this deployment; look at who wrote the XCom.",
             )
         return key

@@ -74,7 +74,7 @@ class LocalStore:
         except OSError as error:
             if error is watched.error:
                 raise
-            raise self._translate(error, key, writing=True) from error
+            raise self._map(error, key, writing=True) from error
 
     def _create(self, path: Path) -> tuple[FileIO, list[Path]]:
         """The new file, and the folders in which something was made for it.
@@ -99,7 +99,7 @@ class LocalStore:
                     file.seek(start)
                 return file.readall() if end is None else _read_at_most(file, end - start)
         except OSError as error:
-            raise self._translate(error, key) from error
+            raise self._map(error, key) from error
 
     def get_into(self, key: str, view: memoryview, *, start: int) -> int:
         try:
@@ -110,13 +110,13 @@ class LocalStore:
                     filled += read
                 return filled
         except OSError as error:
-            raise self._translate(error, key) from error
+            raise self._map(error, key) from error
 
     def head(self, key: str) -> ObjectInfo:
         try:
             return _info(key, os.lstat(self._base / key))
         except OSError as error:
-            raise self._translate(error, key) from error
+            raise self._map(error, key) from error
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -125,7 +125,7 @@ class LocalStore:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise self._translate(error, key) from error
+                raise self._map(error, key) from error
             self._prune((self._base / key).parent)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -146,16 +146,16 @@ class LocalStore:
     def folders(self) -> Sequence[str]:
         """Names of the folders at the top."""
         try:
-            with os.scandir(self._base) as found:
-                return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+            with os.scandir(self._base) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise self._translate(error, "") from error
+            raise self._map(error, "") from error
 
     def _refuse(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
-            raise self._translate(error, "") from error
+            raise self._map(error, "") from error
 
     def _prune(self, folder: Path) -> None:
         """Remove folders that a deletion emptied, up to the root; another process may be filling them just now."""
@@ -166,7 +166,7 @@ class LocalStore:
                 return
             folder = folder.parent
 
-    def _translate(self, error: OSError, key: str, *, writing: bool = False) -> StoreError | ConfigurationError:
+    def _map(self, error: OSError, key: str, *, writing: bool = False) -> StoreError | ConfigurationError:
         where = self._root.uri(key)
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

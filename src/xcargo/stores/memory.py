@@ -10,10 +10,11 @@ from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, PutMode
 from xcargo.types import Buffer
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryStore", "buckets"]
 
 _Objects = dict[str, tuple[bytes, datetime]]
-_buckets: dict[str, _Objects] = {}
+buckets: dict[str, _Objects] = {}
+"""Bucket and prefix -> object key -> bytes, and when they were put."""
 
 
 class MemoryStore:
@@ -21,7 +22,7 @@ class MemoryStore:
 
     def __init__(self, root: Root) -> None:
         self._root = root
-        self._objects = _buckets.setdefault(f"{root.bucket}/{root.prefix}", {})
+        self._objects = buckets.setdefault(f"{root.bucket}/{root.prefix}", {})
 
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
@@ -31,10 +32,10 @@ class MemoryStore:
         self._objects[key] = (b"".join(parts), datetime.now(timezone.utc))
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
-        return self._found(key)[0][start:end]
+        return self._object(key)[0][start:end]
 
     def head(self, key: str) -> ObjectInfo:
-        data, modified = self._found(key)
+        data, modified = self._object(key)
         return ObjectInfo(key, len(data), modified, f"{hash(data):x}")
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -47,7 +48,7 @@ class MemoryStore:
             if key.startswith(folder):
                 yield self.head(key)
 
-    def _found(self, key: str) -> tuple[bytes, datetime]:
+    def _object(self, key: str) -> tuple[bytes, datetime]:
         try:
             return self._objects[key]
         except KeyError:

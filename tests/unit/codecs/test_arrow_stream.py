@@ -24,7 +24,7 @@ from xcargo.codecs.table_file import TableFile
 from xcargo.codecs.table_file import dataset as make_dataset
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.pipeline.pipeline import Pipeline
-from xcargo.stores.memory import _buckets
+from xcargo.stores.memory import buckets
 from xcargo.testing import CodecTests, CountingStore, chunked
 
 ROWS = 400_000
@@ -135,7 +135,7 @@ def test_a_reader_that_fails_or_does_not_fit_stores_nothing() -> None:
         pipeline.push(pa.RecordBatchReader.from_batches(pa.schema([("a", pa.int64())]), failing()), HERE)
     with pytest.raises(UnsupportedTypeError, match="batch of the reader"):
         pipeline.push(pa.RecordBatchReader.from_batches(kinds, different), HERE)
-    assert not _buckets.get("test/xcom")
+    assert not buckets.get("test/xcom")
 
 
 def test_a_lazy_frame_s_query_fetches_the_columns_it_needs() -> None:
@@ -326,15 +326,15 @@ def test_a_missing_or_altered_object_is_told_by_each_way_to_read_it() -> None:
     handle = kit.pipeline.handle(kit.pipeline.push(frame(), HERE))
     lazy = kit.pipeline.pull(kit.pipeline.push(frame().lazy(), HERE))
     ways = (handle.load, handle.to_arrow, lambda: handle.to_arrow(["y"]), lambda: handle.scan("pyarrow").to_table())
-    for key, (data, when) in list(_buckets["test/xcom"].items()):
+    for key, (data, when) in list(buckets["test/xcom"].items()):
         middle = len(data) // 2
-        _buckets["test/xcom"][key] = (data[:middle] + os.urandom(4_000_000) + data[middle + 4_000_000 :], when)
+        buckets["test/xcom"][key] = (data[:middle] + os.urandom(4_000_000) + data[middle + 4_000_000 :], when)
     for way in ways:
         with pytest.raises(IntegrityError):
             way()
     with pytest.raises((IntegrityError, pl.exceptions.ComputeError), match="checksum"):
         lazy.collect()
-    _buckets["test/xcom"].clear()
+    buckets["test/xcom"].clear()
     for way in ways:
         with pytest.raises(ObjectNotFoundError):
             way()

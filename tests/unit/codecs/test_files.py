@@ -26,7 +26,7 @@ from xcargo.codecs.source import BytesSource, open_seekable, open_stream
 from xcargo.codecs.stream import ByteStream, StreamCodec
 from xcargo.codecs.temporary_folder import temporary_folder
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
-from xcargo.stores.memory import _buckets
+from xcargo.stores.memory import buckets
 from xcargo.testing import CodecTests, CountingStore, chunked
 
 MIB = 1024 * 1024
@@ -184,7 +184,7 @@ def test_a_folder_with_what_cannot_travel_is_refused_by_name(tmp_path: Path, spo
     spoil(base)
     with pytest.raises(UnsupportedTypeError, match=str(base)):
         make_pipeline().push(xcargo.Directory(base), HERE)
-    assert not _buckets.get("test/xcom")
+    assert not buckets.get("test/xcom")
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_not_left_out(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_generators_of_anything_but_bytes_are_refused_and_store_nothing() -> Non
     list(ended)
     with pytest.raises(UnsupportedTypeError, match="ended"):
         pipeline.push(ended, HERE)
-    assert not _buckets.get("test/xcom")
+    assert not buckets.get("test/xcom")
 
 
 def test_an_error_of_the_generator_is_the_task_s_own() -> None:
@@ -352,7 +352,7 @@ def test_an_error_of_the_generator_is_the_task_s_own() -> None:
             pipeline.push(failing(size), HERE)
         with pytest.raises(LookupError, match="mine"):
             pipeline.push({"deep": [failing(size)]}, HERE)
-    assert not _buckets.get("test/xcom")
+    assert not buckets.get("test/xcom")
 
 
 def test_pieces_of_any_kind_arrive_even_if_their_memory_is_used_again() -> None:
@@ -432,7 +432,7 @@ def test_an_object_deleted_before_its_first_use_is_told_as_such(tmp_path: Path) 
     file = pipeline.pull(pipeline.push(xcargo.File(write(tmp_path / "f", os.urandom(9 * MIB))), HERE))
     folder = pipeline.pull(pipeline.push(xcargo.Directory(write(tmp_path / "d" / "x", bytes(9 * MIB)).parent), HERE))
     small = pipeline.pull(pipeline.push(xcargo.File(write(tmp_path / "s", b"abcd" * 5000)), HERE))
-    _buckets["test/xcom"].clear()
+    buckets["test/xcom"].clear()
     for use in (
         lambda: file.path,
         file.read_bytes,
@@ -450,8 +450,8 @@ def test_an_altered_object_is_never_a_file(tmp_path: Path) -> None:
     """IntegrityError on every way to the bytes; no half of the file stays in its place."""
     pipeline = make_pipeline(compression="none")
     row: Any = pipeline.push(xcargo.File(write(tmp_path / "f", os.urandom(9 * MIB))), HERE)
-    ((key, (data, when)),) = _buckets["test/xcom"].items()
-    _buckets["test/xcom"][key] = (data[:-5] + b"12345", when)
+    ((key, (data, when)),) = buckets["test/xcom"].items()
+    buckets["test/xcom"][key] = (data[:-5] + b"12345", when)
     file = pipeline.pull(row)
     for use in (lambda: file.path, file.read_bytes, lambda: file.save(tmp_path / "x"), lambda: _last(file.open(), 3)):
         with pytest.raises(IntegrityError, match=key.rpartition("/")[2]):

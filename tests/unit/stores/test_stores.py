@@ -20,7 +20,7 @@ from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
 from xcargo.stores.local import LocalStore
-from xcargo.stores.memory import MemoryStore, _buckets
+from xcargo.stores.memory import MemoryStore, buckets
 from xcargo.stores.object_store import ObjectStore
 from xcargo.testing import StoreTests
 
@@ -77,7 +77,7 @@ class Dictionary:
     """The dictionary behind a memory store."""
 
     def __init__(self, name: str) -> None:
-        self.objects = _buckets.setdefault(name, {})
+        self.objects = buckets.setdefault(name, {})
 
     def get(self, key: str) -> bytes:
         return self.objects[key][0]
@@ -96,9 +96,9 @@ class TestMemoryStore(StoreTests):
 
     @pytest.fixture
     def store(self) -> Iterator[Store]:
-        _buckets.clear()
+        buckets.clear()
         yield MemoryStore(Root.parse("memory://suite"))
-        _buckets.clear()
+        buckets.clear()
 
     @pytest.fixture
     def behind(self) -> Dictionary:
