@@ -58,7 +58,7 @@ class Table:
         return columns
 
     def page(self, start: int, count: int, columns: Sequence[int], order: Any = None) -> dict[str, Any]:
-        """Cells of some rows and columns as text, None for a missing one. ``order`` comes from :meth:`order`."""
+        """Cells of some rows and columns as text, None for a missing one; of an ``order`` by filter() or sort()."""
         total = self.rows.count if order is None else len(order)
         start = min(max(start, 0), total)
         count = max(0, min(count, total - start, _MAX_CELLS // max(1, len(columns))))
@@ -100,26 +100,44 @@ class Table:
             writer.close()
         yield from sink.take()
 
-    def order(self, filters: Sequence[Mapping[str, Any]], sort: int | None, *, descending: bool) -> Any:
-        """Numbers of the rows that pass all filters, in order. Reads the columns asked for, a range of rows at a time.
+    def filter(self, filters: Sequence[Mapping[str, Any]]) -> Any:
+        """Numbers of the rows that pass all filters. Reads the columns asked for, a range of rows at a time."""
+        pa, pc = self._pa, self._pc
+        matches, total = [], 0
+        for start in range(0, self.rows.count, _SCAN_ROWS):
+            self._payload.budget.check_time()
+            mask = None
+            for one in filters:
+                number = int(one["column"])
+                column = self._column(number, start, start + _SCAN_ROWS)
+                passed = self._passes(number, column, str(one.get("operator")), str(one.get("value", "")))
+                passed = pc.fill_null(passed, False)
+                mask = passed if mask is None else pc.and_(mask, passed)
+            numbers = pc.add(pc.cast(pc.indices_nonzero(mask), pa.int64()), start)
+            total += len(numbers)
+            if total > _MAX_MATCHES:
+                raise UnsupportedTypeError(f"More than {_MAX_MATCHES} rows pass the filter", hint="Filter for less.")
+            matches.append(numbers)
+        return pa.concat_arrays(matches) if matches else pa.array([], pa.int64())
 
-        Raises TooLargeError when the column to sort by, or the rows found, take more memory than a preview may.
+    def sort(self, number: int, *, descending: bool = False, rows: Any = None) -> Any:
+        """Numbers of the rows (of all, or of those that passed a filter) in the order of a column.
+
+        Raises:
+            TooLargeError: The column takes more memory than a preview may; it was not read.
+            UnsupportedTypeError: Its type has no order.
         """
-        matches = self._matches(filters) if filters else None
-        if sort is None:
-            return matches
-        self._checked(sort)
+        self._checked(number)
         # Before the beginnings of all batches are read for the size of the column.
         self._payload.budget.check_size(8 * self.rows.count, "The order of all rows")
-        size = self.rows.column_bytes(sort) + 8 * self.rows.count
+        size = self.rows.column_bytes(number) + 8 * self.rows.count
         self._payload.budget.check_size(size, "The column to sort by")
         chunks = []
         for start in range(0, self.rows.count, _SCAN_ROWS):
             self._payload.budget.check_time()
-            chunks.append(self._column(sort, start, start + _SCAN_ROWS, shorten=True).combine_chunks())
-        column = self._pa.chunked_array(chunks) if chunks else self._column(sort, 0, 0)
-        if matches is not None:
-            column = column.take(matches)
+            chunks.append(self._column(number, start, start + _SCAN_ROWS, shorten=True).combine_chunks())
+        column = self._pa.chunked_array(chunks) if chunks else self._column(number, 0, 0)
+        column = column if rows is None else column.take(rows)
         keys = [("key", "descending" if descending else "ascending")]
         try:
             order = self._pc.sort_indices(self._pa.table({"key": column}), sort_keys=keys)
@@ -127,7 +145,7 @@ class Table:
             raise UnsupportedTypeError(
                 f"A column of type {str(column.type)[:80]} has no order", hint="Sort by another one."
             ) from error
-        return order if matches is None else matches.take(order)
+        return order if rows is None else rows.take(order)
 
     def distribution(self, number: int, order: Any = None) -> dict[str, Any]:
         """How a column's values are spread, in all rows or those of an ``order``; of many rows in 20 samples."""
@@ -197,25 +215,6 @@ class Table:
         kind, types = self.rows.schema.field(number).type, self._pa.types
         numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
         return "end" if numeric and number not in {**self._categories, **self._periods} else "start"
-
-    def _matches(self, filters: Sequence[Mapping[str, Any]]) -> Any:
-        pa, pc = self._pa, self._pc
-        matches, total = [], 0
-        for start in range(0, self.rows.count, _SCAN_ROWS):
-            self._payload.budget.check_time()
-            mask = None
-            for one in filters:
-                number = int(one["column"])
-                column = self._column(number, start, start + _SCAN_ROWS)
-                passed = self._passes(number, column, str(one.get("operator")), str(one.get("value", "")))
-                passed = pc.fill_null(passed, False)
-                mask = passed if mask is None else pc.and_(mask, passed)
-            numbers = pc.add(pc.cast(pc.indices_nonzero(mask), pa.int64()), start)
-            total += len(numbers)
-            if total > _MAX_MATCHES:
-                raise UnsupportedTypeError(f"More than {_MAX_MATCHES} rows pass the filter", hint="Filter for less.")
-            matches.append(numbers)
-        return pa.concat_arrays(matches) if matches else pa.array([], pa.int64())
 
     def _passes(self, number: int, column: Any, operator: str, text: str) -> Any:
         pa, pc = self._pa, self._pc

@@ -111,7 +111,7 @@ def test_sorting_ten_gigabytes_is_refused_before_it_is_read(stored: tuple[Path, 
         opened(stored, BlockCache(64 << 20)) as (value, file),
         pytest.raises(TooLargeError, match="The order of all rows takes"),
     ):
-        value.table().order([], 1, descending=False)
+        value.table().sort(1)
     assert file.taken < 2_000_000
 
 

@@ -89,27 +89,23 @@ def test_filters_and_order_are_those_of_the_whole_table() -> None:
     value = preview(frame)
     table = value.table()
     assert table.columns[0]["type"] == "category"
-    order = table.order(
-        [{"column": 0, "operator": "equal", "value": "Rome"}, {"column": 2, "operator": "less", "value": "10"}],
-        1,
-        descending=True,
-    )
-    page = table.page(0, 100, [0, 1, 2], order)
+    rome = [{"column": 0, "operator": "equal", "value": "Rome"}, {"column": 2, "operator": "less", "value": "10"}]
+    page = table.page(0, 100, [0, 1, 2], table.sort(1, descending=True, rows=table.filter(rome)))
     assert page["cells"] == [["Rome"] * 4, ["3.0", "3.0", "1.5", "1.5"], ["2", "7", "0", "5"]]
     assert (page["total"], page["rows"]) == (4, 500)
-    missing = table.order([{"column": 1, "operator": "null"}], None, descending=False)
+    missing = table.filter([{"column": 1, "operator": "null"}])
     assert len(missing) == 100
     with pytest.raises(UnsupportedTypeError, match="cannot be compared"):
-        table.order([{"column": 2, "operator": "equal", "value": "x"}], None, descending=False)
+        table.filter([{"column": 2, "operator": "equal", "value": "x"}])
     with pytest.raises(DecodeError, match="no filter"):
-        table.order([{"column": 2, "operator": "__class__"}], None, descending=False)
+        table.filter([{"column": 2, "operator": "__class__"}])
 
 
 def test_sorting_by_a_column_that_does_not_fit_is_refused() -> None:
     """Before it is read, with what to do."""
     value, file = stored(pd.DataFrame({"id": np.arange(1_000_000)}), max_bytes=4 << 20)
     with pytest.raises(TooLargeError, match="max_preview_bytes"):
-        value.table().order([], 0, descending=False)
+        value.table().sort(0)
     assert file.taken < 4 << 20
 
 
@@ -187,17 +183,18 @@ def test_periods_are_shown_filtered_and_sorted_as_periods() -> None:
     table = preview(pd.DataFrame({"month": months.insert(3, pd.NaT), "n": range(4)})).table()
     assert (table.columns[0]["type"], table.columns[0]["align"]) == ("period[M]", "start")
     assert table.page(0, 9, [0])["cells"] == [["2024-01", "2024-02", "2024-03", None]]
-    order = table.order([{"column": 0, "operator": "greater", "value": "2024-01"}], 0, descending=True)
+    later = table.filter([{"column": 0, "operator": "greater", "value": "2024-01"}])
+    order = table.sort(0, descending=True, rows=later)
     assert table.page(0, 9, [0], order)["cells"] == [["2024-03", "2024-02"]]
     assert table.distribution(0)["top"][0]["count"] == 1
     with pytest.raises(UnsupportedTypeError, match="cannot be compared"):
-        table.order([{"column": 0, "operator": "equal", "value": "x"}], None, descending=False)
+        table.filter([{"column": 0, "operator": "equal", "value": "x"}])
 
 
 def test_a_distribution_behind_a_filter_counts_its_rows_only() -> None:
     """A chart beside filtered rows is of these rows, of many in samples too."""
     table = preview(pa.table({"n": np.arange(50_000), "half": np.arange(50_000) % 2})).table()
-    order = table.order([{"column": 1, "operator": "equal", "value": "1"}], None, descending=False)
+    order = table.filter([{"column": 1, "operator": "equal", "value": "1"}])
     spread = table.distribution(0, order)
     assert (spread["rows"], spread["sampled"], spread["min"], spread["max"]) == (25_000, 10_000, "1.0", "49999.0")
 

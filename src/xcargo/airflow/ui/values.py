@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
@@ -181,7 +181,11 @@ def table(
         raise DecodeError("The columns are not a list of numbers") from error
     value = requested.value()
     read = value.table()
-    return read.page(start, count, numbers, _order(value, read, filters, sort, descending=descending))
+    rows = _filtered(value, read, filters)
+    if sort is not None:
+        name = f"{sort} {descending} {json.dumps(filters)}"
+        rows = _cached(value, name, lambda: read.sort(sort, descending=descending, rows=rows))
+    return read.page(start, count, numbers, rows)
 
 
 @router.get("/column")
@@ -190,7 +194,7 @@ def column(requested: Requested, filters: Filters, number: Annotated[int, Query(
     """How a column's values are spread, in the rows that pass the filters."""
     value = requested.value()
     read = value.table()
-    return read.distribution(number, _order(value, read, filters, None, descending=False))
+    return read.distribution(number, _filtered(value, read, filters))
 
 
 @router.get("/array")
@@ -304,17 +308,20 @@ def _chain(first: bytes, rest: Iterator[Buffer]) -> Iterator[bytes]:
         yield bytes(chunk)
 
 
-def _order(
-    value: StoredValue, read: Table, filters: list[dict[str, Any]], sort: int | None, *, descending: bool
-) -> Any:
-    """The rows that pass the filters, in order: those of the page before, if they were asked for then."""
-    if not filters and sort is None:
+def _filtered(value: StoredValue, read: Table, filters: list[dict[str, Any]]) -> Any:
+    """The rows that pass the filters, None for all; found once for a page, its charts and the pages that follow."""
+    if not filters:
         return None
+    return _cached(value, json.dumps(filters), lambda: read.filter(filters))
+
+
+def _cached(value: StoredValue, name: str, find: Callable[[], Any]) -> Any:
     payload = value.payload
-    name = (payload.identity, sort, descending, json.dumps(filters))
-    order = payload.cache.orders.get(name) if payload.name else None
+    if not payload.name:
+        return find()
+    key = (payload.identity, name)
+    order = payload.cache.orders.get(key)
     if order is None:
-        order = read.order(filters, sort, descending=descending)
-        if payload.name:
-            payload.cache.orders.put(name, order, order.nbytes)
+        order = find()
+        payload.cache.orders.put(key, order, order.nbytes)
     return order
