@@ -70,13 +70,11 @@ def read_settings(conf: Any) -> Settings:
 
 def unknown_options(conf: Any) -> dict[str, str | None]:
     """Options that are set and do not exist: where each is set -> the nearest known option, if one is near."""
-    import difflib
-
-    unknown = {}
-    for name, source in _set_options(conf).items():
-        if name not in OPTIONS and not OPTIONS.get(_external_value.sub("", name), {}).get("sensitive"):
-            unknown[source] = next(iter(difflib.get_close_matches(name, OPTIONS, n=1)), None)
-    return unknown
+    return {
+        source: _nearest(name)
+        for name, source in _set_options(conf).items()
+        if name not in OPTIONS and not OPTIONS.get(_external_value.sub("", name), {}).get("sensitive")
+    }
 
 
 def runs_on_one_machine(conf: Any) -> bool:
@@ -93,6 +91,12 @@ def _check_names(conf: Any) -> None:
                 hint=f"Did you mean {nearest!r}? Values would be stored without what it protects them by.",
             )
         _warn_once(f"xcargo ignores {source}: there is no such option", nearest)
+
+
+def _nearest(name: str) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, OPTIONS, n=1)), None)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable
@@ -250,6 +249,8 @@ def _parse_route(item: dict[str, Any], number: int) -> Route:
     for field_name, value in item.items():
         kind = _ROUTE_TYPES.get(field_name)
         if kind is None:
+            import difflib
+
             close = difflib.get_close_matches(field_name, _ROUTE_TYPES, n=1)
             raise ConfigurationError(
                 f"Route {name!r} has an unknown field {field_name!r}",
@@ -261,9 +262,8 @@ def _parse_route(item: dict[str, Any], number: int) -> Route:
                 hint="Write a whole number." if kind is int else "Write a text that is not empty.",
             )
         values["root" if field_name == "path" else field_name] = Root.parse(value) if field_name == "path" else value
-    if (
-        values.get("encryption_key", _NO_KEY) != _NO_KEY
-    ):  # what is encrypted must not be readable in the database either
+    # What is encrypted must not be readable in the database either.
+    if values.get("encryption_key", _NO_KEY) != _NO_KEY:
         values = {"threshold_bytes": 0, "preview_chars": 0, **values}
     return Route(**values)
 
