@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
-    from xcargo.airflow.lazily import lazy
+    from xcargo.airflow.lazy_parameters import lazy
     from xcargo.airflow.sequences import gather
     from xcargo.codecs.files import Directory, File
     from xcargo.codecs.stream import ByteStream
@@ -74,29 +74,26 @@ __all__ = [
     "lazy",
 ]
 
-_HOMES = {
+_MODULES = {
     "ByteStream": "xcargo.codecs.stream",
     "Directory": "xcargo.codecs.files",
     "File": "xcargo.codecs.files",
     "Lazy": "xcargo.pipeline.handle",
-}
-_AT_THE_EDGE = {
     "XComBackend": "xcargo.airflow.backend",
     "gather": "xcargo.airflow.sequences",
-    "lazy": "xcargo.airflow.lazily",
+    "lazy": "xcargo.airflow.lazy_parameters",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'xcargo' has no attribute {name!r}")
-    if name in _AT_THE_EDGE:
-        # Airflow looks for its XCom backend while it loads: it has to begin before the backend does.
-        if import_module("airflow").__version__.startswith("2."):
-            import_module("airflow.models.xcom")
-        value = getattr(import_module(_AT_THE_EDGE[name]), name)
-    else:
-        value = getattr(import_module(_HOMES.get(name, "xcargo.errors")), name)
+    module = _MODULES.get(name, "xcargo.errors")
+    if module.startswith("xcargo.airflow."):
+        from xcargo.airflow import load_backend
+
+        load_backend()
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

@@ -38,7 +38,7 @@ def test_values_of_earlier_attempts_go_by_a_rule(dag_runs: dict[str, Run], place
         told = {}
         for row in rows:
             try:
-                value = runtime.run(lambda pipeline, row=row: pipeline.pull(row.value))
+                value = runtime.pipeline().pull(row.value)
             except ObjectExpiredError as error:
                 told[row.coordinate.attempt] = str(error)
             else:

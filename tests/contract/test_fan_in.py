@@ -71,7 +71,7 @@ def test_a_backend_that_loads_its_own_way_is_left_alone(monkeypatch: pytest.Monk
         def deserialize_value(result: object) -> object:
             return XCom.deserialize_value(result)
 
-    assert sequences._in_use()
+    assert sequences.reads_ahead()
     for backend in (Own, BaseXCom):
         monkeypatch.setattr(compat, "active_backend", lambda backend=backend: backend)
-        assert not sequences._in_use()
+        assert not sequences.reads_ahead()

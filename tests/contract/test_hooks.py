@@ -12,6 +12,9 @@ from contract_values import LARGE, PLAIN, VALUES, alike, large
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xcargo.airflow import compat, runtime
+from xcargo.airflow.config import read_settings
+
 from .conftest import file_of
 from .generation import AIRFLOW_2, HOOKS, STOCK_HOOKS, BaseXCom, Hooks, XCom, as_json, carried
 from .settle import THRESHOLD_BYTES, Place
@@ -38,8 +41,10 @@ def test_small_plain_value_stands_in_the_row(hooks: Hooks, value: Any) -> None:
 
 
 @every_hooks
-def test_keys_keep_their_order_in_a_database_that_sorts_them(hooks: Hooks) -> None:
-    """Airflow 2 stores JSON as it is written; on Airflow 3 the row notes the order, beside the keys themselves."""
+def test_keys_keep_their_order_in_a_database_that_sorts_them(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 2 stores JSON as it is written; on Airflow 3 the row notes the order on request, beside the keys."""
+    monkeypatch.setenv("AIRFLOW__XCARGO__KEEP_KEY_ORDER", "True")
+    monkeypatch.setattr(runtime, "pipeline", lambda: runtime.open_pipeline(read_settings(compat.conf())))
     value = {"name": 1, "id": [{"b": 1, "a": 2}]}
     row = hooks.push(value, "return_value")
     if AIRFLOW_2:

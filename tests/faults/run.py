@@ -19,7 +19,7 @@ from tests.servers import FaultProxy, Server
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import IntegrityError, XCargoError
 from xcargo.pipeline.pipeline import Pipeline
-from xcargo.pipeline.prefetch import in_order
+from xcargo.pipeline.prefetch import prefetch_ordered
 from xcargo.stores.retry import bounded
 
 from .cells import Cell, Result
@@ -117,7 +117,9 @@ class Operation:
                 file.seek(5 * MIB)
                 _assert_same(file.read(1000), self._values[0][5 * MIB : 5 * MIB + 1000])
         else:
-            pulled = in_order(self.rows, pipeline.pull, size_bytes=lambda _: 20_000, workers=4, window_bytes=MIB)
+            pulled = prefetch_ordered(
+                self.rows, pipeline.pull, size_bytes=lambda _: 20_000, workers=4, window_bytes=MIB
+            )
             for value, original in zip(pulled, self._values, strict=True):
                 _assert_same(value, original)
         return "value"

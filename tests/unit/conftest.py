@@ -16,7 +16,7 @@ from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.observer import Observer
-from xcargo.pipeline.pipeline import Pipeline
+from xcargo.pipeline.pipeline import Pipeline, RowRules
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.memory import buckets
 from xcargo.stores.pool import StorePool
@@ -48,9 +48,10 @@ def make_pipeline(
     connection: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
     wrap: Callable[[Store], Any] = lambda store: store,
     read_paths: tuple[str, ...] = (),
-    describe: Callable[[str], str] = str,
-    observe: Observer | None = None,
+    mask: Callable[[str], str] = str,
+    observer: Observer | None = None,
     team: str | None = None,
+    rules: RowRules | None = None,
     codecs: Registry | None = None,
     **settings: Any,
 ) -> Pipeline:
@@ -68,9 +69,10 @@ def make_pipeline(
         dataclasses.replace(defaults, **settings),
         codecs or Registry(entry_points=False),
         WrappingPool(access, wrap),
-        describe=describe,
-        observe=observe,
+        mask=mask,
+        observer=observer,
         team=lambda: team,
+        rules=rules,
     )
 
 

@@ -16,7 +16,7 @@ TAKEN_OUT = {
         "test_signing.py::test_no_field_can_be_changed_removed_or_added",
     ),
     "Dag": (
-        "from xcargo.pipeline.pipeline import Pipeline as c\nf = c._believed; c._believed = lambda *a: f(*a[:2], None)",
+        "from xcargo.pipeline.pipeline import Pipeline as c\nf = c.pull; c.pull = lambda s, row, _=None: f(s, row)",
         "test_signing.py::test_a_row_of_one_dag_never_serves_another",
     ),
     "root": (

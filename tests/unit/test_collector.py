@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xcargo.codecs.gc_tuning import paused
+from xcargo.codecs.gc_tuning import gc_paused
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def collections() -> Any:
 
 def test_many_objects_that_were_built_are_not_looked_through(collections: list[int]) -> None:
     """No collection runs while they are built, and none because of them afterwards."""
-    with paused():
+    with gc_paused():
         built = [[n] for n in range(100_000)]
     few = [[n] for n in range(100)]
     assert not collections
@@ -40,7 +40,7 @@ def test_nor_in_a_process_that_left_out_what_it_inherited(collections: list[int]
     """What a task inherits is frozen; many new objects cost it no collection either."""
     gc.freeze()
     try:
-        with paused():
+        with gc_paused():
             built = [[n] for n in range(100_000)]
         few = [[n] for n in range(100)]
         assert not collections
@@ -61,7 +61,7 @@ def test_garbage_that_was_built_is_collected_in_the_end() -> None:
             gone.pop()
 
     gone: list[int] = []
-    with paused():
+    with gc_paused():
         built = [Cycle() for _ in range(30_000)]
     del built
     gc.collect()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo.pipeline.prefetch import in_order
+from xcargo.pipeline.prefetch import prefetch_ordered
 
 WAIT_SECONDS = 30
 
@@ -40,7 +40,9 @@ def test_order_is_kept_and_the_window_holds(sizes: list[int | None], workers: in
         return n
 
     got = []
-    for n in in_order(range(len(sizes)), load, size_bytes=lambda n: sizes[n], workers=workers, window_bytes=window):
+    for n in prefetch_ordered(
+        range(len(sizes)), load, size_bytes=lambda n: sizes[n], workers=workers, window_bytes=window
+    ):
         with lock:
             ahead.pop(n, None)
         got.append(n)
@@ -57,7 +59,7 @@ def test_as_many_as_there_are_workers_are_under_way_together() -> None:
             together.wait(WAIT_SECONDS)
         return n
 
-    loaded = in_order(range(13), load, size_bytes=lambda _: 1, workers=4, window_bytes=100)
+    loaded = prefetch_ordered(range(13), load, size_bytes=lambda _: 1, workers=4, window_bytes=100)
     assert list(loaded) == list(range(13))
 
 
@@ -69,7 +71,7 @@ def test_the_first_is_loaded_by_the_consumer_and_before_all_others() -> None:
         threads.append(threading.get_ident())
         return n
 
-    loaded = in_order(range(10), load, size_bytes=lambda _: 1, workers=4, window_bytes=100)
+    loaded = prefetch_ordered(range(10), load, size_bytes=lambda _: 1, workers=4, window_bytes=100)
     assert next(loaded) == 0
     assert threads == [threading.get_ident()]
 
@@ -82,7 +84,9 @@ def test_what_is_at_hand_needs_no_thread() -> None:
         threads.append(threading.get_ident())
         return n
 
-    assert list(in_order(range(100), load, size_bytes=lambda _: None, workers=4, window_bytes=1)) == list(range(100))
+    assert list(prefetch_ordered(range(100), load, size_bytes=lambda _: None, workers=4, window_bytes=1)) == list(
+        range(100)
+    )
     assert set(threads) == {threading.get_ident()}
 
 
@@ -95,7 +99,7 @@ def test_items_are_not_read_further_than_the_window() -> None:
             read.append(n)
             yield n
 
-    loaded = in_order(items(), str, size_bytes=lambda _: 25, workers=16, window_bytes=100)
+    loaded = prefetch_ordered(items(), str, size_bytes=lambda _: 25, workers=16, window_bytes=100)
     assert list(islice(loaded, 2)) == ["0", "1"]
     assert read == [0, 1, 2, 3, 4, 5]
 
@@ -109,13 +113,13 @@ def test_an_item_above_the_window_comes_alone() -> None:
         under_way.add(n)
         return n
 
-    for n in in_order(range(8), load, size_bytes=lambda _: 101, workers=4, window_bytes=100):
+    for n in prefetch_ordered(range(8), load, size_bytes=lambda _: 101, workers=4, window_bytes=100):
         under_way.remove(n)
 
 
 def test_a_value_lives_no_longer_than_its_consumer_keeps_it() -> None:
     """Once a value is handed over, nothing else holds it."""
-    for value in in_order(range(20), lambda _: Value(), size_bytes=lambda _: 1, workers=2, window_bytes=5):
+    for value in prefetch_ordered(range(20), lambda _: Value(), size_bytes=lambda _: 1, workers=2, window_bytes=5):
         seen = weakref.ref(value)
         del value
         assert seen() is None
@@ -131,7 +135,7 @@ def test_an_error_is_raised_at_its_turn_and_nothing_more_is_loaded() -> None:
             raise LookupError("five")
         return n
 
-    loaded = in_order(range(1000), load, size_bytes=lambda _: 1, workers=2, window_bytes=4)
+    loaded = prefetch_ordered(range(1000), load, size_bytes=lambda _: 1, workers=2, window_bytes=4)
     assert list(islice(loaded, 5)) == [0, 1, 2, 3, 4]
     with pytest.raises(LookupError, match="five"):
         next(loaded)
@@ -149,7 +153,7 @@ def test_ending_early_does_not_wait() -> None:
             release.wait(WAIT_SECONDS)
         return n
 
-    loaded = in_order(range(100), load, size_bytes=lambda _: 1, workers=2, window_bytes=50)
+    loaded = prefetch_ordered(range(100), load, size_bytes=lambda _: 1, workers=2, window_bytes=50)
     assert [next(loaded), next(loaded)] == [0, 1]
     loaded.close()  # type: ignore[attr-defined]
     release.set()

@@ -17,7 +17,7 @@ from xcargo.testing import FaultyStore
 def test_each_push_pull_and_purge_is_told_with_its_sizes() -> None:
     """Inline or offloaded, payload and stored bytes as the envelope has them, and time that went by."""
     events: list[Event] = []
-    pipeline = make_pipeline(observe=events.append)
+    pipeline = make_pipeline(observer=events.append)
     pipeline.push({"a": 23}, HERE)
     inline = pipeline.push((1, 2), HERE)
     row = pipeline.push({f"key{i}": "x" * 100 for i in range(100)}, HERE)
@@ -46,7 +46,7 @@ def test_failures_are_told_by_their_kind() -> None:
     row = make_pipeline(threshold_bytes=0).push("x", HERE)
     down = make_pipeline(
         threshold_bytes=0,
-        observe=events.append,
+        observer=events.append,
         wrap=lambda s: FaultyStore(s, lambda *_: _raise(StoreUnavailableError(""))),
     )
     with pytest.raises(StoreUnavailableError):
@@ -54,9 +54,9 @@ def test_failures_are_told_by_their_kind() -> None:
     down.purge(row)
     buckets.clear()
     with pytest.raises(ObjectNotFoundError):
-        make_pipeline(observe=events.append).pull(row)
+        make_pipeline(observer=events.append).pull(row)
     with pytest.raises(AttributeError):
-        make_pipeline(observe=events.append).push("x" * 2000, None)  # type: ignore[arg-type]
+        make_pipeline(observer=events.append).push("x" * 2000, None)  # type: ignore[arg-type]
     assert [(e.kind, e.error) for e in events] == [
         ("push", "store_unavailable"),
         ("purge", "store_unavailable"),
@@ -68,7 +68,7 @@ def test_failures_are_told_by_their_kind() -> None:
 def test_an_observer_that_fails_fails_no_task(caplog: pytest.LogCaptureFixture) -> None:
     """The value is pushed, and a line in the log tells of the observer."""
     caplog.set_level(logging.WARNING, logger="xcargo")
-    assert make_pipeline(observe=lambda _: _raise(ValueError("broken"))).push(1, HERE) == 1
+    assert make_pipeline(observer=lambda _: _raise(ValueError("broken"))).push(1, HERE) == 1
     assert "broken" in caplog.text
 
 

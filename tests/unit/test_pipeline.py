@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from xcargo.errors import (
 from xcargo.model.coordinate import spellings
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.settings import LegacyRoot
+from xcargo.pipeline.pipeline import RowRules
 from xcargo.stores.memory import buckets
 from xcargo.testing import FaultyStore
 
@@ -84,10 +86,27 @@ def test_zero_sends_everything_out_and_minus_one_nothing(value: Any) -> None:
 
 
 def test_a_control_value_stays_in_the_row_whatever_its_size() -> None:
-    """inline_only beats the threshold."""
-    assert make_pipeline(threshold_bytes=0).push({"skipped": ["x" * 5000]}, HERE, inline_only=True) == {
-        "skipped": ["x" * 5000]
-    }
+    """Airflow reads its row as it is: the key beats the threshold, and its order of keys is not noted."""
+    rules = RowRules(control_keys=re.compile("return_.*"))
+    value = {"skipped": ["x" * 5000], "a": 1}
+    assert make_pipeline(threshold_bytes=0, keep_key_order=True, rules=rules).push(value, HERE) == value
+
+
+def test_none_is_in_an_envelope_where_the_row_may_not_be_none() -> None:
+    """Airflow 3.0 refuses such a row."""
+    pipeline = make_pipeline(threshold_bytes=0, rules=RowRules(takes_none=False))
+    row = pipeline.push(None, HERE)
+    assert "data" in row  # type: ignore[operator]
+    assert pipeline.pull(row) is None
+
+
+@pytest.mark.parametrize(("kept", "noted"), [(False, True), (True, False)])
+def test_the_order_of_keys_is_noted_on_request_where_the_database_sorts_them(kept: bool, noted: bool) -> None:
+    """By default, and where rows keep it by themselves, a plain row is the value itself."""
+    value = {"name": 1, "id": 2}
+    assert make_pipeline().push(value, HERE) is value
+    row = make_pipeline(keep_key_order=True, rules=RowRules(keeps_key_order=kept)).push(value, HERE)
+    assert ("__id__" in row) is noted  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +154,7 @@ def test_the_envelope_tells_what_the_object_is() -> None:
 def test_previews_can_be_turned_off_and_are_passed_through_a_mask() -> None:
     """No preview with 0 characters; else what Airflow's masking leaves of it."""
     assert "preview" not in make_pipeline(preview_chars=0).push(BIG, HERE)  # type: ignore[operator]
-    pipeline = make_pipeline(describe=lambda text: text.replace("xxx", "***"))
+    pipeline = make_pipeline(mask=lambda text: text.replace("xxx", "***"))
     assert "xxx" not in pipeline.push(BIG, HERE)["preview"]  # type: ignore[index,call-overload]
 
 

@@ -98,7 +98,7 @@ def test_a_value_without_end_costs_no_more_than_a_small_one() -> None:
 def test_names_of_columns_are_masked_and_left_out_with_the_preview() -> None:
     """A pivoted table has data for labels."""
     frame = pl.DataFrame({"me@example.org": [1]})
-    pipeline = make_pipeline(describe=lambda text: text.replace("me@example.org", "***"))
+    pipeline = make_pipeline(mask=lambda text: text.replace("me@example.org", "***"))
     masked = pipeline.push(frame, HERE)
     assert "example.org" not in str(masked)
     assert "***" in str(masked["params"])  # type: ignore[index,call-overload]

@@ -103,7 +103,7 @@ def test_telling_looks_at_a_bounded_part_of_a_nested_value() -> None:
 def test_parts_pass_through_the_mask() -> None:
     """A key of a dictionary may be a secret that Airflow knows."""
     with pytest.raises(SizeLimitError) as caught:
-        make_pipeline(max_size_bytes=1000, describe=lambda text: text.replace("hunter2", "***")).push(
+        make_pipeline(max_size_bytes=1000, mask=lambda text: text.replace("hunter2", "***")).push(
             {"hunter2": "x" * 5000}, HERE
         )
     assert "value['***']" in str(caught.value)

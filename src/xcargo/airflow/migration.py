@@ -10,7 +10,6 @@ from typing import Any
 from blake3 import blake3
 
 from xcargo.airflow import compat, rows
-from xcargo.airflow.backend import control_key
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.airflow.references.tables import ValueFilter
@@ -19,7 +18,7 @@ from xcargo.lifecycle.moves import DeterministicCoordinate, Move, NotMovableErro
 from xcargo.lifecycle.references import EVERYTHING, XComFilter, XComRow
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope, is_plain
-from xcargo.model.key_order import marked, restored
+from xcargo.model.key_order import restored
 from xcargo.model.settings import Settings
 from xcargo.pipeline.legacy import resolve
 from xcargo.pipeline.pipeline import Pipeline
@@ -111,7 +110,8 @@ class ToStore:
                 return None
             return Move(row, "legacy", 0, reference.root.uri(reference.key))
         size = _size(row)
-        if "database" not in self._kinds or not 0 <= settings.threshold_bytes < size or control_key(row.coordinate.key):
+        stays = self._pipeline.rules.control_keys.fullmatch(row.coordinate.key)
+        if "database" not in self._kinds or not 0 <= settings.threshold_bytes < size or stays:
             return None
         return Move(row, "database", size)
 
@@ -120,18 +120,16 @@ class ToStore:
         row = move.row
         coordinate = self._target(move)
         if move.kind == "store" and not self._recode:
-            new: Any = self._pipeline.stored_anew(row.value, coordinate)
+            new: Any = self._pipeline.rewrite(row.value, coordinate)
             return _raw(new), new["uri"]
         value = self._load(move)
-        new = self._pipeline.push(value, coordinate, inline_only=control_key(row.coordinate.key))
+        new = self._pipeline.push(value, coordinate)
         if move.kind == "database" and not (is_envelope(new) and "uri" in new):
             raise StaysInlineError
         if is_envelope(new):
             back = self._pipeline.pull(new, row.coordinate.dag_id)
             if not _same(value, back, self._pipeline):
                 raise NotMovableError("what was stored does not come back as the value was")
-        elif self._settings.keep_key_order and not AIRFLOW_2:
-            new = marked(new)
         return _raw(new), new.get("uri") if is_envelope(new) else None
 
     def _load(self, move: Move) -> Any:
@@ -208,7 +206,7 @@ def _loaded(row: XComRow) -> Any:
 
 def _same(value: Any, back: Any, pipeline: Pipeline, *, strictly: bool = False) -> bool:
     """Whether two values are encoded alike; or, unless it must be so in every part, equal."""
-    if pipeline.payload_of(value) == pipeline.payload_of(back):
+    if pipeline.payload_digest(value) == pipeline.payload_digest(back):
         return True
     try:
         return not strictly and type(value) is type(back) and bool(value == back)

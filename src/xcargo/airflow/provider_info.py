@@ -58,11 +58,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep_key_order": {
         "description": "Whether dictionaries that stay in the database as plain JSON keep the order of their keys on "
         "Airflow 3. PostgreSQL and MySQL sort the keys of JSON; a dictionary in another order gets one more key, "
-        "__id__, which notes the order and which pulls remove. Turn it off if programs that read rows through the REST "
-        "API must not see that key.",
+        "__id__, which notes the order and which pulls remove. Programs that read rows through the REST API see that "
+        "key.",
         "type": "boolean",
-        "example": "False",
-        "default": "True",
+        "example": "True",
+        "default": "False",
     },
     "allow_pickle": {
         "description": "Whether a value that nothing else takes is pickled with cloudpickle (extra pickle), and "

@@ -1,4 +1,9 @@
-"""Rows on their way through Airflow's own code, and the values behind them."""
+"""Rows on their way through Airflow's own code, and the values behind them.
+
+Airflow's code calls the hooks of a backend for each row that it fetches, and does not pass on what the caller asked
+for: whose rows they are, or that the rows are wanted as they are to be loaded together later. So whoever calls
+Airflow's code says so with :func:`querying`, and the hooks look it up. This is the only state of that kind.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +13,28 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 
-from xcargo.airflow import compat, lazily, metrics, runtime
+from xcargo.airflow import compat, metrics, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.model.envelope import is_envelope
 from xcargo.model.key_order import restored
-from xcargo.pipeline.prefetch import in_order
+from xcargo.model.sizes import format_stored
+from xcargo.pipeline.prefetch import prefetch_ordered
 
 __all__ = [
     "WINDOW_BYTES",
+    "Query",
     "Row",
-    "asked_of",
-    "dag_asked_of",
-    "fetched",
-    "fetched_async",
-    "handed_back_or_loaded",
+    "hook_value",
     "load",
     "load_ahead",
     "load_all",
     "load_parsed",
     "parsed",
+    "purge",
+    "querying",
 ]
 
 log = logging.getLogger(__name__)
@@ -40,14 +46,32 @@ _LIST_WINDOW_BYTES = 4 * WINDOW_BYTES
 """The same where all values are to be in memory together anyway."""
 
 _UNKNOWN_BYTES = 1024 * 1024
-"""What a value that another backend stored is taken to be."""
-
-_handed_back: ContextVar[bool] = ContextVar("xcargo_handed_back", default=False)
-"""Set while Airflow's own code fetches rows for us: the hooks then hand rows back as they are, wrapped in Row."""
+"""What a value that another backend stored is assumed to take."""
 
 
-_asked_of: ContextVar[str | None] = ContextVar("xcargo_asked_of", default=None)
-"""The Dag whose rows are being asked for, as far as Airflow's hooks tell it."""
+@dataclass(frozen=True)
+class Query:
+    """What the caller of Airflow's code asked for."""
+
+    dag_id: str | None = None
+    """The Dag whose rows they are, if that is known."""
+    raw: bool = False
+    """Whether the hooks give rows as they are, each in a :class:`Row`, instead of loading their values."""
+    handles: bool = False
+    """Whether the values are to be handles (:class:`xcargo.Lazy`)."""
+
+
+_query: ContextVar[Query] = ContextVar("xcargo_query", default=Query())  # noqa: B039 - it is frozen
+
+
+@contextmanager
+def querying(**asked: Any) -> Iterator[None]:
+    """While the block calls Airflow's code, the hooks find these fields of a :class:`Query`."""
+    token = _query.set(replace(_query.get(), **asked))
+    try:
+        yield
+    finally:
+        _query.reset(token)
 
 
 class Row:
@@ -59,78 +83,51 @@ class Row:
         self.value = value
 
 
-@contextmanager
-def asked_of(dag_id: str | None) -> Iterator[None]:
-    """Remember whose rows are asked for while Airflow's own code fetches and loads them."""
-    token = _asked_of.set(dag_id)
+def hook_value(row: Any, dag_id: str | None = None) -> Any:
+    """What a hook that Airflow's code calls gives for a row: its value, or the row as it is."""
+    return Row(row) if _query.get().raw else load(row, dag_id)
+
+
+def purge(row: Any, dag_id: str | None) -> None:
+    """Delete the object of a row. Never raises."""
+    if not is_envelope(row) or "uri" not in row:
+        return
     try:
-        yield
-    finally:
-        _asked_of.reset(token)
+        runtime.pipeline().purge(row, dag_id or _query.get().dag_id)
+    except Exception as error:  # an unusable setting must not fail a task before it has begun
+        log.warning("xcargo left the object of a cleared XCom in the store: %s", error)
 
 
-def dag_asked_of() -> str | None:
-    """The Dag whose rows are being asked for, if that is known."""
-    return _asked_of.get()
+def load(row: Any, dag_id: str | None = None, *, logged: bool = True) -> Any:
+    """The value of a row, whoever wrote it.
 
-
-def handed_back_or_loaded(row: Any, dag_id: str | None = None) -> Any:
-    """What the hooks give for a row."""
-    return Row(row) if _handed_back.get() else load(row, dag_id or _asked_of.get())
-
-
-def fetched(fetch: Any, *arguments: Any, **query: Any) -> Any:
-    """What Airflow's own code gives, with a Row for each value that it would have had loaded."""
-    token = _handed_back.set(True)
-    try:
-        return fetch(*arguments, **query)
-    finally:
-        _handed_back.reset(token)
-
-
-async def fetched_async(fetch: Any, **query: Any) -> Any:
-    """The same of a coroutine."""
-    token = _handed_back.set(True)
-    try:
-        return await fetch(**query)
-    finally:
-        _handed_back.reset(token)
-
-
-def load(row: Any, dag_id: str | None = None, *, tell: bool = True) -> Any:
-    """The value of a row, whoever wrote it. ``dag_id`` is the Dag whose row it is, if that is known.
-
-    ``tell``: a value that comes out of a store is told in the log.
+    Args:
+        row: As the hooks get it: JSON, or bytes on Airflow 2.
+        dag_id: The Dag whose row it is, if that is known.
+        logged: Whether a value that comes out of a store has a line in the log.
     """
-    raw = row
+    query, raw = _query.get(), row
+    dag_id = dag_id or query.dag_id
     if AIRFLOW_2:
         row = parsed(row)
-    if lazily.wanted():
+    if query.handles:
         plain = row if is_envelope(row) else restored(BaseXCom.deserialize_value(Row(raw)))
-        return runtime.run(lambda pipeline: pipeline.handle(plain, dag_id))
+        return runtime.pipeline().handle(plain, dag_id)
     if is_envelope(row):
         started = time.perf_counter()
-        value = runtime.run(lambda pipeline: pipeline.pull(row, dag_id))
-        if tell and "uri" in row:
-            _tell(row, time.perf_counter() - started)
+        value = runtime.pipeline().pull(row, dag_id)
+        if logged and "uri" in row:
+            _log_pull(row, time.perf_counter() - started)
         return value
     value = BaseXCom.deserialize_value(Row(raw))
     if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
-        return runtime.run(lambda pipeline: pipeline.pull_legacy(value, compat.load_json))
+        return runtime.pipeline().pull_legacy(value, compat.load_json)
     return restored(value)
 
 
-def _tell(row: Any, seconds: float) -> None:
-    size, stored = row["size_bytes"], row["stored_bytes"]
-    log.info(
-        "xcargo pulled %s, %d bytes, as %d bytes (%.1f times smaller) out of %s, %.3f s",
-        row.get("type"),
-        size,
-        stored,
-        size / max(1, stored),
-        row["uri"],
-        seconds,
-    )
+def _log_pull(row: Any, seconds: float) -> None:
+    stored = format_stored(row["size_bytes"], row["stored_bytes"])
+    log.info("xcargo pulled %s, %s, out of %s, %.3f s", row.get("type"), stored, row["uri"], seconds)
 
 
 def load_parsed(value: Any, dag_id: str | None = None) -> Any:
@@ -141,19 +138,19 @@ def load_parsed(value: Any, dag_id: str | None = None) -> Any:
 
 
 def load_all(rows: Any, dag_id: str | None = None) -> Any:
-    """The values of a list of fetched rows, in order, loaded concurrently. Anything else is given back."""
+    """The values of a list of raw rows, in order, loaded concurrently. Anything else is given back."""
     if not isinstance(rows, list):
         return rows
     return list(load_ahead(rows, _LIST_WINDOW_BYTES, dag_id))
 
 
 def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: str | None = None) -> Iterator[Any]:
-    """The values of fetched rows, in order, loaded ahead of whoever consumes them within the window."""
+    """The values of raw rows, in order, loaded ahead of whoever consumes them within the window."""
     started, sizes, last = time.perf_counter(), list[int](), None
 
     def loaded(row: Any) -> Any:
         nonlocal last
-        value = load(row, dag_id, tell=False)
+        value = load(row, dag_id, logged=False)
         size = _size_bytes(row)
         if size is not None:
             sizes.append(size)
@@ -161,7 +158,7 @@ def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: st
         return value
 
     try:
-        yield from in_order(
+        yield from prefetch_ordered(
             (parsed(row.value) for row in rows),
             metrics.with_current_span(loaded),
             size_bytes=_size_bytes,
@@ -171,14 +168,14 @@ def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: st
     finally:
         seconds = time.perf_counter() - started
         if len(sizes) == 1 and is_envelope(last):
-            _tell(last, seconds)
+            _log_pull(last, seconds)
         elif sizes:
             log.info("xcargo pulled %d values, %d bytes, %.3f s", len(sizes), sum(sizes), seconds)
 
 
 def _size_bytes(row: Any) -> int | None:
     """Payload bytes of a value that has to be fetched from a store; None for one that is in its row, or a handle."""
-    if lazily.wanted():
+    if _query.get().handles:
         return None
     if is_envelope(row):
         size = row.get("size_bytes")

@@ -7,9 +7,9 @@ is a fork of a process that has imported its backend, so what is loaded here is 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import re
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 from xcargo.airflow import compat, metrics
 from xcargo.airflow.classes import resolve
@@ -17,16 +17,20 @@ from xcargo.airflow.config import read_settings
 from xcargo.airflow.connections import access_of
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
-from xcargo.codecs import gc_tuning as collector
+from xcargo.codecs.gc_tuning import gc_paused
 from xcargo.codecs.objects import PickleCodec
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.pipeline.pipeline import Pipeline
+from xcargo.pipeline.pipeline import Pipeline, RowRules
 from xcargo.stores import Access, StorePool
 
-__all__ = ["opened", "plain_limit", "run", "settings"]
+__all__ = ["open_pipeline", "pipeline", "settings"]
 
-_T = TypeVar("_T")
+_RULES = RowRules(
+    takes_none=not compat.REFUSES_NONE,
+    keeps_key_order=compat.AIRFLOW_2,  # which stores JSON as it was written
+    control_keys=re.compile("skipmixin_key|_link_.*|_airflow_loop_.*", re.DOTALL),
+)
 
 
 @cache
@@ -39,31 +43,19 @@ def settings() -> Settings:
 
 
 @cache
-def plain_limit() -> float:
-    """Bytes of JSON up to which a plain value is its own row, and nothing else is to be done for it."""
-    return run(lambda pipeline: pipeline.plain_limit)
+def pipeline() -> Pipeline:
+    """The pipeline of this process. It is made at the first call, without garbage collections."""
+    with gc_paused():
+        return open_pipeline(settings(), observer=metrics.observer(compat.conf()), team=compat.team)
 
 
-def run(work: Callable[[Pipeline], _T]) -> _T:
-    """Do something with the one pipeline. The first time connects, and is kept free of garbage collections."""
-    if _pipeline.cache_info().currsize:
-        return work(_pipeline())
-    with collector.paused():
-        return work(_pipeline())
-
-
-@cache
-def _pipeline() -> Pipeline:
-    return opened(settings(), observe=metrics.observer(compat.conf()), team=compat.team)
-
-
-def opened(settings: Settings, **more: Any) -> Pipeline:
+def open_pipeline(settings: Settings, **more: Any) -> Pipeline:
     """A pipeline by these settings, with the codecs and connections of this deployment."""
     codecs = Registry(
         resolve_class=resolve, fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=settings.allow_pickle)
     )
     stores = StorePool(_access, on_retry=metrics.retry_counter(compat.conf()))
-    return Pipeline(settings, codecs, stores, describe=compat.mask, **more)
+    return Pipeline(settings, codecs, stores, rules=_RULES, mask=compat.mask, **more)
 
 
 def _access(root: Root) -> Access:

@@ -8,22 +8,21 @@ once, and load the values ahead. Where another backend's hooks would load a valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from functools import wraps
 from typing import Any
 
 from xcargo.airflow import compat
-from xcargo.airflow.rows import WINDOW_BYTES, Row, asked_of, fetched, load_ahead, load_all
+from xcargo.airflow.backend import loads_as_ours
+from xcargo.airflow.rows import WINDOW_BYTES, Row, load_ahead, load_all, querying
 
-__all__ = ["gather", "install"]
+__all__ = ["gather", "install", "reads_ahead"]
 
 _FIRST_ROWS, _MOST_ROWS = 16, 512
 """Rows of the first slice and of the longest. A row is an envelope, some 600 bytes, or a value that stays inline."""
 
 _END: Any = object()
-
-_loads_as_ours: Callable[[Any], bool] | None = None
 
 
 def gather(values: Iterable[Any], *, window_bytes: int = WINDOW_BYTES) -> Iterator[Any]:
@@ -39,36 +38,37 @@ def gather(values: Iterable[Any], *, window_bytes: int = WINDOW_BYTES) -> Iterat
     return iter(_viewed(values, window_bytes))
 
 
-def install(loads_as_ours: Callable[[Any], bool]) -> None:
+def install() -> None:
     """Have the lazy sequences of this Airflow read ahead, as long as its backend is one that loads values as ours."""
-    global _loads_as_ours
     kind = compat.lazy_sequence()
     if kind is None or hasattr(kind.__iter__, "__wrapped__"):
         return
-    _loads_as_ours = loads_as_ours
     stock_iter, stock_getitem = kind.__iter__, kind.__getitem__
 
     @wraps(stock_iter)
     def iterate(self: Any) -> Iterator[Any]:
-        return _ahead(self, WINDOW_BYTES) if _in_use() else stock_iter(self)
+        return _ahead(self, WINDOW_BYTES) if reads_ahead() else stock_iter(self)
 
     @wraps(stock_getitem)
     def get(self: Any, key: Any) -> Any:
-        if isinstance(key, slice) and _in_use():
-            return load_all(fetched(stock_getitem, self, key), compat.dag_of_sequence(self))
-        with asked_of(compat.dag_of_sequence(self)):
+        if isinstance(key, slice) and reads_ahead():
+            with querying(raw=True):
+                found = stock_getitem(self, key)
+            return load_all(found, compat.dag_of_sequence(self))
+        with querying(dag_id=compat.dag_of_sequence(self)):
             return stock_getitem(self, key)
 
     kind.__iter__, kind.__getitem__ = iterate, get
 
 
-def _in_use() -> bool:
-    return _loads_as_ours is not None and _loads_as_ours(compat.active_backend())
+def reads_ahead() -> bool:
+    """Whether the backend that this Airflow uses loads values by our hooks, so that sequences read ahead."""
+    return loads_as_ours(compat.active_backend())
 
 
 def _is_lazy(values: Any) -> bool:
     kind = compat.lazy_sequence()
-    return kind is not None and isinstance(values, kind) and _in_use()
+    return kind is not None and isinstance(values, kind) and reads_ahead()
 
 
 def _ahead(values: Any, window_bytes: int) -> Iterator[Any]:
@@ -82,7 +82,8 @@ def _slices(values: Any) -> Iterator[Row]:
     get = type(values).__getitem__.__wrapped__
     start, count = 0, _FIRST_ROWS
     while True:
-        rows = fetched(get, values, slice(start, start + count))
+        with querying(raw=True):
+            rows = get(values, slice(start, start + count))
         yield from rows
         if len(rows) < count:
             return
@@ -93,7 +94,11 @@ def _slices(values: Any) -> Iterator[Row]:
 def _steps(values: Any) -> Iterator[Row]:
     """The rows of a sequence whose own iteration is a single query."""
     rows = type(values).__iter__.__wrapped__(values)
-    while (row := fetched(next, rows, _END)) is not _END:
+    while True:
+        with querying(raw=True):
+            row = next(rows, _END)
+        if row is _END:
+            return
         yield row
 
 

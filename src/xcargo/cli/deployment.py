@@ -9,7 +9,7 @@ import argparse
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import xcargo
+from xcargo.airflow import load_backend
 from xcargo.cli.command import Argument
 from xcargo.errors import ConfigurationError, SweepRefusedError
 
@@ -90,7 +90,7 @@ def airflow() -> tuple[Any, str]:
 def load_edge() -> None:
     """Make ``xcargo.airflow`` ready to import from, whatever else this process loaded before."""
     airflow()
-    xcargo.XComBackend  # noqa: B018 - on Airflow 2 the backend has to be loaded before anything else of the edge
+    load_backend()
     from xcargo.airflow import compat
 
     compat.use_metadata_database()

@@ -46,7 +46,7 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
     check_teams(settings, args.team)
     run = _Run(
         settings,
-        runtime.opened(settings, team=lambda: args.team),
+        runtime.open_pipeline(settings, team=lambda: args.team),
         source=DatabaseReferences(),
         journal=Journal(Path(args.journal) if args.journal else _journal_path()),
     )

@@ -217,7 +217,7 @@ def _write_payload(row: XComRow, target: Path) -> None:
     """What is stored of a value, decompressed; a chunk at a time."""
     from xcargo.airflow import runtime
 
-    handle = runtime.run(lambda pipeline: pipeline.handle(row.value, row.coordinate.dag_id))
+    handle = runtime.pipeline().handle(row.value, row.coordinate.dag_id)
     with handle.open() as stored, target.open("xb") as file:
         shutil.copyfileobj(stored, file, 1024 * 1024)
 
@@ -234,7 +234,7 @@ def _verify(args: argparse.Namespace, out: Output) -> ExitCode:
     counts: Counter[VerifyStatus] = Counter()
     stored_bytes = 0
     problems: list[VerifiedObject] = []
-    pipeline = runtime.run(lambda pipeline: pipeline)
+    pipeline = runtime.pipeline()
     with out.progress("Reading objects back") as advance:
         for checked in verify_objects(source, pipeline, where=where_of(args), workers=args.workers):
             counts[checked.status] += 1

@@ -1,4 +1,4 @@
-"""Python's cyclic garbage collector, held back where it can only cost."""
+"""Python's cyclic garbage collector, kept from work that finds nothing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["paused", "spare_inherited"]
+__all__ = ["freeze_after_fork", "gc_paused"]
 
 _MANY_OBJECTS = 20_000
 
 
 @contextmanager
-def paused() -> Iterator[None]:
-    """Run the block without automatic collections, where it only builds objects that stay.
+def gc_paused() -> Iterator[None]:
+    """Run a block that only builds objects that stay, without automatic collections.
 
-    A task is a fork of a process with a large heap: one full collection there touches, and so copies, every page of it,
-    which takes longer than the first push itself. Building a million objects sets collections off again and again, and
-    one at the end, which takes half as long as building them: so many are counted among the old ones at once.
+    Building a million objects sets off collection after collection, and one at the end that takes half as long as
+    building them. So the end of the block counts them among the old objects without looking at one.
+
+    A process that froze what it inherited keeps that frozen, and freezes these objects with it: they are freed as soon
+    as nothing refers to them, but reference cycles among them are not looked for.
     """
     if not gc.isenabled():
         yield
@@ -28,13 +30,15 @@ def paused() -> Iterator[None]:
         yield
     finally:
         if gc.get_count()[0] > _MANY_OBJECTS:
-            gc.freeze()  # all objects into the list of the frozen ones, and that into the list of the oldest:
-            gc.unfreeze()  # neither looks at a single one
+            inherited = gc.get_freeze_count()
+            gc.freeze()
+            if not inherited:
+                gc.unfreeze()  # from the frozen objects to the oldest
         gc.enable()
 
 
-def spare_inherited() -> None:
-    """From now on, have collections in forked children leave out what a child inherits: nothing of it is garbage there.
+def freeze_after_fork() -> None:
+    """Have collections in processes that this one forks leave out what they inherit: nothing of it is garbage there.
 
     Otherwise the first full collection of a task writes to every object of Airflow's heap, so that the kernel copies
     some 50 MB for it. Airflow's LocalExecutor does the same for its workers.

@@ -21,9 +21,9 @@ from typing import Any
 
 import ormsgpack
 
-from xcargo.codecs import gc_tuning as collector
 from xcargo.codecs.base import CodecLookup, Encoded, contiguous
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
+from xcargo.codecs.gc_tuning import gc_paused
 from xcargo.codecs.parts import Parts, assemble, is_part
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.value_path import TooDeepError, add_path, path_to, too_deep
@@ -99,7 +99,7 @@ class TreeCodec:
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         parts = Parts(self._codecs, source, params)
-        with collector.paused():
+        with gc_paused():
             return _Unpacking(self._codecs, parts).run()
 
 

@@ -29,7 +29,7 @@ from xcargo.errors import (
 )
 from xcargo.lifecycle.references import ReferenceSource, XComRow
 from xcargo.model.coordinate import Coordinate
-from xcargo.pipeline.prefetch import in_order
+from xcargo.pipeline.prefetch import prefetch_ordered
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -199,7 +199,7 @@ class Migration:
             XCargoError: The last of twenty failures of stores or connections in a row.
         """
         failures = 0
-        for move, outcome in in_order(
+        for move, outcome in prefetch_ordered(
             moves, self._convert, size_bytes=lambda _: 0, workers=self.workers, window_bytes=0
         ):
             result = self._switch(move, *outcome) if isinstance(outcome, tuple) else self._not_moved(move, outcome)

@@ -18,7 +18,7 @@ from xcargo.errors import (
 from xcargo.lifecycle.references import EVERYTHING, ReferenceSource, XComFilter, XComRow
 from xcargo.model.envelope import is_envelope
 from xcargo.pipeline.pipeline import Pipeline
-from xcargo.pipeline.prefetch import in_order
+from xcargo.pipeline.prefetch import prefetch_ordered
 
 __all__ = ["VerifiedObject", "VerifyStatus", "verify_objects"]
 
@@ -64,7 +64,7 @@ def verify_objects(
     """
     rows = (row for row in source.rows(where, only_envelopes=True) if is_envelope(row.value) and "uri" in row.value)
     verify = partial(_verify, source, pipeline)
-    return in_order(rows, verify, size_bytes=lambda _: 0, workers=workers, window_bytes=0)
+    return prefetch_ordered(rows, verify, size_bytes=lambda _: 0, workers=workers, window_bytes=0)
 
 
 def _verify(source: ReferenceSource, pipeline: Pipeline, row: XComRow) -> VerifiedObject:

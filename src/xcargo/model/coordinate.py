@@ -30,7 +30,7 @@ _OLD_MAX_SEGMENT_BYTES = 150
 _HASH_CHARS = 32
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)  # frozen would make it slower than the push of a small value
 class Coordinate:
     """Address of one XCom. ``map_index`` is -1 for an unmapped task; ``attempt`` is known from Airflow 3.4 on."""
 

@@ -168,7 +168,7 @@ def _walk(items: Collection[Any], left: float, depth: int) -> tuple[int, float]:
     """
     if depth > _MAX_PLAIN_DEPTH:
         raise _NotPlainError
-    size = max(2, len(items) + 1)
+    size = len(items) + 1 if items else 2
     for item in items:
         if left <= 0:
             raise _AboveLimitError

@@ -112,7 +112,7 @@ class Settings:
     legacy_roots: tuple[LegacyRoot, ...] = ()
     """``legacy_references``"""
     preview_chars: int = 160
-    keep_key_order: bool = True
+    keep_key_order: bool = False
     allow_pickle: bool = False
     timeout_seconds: float = 60.0
     retry_wait_seconds: float = 0.1

@@ -1,14 +1,13 @@
-"""What a pipeline tells of its work to whoever counts it: metrics, spans."""
+"""What a pipeline reports of its work to metrics and traces."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from xcargo.errors import ErrorKind, XCargoError
-from xcargo.model.envelope import is_envelope, plain_bytes
+from xcargo.model.envelope import is_envelope
 
 __all__ = ["Event", "Kind", "Observer", "event_of"]
 
@@ -29,24 +28,33 @@ class Event:
     codec: str | None = None
     """None for a value that stands in its row as it is."""
     error: str | None = None
-    """Why it failed: an :class:`~xcargo.errors.ErrorKind`, or ``other``. A purge never raises, but tells it here."""
+    """Why it failed: an :class:`~xcargo.errors.ErrorKind`, or ``other``. A purge never raises, but reports it here."""
 
 
 Observer = Callable[[Event], object]
-"""Is told each event after it, on the thread that did the work. What it raises is logged and dropped."""
+"""Receives each event after it, on the thread that did the work. What it raises is logged and dropped."""
 
 
-def event_of(kind: Kind, seconds: float, row: Any, error: BaseException | None) -> Event:
-    """The event of a row that was pushed, pulled or purged, or was to be."""
+def event_of(
+    kind: Kind, seconds: float, row: Any, *, plain_bytes: float = 0, error: BaseException | None = None
+) -> Event:
+    """The event of a row that was pushed, pulled or purged, or was to be.
+
+    Args:
+        kind: What was done.
+        seconds: How long it took.
+        row: The envelope, or a plain value.
+        plain_bytes: Length of a plain value's JSON, if it was measured.
+        error: Why it failed.
+    """
     if error is None:
-        failed = None
+        reason = None
     elif isinstance(error, XCargoError):
-        failed = str(error.kind)
+        reason = str(error.kind)
     else:
-        failed = str(ErrorKind.STORE_UNAVAILABLE) if isinstance(error, TimeoutError) else "other"
+        reason = str(ErrorKind.STORE_UNAVAILABLE if isinstance(error, TimeoutError) else ErrorKind.OTHER)
     if not is_envelope(row):
-        size = plain_bytes(row, math.inf) if kind == "push" and error is None else 0
-        return Event(kind, seconds, size_bytes=int(size or 0), error=failed)
+        return Event(kind, seconds, size_bytes=int(plain_bytes), error=reason)
     sizes = (row.get(name) for name in ("size_bytes", "stored_bytes"))
     size_bytes, stored_bytes = (size if type(size) is int else 0 for size in sizes)
-    return Event(kind, seconds, "uri" in row, size_bytes, stored_bytes, str(row.get("codec")), failed)
+    return Event(kind, seconds, "uri" in row, size_bytes, stored_bytes, str(row.get("codec")), reason)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-__all__ = ["in_order"]
+__all__ = ["prefetch_ordered"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -17,7 +17,7 @@ _QUEUED = 4
 """Items under way or waiting to be consumed, for each worker: enough that a slow item does not hold up the others."""
 
 
-def in_order(
+def prefetch_ordered(
     items: Iterable[_T],
     load: Callable[[_T], _R],
     *,

@@ -1,37 +1,45 @@
-"""Places: where objects may lie, and work on the stores there."""
+"""The configured roots, and the stores behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from xcargo.errors import AccessDeniedError, EnvelopeError
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.stores.base import Limits, Store
+from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store, get_into
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import NotReplayableError
+from xcargo.types import Buffer
 
-__all__ = ["Places"]
+__all__ = ["RenewingStore", "RootResolver"]
 
 _T = TypeVar("_T")
 
 
-class Places:
-    """The configured roots and their stores. No object elsewhere is ever read, written or deleted."""
+class RootResolver:
+    """Finds the root and the store of a URI. No object outside the configured roots is ever read, written or deleted.
 
-    def __init__(self, settings: Settings, stores: StorePool, team: Callable[[], str | None]) -> None:
+    Args:
+        settings: Name the roots, and the teams that some are reserved for.
+        stores: Opens their stores.
+        team: Gives the team of the task that runs here, empty if it has none; None outside of tasks.
+    """
+
+    def __init__(self, settings: Settings, stores: StorePool, *, team: Callable[[], str | None]) -> None:
         self._settings = settings
         self._stores = stores
         self._team = team
+        self.limits = Limits.from_settings(settings)
 
-    def of(self, uri: str) -> tuple[Root, str]:
-        """Root and object key of a URI. Raises EnvelopeError unless it lies below a root that is open to this task."""
+    def resolve(self, uri: str) -> tuple[Root, str]:
+        """Root and object key of a URI. Raises EnvelopeError unless it is below a root that is open to this task."""
         root = self._settings.root_of(uri)
         if root is None:
             configured = ", ".join(map(str, self._settings.roots)) or "none"
             raise EnvelopeError(
-                "The row refers to a place below none of the configured roots",
+                "The row refers to an object below none of the configured roots",
                 where=uri[:300],
                 hint=f"Configured: {configured}. If [xcargo] path was changed, add the former one to read_paths.",
             )
@@ -39,24 +47,61 @@ class Places:
         team = self._team() if teams else None
         if team is not None and team not in teams:
             raise EnvelopeError(
-                f"The row refers to a place of team {' or '.join(sorted(teams))}, and this task is of "
+                f"The row refers to an object of team {' or '.join(sorted(teams))}, and this task is of "
                 f"{f'team {team}' if team else 'no team'}",
                 where=uri[:300],
                 hint="Another team's values cannot be pulled; look at who wrote the XCom.",
             )
         return root, root.object_key(uri)
 
-    def store(self, root: Root, limits: Limits) -> Store:
+    def store(self, root: Root) -> RenewingStore:
         """The root's store."""
-        return self._stores.store(root, limits)
+        return RenewingStore(self._stores, root, self.limits)
 
-    def work(self, root: Root, limits: Limits, do: Callable[[Store], _T]) -> _T:
-        """Do something with a root's store; once more if its credentials are refused, which may have been rotated."""
+
+class RenewingStore:
+    """A root's store that survives rotated credentials.
+
+    A request whose credentials are refused is repeated once, with the root's connection looked up again.
+    """
+
+    def __init__(self, stores: StorePool, root: Root, limits: Limits) -> None:
+        self._stores = stores
+        self._root = root
+        self._limits = limits
+
+    @property
+    def current(self) -> Store:
+        """The store with the credentials that are known now."""
+        return self._stores.store(self._root, self._limits)
+
+    def put(
+        self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
+    ) -> None:
+        self._request(lambda store: store.put(key, parts, mode=mode, expected_bytes=expected_bytes))
+
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
+        return self._request(lambda store: store.get(key, start=start, end=end))
+
+    def get_into(self, key: str, view: memoryview, *, start: int) -> int:
+        return self._request(lambda store: get_into(store, key, view, start=start))
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._request(lambda store: store.head(key))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
+        self._request(lambda store: store.delete(keys))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self.current.list(prefix)
+
+    def _request(self, send: Callable[[Store], _T]) -> _T:
         try:
-            return do(self._stores.store(root, limits))
+            return send(self._stores.store(self._root, self._limits))
         except AccessDeniedError as error:
-            self._stores.forget(root)
+            self._stores.forget(self._root)
             try:
-                return do(self._stores.store(root, limits))
-            except NotReplayableError:
+                return send(self.current)
+            except NotReplayableError:  # the payload is made as it goes, and part of it has gone
                 raise error from None

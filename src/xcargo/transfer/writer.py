@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
-from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -20,18 +19,18 @@ from xcargo.model.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
 from xcargo.model.envelope import Envelope
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.stores.base import Limits
+from xcargo.model.sizes import format_stored
 from xcargo.transfer import encryption
 from xcargo.transfer.chunks import ChunkEncoder, split_chunks
 from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible
 from xcargo.transfer.encryption import ChunkContext, Cipher
 from xcargo.transfer.preview import preview, shown_params, type_name
 from xcargo.transfer.progress import Progress
-from xcargo.transfer.roots import Places
+from xcargo.transfer.roots import RootResolver
 from xcargo.transfer.size_limits import too_large
 from xcargo.types import Buffer
 
-__all__ = ["Offload", "payload_suffix"]
+__all__ = ["ObjectWriter", "payload_suffix"]
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +38,12 @@ _UNIQUE_CHARS = 16
 """What makes an object key unique, behind the last ~ in it."""
 
 
-class Offload:
-    """Stores payloads. ``describe`` may change a preview before it is written."""
+class ObjectWriter:
+    """Stores payloads and describes them in envelopes. ``mask`` hides secrets in what an envelope shows of a value."""
 
-    def __init__(self, settings: Settings, places: Places, limits: Limits, describe: Callable[[str], str]) -> None:
-        self._places = places
-        self._limits = limits
-        self._describe = describe
+    def __init__(self, settings: Settings, roots: RootResolver, *, mask: Callable[[str], str]) -> None:
+        self._roots = roots
+        self._mask = mask
         self._compressions = {variant.compression: canonical(variant.compression) for variant in settings.variants}
         if any(variant.encryption_key for variant in settings.variants):
             encryption.require()
@@ -53,117 +51,133 @@ class Offload:
     def inline(self, value: Any, encoded: Encoded, settings: Settings) -> Envelope:
         """The envelope that holds the payload itself. No request."""
         payload = contiguous(encoded)
-        compression, stored = self._compressed(payload, settings)
-        data = base64.b64encode(stored).decode()
-        return self._envelope(value, encoded, settings, compression, len(payload), len(stored), data=data)
+        compression = self._compressions[settings.compression]
+        shorter = compress_if_smaller(compression, payload)
+        stored = payload if shorter is None else shorter
+        return Envelope(
+            size_bytes=len(payload),
+            stored_bytes=len(stored),
+            compression="none" if shorter is None else compression,
+            data=base64.b64encode(stored).decode(),
+            **self._description(value, encoded, settings),
+        )
 
     def store(self, value: Any, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> Envelope:
-        """The envelope of a payload that was put as an object, under a fresh key. One request, or parallel parts."""
-        root = settings.root
-        if root is None:
-            raise ConfigurationError(
-                f"{encoded.size_bytes or 'Many'} bytes belong into object storage, but {settings.no_root_reason}",
-                hint="Set AIRFLOW__XCARGO__PATH (or path in section [xcargo]) on every component, for example to "
-                "s3://my_aws_conn@my-bucket/xcom.",
-            )
+        """The envelope of a payload that was put as an object, under a new key. One request, or parallel parts."""
         started = time.perf_counter()
-        begun = split_chunks(encoded.parts)
-        first = list(islice(begun, 2))
-        chunks: Iterable[Buffer]
-        ahead: Iterable[Buffer]
-        if isinstance(encoded.parts, Sequence):
-            chunks = ahead = _Cut(encoded.parts)
-        else:
-            chunks, ahead = chain(first, begun), first
-        wanted = self._compressions[settings.compression]
-        if len(first) < 2:
-            payload = first[0] if first else b""
-            compression, stored = self._compressed(payload, settings)
-            key = _object_key(root, coordinate, encoded, compression, settings)
-            cipher = _cipher(settings, key, encoded)
-            if cipher is not None:
-                stored = cipher.encrypt(stored, ChunkContext(0, True, len(payload), compression))
-            self._put(root, key, [stored], len(stored))
-            size_bytes, stored_bytes = len(payload), len(stored)
-            checksum, chunk_table = f"blake3:{blake3(stored).hexdigest()}", {}
-        else:
-            compression = wanted if any(is_compressible(wanted, chunk) for chunk in ahead) else "none"
-            key = _object_key(root, coordinate, encoded, compression, settings)
-            expected = encoded.size_bytes or encoded.expected_bytes
-            progress = Progress(f"stores XCom {coordinate.key!r}", expected)
-            chunks = chunks if encoded.size_bytes is not None else _limited(chunks, settings)
-            encoder = ChunkEncoder(
-                chunks,
-                compression,
-                on_progress=progress.advance,
-                new_cipher=partial(_cipher, settings, key, encoded),
-            )
-            self._put(root, key, encoder, expected)
-            table, cipher = encoder.table, encoder.cipher
-            compression = compression if table.compressed else "none"
-            size_bytes, stored_bytes = table.starts[-1], table.offsets[-1]
-            checksum, chunk_table = table.checksum(), table.to_json()
-        envelope = self._envelope(
-            value,
-            encoded,
-            settings,
-            compression,
-            size_bytes,
-            stored_bytes,
-            uri=root.uri(key),
-            checksum=checksum,
-            chunks=chunk_table,
-            encryption=cipher.to_json() if cipher is not None else {},
-        )
+        root = _root(settings, encoded)
+        body = self._body(encoded, coordinate, settings)
+        key = _object_key(root, coordinate, encoded, body.compression, settings)
+        parts = body.parts(lambda: _cipher(settings, key, encoded))
+        self._roots.store(root).put(key, parts, expected_bytes=body.expected_bytes)
+        envelope = Envelope(uri=root.uri(key), **body.stored(), **self._description(value, encoded, settings))
         log.info(
-            "xcargo stored XCom %r (%s, %d bytes) as %d bytes (%.1f times smaller) in %s, %.3f s",
+            "xcargo stored XCom %r (%s, %s) in %s, %.3f s",
             coordinate.key,
             envelope.type,
-            envelope.size_bytes,
-            envelope.stored_bytes,
-            envelope.size_bytes / max(1, envelope.stored_bytes),
+            format_stored(envelope.size_bytes, envelope.stored_bytes),
             envelope.uri,
             time.perf_counter() - started,
         )
         return envelope
 
-    def _put(self, root: Root, key: str, parts: Iterable[Buffer], expected_bytes: int | None) -> None:
-        self._places.work(root, self._limits, lambda store: store.put(key, parts, expected_bytes=expected_bytes))
-
-    def _compressed(self, payload: Buffer, settings: Settings) -> tuple[str, Buffer]:
-        """Name of the compression that was worth it, and what to store."""
+    def _body(self, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> _OneChunk | _ManyChunks:
         compression = self._compressions[settings.compression]
-        shorter = compress_if_smaller(compression, payload)
-        return ("none", payload) if shorter is None else (compression, shorter)
+        rest = split_chunks(encoded.parts)
+        first = list(islice(rest, 2))
+        if len(first) < 2:
+            return _OneChunk(first[0] if first else b"", compression)
+        chunks: Iterable[Buffer]
+        sample: Iterable[Buffer]
+        if isinstance(encoded.parts, Sequence):
+            chunks = sample = _Chunks(encoded.parts)
+        else:
+            chunks, sample = chain(first, rest), first
+        if encoded.size_bytes is None:
+            chunks = _limited(chunks, settings)
+        if not any(is_compressible(compression, chunk) for chunk in sample):
+            compression = "none"
+        expected = encoded.size_bytes or encoded.expected_bytes
+        progress = Progress(f"stores XCom {coordinate.key!r}", expected)
+        return _ManyChunks(chunks, compression, expected_bytes=expected, progress=progress)
 
-    def _envelope(
-        self,
-        value: Any,
-        encoded: Encoded,
-        settings: Settings,
-        compression: str,
-        size_bytes: int,
-        stored_bytes: int,
-        **place: Any,
-    ) -> Envelope:
+    def _description(self, value: Any, encoded: Encoded, settings: Settings) -> dict[str, Any]:
+        """What an envelope says of the value itself."""
         shown = preview(value, settings.preview_chars)
-        return Envelope(
-            type=type_name(value),
-            codec=encoded.codec,
-            size_bytes=size_bytes,
-            stored_bytes=stored_bytes,
-            compression=compression,
-            params=shown_params(encoded.codec, encoded.params, settings.preview_chars, self._describe),
-            preview=None if shown is None else self._describe(shown),
-            created_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-            **place,
-        )
+        return {
+            "type": type_name(value),
+            "codec": encoded.codec,
+            "params": shown_params(encoded.codec, encoded.params, settings.preview_chars, self._mask),
+            "preview": None if shown is None else self._mask(shown),
+            "created_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        }
 
 
-class _Cut:
-    """The chunks of a payload, cut anew each time: none is held, and one that is a copy is made when it is wanted."""
+class _OneChunk:
+    """The body of an object whose payload is one chunk: compressed and checksummed as a whole."""
 
-    def __init__(self, parts: Iterable[Buffer]) -> None:
+    def __init__(self, payload: Buffer, compression: str) -> None:
+        shorter = compress_if_smaller(compression, payload)
+        self.compression = "none" if shorter is None else compression
+        self.expected_bytes: int | None = None
+        self._size_bytes = len(payload)
+        self._bytes = payload if shorter is None else shorter
+        self._cipher: Cipher | None = None
+
+    def parts(self, new_cipher: Callable[[], Cipher | None]) -> Iterable[Buffer]:
+        self._cipher = new_cipher()
+        if self._cipher is not None:
+            context = ChunkContext(0, True, self._size_bytes, self.compression)
+            self._bytes = self._cipher.encrypt(self._bytes, context)
+        self.expected_bytes = len(self._bytes)
+        return [self._bytes]
+
+    def stored(self) -> dict[str, Any]:
+        """What an envelope says of the stored bytes."""
+        return {
+            "size_bytes": self._size_bytes,
+            "stored_bytes": len(self._bytes),
+            "compression": self.compression,
+            "checksum": f"blake3:{blake3(self._bytes).hexdigest()}",
+            "encryption": self._cipher.to_json() if self._cipher is not None else {},
+        }
+
+
+class _ManyChunks:
+    """The body of an object of several chunks, which are compressed and checksummed one by one as they are sent."""
+
+    _encoder: ChunkEncoder
+
+    def __init__(
+        self, chunks: Iterable[Buffer], compression: str, *, expected_bytes: int | None, progress: Progress
+    ) -> None:
+        self.compression = compression
+        self.expected_bytes = expected_bytes
+        self._chunks = chunks
+        self._progress = progress
+
+    def parts(self, new_cipher: Callable[[], Cipher | None]) -> Iterable[Buffer]:
+        on_progress = self._progress.advance
+        self._encoder = ChunkEncoder(self._chunks, self.compression, on_progress=on_progress, new_cipher=new_cipher)
+        return self._encoder
+
+    def stored(self) -> dict[str, Any]:
+        """What an envelope says of the stored bytes, once they were taken."""
+        table, cipher = self._encoder.table, self._encoder.cipher
+        return {
+            "size_bytes": table.starts[-1],
+            "stored_bytes": table.offsets[-1],
+            "compression": self.compression if table.compressed else "none",
+            "checksum": table.checksum(),
+            "chunks": table.to_json(),
+            "encryption": cipher.to_json() if cipher is not None else {},
+        }
+
+
+class _Chunks:
+    """The chunks of a payload in memory, split again by each iteration: a chunk that is a copy is held by nobody."""
+
+    def __init__(self, parts: Sequence[Buffer]) -> None:
         self._parts = parts
 
     def __iter__(self) -> Iterator[Buffer]:
@@ -179,6 +193,16 @@ def payload_suffix(envelope: Envelope) -> str:
     return suffix
 
 
+def _root(settings: Settings, encoded: Encoded) -> Root:
+    if settings.root is None:
+        raise ConfigurationError(
+            f"{encoded.size_bytes or 'Many'} bytes go to object storage, but {settings.no_root_reason}",
+            hint="Set AIRFLOW__XCARGO__PATH (or path in section [xcargo]) on every component, for example to "
+            "s3://my_aws_conn@my-bucket/xcom.",
+        )
+    return settings.root
+
+
 def _object_key(root: Root, coordinate: Coordinate, encoded: Encoded, compression: str, settings: Settings) -> str:
     """A key that was never used. Raises ConfigurationError if it would be longer than every store takes."""
     suffix = encoded.suffix + SUFFIXES[compression] + (encryption.SUFFIX if settings.encryption_key else "")
@@ -192,11 +216,13 @@ def _object_key(root: Root, coordinate: Coordinate, encoded: Encoded, compressio
 
 def _cipher(settings: Settings, key: str, encoded: Encoded) -> Cipher | None:
     """What encrypts the object of this key, once."""
-    return Cipher.new(settings.encryption_key, object_key=key, codec=encoded.codec) if settings.encryption_key else None
+    if settings.encryption_key is None:
+        return None
+    return Cipher.new(settings.encryption_key, object_key=key, codec=encoded.codec)
 
 
-def _limited(chunks: Iterable[Buffer], settings: Settings) -> Iterable[Buffer]:
-    """The chunks of a payload whose size only its end tells, or SizeLimitError as soon as there are too many."""
+def _limited(chunks: Iterable[Buffer], settings: Settings) -> Iterator[Buffer]:
+    """The chunks of a payload whose size only its end tells. Raises SizeLimitError as soon as there are too many."""
     size_bytes, warned = 0, not settings.warn_size_bytes
     for chunk in chunks:
         size_bytes += len(chunk)

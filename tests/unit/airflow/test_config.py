@@ -61,7 +61,7 @@ OPTION_VALUES: dict[str, tuple[str, str, Any]] = {
         (LegacyRoot.parse("s3://c@b/x"), LegacyRoot.parse("xcom_s3=s3://d")),
     ),
     "preview_chars": ("5", "preview_chars", 5),
-    "keep_key_order": ("False", "keep_key_order", False),
+    "keep_key_order": ("True", "keep_key_order", True),
     "fsync": ("False", "fsync", False),
     "allow_pickle": ("true", "allow_pickle", True),
     "timeout_seconds": ("2.5", "timeout_seconds", 2.5),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xcargo.codecs import gc_tuning as collector
+from xcargo.codecs.gc_tuning import gc_paused
 
 FIRST_PUSH = """
 import gc, json, sys
@@ -88,13 +88,13 @@ def test_a_full_collection_in_a_task_does_not_copy_what_it_inherited(tmp_path: P
 
 def test_the_collector_is_given_back_as_it_was() -> None:
     """Also after an error, and if the user had turned it off."""
-    with pytest.raises(KeyError), collector.paused():  # noqa: PT012
+    with pytest.raises(KeyError), gc_paused():  # noqa: PT012
         assert not gc.isenabled()
         raise KeyError
     assert gc.isenabled()
     gc.disable()
     try:
-        with collector.paused():
+        with gc_paused():
             pass
         assert not gc.isenabled()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -49,17 +50,12 @@ def test_a_text_is_loaded_ahead_if_it_may_be_a_reference(legacy: bool, row: Any)
     assert rows._size_bytes(row) == (rows._UNKNOWN_BYTES if legacy else None)
 
 
-def test_fetched_rows_are_handed_back_and_only_while_they_are_fetched() -> None:
-    """Within a fetch a hook gives the row, whatever it refers to; after it, and after one that failed, the value."""
-
-    def fail() -> None:
+def test_hooks_give_raw_rows_only_to_who_asks_for_them() -> None:
+    """Within the block, whatever the row refers to; after it, and after one that failed, the value."""
+    with contextlib.suppress(LookupError), rows.querying(raw=True):
+        assert rows.hook_value(OFFLOADED).value == OFFLOADED
         raise LookupError
-
-    found = rows.fetched(lambda row: [rows.handed_back_or_loaded(row)], OFFLOADED)
-    assert [row.value for row in found] == [OFFLOADED]
-    with pytest.raises(LookupError):
-        rows.fetched(fail)
-    assert rows.handed_back_or_loaded("plain") == "plain"
+    assert rows.hook_value("plain") == "plain"
 
 
 def test_the_rows_of_airflow_2_are_parsed() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from xcargo.airflow import load_backend
 from xcargo.airflow.references import tables
 from xcargo.airflow.references.tables import ValueFilter, XComTable
 from xcargo.errors import ConfigurationError, ReferencesUnavailableError, SweepRefusedError
@@ -234,9 +235,7 @@ def _parsed(raw: Any, kind: str) -> Any:
 
 
 def _metadata_engine() -> tuple[Any, str | None]:
-    import xcargo
-
-    xcargo.XComBackend  # noqa: B018 - on Airflow 2 the backend has to be loaded before anything else of the edge
+    load_backend()
     from airflow import settings
     from airflow.configuration import conf
 

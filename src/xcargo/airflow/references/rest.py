@@ -15,7 +15,7 @@ from xcargo.errors import AccessDeniedError, ConfigurationError, ReferencesUnava
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parse_time, reference_in
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import MARKER, is_envelope
-from xcargo.pipeline.prefetch import in_order
+from xcargo.pipeline.prefetch import prefetch_ordered
 
 __all__ = ["RestApi", "RestReferences"]
 
@@ -173,7 +173,7 @@ class RestReferences:
             for entry in self._entries(run)
             if where.matches(coordinate := _coordinate(run, entry))
         )
-        for row in in_order(
+        for row in prefetch_ordered(
             entries,
             lambda entry: self._row(*entry),
             size_bytes=lambda _: 0,

@@ -53,7 +53,7 @@ def in_preview_pool(route: Callable[..., _T]) -> Callable[..., Any]:
 def pipeline() -> Pipeline:
     """One whose requests to a store end in the time of a preview: else a store that stalls would hold all threads."""
     settings = runtime.settings()
-    return runtime.opened(replace(settings, timeout_seconds=min(settings.timeout_seconds, _SECONDS)))
+    return runtime.open_pipeline(replace(settings, timeout_seconds=min(settings.timeout_seconds, _SECONDS)))
 
 
 @cache
@@ -67,7 +67,7 @@ def open_value(row: XComRow, limits: Budget) -> StoredValue:
     if not is_envelope(value):
         xcom = row.id
         coordinate = Coordinate(xcom.dag_id, xcom.run_id, xcom.task_id, xcom.key, xcom.map_index)
-        value = pipeline().enveloped(restored(value), coordinate)
+        value = pipeline().push_inline(restored(value), coordinate)
     handle = pipeline().handle(value, row.id.dag_id)
     return StoredValue.from_envelope(Envelope.from_row(value), handle.open, cache=_block_cache(), budget=limits)
 

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, get_args
 
 from xcargo.airflow import compat
+from xcargo.airflow.rows import querying
 from xcargo.errors import UnsupportedTypeError
 from xcargo.pipeline.handle import Lazy
 
-__all__ = ["as_annotated", "lazy", "wanted"]
-
-_wanted: ContextVar[bool] = ContextVar("xcargo_lazy", default=False)
-
-
-def wanted() -> bool:
-    """Whether a pull is to give a handle."""
-    return _wanted.get()
+__all__ = ["asks_for_handle", "lazy"]
 
 
 def lazy(upstream: Any = None) -> Any:
@@ -34,7 +25,7 @@ def lazy(upstream: Any = None) -> Any:
     one.
     """
     if upstream is None:
-        return _handles()
+        return querying(handles=True)
     reference = getattr(upstream, "output", upstream)  # of an operator, the reference to its result
     if type(reference) is not compat.plain_xcom_arg():
         raise UnsupportedTypeError(
@@ -47,26 +38,7 @@ def lazy(upstream: Any = None) -> Any:
     return handles
 
 
-@contextmanager
-def _handles() -> Iterator[None]:
-    token = _wanted.set(True)
-    try:
-        yield
-    finally:
-        _wanted.reset(token)
-
-
-@contextmanager
-def as_annotated(task_id: Any, key: Any) -> Iterator[None]:
-    """While the block runs, a pull of this XCom gives a handle if a parameter of the task asks for one."""
-    if not _asked_by_annotation(task_id, key):
-        yield
-        return
-    with _handles():
-        yield
-
-
-def _asked_by_annotation(task_id: Any, key: Any) -> bool:
+def asks_for_handle(task_id: Any, key: Any) -> bool:
     """Whether a pull is for a parameter that the task's function annotates with :class:`xcargo.Lazy`, and for no other.
 
     Airflow pulls arguments before it calls the function; until then the task holds references in their place.
@@ -91,7 +63,6 @@ def _asked_by_annotation(task_id: Any, key: Any) -> bool:
     return bool(asking) and all(asking)
 
 
-@lru_cache(maxsize=64)
 def _annotated(function: Any) -> frozenset[str]:
     """Names of the parameters that are annotated as handles."""
     if not callable(function):
@@ -111,7 +82,7 @@ def _annotated(function: Any) -> frozenset[str]:
 
 
 def _resolve(reference: Any, *args: Any, **kwargs: Any) -> Any:
-    with _handles():
+    with querying(handles=True):
         value = reference.resolve(*args, **kwargs)
         # The results of mapped tasks come as a sequence that would pull each of them later.
         return list(value) if isinstance(value, compat.lazy_sequence() or ()) else value
