@@ -15,7 +15,7 @@ import pytest
 
 from tests.servers import Fault, FaultProxy, Server
 from tests.unit.cli.conftest import Examine
-from tests.unit.cli.kit import Skewed
+from tests.unit.cli.kit import Call, Skewed
 from xcargo.cli.checks import Finding, Status, explain, worst
 from xcargo.cli.checks.connection import clock, credentials
 from xcargo.cli.checks.environment import misspelt
@@ -261,6 +261,41 @@ def test_a_local_folder_under_a_distributed_executor_is_named(examine: Examine, 
     """Workers on several machines would each have a folder of their own."""
     found = examine(xcargo__path=tmp_path.as_uri(), core__executor="CeleryExecutor")
     assert "several machines" in only(found, "folder.shared").what
+
+
+def test_a_variable_that_is_no_json_is_named(examine: Examine) -> None:
+    """A connection is defined, but its JSON is broken: that is said, and its text, with the secret, is not shown."""
+    env = {"AIRFLOW_CONN_MY_CONN": '{"conn_type": "aws", "password": "s3cr3t"'}
+    found = examine(env=env, xcargo__path="s3://my_conn@bucket/xcom")
+    assert "AIRFLOW_CONN_MY_CONN does not hold valid JSON" in only(found, "connection.resolves").what
+    assert "s3cr3t" not in str(found)
+
+
+def test_requests_are_repeated_as_the_settings_say(s3_server: Server, examine: Examine) -> None:
+    """A request fails once: with a first repetition after longer than its time there is none."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        proxy.add(Fault("status", method="PUT", status=503))
+        assert problems(examine(server=s3_server.via(proxy.url))) == {}
+        proxy.add(Fault("status", method="PUT", status=503))
+        waits = {"xcargo__retry_wait_seconds": "30", "xcargo__retry_max_wait_seconds": "30"}
+        found = examine(server=s3_server.via(proxy.url), **waits)
+    assert only(found, "store.put").status is Status.FAILED
+
+
+def test_the_command_says_who_set_what_and_ends_with_1_on_a_failure(cli: Call, tmp_path: Path) -> None:
+    """Standard output is JSON alone; without --json the marks say what is wrong and what to do."""
+    env = {"AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend", "AIRFLOW__XCARGO__PATH": tmp_path.as_uri()}
+    done = cli("doctor", "--json", **env, AIRFLOW__XCARGO__THRESHOLD_BYTES="-1")
+    assert (done.code, done.json["status"]) == (1, "failed"), done.err
+    assert [f["name"] for f in done.json["findings"] if f["status"] == "failed"] == ["settings.threshold"]
+    origins = {s["option"]: s["origin"] for s in done.json["settings"]}
+    assert origins["threshold_bytes"] == "variable AIRFLOW__XCARGO__THRESHOLD_BYTES"
+    assert origins["compression"] == "default"
+    shown = cli("doctor", "--settings", **env, AIRFLOW__XCARGO__THRESHOLD_BYTES="-1")
+    assert "  ✗ threshold_bytes is -1" in shown.out
+    assert "    → Set AIRFLOW__XCARGO__THRESHOLD_BYTES=1024" in shown.out
+    assert shown.out.endswith(" checks failed.\n")
+    assert cli("doctor", **env).code == 0
 
 
 def test_no_place_for_objects_is_named(examine: Examine) -> None:

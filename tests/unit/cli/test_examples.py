@@ -16,7 +16,7 @@ from tests.conftest import Connection
 from tests.docs.test_docs import ROOT
 from tests.servers.processes import find_program, free_ports, running
 from tests.servers.s3 import PACKAGE
-from tests.unit.cli.kit import environment, xcargo
+from tests.unit.cli.kit import Call
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Status
 from xcargo.cli.checks.store import exercise
@@ -34,18 +34,15 @@ def variables(kind: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", COMPOSE)
-def test_init_finds_nothing_missing(kind: str, tmp_path: Path) -> None:
+def test_init_finds_nothing_missing(kind: str, tmp_path: Path, cli: Call) -> None:
     """A copy with its .env, as its README says: the command that would set it up changes nothing."""
     folder = tmp_path / "project"
     shutil.copytree(EXAMPLES / kind, folder)
     shutil.copy(folder / ".env.example", folder / ".env")
     options = ("--bucket", "xcom", "--endpoint-url", "http://objectstore:8333", "--region", "us-east-1")
     secret = json.loads(variables(kind)["AIRFLOW_CONN_XCARGO"])["password"]
-    done = xcargo(
-        *("init", "--cloud", "minio", *options, "--access-key", "xcargo", "--dry-run"),
-        env=environment(tmp_path, XCARGO_INIT_SECRET=secret),
-        cwd=folder,
-    )
+    line = ("init", str(folder), "--cloud", "minio", *options, "--access-key", "xcargo", "--dry-run")
+    done = cli(*line, XCARGO_INIT_SECRET=secret)
     assert done.code == 0, done.err
     assert f"of kind {kind}" in done.err
     assert "Nothing is missing" in done.out, done.out

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from tests.metadata import Metadata
 from tests.servers.postgres import Postgres
-from tests.unit.cli.kit import Call, Done, xcargo
+from tests.unit.cli.kit import Call, Done
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ReferencesUnavailableError
@@ -30,16 +31,15 @@ OLD = 3 * 86400
 
 
 @dataclasses.dataclass
-class Place:
+class Sandbox:
     """A folder of objects, and the database that refers to them."""
 
     folder: Path
     metadata: Metadata
-    call: Call
+    call: Call | None = None
 
     def __post_init__(self) -> None:
         self.pipeline = make_pipeline(self.folder.as_uri(), threshold_bytes=0, compression="none")
-        self.env = self.metadata.env | {"AIRFLOW__XCARGO__PATH": self.folder.as_uri()}
 
     def push(self, dag: str, *, row: bool = True, age: float = OLD, value: Any = "value", **more: Any) -> Path:
         """An object, so many seconds old, with or without its row."""
@@ -53,70 +53,76 @@ class Place:
         return path
 
     def gc(self, *args: str, **env: str) -> Done:
-        return self.call("gc", *args, **env)
+        return self.run("gc", *args, **env)
+
+    def run(self, *args: str, **env: str) -> Done:
+        assert self.call is not None
+        return self.call(*args, **env)
 
 
 @pytest.fixture
-def place(tmp_path: Path, sqlite_metadata: Metadata, here: Callable[..., Call]) -> Place:
+def sandbox(tmp_path: Path, sqlite_metadata: Metadata, here: Callable[..., Call]) -> Sandbox:
     folder = tmp_path / "xcom"
-    return Place(folder, sqlite_metadata, here(sqlite_metadata, AIRFLOW__XCARGO__PATH=folder.as_uri()))
+    return Sandbox(folder, sqlite_metadata, here(sqlite_metadata, AIRFLOW__XCARGO__PATH=folder.as_uri()))
 
 
-def test_a_dry_run_shows_and_applying_deletes(place: Place, tmp_path: Path) -> None:
+def test_a_dry_run_shows_and_applying_deletes(sandbox: Sandbox, tmp_path: Path) -> None:
     """The table names Dags and why; the file holds all of it; without a yes nothing goes."""
-    kept, gone, young = place.push("kept"), place.push("gone", row=False), place.push("young", row=False, age=60)
-    dry = place.gc("--json")
+    kept, gone, young = sandbox.push("kept"), sandbox.push("gone", row=False), sandbox.push("young", row=False, age=60)
+    dry = sandbox.gc("--json")
     assert dry.code == 0, dry.err
     (report,) = dry.json
     assert report["objects"]["orphan"] == {"objects": 1, "size_bytes": gone.stat().st_size}
     assert report["dags"]["young"]["too_young"]["objects"] == 1
     assert gone.exists()
-    unasked = place.gc("--apply")
+    unasked = sandbox.gc("--apply")
     assert (unasked.code, gone.exists()) == (3, True)
     assert [line.split()[:5] for line in unasked.out.splitlines() if line.startswith("gone")] == [
         ["gone", "0", "0", "B", "1"]
     ]
-    applied = place.gc("--apply", "--yes", "--report", str(tmp_path / "gc.json"))
+    applied = sandbox.gc("--apply", "--yes", "--report", str(tmp_path / "gc.json"))
     assert applied.code == 0, applied.err
     assert "1 deleted" in applied.out
     assert [path.exists() for path in (kept, gone, young)] == [True, False, True]
     assert json.loads((tmp_path / "gc.json").read_text())[0]["outcomes"]["deleted"]["objects"] == 1
 
 
-def test_a_grace_of_zero_needs_no_unit(place: Place) -> None:
+def test_a_grace_of_zero_needs_no_unit(sandbox: Sandbox) -> None:
     """Whatever no row refers to is old enough; a note says what that may cost."""
-    place.push("kept")
-    place.push("gone", row=False, age=2)
-    done = place.gc("--grace", "0", "--json")
+    sandbox.push("kept")
+    sandbox.push("gone", row=False, age=2)
+    done = sandbox.gc("--grace", "0", "--json")
     assert (done.code, done.json[0]["objects"]["orphan"]["objects"]) == (0, 1), done.err
     assert "may go before its row is there" in done.err
 
 
-def test_quarantine_and_back(place: Place) -> None:
+def test_quarantine_and_back(sandbox: Sandbox) -> None:
     """What was moved aside is listed, and put back where it was."""
-    place.push("kept")
-    gone = place.push("gone", row=False)
+    sandbox.push("kept")
+    gone = sandbox.push("gone", row=False)
     data = gone.read_bytes()
-    assert place.gc("--apply", "--yes", "--quarantine", "7d").code == 0
+    assert sandbox.gc("--apply", "--yes", "--quarantine", "7d").code == 0
     assert not gone.exists()
-    listed = place.call("restore", "--json").json
+    listed = sandbox.run("restore", "--json").json
     assert [entry["uri"] for entry in listed["objects"]] == [gone.as_uri()]
-    assert place.call("restore", "--dag", "other", "--apply").code == 0
+    assert sandbox.run("restore", "--dag", "other", "--apply").code == 0
     assert not gone.exists()
-    assert place.call("restore", "--dag", "gone", "--apply").code == 0
+    assert sandbox.run("restore", "--dag", "gone", "--apply").code == 0
     assert gone.read_bytes() == data
-    assert [path.name for path in (place.folder / "~xcargo").iterdir()] == ["owner.json"]
+    assert [path.name for path in (sandbox.folder / "~xcargo").iterdir()] == ["owner.json"]
 
 
-def test_retention_lets_a_value_go_and_its_reader_know(place: Place) -> None:
+def test_retention_lets_a_value_go_and_its_reader_know(sandbox: Sandbox) -> None:
     """A rule of the setting; the row's object becomes a note."""
-    expired = place.push("reports", value="x" * 5000)
-    kept = place.push("other")
-    done = place.gc("--apply", "--yes", "--max-share", "1", AIRFLOW__XCARGO__RETENTION="dag=rep*: keep 1d even latest")
+    expired = sandbox.push("reports", value="x" * 5000)
+    kept = sandbox.push("other")
+    done = sandbox.gc(
+        "--apply", "--yes", "--max-share", "1", AIRFLOW__XCARGO__RETENTION="dag=rep*: keep 1d even latest"
+    )
     assert done.code == 0, done.err
     assert b"keep 1d even latest" in expired.read_bytes()
     assert kept.read_bytes() != expired.read_bytes()
-    misread = place.gc(AIRFLOW__XCARGO__RETENTION="keep a while")
+    misread = sandbox.gc(AIRFLOW__XCARGO__RETENTION="keep a while")
     assert misread.code == 4
     assert "'a while' is none of" in misread.err
 
@@ -131,34 +137,34 @@ def test_retention_lets_a_value_go_and_its_reader_know(place: Place) -> None:
         (["--max-share", "2"], 2, "max-share"),
     ],
 )
-def test_what_it_refuses(place: Place, args: list[str], code: int, says: str) -> None:
+def test_what_it_refuses(sandbox: Sandbox, args: list[str], code: int, says: str) -> None:
     """With an exit code that tells, and nothing deleted."""
-    place.push("kept")
-    gone = place.push("gone", row=False)
-    done = place.gc(*args)
+    sandbox.push("kept")
+    gone = sandbox.push("gone", row=False)
+    done = sandbox.gc(*args)
     assert done.code == code, done.err
     assert says in done.err
     assert gone.exists()
 
 
-def test_two_at_once_are_refused(place: Place) -> None:
+def test_two_at_once_are_refused(sandbox: Sandbox) -> None:
     """The second one ends with 3 and deletes nothing, as long as the first one lives."""
-    place.push("kept")
-    gone = place.push("gone", row=False)
-    with SweepLock(LocalStore(Root.parse(place.folder.as_uri())), []):
-        done = place.gc("--apply", "--yes")
+    sandbox.push("kept")
+    gone = sandbox.push("gone", row=False)
+    with SweepLock(LocalStore(Root.parse(sandbox.folder.as_uri())), []):
+        done = sandbox.gc("--apply", "--yes")
         assert (done.code, gone.exists()) == (3, True)
         assert "Another sweep is under way" in done.err
         assert "nothing to do" not in done.out
-    assert place.gc("--apply", "--yes").code == 0
+    assert sandbox.gc("--apply", "--yes").code == 0
     assert not gone.exists()
 
 
-def test_a_path_without_credentials_ends_it_before_anything_is_deleted(place: Place) -> None:
+def test_a_path_without_credentials_ends_it_before_anything_is_deleted(sandbox: Sandbox) -> None:
     """Neither there nor below another path."""
-    place.push("kept")
-    gone = place.push("gone", row=False)
-    done = place.gc("--apply", "--yes", AIRFLOW__XCARGO__READ_PATHS="s3://nobody@bucket/xcom")
+    sandbox.push("kept")
+    gone = sandbox.push("gone", row=False)
+    done = sandbox.gc("--apply", "--yes", AIRFLOW__XCARGO__READ_PATHS="s3://nobody@bucket/xcom")
     assert (done.code, gone.exists()) == (4, True)
     assert "'nobody' is not defined" in done.err
 
@@ -167,11 +173,11 @@ def test_a_database_that_goes_away_midway_is_refused(
     tmp_path: Path, postgres_metadata: Metadata, postgres: Postgres
 ) -> None:
     """Part of the rows were read: nothing is deleted, neither then nor by what was planned before."""
-    place = Place(tmp_path / "xcom", postgres_metadata, xcargo)
+    sandbox = Sandbox(tmp_path / "xcom", postgres_metadata)
     for n in range(6):
-        place.push(f"kept{n}")
-    gone = place.push("gone", row=False)
-    root = Root.parse(place.folder.as_uri())
+        sandbox.push(f"kept{n}")
+    gone = sandbox.push("gone", row=False)
+    root = Root.parse(sandbox.folder.as_uri())
     source = DatabaseReferences(postgres_metadata.engine, page_rows=2)
     name = postgres_metadata.url.rpartition("/")[2]
     seen = 0
@@ -198,21 +204,24 @@ def test_a_database_that_goes_away_midway_is_refused(
     assert gone.exists()
 
 
-def test_an_empty_database_is_refused(place: Place) -> None:
+def test_an_empty_database_is_refused(sandbox: Sandbox) -> None:
     """It may be the wrong one."""
-    gone = place.push("gone", row=False)
-    done = place.gc("--apply", "--yes", "--max-share", "1")
+    gone = sandbox.push("gone", row=False)
+    done = sandbox.gc("--apply", "--yes", "--max-share", "1")
     assert (done.code, gone.exists()) == (3, True)
     assert "not one live reference" in done.err
 
 
-def test_a_database_that_is_not_there_is_refused(place: Place, tmp_path: Path) -> None:
+def test_a_database_that_is_not_there_is_refused(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Nothing is listed, nothing deleted."""
-    place.push("kept")
-    gone = place.push("gone", row=False)
-    nowhere = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/none.db"}
-    done = xcargo("gc", "--apply", "--yes", env=place.env | nowhere)
+    sandbox.push("kept")
+    gone = sandbox.push("gone", row=False)
+    monkeypatch.setattr("airflow.settings.engine", sa.create_engine(f"sqlite:///{tmp_path}/none.db"))
+    done = sandbox.gc("--apply", "--yes")
     assert (done.code, gone.exists()) == (3, True)
+    assert "could not be read" in done.err
 
 
 @pytest.mark.parametrize(
@@ -224,9 +233,9 @@ def test_a_database_that_is_not_there_is_refused(place: Place, tmp_path: Path) -
         ("azure", "az://bucket/xcom", ("rules", 0, "definition", "filters", "prefixMatch", 0)),
     ],
 )
-def test_the_buckets_own_rule(place: Place, cloud: str, path: str, where: tuple[Any, ...]) -> None:
+def test_the_buckets_own_rule(sandbox: Sandbox, cloud: str, path: str, where: tuple[Any, ...]) -> None:
     """The documents have the clouds' own shape, and end below the path."""
-    done = place.call("lifecycle", cloud, "--path", path, "--days", "180")
+    done = sandbox.run("lifecycle", cloud, "--path", path, "--days", "180")
     assert done.code == 0, done.err
     found = done.json
     for part in where:
@@ -234,9 +243,9 @@ def test_the_buckets_own_rule(place: Place, cloud: str, path: str, where: tuple[
     assert found in (180, "xcom/", "bucket/xcom/")
 
 
-def test_the_buckets_rule_follows_from_retention_where_every_value_has_an_end(place: Place) -> None:
+def test_the_buckets_rule_follows_from_retention_where_every_value_has_an_end(sandbox: Sandbox) -> None:
     """Else it has to be told."""
     print_rule = ("lifecycle", "aws", "--path", "s3://bucket/xcom")
-    done = place.call(*print_rule, AIRFLOW__XCARGO__RETENTION="dag=a: keep 60d even latest; keep 30d even latest")
+    done = sandbox.run(*print_rule, AIRFLOW__XCARGO__RETENTION="dag=a: keep 60d even latest; keep 30d even latest")
     assert done.json["Rules"][1]["Expiration"]["Days"] == 90
-    assert place.call(*print_rule, AIRFLOW__XCARGO__RETENTION="keep 30d").code == 4
+    assert sandbox.run(*print_rule, AIRFLOW__XCARGO__RETENTION="keep 30d").code == 4

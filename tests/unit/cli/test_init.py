@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import io
 import json
 import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.servers import Server
 from tests.unit.cli.conftest import Examine
-from tests.unit.cli.kit import environment, on_terminal, xcargo
+from tests.unit.cli.kit import Call, Done, environment, on_terminal
 from xcargo.cli.checks import Status
 from xcargo.cli.init import SetupAnswers
 from xcargo.cli.project import (
@@ -244,29 +247,21 @@ def test_what_was_written_makes_the_doctor_happy(any_server: Server, tmp_path: P
     assert "value.round-trip" in found
 
 
-def test_a_local_folder_makes_the_doctor_happy(tmp_path: Path, examine: Examine) -> None:
-    """The same without any cloud."""
-    project("astro", tmp_path)
-    apply("astro", tmp_path, SetupAnswers("local", str(tmp_path / "objects")))
-    assert [f for f in examine(env=variables(tmp_path)).values() if f.status is not Status.OK] == []
-
-
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_shows_a_diff_and_writes_when_told(tmp_path: Path) -> None:
+def test_the_command_shows_a_diff_and_writes_when_told(tmp_path: Path, cli: Call) -> None:
     """A dry run writes nothing; --yes writes; without either, in a pipe, it is refused."""
     project("astro", tmp_path)
-    env = environment(tmp_path)
     line = ("init", str(tmp_path), "--cloud", "local", "--bucket", "/srv/xcom")
-    shown = xcargo(*line, "--dry-run", env=env)
+    shown = cli(*line, "--dry-run")
     assert shown.code == 0, shown.err
     assert "+AIRFLOW__XCARGO__PATH=file:///srv/xcom" in shown.out
-    assert xcargo(*line, env=env).code == 3
+    assert cli(*line).code == 3
     assert (tmp_path / ".env").read_text() == ""
-    assert xcargo(*line, "--yes", env=env).code == 0
+    assert cli(*line, "--yes").code == 0
     assert variables(tmp_path)["AIRFLOW__XCARGO__PATH"] == "file:///srv/xcom"
-    assert "Nothing is missing" in xcargo(*line, "--yes", env=env).out
+    assert "Nothing is missing" in cli(*line, "--yes").out
 
 
 def test_the_command_asks_on_a_terminal(tmp_path: Path) -> None:
@@ -286,36 +281,48 @@ def test_the_command_asks_on_a_terminal(tmp_path: Path) -> None:
     assert "secret-of-mine" not in done.out
 
 
-def test_an_empty_folder_and_answers_that_do_not_do(tmp_path: Path) -> None:
+class Terminal(io.StringIO):
+    """Somebody is there."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def typing(cli: Call, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """The command, answered by these lines; what it asks is its standard error."""
+
+    def run(*args: str, answers: Sequence[str]) -> Done:
+        screen = Terminal()
+        monkeypatch.setattr("sys.stdin", Terminal("".join(f"{answer}\n" for answer in answers)))
+        monkeypatch.setattr("sys.stderr", screen)
+        return replace(cli(*args), err=screen.getvalue())
+
+    return run
+
+
+def test_an_empty_folder_and_answers_that_do_not_fit(tmp_path: Path, typing: Callable[..., Done]) -> None:
     """Asks for the kind of project; a question is asked again until it is answered with something that fits."""
-    folder = tmp_path / "new"
-    folder.mkdir()
-    answers = {
-        "Which kind": "rails",
-        "Please answer one of astro, compose, helm, plain.": "astro",
-        "Where are objects to go?": "local",
-        "Folder (absolute)": "",
-        "Folder (absolute): ": str(tmp_path / "objects"),
-        "[y/N]": "y",
-    }
-    done = on_terminal("init", str(folder), env=environment(tmp_path, NO_COLOR="1"), answers=answers)
-    assert done.code == 0, done.out
-    assert variables(folder)["AIRFLOW__XCARGO__PATH"] == f"file://{tmp_path}/objects"
-    assert (folder / "dags" / "xcargo_test.py").is_file()
+    answers = ["rails", "astro", "local", "", str(tmp_path / "objects"), "y"]
+    done = typing("init", str(tmp_path), answers=answers)
+    assert done.code == 0, done.err
+    assert "Please answer one of astro, compose, helm, plain." in done.err
+    assert done.err.count("Folder (absolute)") == 2
+    assert variables(tmp_path)["AIRFLOW__XCARGO__PATH"] == f"file://{tmp_path}/objects"
+    assert (tmp_path / "dags" / "xcargo_test.py").is_file()
 
 
-def test_googles_key_file_is_asked_for(tmp_path: Path) -> None:
+def test_googles_key_file_is_asked_for(tmp_path: Path, typing: Callable[..., Done]) -> None:
     """Its content becomes part of the connection; one that is not there is named."""
     project("astro", tmp_path)
     key = tmp_path / "key.json"
-    answers = {"Where are": "gcs", "Bucket": "my-bucket", "key file": str(key), "[y/N]": "y"}
-    env = environment(tmp_path, NO_COLOR="1")
-    done = on_terminal("init", str(tmp_path), env=env, answers=answers)
+    answers = ["gcs", "my-bucket", str(key), "y"]
+    done = typing("init", str(tmp_path), answers=answers)
     assert done.code == 4
-    assert str(key) in done.out
+    assert str(key) in done.err
     key.write_text(json.dumps({"type": "service_account", "client_email": "me@example.com", "private_key": "k"}))
-    done = on_terminal("init", str(tmp_path), env=env, answers=answers)
-    assert done.code == 0, done.out
+    done = typing("init", str(tmp_path), answers=answers)
+    assert done.code == 0, done.err
     assert "me@example.com" in variables(tmp_path)["AIRFLOW_CONN_XCARGO"]
 
 
@@ -330,8 +337,8 @@ def test_every_kind_can_begin_in_an_empty_folder_or_says_why_not(kind: str, tmp_
         assert apply(kind, tmp_path) == 0
 
 
-def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_project_is_refused(tmp_path: Path, cli: Call) -> None:
     """It says so, and which kinds there are."""
-    done = xcargo("init", str(tmp_path), "--cloud", "local", "--bucket", "/x", env=environment(tmp_path))
+    done = cli("init", str(tmp_path), "--cloud", "local", "--bucket", "/x")
     assert done.code == 4
     assert "--kind astro" in done.err

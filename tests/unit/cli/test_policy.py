@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import re
 import subprocess
 import time
@@ -24,7 +23,7 @@ import pytest
 from tests.conftest import Connection
 from tests.metadata import Metadata
 from tests.servers import Fault, FaultProxy, Server
-from tests.unit.cli.kit import Done, environment, xcargo
+from tests.unit.cli.kit import Call, Done
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Finding, Status
@@ -288,60 +287,44 @@ def test_apply_makes_a_google_bucket_and_an_azure_container(
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_each_cloud_prints_its_document(cloud: str, tmp_path: Any) -> None:
-    """JSON that names the bucket or role, without Airflow being asked; scripts that a shell can read."""
-    url = f"{CLOUDS[cloud].schemes[0]}://my-bucket/it's"
-    env = environment(tmp_path)
-    assert isinstance(xcargo("policy", cloud, "--path", url, env=env).json, dict)
-    script = xcargo("policy", cloud, "--path", url, "--format", "commands", "--expire-days", "9", env=env).out
+def test_each_cloud_prints_its_document(cloud: str, cli: Call) -> None:
+    """JSON that names the bucket or role, scripts that a shell can read, and resources that refer to each other."""
+    line = ("policy", cloud, "--path", f"{CLOUDS[cloud].schemes[0]}://my-bucket/it's", "--expire-days", "9")
+    assert isinstance(cli(*line).json, dict)
+    script = cli(*line, "--format", "commands").out
     assert "my-bucket" in script
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-
-
-@pytest.mark.parametrize("cloud", CLOUDS)
-def test_terraform_reads_what_is_printed_for_it(cloud: str, tmp_path: Any) -> None:
-    """A document of its JSON syntax, in which every resource it refers to is there."""
-    url = f"{CLOUDS[cloud].schemes[0]}://my-bucket/it's"
-    done = xcargo(
-        "policy", cloud, "--path", url, "--format", "terraform", "--expire-days", "9", env=environment(tmp_path)
-    )
-    made = {f"{kind}.{name}" for kind, named in done.json["resource"].items() for name in named}
-    references = set(re.findall(r"\$\{(\w+\.\w+)\.\w+\}", done.out))
+    terraform = cli(*line, "--format", "terraform")
+    made = {f"{kind}.{name}" for kind, named in terraform.json["resource"].items() for name in named}
+    references = set(re.findall(r"\$\{(\w+\.\w+)\.\w+\}", terraform.out))
     assert references
     assert references <= made
 
 
 def test_a_path_is_no_template() -> None:
     """What Terraform would fill in is escaped; a prefix that would widen an IAM policy is refused."""
-    (rule, _) = CLOUDS["gcs"].terraform(Needs("b", "it${a}/%{b}", expire_days=9))["resource"]["google_storage_bucket"][
-        "xcargo"
-    ]["lifecycle_rule"]
-    assert rule["condition"]["matches_prefix"] == ["it$${a}/%%{b}/"]
+    resources = CLOUDS["gcs"].terraform(Needs("b", "it${a}/%{b}", expire_days=9))["resource"]
+    for rule in resources["google_storage_bucket"]["xcargo"]["lifecycle_rule"]:
+        assert rule["condition"]["matches_prefix"] == ["it$${a}/%%{b}/"]
     with pytest.raises(ConfigurationError, match="have a meaning in policies"):
         aws_policy(Needs("my-bucket", "teams/*"))
 
 
-def test_a_path_in_another_cloud_is_refused(tmp_path: Any) -> None:
+def test_a_path_in_another_cloud_is_refused(cli: Call) -> None:
     """A policy of one cloud for a path in another helps nobody."""
-    done = xcargo("policy", "gcs", "--path", "s3://my-bucket/xcom", env=environment(tmp_path))
+    done = cli("policy", "gcs", "--path", "s3://my-bucket/xcom")
     assert done.code == 4
     assert "gs://" in done.err
 
 
-def test_apply_says_what_could_not_be_done(tmp_path: Any) -> None:
-    """A server that does not answer: the step and the reason, no traceback."""
-    env = environment(tmp_path, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", AWS_MAX_ATTEMPTS="1")
-    path = ("--path", "s3://my-bucket/xcom", "--region", "us-east-1")
-    done = xcargo("policy", "aws", *path, "--apply", "--yes", "--endpoint-url", "http://127.0.0.1:9", env=env)
+def test_apply_says_what_could_not_be_done(cli: Call) -> None:
+    """A server that does not answer: the step and the reason, no traceback. Without a yes it is not even asked."""
+    env = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_MAX_ATTEMPTS": "1"}
+    line = ("policy", "aws", "--path", "s3://my-bucket/xcom", "--region", "us-east-1", "--apply")
+    unasked = cli(*line, "--endpoint-url", "http://127.0.0.1:9", **env)
+    assert unasked.code == 3
+    assert "--yes" in unasked.err
+    done = cli(*line, "--yes", "--endpoint-url", "http://127.0.0.1:9", **env)
     assert done.code == 4, done.err
     assert "bucket my-bucket is there" in done.err
     assert "Traceback" not in done.err
-
-
-def test_apply_asks_and_nobody_answers(tmp_path: Any) -> None:
-    """Without a terminal and without --yes nothing is done."""
-    env = environment(tmp_path, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", PATH=os.environ["PATH"])
-    path = ("--path", "s3://my-bucket/xcom")
-    done = xcargo("policy", "aws", *path, "--apply", "--endpoint-url", "http://127.0.0.1:9", env=env)
-    assert done.code == 3, done.err
-    assert "--yes" in done.err
