@@ -14,7 +14,6 @@ from xcargo.types import Buffer
 __all__ = [
     "PART_NAME",
     "Access",
-    "Buffer",
     "Limits",
     "ObjectInfo",
     "PutMode",

@@ -199,8 +199,11 @@ class LocalStore:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where its file system can do that."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Have the names in a folder on the disk, where its file system and its permissions allow that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, PermissionError):  # removed since, or writable and not readable
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,6 @@ from tests.conftest import Connection
 from tests.servers import Server
 from xcargo.airflow.connections import access_of
 from xcargo.errors import StoreError
-from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
@@ -304,32 +302,3 @@ def test_a_folder_that_may_not_be_written_is_told_with_the_user(tmp_path: Path) 
     assert told.startswith("AccessDeniedError")
     assert "uid" in told
     tmp_path.chmod(0o755)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        ".",
-        "..",
-        "a/b",
-        "../../../tmp/x",
-        "a:b",
-        "a#b",
-        "a%2Fb",
-        "a?b",
-        "tab\there",
-        "nul\0",
-        "日本語",
-        "x" * 250,
-        "\ud800",
-        "",
-    ],
-)
-def test_any_id_that_airflow_lets_through_stays_below_the_root(tmp_path: Path, name: str) -> None:
-    """Ids become file names that lie where they should, whatever they hold."""
-    base = tmp_path / "root"
-    store = LocalStore(Root.parse(base.as_uri()))
-    key = Coordinate(name, name, name, name, 3, str(uuid.UUID(int=1))).object_key(suffix=".msgpack.zst")
-    store.put(key, [b"x"])
-    assert [p.parent.parent.parent.parent.parent for p in tmp_path.rglob("*") if p.is_file()] == [base]
-    assert bytes(store.get(key)) == b"x"
