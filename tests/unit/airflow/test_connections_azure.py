@@ -7,7 +7,7 @@ import hmac
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 
@@ -145,11 +145,35 @@ def test_account_and_endpoint(hostile: None, connection: Connection, account: st
             ),
             {"client_id": "c", "client_secret": "pw", "tenant_id": "t", "authority_host": "https://login.test"},
         ),
+        (
+            conn(
+                host="acc",
+                extra={
+                    "workload_identity_client_id": "c",
+                    "workload_identity_tenant_id": "t",
+                    "workload_identity_token_file": "/token",
+                },
+            ),
+            {
+                "credential_type": "workload_identity",
+                "client_id": "c",
+                "tenant_id": "t",
+                "federated_token_file": "/token",
+            },
+        ),
     ],
 )
 def test_credentials(connection: Connection, expected: dict[str, Any]) -> None:
     """Each way of writing a key, a SAS or an identity, under the client's name."""
     assert options(URL, connection).items() >= {"skip_signature": False, **expected}.items()
+
+
+def test_a_managed_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named identity is asked for where App Service serves it."""
+    set_variables(monkeypatch, {"IDENTITY_ENDPOINT": "http://msi.test/token", "IDENTITY_HEADER": "header-1"})
+    made = options(URL, conn(host="acc", extra={"managed_identity_client_id": "c"}))
+    expected = {"credential_type": "managed_identity", "client_id": "c", "msi_endpoint": "http://msi.test/token"}
+    assert made.items() >= expected.items()
 
 
 @pytest.mark.parametrize(
@@ -239,37 +263,6 @@ def test_a_client_secret(login: Recorder, hostile: None) -> None:
     assert asked_for(login)["scope"] == "https://storage.azure.com/.default"
     assert login.last.headers["authorization"] == "Bearer entra-token"
     assert login.last.target == "/acc/bucket/xcom/key"
-
-
-def test_workload_identity(login: Recorder, hostile: None, tmp_path: Path) -> None:
-    """A pod's federated token is exchanged for the client and tenant that the connection names."""
-    (tmp_path / "federated").write_text("pod-token")
-    extra = {
-        "workload_identity_client_id": "client-1",
-        "workload_identity_tenant_id": "tenant-1",
-        "workload_identity_token_file": str(tmp_path / "federated"),
-        "authority_host": login.url,
-    }
-    put(URL, conn(host=f"{login.url}/acc", extra=extra))
-    assert asked_for(login).items() >= {"client_id": "client-1", "client_assertion": "pod-token"}.items()
-    assert login.last.headers["authorization"] == "Bearer entra-token"
-
-
-def test_a_managed_identity(wire: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A named managed identity is asked for where App Service serves it, with its header."""
-    wire.replies["/msi"] = {
-        "access_token": "msi-token",
-        "expires_in": "3600",
-        "expires_on": "4102444800",
-        "not_before": "1",
-        "resource": "https://storage.azure.com",
-        "token_type": "Bearer",
-    }
-    set_variables(monkeypatch, {"IDENTITY_ENDPOINT": f"{wire.url}/msi/token", "IDENTITY_HEADER": "header-1"})
-    put(URL, conn(host=f"{wire.url}/acc", extra={"managed_identity_client_id": "client-1"}))
-    assert parse_qs(urlsplit(wire.requests[0].target).query)["client_id"] == ["client-1"]
-    assert wire.requests[0].headers["x-identity-header"] == "header-1"
-    assert wire.last.headers["authorization"] == "Bearer msi-token"
 
 
 def test_anonymous(wire: Recorder, hostile: None) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xcargo.airflow.connections.base import ConnectionFields, RenewedCredentials, StaticCredentials
-from xcargo.errors import ConfigurationError
 from xcargo.stores.base import Access
 
 __all__ = ["access"]
@@ -34,6 +33,7 @@ _CHECKSUMS = ("SHA256", "CRC64NVME")
 _VIRTUAL_HOST = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _PARTITIONS = {"cn-": "amazonaws.com.cn", "us-iso-": "c2s.ic.gov", "us-isob-": "sc2s.sgov.gov", "eusc-": "amazonaws.eu"}
 _UNKNOWN_LIFE = timedelta(minutes=15)
+_NEEDED = "login and password, a role_arn or a profile_name"
 
 _UPLOAD = {
     "ServerSideEncryption": "server_side_encryption",
@@ -157,7 +157,7 @@ def _from_environment(fields: ConnectionFields) -> _Source:
         needs = f"has its AWS credentials in profile {profile!r} and needs boto3"
         return _from_session(fields, fields.library("boto3", needs=needs, extra="amazon").session.Session)
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-        raise _no_credentials(fields)
+        raise fields.no_credentials("AWS", needed=_NEEDED)
     return _Source()
 
 
@@ -167,7 +167,7 @@ def _from_session(fields: ConnectionFields, make_session: Callable[[], Any]) -> 
         session = make_session()
         credentials = session.get_credentials()
     if credentials is None:
-        raise _no_credentials(fields)
+        raise fields.no_credentials("AWS", needed=_NEEDED)
     return _Source(RenewedCredentials(fields, partial(_frozen, credentials)), session.region_name)
 
 
@@ -183,20 +183,6 @@ def _frozen(credentials: Any) -> Mapping[str, Any]:
         "token": frozen.token,
         "expires_at": expires.astimezone(timezone.utc),
     }
-
-
-def _no_credentials(fields: ConnectionFields) -> ConfigurationError:
-    if fields.connection is not None:
-        return ConfigurationError(
-            f"Connection {fields.root.connection_id!r} gives no AWS credentials, and there are none around it",
-            where=fields.root,
-            hint="Give it login and password, a role_arn or a profile_name.",
-        )
-    return ConfigurationError(
-        "There are no AWS credentials in this environment",
-        where=fields.root,
-        hint="Name a connection in the path: s3://connection_id@bucket/prefix.",
-    )
 
 
 def _profile() -> dict[str, str]:

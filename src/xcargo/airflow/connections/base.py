@@ -220,6 +220,15 @@ class ConnectionFields:
             f"{self._who}: {name} {what}", where=self.root, hint=None if self.connection is None else hint
         )
 
+    def no_credentials(self, cloud: str, *, needed: str) -> ConfigurationError:
+        """The error for want of credentials, with the fields that would give them."""
+        path = f"{self.root.scheme}://connection_id@bucket/prefix"
+        return ConfigurationError(
+            f"{self._who} gives no {cloud} credentials",
+            where=self.root,
+            hint=f"Give it {needed}." if self.connection is not None else f"Name a connection in the path: {path}.",
+        )
+
     @property
     def _who(self) -> str:
         return f"Connection {self.root.connection_id!r}" if self.connection is not None else "The environment"

@@ -134,11 +134,7 @@ def _require_source(fields: ConnectionFields) -> None:
     """The client's own variables or the metadata service are left; raises where the latter is said not to exist."""
     is_off = os.environ.get("NO_GCE_CHECK", "").lower() == "true"
     if is_off and not any(os.environ.get(name) for name in _CLIENT_VARIABLES):
-        raise ConfigurationError(
-            "There are no Google credentials in this environment",
-            where=fields.root,
-            hint="Name a connection with a key in the path: gs://connection_id@bucket/prefix.",
-        )
+        raise fields.no_credentials("Google", needed="a key_path or keyfile_dict")
 
 
 def _from_hook(fields: ConnectionFields) -> RenewedCredentials:
