@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from xcargo.codecs import ipc
@@ -38,7 +39,9 @@ class Table:
         self._payload = payload
         self.rows = Rows(payload, params)
         self._categories: dict[int, Any] = {}
-        self._periods = {n: freq for n, field in enumerate(self.rows.schema) if (freq := _period_freq(field))}
+        # Only pandas knows its frequencies: without it their numbers are shown.
+        fields = enumerate(self.rows.schema) if find_spec("pandas") else ()
+        self._periods = {number: freq for number, field in fields if (freq := _period_freq(field))}
         self.hidden = 0
         """How many columns are in no Arrow column: Python objects of a pandas frame."""
         state = (self.rows.schema.metadata or {}).get(b"xcargo")

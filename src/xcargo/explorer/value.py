@@ -99,6 +99,7 @@ class StoredValue:
         description: dict[str, Any] = {"kind": self.kind, "type": self.type, "size_bytes": self.payload.size_bytes}
         if self.kind == "tree":
             description["root"] = self.tree.node(self.tree.root)
+            description["text"] = self.tree.root_text() is not None
         elif self.kind == "table":
             table = self.table()
             description |= {"columns": table.columns, "rows": table.rows.count, "hidden": table.hidden}

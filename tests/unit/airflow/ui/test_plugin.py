@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from tests.servers.node import find_node
+from xcargo.airflow import ui
 from xcargo.airflow.ui import stored, values
 from xcargo.airflow.ui.app import POLICY
 from xcargo.airflow.ui.plugin import XCargoPlugin
@@ -23,6 +26,9 @@ from xcargo.airflow.ui.values import DownloadResponse
 from xcargo.airflow.ui.xcoms import can_read_xcoms, current_user
 from xcargo.errors import AccessDeniedError, IntegrityError, StoreUnavailableError, XCargoError
 from xcargo.explorer.limits import PreviewTimeoutError, TooLargeError
+from xcargo.model.sizes import format_bytes
+
+STATIC = Path(ui.__file__).parent / "static"
 
 LOADED = """
 import json, sys
@@ -129,9 +135,7 @@ def test_every_answer_carries_the_policy(client: TestClient) -> None:
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:
     """Few files and bytes, and no address of another host in any but the names of XML's spaces."""
-    import xcargo.airflow.ui as package
-
-    files = list((Path(package.__file__).parent / "static").iterdir())
+    files = list(STATIC.iterdir())
     assert (len(files) <= 19, sum(path.stat().st_size for path in files) < 90_000) == (True, True)
     for path in files:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
@@ -139,6 +143,16 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
         assert "https:" not in text, path
         assert "innerHTML" not in text, path
         assert len(text.splitlines()) <= 400, path
+
+
+def test_the_page_writes_sizes_as_the_rest_of_xcargo_does(tmp_path: Path) -> None:
+    """Its own formatter gives what ``format_bytes`` gives, but for a space at which no line ends."""
+    sizes = [*range(0, 3000, 37), *(n * 1024**k for k in range(1, 6) for n in (1, 1.5, 9.996, 99.94, 100.4, 1023))]
+    shutil.copy(STATIC / "dom.js", tmp_path / "dom.mjs")
+    script = f"import {{ bytes }} from './dom.mjs'; console.log(JSON.stringify({json.dumps(sizes)}.map(bytes)))"
+    command = [find_node().program, "--input-type=module", "--eval", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [text.replace("\u00a0", " ") for text in json.loads(done.stdout)] == list(map(format_bytes, sizes))
 
 
 def test_other_methods_are_refused(client: TestClient) -> None:

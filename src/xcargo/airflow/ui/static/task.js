@@ -76,7 +76,7 @@ export async function taskPage(page, where, go) {
 		return;
 	}
 	if (found.length === 1) {
-		aside.hidden = true; // the panel tells all that the list would
+		aside.hidden = true; // the panel shows all that the list would
 	}
 	const first = found.find((xcom) => xcom.key === where.key) ?? found.find((x) => x.key === "return_value") ?? found[0];
 	choose(first);

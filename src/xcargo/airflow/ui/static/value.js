@@ -59,7 +59,7 @@ function actions(answer, where) {
 
 /** The files that a value can be downloaded as, the one that most people open first. */
 function formsOf(value) {
-	if (value.kind === "tree" && value.root.type === "str")
+	if (value.kind === "tree" && value.text)
 		return [
 			["txt", "Download"],
 			["json", "JSON"],
@@ -133,7 +133,7 @@ const ADVICE = {
 
 function problemOf(problem) {
 	const hint = [problem.hint, ADVICE[problem.kind]].filter(Boolean).join(" ");
-	return notice(`The value cannot be shown: ${problem.what}`, hint || "What its row tells is below.", "error");
+	return notice(`The value cannot be shown: ${problem.what}`, hint || "What its row says is below.", "error");
 }
 
 function viewsOf(answer, where, enter, choose) {
@@ -141,8 +141,7 @@ function viewsOf(answer, where, enter, choose) {
 	const views = [];
 	if (value) {
 		if (value.kind === "tree") {
-			if (value.root.type === "str")
-				views.push(["Text", () => textView(where, { at: value.root.at, size: value.root.length })]);
+			if (value.text) views.push(["Text", () => textView(where, { at: value.root.at, size: value.root.length })]);
 			else views.push(["Tree", () => treeView(where, value.root, enter)]);
 		}
 		if (value.kind === "table") views.push(["Table", () => tableView(where, value)]);
