@@ -310,13 +310,16 @@ class CodecTests:
             assert self.equal(value, before)
 
     def test_foreign_bytes_raise_only_decode_errors(self, codec: Codec) -> None:
-        """Garbage decodes to some value or raises DecodeError; no other error, no crash."""
-        for payload in self.HOSTILE:
-            for params in ({}, {"type": "nonsense"}, dict(codec.encode(self.VALUES[0]).params)):
+        """Garbage, or a part of a payload, decodes to some value or raises DecodeError; no other error, no crash."""
+        encoded = codec.encode(self.VALUES[0])
+        payload = bytes(contiguous(encoded))
+        parts = [payload[: len(payload) * n // 8] for n in range(1, 8)]
+        for hostile in (*self.HOSTILE, *parts):
+            for params in ({}, {"type": "nonsense"}, dict(encoded.params)):
                 try:
-                    codec.decode(payload, params)
+                    codec.decode(hostile, params)
                     if hasattr(codec, "open"):
-                        codec.open(chunked(payload or b"\0"), params)
+                        codec.open(chunked(hostile or b"\0"), params)
                 except DecodeError:
                     continue
 

@@ -342,12 +342,6 @@ def test_a_missing_library_is_named_with_its_install_command(library: str, value
     assert f"pip install 'airflow-provider-xcargo[{library}]'" in done.stderr.decode()
 
 
-def test_an_unknown_codec_names_its_id_and_what_to_do() -> None:
-    """A value from a codec that is not installed here is not guessed at."""
-    with pytest.raises(MissingDependencyError, match="'acme'"):
-        Registry(entry_points=False).codec("acme")
-
-
 def test_encoding_ordinary_values_imports_no_heavy_library() -> None:
     """numpy, pandas, pyarrow and polars load only where their values are."""
     script = (

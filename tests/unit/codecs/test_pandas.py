@@ -47,6 +47,8 @@ def strict(left: Any, right: Any) -> bool:
         pd.testing.assert_index_equal(left, right, exact=True)
         assert getattr(left, "freq", None) == getattr(right, "freq", None)
         objects(left, right)
+    elif isinstance(right, pd.api.extensions.ExtensionArray):
+        pd.testing.assert_extension_array_equal(left, right)
     elif right is pd.NaT or right is pd.NA:
         assert left is right
     else:
@@ -78,28 +80,6 @@ def labelled(labels: Any) -> pd.DataFrame:
 
 
 D_TZ = DAYS.as_unit("us").tz_localize(dateutil.tz.gettz("Europe/Paris"))
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        pd.Categorical(["a", None], ordered=True),
-        pd.array([1, None], dtype="Int8"),
-        pd.array(["a", None], dtype="string"),
-        DAYS.array,
-        DAYS.tz_localize("UTC").array,
-        pd.arrays.SparseArray([0, 1]),
-        pd.arrays.IntervalArray.from_breaks([0, 1, 2]),
-        pd.period_range("2026", periods=2, freq="Y").array,
-        pd.arrays.ArrowExtensionArray(pa.chunked_array([[1], [2]])),
-    ],
-    ids=lambda array: type(array).__name__,
-)
-def test_arrays_of_pandas_come_back_as_such(array: Any) -> None:
-    """An extension array is a value of its own."""
-    back = round_trip(array)
-    assert type(back) is type(array)
-    pd.testing.assert_extension_array_equal(back, array)
 
 
 class TestPandas(CodecTests):
@@ -202,6 +182,15 @@ class TestPandas(CodecTests):
         pd.DataFrame([[1]], columns=pd.Index(["\ud800"], dtype=object)),
         pd.DataFrame([[1, 2]], columns=["a\0", "b\n<script>"]),
         frame(o=pd.Series([pd.NaT, pd.NA, None, np.nan, 1, "x", b"y", np.int64(3), {"a": (1,)}], dtype=object)),
+        pd.Categorical(["a", None], ordered=True),
+        pd.array([1, None], dtype="Int8"),
+        pd.array(["a", None], dtype="string"),
+        DAYS.array,
+        DAYS.tz_localize("UTC").array,
+        pd.arrays.SparseArray([0, 1]),
+        pd.arrays.IntervalArray.from_breaks([0, 1, 2]),
+        pd.period_range("2026", periods=2, freq="Y").array,
+        pd.arrays.ArrowExtensionArray(pa.chunked_array([[1], [2]])),
     )
 
     @pytest.fixture
@@ -250,12 +239,6 @@ def test_the_object_is_an_ordinary_arrow_file() -> None:
     table = pa.ipc.open_file(pa.py_buffer(contiguous(encoded))).read_all()
     assert table.column_names == ["number", "text"]
     assert table.column("number").to_pylist() == [1, 2]
-
-
-def test_an_object_that_nothing_can_store_is_named_with_its_column() -> None:
-    """The path leads into the frame."""
-    with pytest.raises(UnsupportedTypeError, match=r"object"):
-        REGISTRY.encode(frame(fine=[1, 2], strange=[object(), 1]))
 
 
 def test_a_column_that_arrow_cannot_hold_is_named() -> None:
@@ -345,14 +328,6 @@ def test_a_table_tells_its_columns_and_shape_in_the_envelope() -> None:
     assert params["shape"] == [1, 2]
     assert params["columns"]["a"] == "int64"
     assert len(REGISTRY.encode(pd.DataFrame(np.zeros((1, 500)))).params["columns"]) == 64
-
-
-@pytest.mark.parametrize("cut", [0, 1, 10, 100, -1, -50])
-def test_a_damaged_table_is_a_decode_error(cut: int) -> None:
-    """Truncated Arrow data raises nothing of Arrow's own."""
-    encoded = REGISTRY.encode(frame(a=[1, 2], s=["x", None]))
-    with pytest.raises(DecodeError):
-        REGISTRY.decode(encoded.codec, bytes(contiguous(encoded))[:cut], encoded.params)
 
 
 @pytest.mark.parametrize("pack", [bytearray, bytes], ids=["writable", "read-only"])
