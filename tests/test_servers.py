@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import unquote, urlsplit
@@ -23,13 +22,16 @@ from obstore.exceptions import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-from obstore.store import AzureStore, GCSStore, S3Store
 
+from tests.conftest import Connection
 from tests.servers import Fault, FaultProxy, Kind, Server, start
 from tests.servers.faults import FaultKind
 from tests.servers.wire import call
+from xcargo.airflow.connections import access_of
+from xcargo.model.root import Root
+from xcargo.stores.base import Limits
+from xcargo.stores.object_store import ObstoreRequests, Work
 
-Store = S3Store | GCSStore | AzureStore
 KINDS = [
     pytest.param("s3", marks=pytest.mark.servers),
     pytest.param("gcs"),
@@ -38,40 +40,12 @@ KINDS = [
 SIGNED_KINDS = [pytest.param(kind, marks=pytest.mark.servers) for kind in ("s3", "azure")]
 
 
-def open_store(server: Server, *, secret: str | None = None, retries: int = 0) -> Store:
-    """A client with the server's connection; `secret` replaces the right one."""
-    connection = server.connection
-    options: Any = {
-        "client_options": {"allow_http": True, "timeout": timedelta(seconds=10)},
-        "retry_config": {
-            "max_retries": retries,
-            "backoff": {
-                "init_backoff": timedelta(milliseconds=10),
-                "max_backoff": timedelta(milliseconds=50),
-                "base": 2,
-            },
-            "retry_timeout": timedelta(seconds=10),
-        },
-    }
-    if server.kind == "s3":
-        return S3Store(
-            server.bucket,
-            endpoint=connection["extra"]["endpoint_url"],
-            region=connection["extra"]["region_name"],
-            access_key_id=connection["login"],
-            secret_access_key=secret or connection["password"],
-            **options,
-        )
-    if server.kind == "gcs":
-        key = json.dumps(connection["extra"]["keyfile_dict"])
-        return GCSStore(server.bucket, service_account_key=key, **options)
-    return AzureStore(
-        server.bucket,
-        endpoint=connection["host"],
-        account_name=connection["login"],
-        account_key=secret or connection["password"],
-        **options,
-    )
+def open_store(server: Server, *, secret: str | None = None, work: Work = "request") -> Any:
+    """obstore's client with the server's connection, as the product builds it; `secret` replaces the right one."""
+    connection = {**server.connection, **({"password": secret} if secret else {})}
+    root = Root.parse("/".join(server.root.split("/")[:3]))
+    limits = Limits(20, retry_wait_seconds=0.01, retry_max_wait_seconds=0.05)
+    return ObstoreRequests(root, access_of(root, lambda _: Connection(connection)), limits).client(work)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +183,7 @@ def test_no_server_outlives_its_process(end: signal.Signals) -> None:
 def test_status_fault(server: Server, proxy: FaultProxy) -> None:
     """The client meets the status as often as asked, then the server; other methods do not."""
     proxy.add(Fault("status", method="PUT", status=503, times=2))
-    store = open_store(server.via(proxy.url), retries=3)
+    store = open_store(server.via(proxy.url), work="several")
     with pytest.raises(FileNotFoundError):
         store.get("demo/x")
     store.put("demo/x", b"x")
@@ -237,7 +211,7 @@ def test_refuse_fault(server: Server, proxy: FaultProxy) -> None:
     proxy.clear()
     assert bytes(store.get("demo/x").bytes()) == b"x"
     proxy.add(Fault("refuse", seconds=0.1))
-    assert bytes(open_store(server.via(proxy.url), retries=50).get("demo/x").bytes()) == b"x"
+    assert bytes(open_store(server.via(proxy.url), work="several").get("demo/x").bytes()) == b"x"
 
 
 @pytest.mark.parametrize(("kind", "stored"), [("reset_before", []), ("reset_after", ["demo/x"])])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -118,17 +117,11 @@ def test_a_forked_child_leaves_the_connections_of_its_parent_alone(store: Object
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-ENVIRON: list[Callable[[pytest.MonkeyPatch], Any]] = [
-    lambda patch: patch.setenv("HTTPS_PROXY", "http://proxy:3128"),
-    lambda patch: patch.setenv("http_proxy", "http://proxy:3128"),
-]
-
-
-@pytest.mark.parametrize("change", ENVIRON, ids=["HTTPS_PROXY", "http_proxy"])
-def test_the_environments_proxy_is_not_passed_by(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy"])
+def test_the_environments_proxy_is_not_bypassed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Whoever set a proxy wants requests to go there."""
     assert may_read_directly(ROOT, Access())
-    change(monkeypatch)
+    monkeypatch.setenv(name, "http://proxy:3128")
     assert not may_read_directly(ROOT, Access())
 
 

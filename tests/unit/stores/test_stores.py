@@ -277,10 +277,10 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
         store.put("d/k~0", [b"x" * 50_000])
         return "no error"
 
-    told = _as_child(work)
-    assert told.startswith("StorageFullError")
-    assert "d/k~0" in told
-    assert "[xcargo] path" in told
+    outcome = _as_child(work)
+    assert outcome.startswith("StorageFullError")
+    assert "d/k~0" in outcome
+    assert "[xcargo] path" in outcome
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -298,7 +298,7 @@ def test_a_folder_that_may_not_be_written_is_told_with_the_user(tmp_path: Path) 
         store.put("d/k~0", [b"x"])
         return "no error"
 
-    told = _as_child(work)
-    assert told.startswith("AccessDeniedError")
-    assert "uid" in told
+    outcome = _as_child(work)
+    assert outcome.startswith("AccessDeniedError")
+    assert "uid" in outcome
     tmp_path.chmod(0o755)
