@@ -23,24 +23,7 @@ def chromium() -> Iterator[Any]:
         yield running
 
 
-_FAILED = pytest.StashKey[bool]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
-    report: Any = yield
-    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
-    return report
-
-
 @pytest.fixture
-def opened(request: pytest.FixtureRequest, chromium: Any, world: World) -> Iterator[Desk]:
-    """Opens the tab of a task as a user. At the end no script has failed, and no alert was shown."""
-    desk = Desk(chromium, world)
-    yield desk
-    try:
-        if request.node.stash.get(_FAILED, False):
-            print(desk.text())
-    finally:
-        desk.close()
-    assert desk.complaints == []
+def desk(chromium: Any, world: World) -> Desk:
+    """Opens pages, in a `with` block."""
+    return Desk(chromium, world)

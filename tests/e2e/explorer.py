@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from demo.cluster import Cluster
 from tests.servers import FaultProxy, Server, start
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DAGS = Path(__file__).resolve().parents[2] / "demo" / "dags"
 SWEEPING = Path(__file__).with_name("gc") / "sweeping.py"
@@ -99,13 +102,16 @@ class Seen:
 
 
 class Desk:
-    """Opens pages as a user, each in a browser window of its own."""
+    """Opens pages as a user, each in a browser window of its own, for the length of a `with` block.
+
+    A failure in it prints what is on the pages. At its end no script has failed, and no alert was shown.
+    """
 
     def __init__(self, chromium: Any, world: World) -> None:
         self._chromium = chromium
         self._world = world
         self._contexts: list[Any] = []
-        self.complaints: list[str] = []
+        self._complaints: list[str] = []
 
     def __call__(self, task: str, *, run: int = 1, **context: Any) -> Seen:
         """The tab of a task."""
@@ -118,22 +124,23 @@ class Desk:
         opened.add_cookies([{"name": "_token", "value": self._world.tokens[user], "url": self._world.url}])
         page = opened.new_page()
         page.set_default_timeout(30_000)
-        complain = self.complaints.append
+        complain = self._complaints.append
         page.on("pageerror", lambda error: complain(str(error)))
         page.on("dialog", lambda dialog: (complain(f"dialog {dialog.message}"), dialog.dismiss()))
         page.on("console", lambda message: complain(message.text) if _policy(message) else None)
         page.goto(url)
         return Seen(page, page.frame_locator("iframe"))
 
-    def text(self) -> str:
-        """What is on the pages that are open."""
-        pages = [page for context in self._contexts for page in context.pages]
-        return "\n\n".join(f"{page.url}\n{page.frames[-1].locator('body').inner_text()[:4000]}" for page in pages)
+    def __enter__(self) -> Self:
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        pages = [page for context in self._contexts for page in context.pages]
+        for page in pages if kind else []:
+            print(f"{page.url}\n{page.frames[-1].locator('body').inner_text()[:4000]}\n")
         for context in self._contexts:
             context.close()
-        self._contexts.clear()
+        assert kind or not self._complaints, self._complaints
 
 
 def _policy(message: Any) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,18 +31,19 @@ GROWTH_BYTES = 128 * 1024 * 1024
 """What is kept for the next pages, and as much for what four previews have in hand."""
 
 
-def test_a_readers_journey(opened: Desk, world: World, tmp_path: Path) -> None:
+def test_a_readers_journey(desk: Desk, world: World, tmp_path: Path) -> None:
     """Every kind of page, by hand and keyboard; no script fails, and nothing of it gets into the server's log."""
-    table_is_paged_filtered_and_sorted(opened)
-    tree_opens_by_keyboard_and_is_searched(opened)
-    runs_are_compared(opened)
-    values_are_downloaded(opened, world, tmp_path)
-    hostile_value_is_text(opened)
-    pages_of_run_and_all_dags_lead_to_values(opened, world)
-    addresses_are_those_of_airflow_3_1_too(opened, world)
-    missing_object_and_missing_right_are_explained(opened, world)
-    pages_are_accessible_dark_and_narrow(opened)
-    page_is_few_requests_and_few_bytes(opened, world)
+    with desk as opened:
+        table_is_paged_filtered_and_sorted(opened)
+        tree_opens_by_keyboard_and_is_searched(opened)
+        runs_are_compared(opened)
+        values_are_downloaded(opened, world, tmp_path)
+        hostile_value_is_text(opened)
+        pages_of_run_and_all_dags_lead_to_values(opened, world)
+        addresses_are_those_of_airflow_3_1_too(opened, world)
+        missing_object_and_missing_right_are_explained(opened, world)
+        pages_are_accessible_dark_and_narrow(opened)
+        page_is_few_requests_and_few_bytes(opened, world)
     assert f"/xcargo/api/dags/{DAG}/search" in world.log
     for secret in ("typed-", "alert('x')", "A text that is longer than", "Orders of the day", "X-Amz-Signature"):
         assert secret not in world.log
@@ -51,16 +51,13 @@ def test_a_readers_journey(opened: Desk, world: World, tmp_path: Path) -> None:
 
 def table_is_paged_filtered_and_sorted(opened: Desk) -> None:
     """The tab opens in Airflow's own page; a filter narrows all rows and the charts, a click on a column sorts."""
-    seen = opened("orders")
-    tab = seen.tab
+    tab = opened("orders").tab
     tab.get_by_role("cell", name="customer 0001").first.wait_for()
     tab.get_by_text("1–100 of 1,000,000").wait_for()
     tab.get_by_role("button", name="Last rows").click()
     tab.get_by_text("999,901–1,000,000 of 1,000,000").wait_for()
     tab.get_by_role("rowheader", name="999,999").wait_for()
     tab.get_by_role("img", name=re.compile("Distribution: 0 … 999,999")).wait_for()
-    if folder := os.environ.get("XCARGO_SCREENSHOT"):
-        seen.page.screenshot(path=folder)
     tab.get_by_label("Column", exact=True).select_option(label="order_id")
     tab.get_by_label("Value to compare with").fill("999998")
     tab.get_by_role("button", name="Filter", exact=True).click()

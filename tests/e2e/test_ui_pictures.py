@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.explorer import DAG, World
+from tests.e2e.explorer import DAG, Desk, World
 
 FOLDER = os.environ.get("XCARGO_PICTURES")
 MOST_BYTES = 200_000
@@ -50,25 +50,26 @@ def live_for_weeks(world: World) -> None:
             )
 
 
-def test_pictures(opened: Any, world: World) -> None:
+def test_pictures(desk: Desk, world: World) -> None:
     """Each kind of page, with what it is for in it."""
-    view: dict[str, Any] = {"viewport": {"width": 1400, "height": 860}}
-    seen = opened("orders", **view)
-    seen.tab.get_by_text("of 1,000,000").wait_for()
-    keep(seen.page, "table")
-    seen.tab.get_by_role("tab", name="Compare").click()
-    seen.tab.get_by_text("The values differ").wait_for()
-    keep(seen.page, "compare")
-    seen = opened("response", **view)
-    seen.tab.get_by_role("searchbox", name="Search keys and texts").fill("item 39999")
-    seen.tab.get_by_role("button", name="Search", exact=True).click()
-    seen.tab.get_by_role("link", name="items › [39999] › name").first.click()
-    seen.tab.get_by_text("5 keys").first.wait_for()
-    keep(seen.page, "tree")
-    seen = opened("weights", color_scheme="dark", viewport={"width": 1400, "height": 1020})
-    seen.tab.locator("canvas").wait_for()
-    keep(seen.page, "array-dark")
-    live_for_weeks(world)
-    seen = opened.at(f"{world.url}/plugin/xcom_data_all", viewport={"width": 1400, "height": 1100})
-    seen.tab.get_by_role("heading", name="Orphans and retention").wait_for()
-    keep(seen.page, "all")
+    with desk as opened:
+        view: dict[str, Any] = {"viewport": {"width": 1400, "height": 860}}
+        seen = opened("orders", **view)
+        seen.tab.get_by_text("of 1,000,000").wait_for()
+        keep(seen.page, "table")
+        seen.tab.get_by_role("tab", name="Compare").click()
+        seen.tab.get_by_text("The values differ").wait_for()
+        keep(seen.page, "compare")
+        seen = opened("response", **view)
+        seen.tab.get_by_role("searchbox", name="Search keys and texts").fill("item 39999")
+        seen.tab.get_by_role("button", name="Search", exact=True).click()
+        seen.tab.get_by_role("link", name="items › [39999] › name").first.click()
+        seen.tab.get_by_text("5 keys").first.wait_for()
+        keep(seen.page, "tree")
+        seen = opened("weights", color_scheme="dark", viewport={"width": 1400, "height": 1020})
+        seen.tab.locator("canvas").wait_for()
+        keep(seen.page, "array-dark")
+        live_for_weeks(world)
+        seen = opened.at(f"{world.url}/plugin/xcom_data_all", viewport={"width": 1400, "height": 1100})
+        seen.tab.get_by_role("heading", name="Orphans and retention").wait_for()
+        keep(seen.page, "all")
