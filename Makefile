@@ -87,7 +87,7 @@ sbom: setup ## What a full installation consists of, as CycloneDX, into dist/
 	@echo "dist/sbom.cdx.json"
 
 .PHONY: lint
-lint: setup ## Style, types, rooms and workflows
+lint: setup ## Style, types, rooms, workflows, scripts and style sheets
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
