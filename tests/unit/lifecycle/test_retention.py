@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.conftest import make_pipeline
 from tests.unit.lifecycle.kit import BEGINNING, DAY, Deployment
 from xcargo.errors import ConfigurationError, IntegrityError, ObjectExpiredError
 from xcargo.lifecycle.plan import Verdict
@@ -311,15 +309,6 @@ def test_a_note_never_has_the_length_of_what_it_replaces(stored_bytes: int, rule
     note = tombstone(rule, datetime.now().astimezone(), stored_bytes)
     assert len(note) in {TOMBSTONE_BYTES, TOMBSTONE_BYTES - 1} - {stored_bytes}
     assert note.isascii()
-
-
-def test_an_object_that_was_altered_is_not_taken_for_an_expired_one(tmp_path: Path) -> None:
-    """Only the note says so."""
-    pipeline = make_pipeline(tmp_path.as_uri(), threshold_bytes=0)
-    row: Any = pipeline.push("value", Coordinate("d", "r", "t", "k"))
-    Path(row["uri"].removeprefix("file://")).write_bytes(b"{}")
-    with pytest.raises(IntegrityError):
-        pipeline.pull(row)
 
 
 def test_a_value_does_not_expire_before_the_grace() -> None:
