@@ -94,8 +94,10 @@ class HelperRequests:
             result = pipe.recv()
             if verb == "get" and result is None:
                 result = pipe.recv_bytes()
-        except (OSError, EOFError) as error:
+        except BaseException as error:  # the exchange was cut short: what comes next from this helper is not for us
             self._end()
+            if not isinstance(error, (OSError, EOFError)):
+                raise
             ended = StoreUnavailableError(f"The helper process of a forked child ended: {error}", where=self._root)
             ended.lost = True
             raise ended from error
@@ -146,15 +148,11 @@ def _send_parts(pipe: Connection[Any, Any], parts: Watched) -> None:
     pipe.send(parts.error is None)
 
 
-class _PartsError(XCargoError):
-    """The child could not give all parts of a put."""
-
-
 def _received_parts(pipe: Connection[Any, Any]) -> Iterator[Buffer]:
     while part := pipe.recv_bytes():
         yield part
     if not pipe.recv():
-        raise _PartsError("The value could not be read to its end")
+        raise XCargoError("The value could not be read to its end")
 
 
 class _Credentials:
@@ -203,7 +201,7 @@ def _answer(requests: Any, verb: str, arguments: dict[str, Any], pipe: Connectio
     try:
         return call(parts=list(parts) if verb == "put" else parts, **arguments)
     finally:
-        with suppress(_PartsError):
+        with suppress(XCargoError):
             for _ in parts:  # left by a put that failed
                 pass
 

@@ -113,7 +113,7 @@ class FilesystemStore:
             for info in self._entries(folder, prefix):
                 if info["type"] != "directory":
                     yield self._info(info)
-                elif info["name"].rstrip("/") != folder:
+                elif info["name"].strip("/") != folder.strip("/"):  # some list a folder in itself
                     folders.append(info["name"].rstrip("/"))
 
     def _entries(self, folder: str, prefix: str) -> Sequence[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Connection
 from tests.servers import Server
 from xcargo.airflow.connections import access_of
-from xcargo.errors import StoreError
+from xcargo.errors import ObjectExistsError, ObjectNotFoundError, StoreError
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
@@ -266,6 +266,40 @@ def _as_child(work: Callable[[], str]) -> str:
     os.waitpid(pid, 0)
     with os.fdopen(reader, "rb") as pipe:
         return pipe.read().decode()
+
+
+@pytest.mark.servers
+def test_a_forked_child_works_as_its_parent_does(s3_server: Server) -> None:
+    """Every verb, objects in parts, ranges, errors of the store and of the parts: by the one helper process."""
+    root = Root.parse(s3_server.root + "/forked")
+    store = ObjectStore(root, access_of(root, lambda _: Connection(s3_server.connection)), LIMITS)
+    large = os.urandom(1_000_000)
+    store.put("d/k~1", [large])
+
+    def failing(blocks: int) -> Iterator[bytes]:
+        for _ in range(blocks):
+            yield large
+        raise KeyError("the parts' own")
+
+    def work() -> str:
+        for blocks in (0, 1, 30):
+            with pytest.raises(KeyError, match="the parts' own"):
+                store.put("d/k~2", failing(blocks))
+        store.put("d/k~3", (large for _ in range(30)))
+        view = memoryview(bytearray(2_000_000))
+        assert store.get_into("d/k~3", view, start=500_000) == len(view)
+        assert view == large[500_000:] + large + large[:500_000]
+        with pytest.raises(ObjectExistsError):
+            store.put("d/k~1", [b""], mode="create")
+        with pytest.raises(ObjectNotFoundError, match="d/k~4"):
+            store.head("d/k~4")
+        assert {info.key: info.size_bytes for info in store.list()} == {"d/k~1": 10**6, "d/k~3": 3 * 10**7}
+        assert (store.folders(), store.signed_url("d/k~1", 60)) == (["d"], None)
+        store.delete(["d/k~1", "d/k~3", "d/k~4"])
+        return "all of it"
+
+    assert _as_child(work) == "all of it"
+    assert list(store.list()) == []
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
