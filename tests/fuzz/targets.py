@@ -46,10 +46,10 @@ class Order:
 
 
 def _resolve(name: str) -> type:
-    found = {"Colour": Colour, "Order": Order}.get(name.rpartition(".")[2])
-    if found is None:
+    cls = {"Colour": Colour, "Order": Order}.get(name.rpartition(".")[2])
+    if cls is None:
         raise DecodeError("not allowed")
-    return found
+    return cls
 
 
 REGISTRY = Registry(resolve_class=_resolve, entry_points=False)
@@ -57,7 +57,7 @@ REGISTRY = Registry(resolve_class=_resolve, entry_points=False)
 
 @dataclass(frozen=True)
 class Target:
-    """One decoder: ``run(data)`` and where to begin."""
+    """A decoder, ``run(data)``, and the payloads that fuzzing begins with."""
 
     run: Callable[[bytes], object]
     seeds: Callable[[], Iterator[bytes]]
@@ -65,14 +65,14 @@ class Target:
 
 def _codec(values: Callable[[], list[Any]]) -> Target:
     """The codecs of the values, with the params of one of them and any payload."""
-    made: list[tuple[str, dict[str, Any], bytes]] = []
+    payloads: list[tuple[str, dict[str, Any], bytes]] = []
 
     def encoded() -> list[tuple[str, dict[str, Any], bytes]]:
-        if not made:
+        if not payloads:
             for value in values():
                 one = REGISTRY.encode(value)
-                made.append((one.codec, json.loads(json.dumps(dict(one.params))), bytes(contiguous(one))))
-        return made
+                payloads.append((one.codec, json.loads(json.dumps(dict(one.params))), bytes(contiguous(one))))
+        return payloads
 
     def run(data: bytes) -> None:
         if data:

@@ -45,6 +45,6 @@ class Page(pydantic.BaseModel, Generic[T]):
 
 def page() -> Page[Parcel]:
     """A model with a private attribute and an extra one."""
-    made = Page[Parcel](items=[Parcel(Order("A-1", Point(1, (2,)), [Colour.RED]), 2.5)], more={1: 2})  # type: ignore[call-arg]
-    made._seen = True
-    return made
+    page = Page[Parcel](items=[Parcel(Order("A-1", Point(1, (2,)), [Colour.RED]), 2.5)], more={1: 2})  # type: ignore[call-arg]
+    page._seen = True
+    return page

@@ -69,6 +69,12 @@ class Registry:
         self._last_resort = last_resort
         self._plugins: dict[str, tuple[Codec, str]] | None = None if entry_points else {}
 
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """All codecs but those of other packages."""
+        last = () if self._last_resort is None else (self._last_resort,)
+        return (self.tree, *self._own, *self._fallbacks, *last)
+
     def encode(self, value: object) -> Encoded:
         """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does."""
         try:
@@ -128,8 +134,7 @@ class Registry:
 
     def codec(self, codec_id: str, *, package: object = None) -> Codec:
         """The codec of an id. Raises MissingDependencyError, naming the package that wrote it, if it is not here."""
-        last: tuple[Codec, ...] = () if self._last_resort is None else (self._last_resort,)
-        for codec in (self.tree, *self._own, *self._fallbacks, *last):
+        for codec in self.codecs:
             if codec.id == codec_id:
                 return codec
         plugin = self._load_plugins().get(codec_id)

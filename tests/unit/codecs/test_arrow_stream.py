@@ -122,7 +122,7 @@ def test_a_reader_comes_back_as_a_reader_of_the_same_batches() -> None:
 
 
 def test_a_reader_that_fails_or_does_not_fit_stores_nothing() -> None:
-    """Its own error is passed on; dictionaries that differ from batch to batch are told."""
+    """Its own error is passed on; dictionaries that differ from batch to batch are refused."""
 
     def failing() -> Iterator[pa.RecordBatch]:
         yield pa.record_batch({"a": np.arange(10**6)})
@@ -228,8 +228,7 @@ def test_a_dataset_checks_each_batch_before_it_is_read() -> None:
     source = chunked(sound)
     dataset = make_dataset(TableFile(source))
     assert dataset.to_table().equals(table)
-    places = TableFile(source).batch_ranges
-    start, end = places[7]
+    start, end = TableFile(source).batch_ranges[7]
     forged = bytearray(sound)
     at = forged.index((800).to_bytes(8, "little"), start, end)  # length of a buffer
     forged[at : at + 8] = (1 << 60).to_bytes(8, "little")
@@ -313,7 +312,7 @@ def test_a_handle_is_not_mistaken_for_the_value() -> None:
     assert cost == 0
 
 
-def test_a_missing_or_altered_object_is_told_by_each_way_to_read_it() -> None:
+def test_a_missing_or_altered_object_raises_on_each_way_to_read_it() -> None:
     """Not as a bad Arrow file: ObjectNotFoundError and IntegrityError keep their kinds through Arrow and polars."""
     kit = Kit()
     handle = kit.pipeline.handle(kit.pipeline.push(frame(), HERE))

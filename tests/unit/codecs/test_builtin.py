@@ -48,7 +48,7 @@ def test_numbers_of_any_size(value: Any) -> None:
     assert back == value
 
 
-def test_an_error_beside_a_huge_key_is_still_told() -> None:
+def test_an_error_beside_a_huge_key_still_has_its_path() -> None:
     """The path to the culprit leaves out what cannot be shown, and runs no code of a key's class."""
 
     class Evil:

@@ -118,7 +118,7 @@ def test_a_file_comes_back_with_name_type_and_bytes(tmp_path: Path, threshold: i
     assert not list(tmp_path.glob(".xcargo-*"))
 
 
-def test_what_was_pulled_can_be_pushed_on_without_a_download(tmp_path: Path) -> None:
+def test_what_was_pulled_can_be_pushed_on_without_a_download(tmp_path: Path, temporary: Path) -> None:
     """File, folder and stream travel on from their object, and after a download from the local copy as it is then."""
     data = os.urandom(5 * MIB)
     pipeline = make_pipeline()
@@ -126,8 +126,7 @@ def test_what_was_pulled_can_be_pushed_on_without_a_download(tmp_path: Path) -> 
     folder = pipeline.pull(pipeline.push(xcargo.Directory(a_folder(tmp_path / "d")), HERE))
     stream = pipeline.pull(pipeline.push((piece for piece in [data, b"end"]), HERE))
     rows = [pipeline.push(value, HERE) for value in (file, folder, stream)]
-    assert file._path is None
-    assert folder._path is None
+    assert list(temporary.iterdir()) == []
     assert pipeline.pull(rows[0]).read_bytes() == data
     assert pipeline.pull(rows[1]) == xcargo.Directory(tmp_path / "d")
     assert pipeline.pull(rows[2]).read() == data + b"end"
@@ -137,7 +136,7 @@ def test_what_was_pulled_can_be_pushed_on_without_a_download(tmp_path: Path) -> 
 
 
 def test_a_folder_keeps_times_permissions_links_and_odd_names(tmp_path: Path) -> None:
-    """What lies in the folder that a pull unpacks is what lay in the one that was pushed."""
+    """The folder that a pull unpacks has what the pushed one had."""
     pipeline = make_pipeline()
     base = a_folder(tmp_path / "model")
     back = pipeline.pull(pipeline.push(xcargo.Directory(base), HERE))
@@ -187,7 +186,7 @@ def test_a_folder_with_what_cannot_travel_is_refused_by_name(tmp_path: Path, spo
     assert not buckets.get("test/xcom")
 
 
-def test_a_folder_that_cannot_be_read_is_told_and_not_left_out(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """What a listing cannot see is not silently missing."""
     (a_folder(tmp_path / "d") / "deep").chmod(0)
     if os.geteuid() == 0:
@@ -255,7 +254,7 @@ HOSTILE_NAMES = [
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 @pytest.mark.parametrize("field", ["name", "directory"])
 def test_a_hostile_name_stays_inside_the_temporary_folder(temporary: Path, name: Any, field: str) -> None:
-    """Whatever a row says, what is fetched lies below the process's own folder."""
+    """Whatever a row says, what is fetched stays below the process's own folder."""
     payload = b"x" if field == "name" else bytes(1024)
     back: Any = FileCodec().decode(payload, {field: name})
     path = back.path
@@ -356,7 +355,7 @@ def test_an_error_of_the_generator_is_the_task_s_own() -> None:
 
 
 def test_pieces_of_any_kind_arrive_even_if_their_memory_is_used_again() -> None:
-    """bytes, bytearray, memoryview, empty ones; a buffer that the generator fills anew for each piece."""
+    """bytes, bytearray, memoryview, empty ones; a buffer that the generator fills again for each."""
 
     def reused() -> Iterator[Any]:
         buffer = bytearray(3 * MIB)
@@ -426,7 +425,7 @@ def test_budget_of_a_large_file() -> None:
     assert spent() == {"get": 6}
 
 
-def test_an_object_deleted_before_its_first_use_is_told_as_such(tmp_path: Path) -> None:
+def test_an_object_deleted_before_its_first_use_raises_object_not_found(tmp_path: Path) -> None:
     """The pull succeeds without a request; each use says which object is not there, and leaves no file."""
     pipeline = make_pipeline()
     file = pipeline.pull(pipeline.push(xcargo.File(write(tmp_path / "f", os.urandom(9 * MIB))), HERE))
@@ -485,7 +484,7 @@ def as_child(work: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize("use", ["path", "save", "folder"])
-def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path, temporary: Path, use: str) -> None:
+def test_a_full_disk_raises_storage_full_with_what_to_do(tmp_path: Path, temporary: Path, use: str) -> None:
     """StorageFullError names the folder and TMPDIR; no part of a file stays."""
     pipeline = make_pipeline()
     data = write(tmp_path / "d" / "f", os.urandom(9 * MIB))
@@ -497,9 +496,9 @@ def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path, temporary: Path, us
         back = pipeline.pull(row)
         return back.save(tmp_path / "target") if use == "save" else back.path
 
-    told = as_child(work)
-    assert told.startswith("StorageFullError"), told
-    assert "TMPDIR" in told
+    error = as_child(work)
+    assert error.startswith("StorageFullError"), error
+    assert "TMPDIR" in error
     if use != "folder":
         assert not [p for p in (*temporary.rglob("*"), tmp_path / "target") if p.is_file() and p.stat().st_size]
 
@@ -516,7 +515,7 @@ except Exception as error:
 """
 
 
-def test_a_full_disk_is_told_where_a_lazy_frame_is_computed(temporary: Path) -> None:
+def test_a_full_disk_raises_storage_full_where_a_lazy_frame_is_computed(temporary: Path) -> None:
     """The same, of the temporary file that it is computed into."""
     environment = {**os.environ, "TMPDIR": str(temporary)}
     done = subprocess.run([sys.executable, "-c", _LAZY_FRAME], env=environment, capture_output=True, text=True)
@@ -593,7 +592,7 @@ def test_a_pulled_file_can_be_handed_to_another_process(tmp_path: Path) -> None:
     assert again.path == file.path
 
 
-def test_long_transfers_are_told_every_ten_seconds_and_short_ones_never(
+def test_long_transfers_are_logged_every_ten_seconds_and_short_ones_never(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """A line with the bytes so far and in all, for uploads and downloads; by a clock that runs 4 s a look."""

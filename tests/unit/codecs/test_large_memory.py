@@ -1,4 +1,4 @@
-"""The memory in which a large pulled value lies."""
+"""The memory of a large pulled value."""
 
 from __future__ import annotations
 

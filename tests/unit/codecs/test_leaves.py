@@ -284,7 +284,7 @@ def test_a_column_that_cannot_be_stored_is_named() -> None:
         ArrowCodec().encode(pl.DataFrame({"fine": [1], "strange": pl.Series([object()], dtype=pl.Object)}))
 
 
-def test_an_extension_type_that_is_not_registered_is_told() -> None:
+def test_an_extension_type_that_is_not_registered_is_an_error() -> None:
     """Arrow itself would give the storage in its stead, without a word."""
 
     class Mine(pa.ExtensionType):  # type: ignore[misc]
@@ -321,7 +321,7 @@ def test_arrow_data_that_is_compressed_by_itself_is_refused(compression: str) ->
         ArrowCodec().decode(written.getvalue(), {"type": "polars.DataFrame"})
 
 
-def test_a_table_tells_its_columns_and_shape_in_the_envelope() -> None:
+def test_the_envelope_has_a_table_s_columns_and_shape() -> None:
     """The XCom tab shows what a frame is without reading it."""
     params = ArrowCodec().encode(pa.table({"a": [1], "b": ["x"]})).params
     assert params["columns"] == {"a": "int64", "b": "string"}

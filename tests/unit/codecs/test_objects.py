@@ -126,7 +126,7 @@ def test_instances_live_anywhere_in_a_value(registry: Registry) -> None:
 
 @pytest.mark.usefixtures("allowed")
 def test_fields_that_a_constructor_does_not_take_come_back(registry: Registry) -> None:
-    """State is restored, not made anew."""
+    """State is restored, not computed again."""
     inner = Inner(1)
     inner.hidden.append(5)
     assert round_trip(inner, registry).hidden == [5]
@@ -150,7 +150,7 @@ def test_an_allow_list_by_regular_expression_counts(registry: Registry, monkeypa
 
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize("name", ["Gone", "pytest", "VALUES", "a_model"])
-def test_what_is_no_class_any_more_is_told(registry: Registry, name: str) -> None:
+def test_a_name_without_a_class_is_an_error(registry: Registry, name: str) -> None:
     """A vanished class, a module, a value or a function under the name is refused."""
     payload = registry.codec("msgpack").encode(["dataclass", f"tests.unit.codecs.test_objects:{name}", {}])
     with pytest.raises(DecodeError, match=name):
@@ -158,7 +158,7 @@ def test_what_is_no_class_any_more_is_told(registry: Registry, name: str) -> Non
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_class_that_changed_its_fields_is_told(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_changed_its_fields_is_an_error(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old state is not poured into a new class."""
     encoded = registry.encode(Part("p"))
 
@@ -344,7 +344,7 @@ def test_a_class_whose_content_is_no_attribute_is_refused(registry: Registry, va
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_model_that_has_got_a_field_since_is_told(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_has_got_a_field_since_is_an_error(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than left without it."""
     encoded = registry.encode(Computing(size=1))
 

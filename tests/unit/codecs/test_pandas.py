@@ -322,7 +322,7 @@ def test_a_column_of_a_type_that_takes_up_more_than_its_bytes_is_refused(forge: 
             codec.decode(b"".join(ipc.write(huge)), encoded.params)
 
 
-def test_a_table_tells_its_columns_and_shape_in_the_envelope() -> None:
+def test_the_envelope_has_a_table_s_columns_and_shape() -> None:
     """The XCom tab shows what a frame is, without reading it; a wide one does not flood the row."""
     params = REGISTRY.encode(frame(a=[1], t=DAYS[:1])).params
     assert params["shape"] == [1, 2]

@@ -98,7 +98,7 @@ def test_what_cannot_be_pickled_is_refused_as_before() -> None:
     ("payload", "error"),
     [(b"", DecodeError), (b"\x80\x05.", DecodeError), (b"cnowhere_at_all\nX\n.", MissingDependencyError)],
 )
-def test_a_damaged_pickle_is_told_as_such(payload: bytes, error: type[Exception]) -> None:
+def test_a_damaged_pickle_is_a_decode_error(payload: bytes, error: type[Exception]) -> None:
     """As is a module that is missing where it is read."""
     with pytest.raises(error):
         PickleCodec(allowed=True).decode(payload, {})

@@ -70,7 +70,7 @@ def _without(package: Path) -> Registry:
 def test_a_value_names_the_package_that_wrote_it(
     acme: Any, tmp_path: Path, point: str, pieces: int, nested: bool
 ) -> None:
-    """Read where it is installed, and told by name where it is not: alone, inside a value, and as a part of one."""
+    """Read where it is installed, and named where it is not: alone, inside a value, and as a part of one."""
     _install(tmp_path, f"money = {point}")
     acme.PIECES = pieces
     value = {"a": [acme.Money(7)]} if nested else acme.Money(7)
@@ -91,7 +91,7 @@ def test_a_forged_name_is_no_advice(package: Any) -> None:
     assert "pip install" not in str(caught.value)
 
 
-def test_a_codec_that_does_not_load_is_told(acme: Any, tmp_path: Path) -> None:
+def test_a_codec_that_does_not_load_is_an_error(acme: Any, tmp_path: Path) -> None:
     """A broken package is named, not skipped."""
     _install(tmp_path, "money = acme_money:Absent")
     with pytest.raises(MissingDependencyError, match="The codec 'money'"):

@@ -195,40 +195,13 @@ def test_deep_nesting_is_carried(depth: int) -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"k": v}, lambda v: (v,)], ids=["list", "dict", "tuple"])
-def test_endless_and_bottomless_values_are_refused(wrap: Any) -> None:
-    """A value that holds itself, or 10,000 levels, raises UnsupportedTypeError and nothing worse."""
+def test_a_value_of_too_many_levels_is_refused(wrap: Any) -> None:
+    """10,000 levels raise UnsupportedTypeError and nothing worse."""
     deep: Any = 0
     for _ in range(10_000):
         deep = wrap(deep)
     with pytest.raises(UnsupportedTypeError, match="nested too deeply"):
         round_trip(deep)
-    cycle: list[Any] = []
-    cycle.append(wrap(cycle))
-    with pytest.raises(UnsupportedTypeError, match="refers to itself"):
-        round_trip(cycle)
-
-
-class Alien:
-    def __init__(self) -> None:
-        self.when = object()
-
-
-@pytest.mark.parametrize(
-    ("value", "place"),
-    [
-        ({"rows": [1, 2, 3, Alien()]}, "value['rows'][3]"),
-        ([{"a": (1, {2: Alien()})}], "value[0]['a'][1][2]"),
-        ({"big": [0] * 300, "x": {"y": Alien()}}, "value['x']['y']"),
-        ({1: [Alien()]}, "value[1][0]"),
-        (Alien(), "Alien"),
-    ],
-)
-def test_what_cannot_be_encoded_is_named_by_its_place_and_type(value: Any, place: str) -> None:
-    """The message tells where to look in the value."""
-    with pytest.raises(UnsupportedTypeError) as caught:
-        round_trip(value)
-    assert place in str(caught.value)
-    assert "Alien" in str(caught.value)
 
 
 def test_frames_and_arrays_live_inside_other_values() -> None:
@@ -279,13 +252,13 @@ STREAMED.tree.streaming = Streaming(least_items=4, sample_items=4, least_bytes=0
 
 
 @given(st.lists(VALUES, min_size=4) | st.dictionaries(st.text() | HASHABLE, VALUES, min_size=4))
-def test_long_values_that_are_packed_in_groups_come_back_exactly(value: Any) -> None:
+def test_long_values_that_are_packed_in_chunks_come_back_exactly(value: Any) -> None:
     """As in one piece; whatever their items are, and their keys."""
     assert same(round_trip(value, STREAMED), value)
 
 
 @pytest.mark.parametrize("count", [16, 65_535, 65_536])
-def test_a_payload_made_in_groups_is_the_one_made_at_once(count: int) -> None:
+def test_a_payload_packed_in_chunks_is_the_one_packed_at_once(count: int) -> None:
     """Byte for byte, for every length that the packer writes in another way; and it is taken piece by piece."""
     for value in ([{"n": n} for n in range(count)], {str(n): n for n in range(count)}):
         encoded = STREAMED.encode(value)
@@ -295,13 +268,13 @@ def test_a_payload_made_in_groups_is_the_one_made_at_once(count: int) -> None:
         assert b"".join(pieces) == REGISTRY.tree.pack(value)
 
 
-def test_what_a_later_group_cannot_hold_is_named_by_its_place_in_the_whole() -> None:
-    """Not by its place in the group."""
-    for value, place in (
+def test_an_error_in_a_later_chunk_has_the_path_in_the_whole() -> None:
+    """Not in the chunk."""
+    for value, path in (
         ([*range(9), [object()]], r"value\[9\]\[0\]"),
         ({**{str(n): n for n in range(9)}, "x": object()}, r"value\['x'\]"),
     ):
-        with pytest.raises(UnsupportedTypeError, match=place):
+        with pytest.raises(UnsupportedTypeError, match=path):
             list(STREAMED.encode(value).parts)
     endless: list[Any] = list(range(9))
     endless.append(endless)

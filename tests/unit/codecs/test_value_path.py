@@ -1,4 +1,4 @@
-"""What is told of a value that cannot be stored: the place inside it, a loop, a depth that no pull could follow."""
+"""Errors of values that cannot be stored: the path to the part, a loop, a depth that no pull could follow."""
 
 from __future__ import annotations
 
@@ -52,8 +52,11 @@ def hiding(value: Any) -> Model:
 
 
 @pytest.mark.parametrize(
-    ("value", "place"),
+    ("value", "path"),
     [
+        ({"rows": [1, 2, 3, odd]}, "value['rows'][3]"),
+        ([{"a": (1, {2: odd})}], "value[0]['a'][1][2]"),
+        ({"big": [0] * 300, "x": {"y": odd}}, "value['x']['y']"),
         (Box([1, odd]), "value.v[1]"),
         ({"k": [Box(Slots({"z": odd}))]}, "value['k'][0].v.v['z']"),
         (Model(v=[odd]), "value.v[0]"),
@@ -66,11 +69,11 @@ def hiding(value: Any) -> Model:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_place_is_told_as_its_user_would_write_it(value: Any, place: str) -> None:
+def test_the_path_is_written_as_in_python(value: Any, path: str) -> None:
     """Through instances, frames and arrays, without a word of how they are packed."""
     with pytest.raises(UnsupportedTypeError) as caught:
         REGISTRY.encode(value)
-    assert str(caught.value).startswith(f"At {place}: No codec takes a value of type function")
+    assert str(caught.value).startswith(f"At {path}: No codec takes a value of type function")
 
 
 def looped(make: Any, fill: Any) -> Any:
@@ -80,7 +83,7 @@ def looped(make: Any, fill: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "paths"),
     [
         (looped(list, lambda v: v.extend([1, {"a": v}])), "value[1]['a'] is value again"),
         ({"x": looped(lambda: Box(None), lambda v: setattr(v, "v", (v,)))}, "value['x'].v[0] is value['x'] again"),
@@ -91,11 +94,11 @@ def looped(make: Any, fill: Any) -> Any:
     ],
     ids=str,
 )
-def test_a_value_that_holds_itself_is_told_where(value: Any, told: str) -> None:
+def test_a_value_that_refers_to_itself_is_refused_with_both_paths(value: Any, paths: str) -> None:
     """Both ends of the loop."""
     with pytest.raises(UnsupportedTypeError, match="refers to itself") as caught:
         REGISTRY.encode(value)
-    assert told in str(caught.value)
+    assert paths in str(caught.value)
 
 
 def array_of(value: Any) -> Any:
