@@ -1,4 +1,4 @@
-"""The fault matrix: store kind x fault x operation, over real servers behind a proxy that spoils what it is told to.
+"""The fault matrix: store kind x fault x operation, over real servers behind a proxy that injects the fault.
 
     python -m tests.faults                       every cell, then the page docs/faults.md
     python -m tests.faults s3 stall "pull many"  the cells that these words choose

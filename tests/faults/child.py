@@ -1,4 +1,4 @@
-"""A cell in a process of its own, told on standard input; what it came to on standard output.
+"""A cell in a process of its own, named on standard input; what it came to on standard output.
 
 On a disk, which needs a mount namespace, all of it; of a cell with a wrong clock the operation alone.
 """

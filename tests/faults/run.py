@@ -1,4 +1,4 @@
-"""Run cells: on a place of its own, an operation is prepared, disturbed, done and looked at."""
+"""Run cells: in a prefix or file system of its own, an operation is prepared, disturbed, done and verified."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def run(cells: Iterable[Cell], servers: Mapping[str, Server], report: Callable[[
 
     def one(cell: Cell, *, alone: bool = False) -> Result:
         if cell.kind == "file":  # with a file system of its own, for which it needs user namespaces
-            told = in_child(cell, prefix=["unshare", "--map-root-user", "--mount"])
-            result = Result(cell, told["outcome"], told["seconds"], told["leftovers"])
+            done = in_child(cell, prefix=["unshare", "--map-root-user", "--mount"])
+            result = Result(cell, done["outcome"], done["seconds"], done["leftovers"])
         else:
             result = examine(cell, Prefix(cell, servers[cell.kind]))
         if alone or not result.late:
@@ -52,23 +52,23 @@ def run(cells: Iterable[Cell], servers: Mapping[str, Server], report: Callable[[
     return [one(result.cell, alone=True) if result.late else result for result in results]
 
 
-def examine(cell: Cell, place: Prefix | Disk) -> Result:
+def examine(cell: Cell, site: Prefix | Disk) -> Result:
     """Prepare without the fault, do with it, look at the outcome without it."""
     operation = Operation(cell)
-    direct = make_pipeline(place.root, connection=place.connection, **SETTINGS)
+    direct = make_pipeline(site.root, connection=site.connection, **SETTINGS)
     operation.prepare(direct)
-    before = place.stored()
-    with place.disturbed() as connection:
+    before = site.stored()
+    with site.disturbed() as connection:
         if cell.case.clock:
-            about = {"rows": operation.rows, "root": place.root, "connection": connection}
+            about = {"rows": operation.rows, "root": site.root, "connection": connection}
             done = in_child(cell, environ=_wrong_clock(cell.case.clock), **about)
             outcome, seconds, operation.row = done["outcome"], done["seconds"], done["row"]
         else:
-            outcome, seconds = operation.timed(place.root, connection)
+            outcome, seconds = operation.timed(site.root, connection)
     outcome = operation.verified(direct, outcome)
-    pushed = {name for name in place.stored() if operation.row is not None and operation.row["uri"].endswith(name)}
-    leftovers = place.stored() - before - pushed
-    place.clean()
+    pushed = {name for name in site.stored() if operation.row is not None and operation.row["uri"].endswith(name)}
+    leftovers = site.stored() - before - pushed
+    site.clean()
     return Result(cell, outcome, seconds, ", ".join(sorted(leftovers)))
 
 

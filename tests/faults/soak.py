@@ -72,16 +72,16 @@ def serve(upstream_url: str, share: float, seed: int, pipe: Any) -> None:
         pipe.send(proxy.met)
 
 
-def work(told: dict[str, Any], pipe: Any) -> None:
+def work(job: dict[str, Any], pipe: Any) -> None:
     """Push, pull, compare and purge, until the operations are done or time is up."""
     logging.getLogger("xcargo").setLevel(logging.CRITICAL)
-    rng = random.Random(told["seed"])
+    rng = random.Random(job["seed"])
     pipeline = make_pipeline(
-        told["root"], connection=told["connection"], compression="none", retry_wait_seconds=0.01, timeout_seconds=30
+        job["root"], connection=job["connection"], compression="none", retry_wait_seconds=0.01, timeout_seconds=30
     )
     counts: Counter[str] = Counter()
     held: list[tuple[Any, int, int]] = []
-    until = time.monotonic() + told["seconds"]
+    until = time.monotonic() + job["seconds"]
 
     def pull() -> None:
         row, seed, size = held.pop(rng.randrange(len(held)))
@@ -91,14 +91,14 @@ def work(told: dict[str, Any], pipe: Any) -> None:
         except ObjectNotFoundError:
             counts["lost"] += 1
         except IntegrityError:
-            counts["damaged, and told"] += 1
+            counts["reported as damaged"] += 1
         except XCargoError:
             counts["pulls that failed in time"] += 1
         counts["purged"] += 1
         while not pipeline.purge(row):
             counts["purges repeated"] += 1
 
-    while counts["pushes"] + counts["pulls"] + len(held) < told["operations"] and time.monotonic() < until:
+    while counts["pushes"] + counts["pulls"] + len(held) < job["operations"] and time.monotonic() < until:
         seed, size = rng.getrandbits(32), rng.choice(SIZES)
         counts["pushes"] += 1
         try:
@@ -123,14 +123,14 @@ def soak(server: Server, operations: int, processes: int, share: float, seconds:
         proxies.append((process, ours, ours.recv()))
     for n in range(processes):
         ours, theirs = FORKS.Pipe()
-        told = {
+        job = {
             "root": f"{server.root}/soak{n}",
             "connection": server.via(proxies[n % PROXIES][2]).connection,
             "operations": operations // processes,
             "seconds": seconds,
             "seed": seed * 1000 + n,
         }
-        process = FORKS.Process(target=work, args=(told, theirs), daemon=True)
+        process = FORKS.Process(target=work, args=(job, theirs), daemon=True)
         process.start()
         workers.append((process, ours))
     counts: Counter[str] = Counter()
@@ -171,10 +171,10 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     with ExitStack() as stack:
         server = stack.enter_context(start("s3"))
-        found = soak(server, args.operations, args.processes, args.share, args.seconds, args.seed)
-    print(json.dumps(found, indent=2))
-    bad = ("lost", "wrong", "left behind", "processes that died", "damaged, and told")
-    return 1 if any(found.get(name) for name in bad) else 0
+        counts = soak(server, args.operations, args.processes, args.share, args.seconds, args.seed)
+    print(json.dumps(counts, indent=2))
+    bad = ("lost", "wrong", "left behind", "processes that died", "reported as damaged")
+    return 1 if any(counts.get(name) for name in bad) else 0
 
 
 if __name__ == "__main__":

@@ -242,15 +242,15 @@ def test_an_unusable_folder_is_reported_once_and_not_used(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of three MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", place], capture_output=True)
-    if made.returncode:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
         pytest.skip("this machine lets nobody mount")
     try:
-        yield place
+        yield disk
     finally:
-        subprocess.run(["umount", "--lazy", place], check=True)
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 @as_root

@@ -40,18 +40,18 @@ FORKS = multiprocessing.get_context("forkserver")  # children that share what is
 FORKS.set_forkserver_preload(["tests.unit.conftest", "obstore"])
 
 
-def task(told: dict[str, Any], go: Any) -> None:
+def task(job: dict[str, Any], go: Any) -> None:
     """What a task does: push a value and write its row, or read the row and pull."""
-    pipeline = make_pipeline(told["root"], connection=told["connection"], compression="none", part_bytes=5 << 20)
+    pipeline = make_pipeline(job["root"], connection=job["connection"], compression="none", part_bytes=5 << 20)
 
     def die(step: str) -> None:
-        if told["step"] == step:
+        if job["step"] == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    value = random.Random(told["size"]).randbytes(told["size"])
+    value = random.Random(job["size"]).randbytes(job["size"])
     go.recv()
-    with sqlite3.connect(told["database"]) as database:
-        if told["work"] == "push":
+    with sqlite3.connect(job["database"]) as database:
+        if job["work"] == "push":
             die("before the push")
             row = pipeline.push(value, HERE)
             die("before the row")
@@ -61,9 +61,9 @@ def task(told: dict[str, Any], go: Any) -> None:
             die("after the row")
         else:
             (text,) = database.execute("select value from xcom").fetchone()
-            found = pipeline.pull(json.loads(text))
+            pulled = pipeline.pull(json.loads(text))
             die("after the pull")
-            assert bytes(found) == value
+            assert bytes(pulled) == value
     os._exit(0)  # as Airflow ends its task processes
 
 
@@ -94,7 +94,7 @@ class Killer(Relay):
 def run_child(server: Server, database: Path, work: str, size: int, at: Any = None, step: str = "") -> tuple[int, int]:
     """Exit code of a child that does the work, and how many requests it made."""
     with Killer(server.endpoint) as killer:
-        told = {
+        job = {
             "root": f"{server.root}/crash",
             "connection": server.via(killer.url).connection,
             "database": str(database),
@@ -103,7 +103,7 @@ def run_child(server: Server, database: Path, work: str, size: int, at: Any = No
             "step": step,
         }
         ours, theirs = FORKS.Pipe()
-        child = FORKS.Process(target=task, args=(told, theirs))
+        child = FORKS.Process(target=task, args=(job, theirs))
         child.start()
         assert child.pid is not None
         killer.pid, killer.at = child.pid, at
@@ -115,9 +115,9 @@ def run_child(server: Server, database: Path, work: str, size: int, at: Any = No
 
 @pytest.fixture
 def database(tmp_path: Path, s3_server: Server) -> Iterator[Path]:
-    with closing(sqlite3.connect(tmp_path / "xcom.db")) as made:
-        made.execute("create table xcom (id integer primary key, value text)")
-        made.commit()
+    with closing(sqlite3.connect(tmp_path / "xcom.db")) as created:
+        created.execute("create table xcom (id integer primary key, value text)")
+        created.commit()
     yield tmp_path / "xcom.db"
     for key in objects(s3_server):
         s3_server.raw_delete(key)
