@@ -122,9 +122,7 @@ def approve(reports: Any, max_share: float | None = 0.5) -> dict[str, dict[str, 
     for report in (report for part in reports for report in part):
         for word, count in report["objects"].items():
             counts.setdefault(Verdict(word), Count()).add(count["size_bytes"], count["objects"])
-    deletable = Count.sum(count for verdict, count in counts.items() if verdict.deletes)
-    ours = Count.sum(count for verdict, count in counts.items() if verdict is not Verdict.FOREIGN)
-    refusal = share_refusal(deletable, ours, max_share)
+    refusal = share_refusal(counts, max_share)
     if refusal is not None:
         raise compat.fail_exception()(refusal)
     return {str(v): {"objects": c.objects, "size_bytes": c.size_bytes} for v, c in counts.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -223,7 +223,7 @@ class SweepPlan:
             if rule is not None and age_seconds >= max(rule.keep_seconds or 0, self.options.grace_seconds):
                 return Judgement(Verdict.EXPIRED, dag, rule.text)
             return Judgement(Verdict.RETAINED if self.live.is_retained(info.key) else Verdict.LIVE, dag)
-        if not is_scratch(info.key):
+        if dag != SCRATCH_DAG:
             if dag is None:
                 return Judgement(Verdict.FOREIGN, None)
             if self.live.is_hidden(info.key):
@@ -238,9 +238,7 @@ class SweepPlan:
         Args:
             has_references: Whether the deployment has any live reference at all.
         """
-        deletable = Count.sum(count for verdict, count in self.total.items() if verdict.deletes)
-        ours = Count.sum(count for verdict, count in self.total.items() if verdict is not Verdict.FOREIGN)
-        reasons = (None if has_references else _NO_REFERENCE, share_refusal(deletable, ours, self.options.max_share))
+        reasons = (None if has_references else _NO_REFERENCE, share_refusal(self.total, self.options.max_share))
         return [reason for reason in reasons if reason is not None]
 
 
@@ -249,8 +247,10 @@ def is_scratch(key: str) -> bool:
     return _dag_of(key) == SCRATCH_DAG
 
 
-def share_refusal(deletable: Count, ours: Count, max_share: float | None) -> str | None:
+def share_refusal(total: Mapping[Verdict, Count], max_share: float | None) -> str | None:
     """Why a sweep that would delete more than its share, by number or by bytes, is refused; None if it is not."""
+    deletable = Count.sum(count for verdict, count in total.items() if verdict.deletes)
+    ours = Count.sum(count for verdict, count in total.items() if verdict is not Verdict.FOREIGN)
     if max_share is None or not deletable.objects:
         return None
     share = max(deletable.objects / ours.objects, deletable.size_bytes / ours.size_bytes if ours.size_bytes else 0.0)

@@ -160,18 +160,20 @@ def test_without_one_live_reference_it_refuses(here: Deployment) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deletable", "ours", "refused"),
+    ("orphans", "live", "refused"),
     [
-        (Count(5, 5), Count(10, 10), False),
-        (Count(6, 1), Count(10, 10), True),
-        (Count(1, 6), Count(10, 10), True),
+        (Count(5, 5), Count(5, 5), False),
+        (Count(6, 1), Count(4, 9), True),
+        (Count(1, 6), Count(9, 4), True),
         (Count(0, 0), Count(0, 0), False),
-        (Count(1, 0), Count(1, 0), True),
+        (Count(1, 0), Count(0, 0), True),
     ],
 )
-def test_a_share_counts_by_number_and_by_bytes(deletable: Count, ours: Count, refused: bool) -> None:
-    """More than half of either is too much; exactly half is not."""
-    assert (share_refusal(deletable, ours, 0.5) is not None) is refused
+def test_a_share_counts_by_number_and_by_bytes(orphans: Count, live: Count, refused: bool) -> None:
+    """More than half of either is too much; exactly half is not. What is not ours counts for nothing."""
+    total = {Verdict.ORPHAN: orphans, Verdict.LIVE: live, Verdict.FOREIGN: Count(1000, 1000)}
+    assert (share_refusal(total, 0.5) is not None) is refused
+    assert share_refusal(total, None) is None
 
 
 def test_a_refusal_names_the_share_that_would_do(here: Deployment) -> None:
