@@ -241,7 +241,7 @@ class StaticCredentials:
         self._values = {**values, "expires_at": None}
 
     def __call__(self) -> Mapping[str, Any]:
-        return self._values
+        return dict(self._values)
 
 
 class RenewedCredentials:
