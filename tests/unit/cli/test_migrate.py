@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
-import sys
+import signal
+import warnings
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from tests.servers import Server
 from tests.unit.cli.kit import Call
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow import rows
-from xcargo.airflow.references.database import DatabaseReferences
+from xcargo.airflow.migration import ToStock, ToStore
+from xcargo.airflow.references.database import DatabaseReferences, DatabaseRowWriter
 from xcargo.errors import ReferencesUnavailableError
+from xcargo.lifecycle.moves import Journal
 from xcargo.model.coordinate import Coordinate
+from xcargo.stores.local import LocalStore
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
 BIG = [{"id": n, "name": f"row {n}", "price": n / 4} for n in range(200)]
@@ -212,42 +216,47 @@ def test_the_way_back_leaves_what_stock_airflow_cannot_carry(metadata: Metadata,
     assert counts(too_large) == {"stock planned": 1}
 
 
-KILL = """
-import os, signal, sys
-from xcargo.cli import deployment
-deployment.load_edge()
-from xcargo.airflow import migration
-from xcargo.airflow.references import database
-from xcargo.lifecycle import moves
-from xcargo.stores import local as localfiles
-step, number = sys.argv[1], int(sys.argv[2])
+STEPS: dict[str, tuple[tuple[type, str], ...]] = {
+    "put": ((LocalStore, "put"),),
+    "convert": ((ToStore, "convert"), (ToStock, "convert")),
+    "journal": ((Journal, "note"),),
+    "switch": ((DatabaseRowWriter, "switch"),),
+}
 
-def deadly(owner, name, when):
-    real, calls = getattr(owner, name), []
-    def call(*args, **options):
-        calls.append(1)
-        if when == "before" and len(calls) == number:
+
+def kill_before_or_after_second_call(owner: type, name: str, when: str) -> None:
+    """Patches a method so that this process kills itself."""
+    method, calls = getattr(owner, name), count(1)
+
+    def deadly(*args: Any, **options: Any) -> Any:
+        number = next(calls)
+        if (when, number) == ("before", 2):
             os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*args, **options)
-        if when == "after" and len(calls) == number:
+        result = method(*args, **options)
+        if (when, number) == ("after", 2):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
-    setattr(owner, name, call)
 
-where, when = step.split()
-if where == "put":
-    deadly(localfiles.LocalStore, "put", when)
-elif where == "convert":
-    deadly(migration.ToStore, "convert", when)
-    deadly(migration.ToStock, "convert", when)
-elif where == "journal":
-    deadly(moves.Journal, "note", when)
-elif where == "switch":
-    deadly(database.DatabaseRowWriter, "switch", when)
-from xcargo.cli.main import main
-main(["migrate", "--apply", "--workers", "1", "--journal", *sys.argv[3:]])
-os._exit(99)
-"""
+    setattr(owner, name, deadly)
+
+
+def migrate_until_killed(migrate: Call, metadata: Metadata, step: str, *args: str, **env: str) -> None:
+    """The command in a fork of this process, which dies by kill -9 at a step of the second row."""
+    what, when = step.split()
+    metadata.engine.dispose()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that a fork does not have
+        pid = os.fork()
+    if pid == 0:
+        try:
+            for owner, name in STEPS[what]:
+                kill_before_or_after_second_call(owner, name, when)
+            migrate("--apply", "--workers", "1", *args, **env)
+        finally:
+            os._exit(99)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -271,27 +280,19 @@ def test_a_migration_may_be_killed_at_any_step(
         else:
             stored(metadata, expected[task_id], task_id, old.as_uri())
     left = files(old)
-    env = {"AIRFLOW__XCARGO__PATH": root.as_uri(), "AIRFLOW__XCARGO__READ_PATHS": old.as_uri()}
-    done = subprocess.run(
-        [sys.executable, "-c", KILL, step, "2", str(tmp_path / "journal")],
-        env=metadata.env | env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == -9, done.stderr[-2000:]
+    env = {"AIRFLOW__XCARGO__READ_PATHS": old.as_uri()}
+    migrate_until_killed(migrate, metadata, step, **env)
 
     def value(task_id: str) -> Any:
         row = row_of(metadata, task_id)
         return value_of(row, root.as_uri(), read_paths=(old.as_uri(),)) if isinstance(row, dict) else row
 
     assert {task_id: value(task_id) for task_id in TASKS} == expected
-    assert migrate("--apply", AIRFLOW__XCARGO__READ_PATHS=old.as_uri()).code == 0
+    assert migrate("--apply", **env).code == 0
     assert {task_id: value(task_id) for task_id in TASKS} == expected
     assert sorted(Path(row_of(metadata, t)["uri"].removeprefix("file://")) for t in TASKS) == files(root)
     assert files(old) == left
-    again = {"AIRFLOW__XCARGO__READ_PATHS": old.as_uri()}
-    assert migrate("--delete-source", "--apply", "--grace", "0", **again).json["deleted"] == len(left)
+    assert migrate("--delete-source", "--apply", "--grace", "0", **env).json["deleted"] == len(left)
     assert files(old) == []
 
 
@@ -307,7 +308,7 @@ def test_a_migration_from_and_to_other_backends_may_be_killed_too(
     for task_id, value in expected.items():
         (common / f"{task_id}.json").write_text(json.dumps(value))
         metadata.push(f"{common.as_uri()}/{task_id}.json", dag_id="sales", run_id=RUN, task_id=task_id)
-    env = {"AIRFLOW__XCARGO__PATH": root.as_uri(), "AIRFLOW__XCARGO__LEGACY_REFERENCES": common.as_uri()}
+    env = {"AIRFLOW__XCARGO__LEGACY_REFERENCES": common.as_uri()}
 
     def value(task_id: str) -> Any:
         row = row_of(metadata, task_id)
@@ -316,14 +317,7 @@ def test_a_migration_from_and_to_other_backends_may_be_killed_too(
         return row if isinstance(row, list) else value_of(row, root.as_uri())
 
     for way in ([], ["--to", "stock"]):
-        done = subprocess.run(
-            [sys.executable, "-c", KILL, step, "2", str(tmp_path / "journal"), *way],
-            env=metadata.env | env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == -9, done.stderr[-2000:]
+        migrate_until_killed(migrate, metadata, step, *way, **env)
         assert {task_id: value(task_id) for task_id in TASKS} == expected
         assert migrate("--apply", *way, **env).code == 0
         assert {task_id: value(task_id) for task_id in TASKS} == expected
