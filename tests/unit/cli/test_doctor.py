@@ -1,4 +1,4 @@
-"""The doctor: green where all is well, and each of the usual mistakes told by name, with what to do."""
+"""The doctor: green where all is well, and each of the usual mistakes finding by name, with what to do."""
 
 from __future__ import annotations
 
@@ -63,27 +63,57 @@ def test_everything_is_green_in_a_folder(examine: Examine, tmp_path: Path) -> No
 # --- broken on purpose -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("options", "name", "words"),
+    [
+        ({"xcargo__treshold_bytes": "5"}, "settings.valid", ["AIRFLOW__XCARGO__TRESHOLD_BYTES", "'threshold_bytes'"]),
+        ({"xcargo__threshold_bytes": "-1"}, "settings.threshold", ["nothing is offloaded"]),
+        ({"xcargo__compression": "zstdd"}, "settings.compression", ["zstd"]),
+        ({"xcargo__path": "s4://bucket/xcom"}, "connection.resolves", ["'s4'"]),
+        ({"xcargo__path": "s3://nobody_conn@bucket/xcom"}, "connection.resolves", ["'nobody_conn' is not defined"]),
+        (
+            {"core__xcom_backend": "airflow.sdk.bases.xcom.BaseXCom"},
+            "environment.backend",
+            ["AIRFLOW__CORE__XCOM_BACKEND=xcargo.XComBackend"],
+        ),
+        ({"core__executor": "CeleryExecutor"}, "folder.shared", ["several machines"]),
+        ({"core__executor": "CeleryExecutor", "xcargo__path": ""}, "settings.path", ["AIRFLOW__XCARGO__PATH"]),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    examine: Examine, tmp_path: Path, options: dict[str, str], name: str, words: list[str]
+) -> None:
+    """In one finding, which says what is wrong and what to do."""
+    finding = only(examine(**{"xcargo__path": tmp_path.as_uri(), **options}), name)
+    for word in words:
+        assert word in finding.what + finding.fix
+
+
+def test_a_connection_that_is_no_json_is_named(examine: Examine) -> None:
+    """It is defined, but its JSON is broken: that is said, and its text, with the secret, is not shown."""
+    env = {"AIRFLOW_CONN_MY_CONN": '{"conn_type": "aws", "password": "s3cr3t"'}
+    found = examine(env=env, xcargo__path="s3://my_conn@bucket/xcom")
+    assert "AIRFLOW_CONN_MY_CONN does not hold valid JSON" in only(found, "connection.resolves").what
+    assert found["store"].status is Status.SKIPPED
+    assert "s3cr3t" not in str(found)
+
+
 def test_a_wrong_key_is_named(s3_server: Server, examine: Examine) -> None:
     """Refused credentials: the connection is named, its secret is not shown."""
     wrong = {**s3_server.connection, "password": "not-the-right-secret"}
     found = examine(server=s3_server, env={"AIRFLOW_CONN_XCARGO_S3": json.dumps(wrong)})
-    told = only(found, "store.put")
-    assert "'xcargo_s3'" in told.what
-    assert "SignatureDoesNotMatch" in told.what
+    finding = only(found, "store.put")
+    assert "'xcargo_s3'" in finding.what
+    assert "SignatureDoesNotMatch" in finding.what
     assert "not-the-right-secret" not in str(found)
 
 
 @pytest.mark.parametrize("kind", ["gcs", "azure"])  # the S3 server makes a bucket for an administrator who puts there
 def test_a_wrong_bucket_is_named(kind: str, examine: Examine, request: pytest.FixtureRequest) -> None:
-    """A bucket or container that is not there is told by its name."""
+    """A bucket or container that is not there is finding by its name."""
     server: Server = request.getfixturevalue(f"{kind}_server")
     found = examine(server=server, xcargo__path=server.root.replace("@xcom", "@no-such-bucket"))
     assert "'no-such-bucket'" in only(found, "store.put").what
-
-
-def test_an_unknown_compression_is_named_with_the_known_ones(s3_server: Server, examine: Examine) -> None:
-    """A misspelt name of an algorithm."""
-    assert "zstd" in only(examine(server=s3_server, xcargo__compression="zstdd"), "settings.compression").fix
 
 
 def test_a_missing_provider_is_named_with_the_command(s3_server: Server, examine: Examine, bare: Any) -> None:
@@ -108,10 +138,10 @@ def test_a_missing_provider_is_named_with_the_command(s3_server: Server, examine
     ],
 )
 def test_a_variable_without_effect_is_named_with_the_right_one(examine: Examine, wrong: str, right: str) -> None:
-    """A misspelt name is told, and the name that was meant."""
-    told = only(examine(env={wrong: "file:///tmp/x"}), "settings.variables")
-    assert wrong in told.what
-    assert right in told.fix
+    """A misspelt name is finding, and the name that was meant."""
+    finding = only(examine(env={wrong: "file:///tmp/x"}), "settings.variables")
+    assert wrong in finding.what
+    assert right in finding.fix
 
 
 def test_names_of_others_are_left_alone() -> None:
@@ -129,15 +159,8 @@ def test_names_of_others_are_left_alone() -> None:
     assert misspelt(fine) == {}
 
 
-def test_an_unknown_option_is_named(examine: Examine) -> None:
-    """An option of ours that does not exist is a failure, with the one that was meant."""
-    told = only(examine(xcargo__treshold_bytes="5"), "settings.valid")
-    assert "AIRFLOW__XCARGO__TRESHOLD_BYTES" in told.what
-    assert "threshold_bytes" in told.fix
-
-
 def test_a_wrong_clock_is_named(s3_server: Server, examine: Examine) -> None:
-    """A clock an hour behind the store's is told, by how much and in which direction."""
+    """A clock an hour behind the store's is finding, by how much and in which direction."""
     with Skewed(s3_server.endpoint, timedelta(hours=3)) as relay:
         found = examine(server=s3_server.via(relay.url))
     assert "3 h behind" in only(found, "connection.clock").what
@@ -154,24 +177,24 @@ def test_bounds_of_the_clock(seconds: float, status: Status) -> None:
 
 
 def test_no_right_to_delete_is_named(s3_server: Server, examine: Examine) -> None:
-    """Without the right to delete all else works; what stays behind is told."""
+    """Without the right to delete all else works; what stays behind is finding."""
     with FaultProxy(s3_server.endpoint) as proxy:
         proxy.add(Fault("status", method="DELETE", status=403, times=None))
         found = examine(server=s3_server.via(proxy.url))
     left = [key for key in s3_server.list_keys() if SCRATCH_DAG in key]
     for key in left:
         s3_server.raw_delete(key)
-    told = only(found, "store.delete", Status.WARNING)
-    assert "s3:DeleteObject" in told.fix
-    assert any(key.removeprefix("demo/") in told.what for key in left)
+    finding = only(found, "store.delete", Status.WARNING)
+    assert "s3:DeleteObject" in finding.fix
+    assert any(key.removeprefix("demo/") in finding.what for key in left)
 
 
 def test_no_right_to_list_is_named(s3_server: Server, examine: Examine) -> None:
     """Without the right to list, pushes and pulls work and sweeps do not."""
     with FaultProxy(s3_server.endpoint) as proxy:
         proxy.add(Fault("status", method="GET", match="list-type=2", status=403, times=None))
-        told = only(examine(server=s3_server.via(proxy.url)), "store.list", Status.WARNING)
-    assert "s3:ListBucket" in told.fix
+        finding = only(examine(server=s3_server.via(proxy.url)), "store.list", Status.WARNING)
+    assert "s3:ListBucket" in finding.fix
 
 
 @contextmanager
@@ -196,30 +219,18 @@ def test_a_folder_that_cannot_be_written_is_named(examine: Examine, tmp_path: Pa
             parent.chmod(parent.stat().st_mode | 0o055)
     with _powerless():
         found = examine(xcargo__path=folder.as_uri())
-    told = only(found, "store.put")
-    assert "refused access" in told.what
-    assert str(folder) in told.fix
+    finding = only(found, "store.put")
+    assert "refused access" in finding.what
+    assert str(folder) in finding.fix
 
 
 def test_an_endpoint_that_does_not_answer_is_named(s3_server: Server, examine: Examine) -> None:
-    """Nobody listens: the endpoint is told, and the store is not asked in vain."""
+    """Nobody listens: the endpoint is finding, and the store is not asked in vain."""
     with FaultProxy(s3_server.endpoint) as proxy:
         proxy.add(Fault("refuse"))
         found = examine(server=s3_server.via(proxy.url))
         assert proxy.url in only(found, "connection.endpoint").what
     assert found["store"].status is Status.SKIPPED
-
-
-def test_a_threshold_of_minus_one_is_named(s3_server: Server, examine: Examine) -> None:
-    """-1 means that nothing goes to object storage."""
-    told = only(examine(server=s3_server, xcargo__threshold_bytes="-1"), "settings.threshold")
-    assert "nothing is offloaded" in told.what
-
-
-def test_a_scheme_that_nobody_knows_is_named(examine: Examine) -> None:
-    """A scheme without a store."""
-    found = examine(xcargo__path="s4://bucket/xcom")
-    assert "'s4'" in only(found, "connection.resolves").what
 
 
 @pytest.mark.parametrize(
@@ -242,33 +253,6 @@ def test_what_a_refusal_means_is_told(code: str, words: str) -> None:
 
 
 # --- further mistakes ------------------------------------------------------------------------------------------------
-
-
-def test_another_backend_is_named(examine: Examine) -> None:
-    """xcargo is installed but not chosen."""
-    told = only(examine(core__xcom_backend="airflow.sdk.bases.xcom.BaseXCom"), "environment.backend")
-    assert "AIRFLOW__CORE__XCOM_BACKEND=xcargo.XComBackend" in told.fix
-
-
-def test_a_connection_that_is_not_defined_is_named(examine: Examine) -> None:
-    """The path names a connection that nobody defined."""
-    found = examine(xcargo__path="s3://nobody_conn@bucket/xcom")
-    assert "nobody_conn" in only(found, "connection.resolves").what
-    assert found["store"].status is Status.SKIPPED
-
-
-def test_a_local_folder_under_a_distributed_executor_is_named(examine: Examine, tmp_path: Path) -> None:
-    """Workers on several machines would each have a folder of their own."""
-    found = examine(xcargo__path=tmp_path.as_uri(), core__executor="CeleryExecutor")
-    assert "several machines" in only(found, "folder.shared").what
-
-
-def test_a_variable_that_is_no_json_is_named(examine: Examine) -> None:
-    """A connection is defined, but its JSON is broken: that is said, and its text, with the secret, is not shown."""
-    env = {"AIRFLOW_CONN_MY_CONN": '{"conn_type": "aws", "password": "s3cr3t"'}
-    found = examine(env=env, xcargo__path="s3://my_conn@bucket/xcom")
-    assert "AIRFLOW_CONN_MY_CONN does not hold valid JSON" in only(found, "connection.resolves").what
-    assert "s3cr3t" not in str(found)
 
 
 def test_requests_are_repeated_as_the_settings_say(s3_server: Server, examine: Examine) -> None:
@@ -296,20 +280,15 @@ def test_the_command_says_who_set_what_and_ends_with_1_on_a_failure(cli: Call, t
     assert cli("doctor", **env).code == 0
 
 
-def test_no_place_for_objects_is_named(examine: Examine) -> None:
-    """A distributed executor and no path."""
-    assert "AIRFLOW__XCARGO__PATH" in only(examine(core__executor="CeleryExecutor"), "settings.path").fix
-
-
 def test_objects_that_anyone_can_read_are_named(gcs_server: Server, examine: Examine, bare: Any) -> None:
     """A store that asks for no credentials, somewhere else than on this machine."""
     bare.setattr("xcargo.cli.checks.store.is_loopback", lambda _: False)
-    told = only(examine(server=gcs_server), "store.public")
-    assert "xcargo policy" in told.fix
+    finding = only(examine(server=gcs_server), "store.public")
+    assert "xcargo policy" in finding.fix
 
 
 def test_roots_that_are_only_read_are_asked_too(s3_server: Server, examine: Examine) -> None:
-    """A former root whose bucket is gone is told."""
+    """A former root whose bucket is gone is finding."""
     found = examine(server=s3_server, xcargo__read_paths="s3://xcargo_s3@gone-bucket/old")
     assert "gone-bucket" in problems(found)["read.s3"].what
 

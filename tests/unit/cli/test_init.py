@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import io
 import json
+import stat
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,7 +40,6 @@ PROJECTS: dict[str, dict[str, str]] = {
         ".astro/config.yaml": "project:\n  name: shop\n",
         "Dockerfile": "FROM astrocrpublic.azurecr.io/runtime:3.1-1\n",
         "requirements.txt": "# what the Dags need\npandas>=2\n",
-        ".env": "",
         ".gitignore": "airflow.db\n",
         "dags/shop.py": "",
     },
@@ -83,33 +83,34 @@ def variables(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_project_is_told_by_its_files(kind: str, tmp_path: Path) -> None:
-    """Files alone say what a folder is; an empty one is nothing."""
+def test_each_kind_of_project_is_known_by_its_files_and_changed_once(kind: str, tmp_path: Path) -> None:
+    """A second time changes nothing. The secret is in .env or nowhere; a diff never shows it."""
     assert detect(tmp_path) is None
     assert detect(project(kind, tmp_path)) == kind
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_second_time_changes_nothing(kind: str, tmp_path: Path) -> None:
-    """Everything is written at the first time."""
-    project(kind, tmp_path)
-    assert apply(kind, tmp_path) > 0
-    assert apply(kind, tmp_path) == 0
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_secret_is_only_where_the_project_keeps_secrets(kind: str, tmp_path: Path) -> None:
-    """In .env, which is ignored by git and nobody else's to read, or nowhere; a diff never shows it."""
-    project(kind, tmp_path)
     for change in plan(kind, tmp_path, ANSWERS).changes:
         assert "wJalr" not in change.diff(tmp_path)
-    apply(kind, tmp_path)
+    assert apply(kind, tmp_path) > 0
+    assert apply(kind, tmp_path) == 0
     holding = [p.name for p in tmp_path.rglob("*") if p.is_file() and "wJalr" in p.read_text()]
     assert holding == ([".env"] if kind in ("astro", "compose") else [])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_begin_in_an_empty_folder_or_says_why_not(kind: str, tmp_path: Path) -> None:
+    """compose needs Airflow's file; the others get what they lack, and then lack nothing."""
+    if kind == "compose":
+        with pytest.raises(ConfigurationError, match="no compose file"):
+            apply(kind, tmp_path)
+    else:
+        assert apply(kind, tmp_path) > 0
+        assert apply(kind, tmp_path) == 0
+
+
 def test_an_astro_project_gets_what_it_lacks(tmp_path: Path) -> None:
-    """Requirement with the right extra, variables, connection, a Dag; what was there stays to the letter."""
+    """Requirement with the right extra, variables, connection, a Dag; what was there stays to the letter.
+
+    A shell that reads .env sees the secret as it was meant, with dollar, quote and hash.
+    """
     project("astro", tmp_path)
     apply("astro", tmp_path)
     assert (tmp_path / "requirements.txt").read_text() == (
@@ -119,18 +120,12 @@ def test_an_astro_project_gets_what_it_lacks(tmp_path: Path) -> None:
     found = variables(tmp_path)
     assert found["AIRFLOW__CORE__XCOM_BACKEND"] == "xcargo.XComBackend"
     assert found["AIRFLOW__XCARGO__PATH"] == "s3://xcargo@my-bucket/xcom"
-    connection = json.loads(found["AIRFLOW_CONN_XCARGO"])
-    assert (connection["login"], connection["password"]) == ("AKIAEXAMPLE", SECRET)
-    compile((tmp_path / "dags" / "xcargo_test.py").read_text(), "xcargo_test.py", "exec")
-
-
-def test_a_secret_survives_the_shell(tmp_path: Path) -> None:
-    """A shell that reads .env sees the connection as it was meant, with dollar, quote and hash."""
-    project("astro", tmp_path)
-    apply("astro", tmp_path)
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     script = 'set -a; . ./.env; printf %s "$AIRFLOW_CONN_XCARGO"'
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["password"] == SECRET
+    connection = json.loads(done.stdout)
+    assert (connection["login"], connection["password"]) == ("AKIAEXAMPLE", SECRET)
+    compile((tmp_path / "dags" / "xcargo_test.py").read_text(), "xcargo_test.py", "exec")
 
 
 def test_airflow_cfg_keeps_its_comments(tmp_path: Path) -> None:
@@ -258,7 +253,7 @@ def test_the_command_shows_a_diff_and_writes_when_told(tmp_path: Path, cli: Call
     assert shown.code == 0, shown.err
     assert "+AIRFLOW__XCARGO__PATH=file:///srv/xcom" in shown.out
     assert cli(*line).code == 3
-    assert (tmp_path / ".env").read_text() == ""
+    assert not (tmp_path / ".env").exists()
     assert cli(*line, "--yes").code == 0
     assert variables(tmp_path)["AIRFLOW__XCARGO__PATH"] == "file:///srv/xcom"
     assert "Nothing is missing" in cli(*line, "--yes").out
@@ -324,17 +319,6 @@ def test_googles_key_file_is_asked_for(tmp_path: Path, typing: Callable[..., Don
     done = typing("init", str(tmp_path), answers=answers)
     assert done.code == 0, done.err
     assert "me@example.com" in variables(tmp_path)["AIRFLOW_CONN_XCARGO"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_can_begin_in_an_empty_folder_or_says_why_not(kind: str, tmp_path: Path) -> None:
-    """compose needs Airflow's file; the others get what they lack, and then lack nothing."""
-    if kind == "compose":
-        with pytest.raises(ConfigurationError, match="no compose file"):
-            apply(kind, tmp_path)
-    else:
-        assert apply(kind, tmp_path) > 0
-        assert apply(kind, tmp_path) == 0
 
 
 def test_a_folder_that_is_no_project_is_refused(tmp_path: Path, cli: Call) -> None:
