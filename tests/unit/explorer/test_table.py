@@ -46,6 +46,9 @@ EVERY_TYPE = pa.table(
         "null": pa.nulls(N),
         "word": pa.array([f"w{n % 5}" for n in range(N)]).dictionary_encode(),
         "bin": pa.array([bytes([n % 256]) * 3 for n in range(N)]),
+        "half": pa.array(np.arange(N) % 100, pa.float16()),
+        "fixed": pa.array([bytes([n % 256]) * 3 for n in range(N)], pa.binary(3)),
+        "lists": pa.array([[[n], []] for n in range(N)], pa.large_list(pa.list_(pa.int64()))),
         "date": gaps([dt.date(2026, 1, 1) + dt.timedelta(days=n) for n in range(N)]),
         "view": pa.array(gaps([f"a text longer than twelve {n}" for n in range(N)])).cast(pa.string_view()),
     }
@@ -55,7 +58,7 @@ EVERY_TYPE = pa.table(
 @given(st.integers(0, 1500), st.integers(0, 40))
 @pytest.mark.parametrize("batches", [1, 3])
 def test_any_rows_of_any_type_are_what_arrow_reads(batches: int, start: int, count: int) -> None:
-    """Slices begin and end anywhere, also across batches and beyond the end."""
+    """Slices begin and end anywhere, also across batches and beyond the end; single rows come in any order."""
     table = pa.concat_tables([EVERY_TYPE] * batches)
     value = preview(table)
     rows = value.table().rows
@@ -65,6 +68,8 @@ def test_any_rows_of_any_type_are_what_arrow_reads(batches: int, start: int, cou
         expected = table.column(name).slice(min(start, table.num_rows), count).to_pylist()
         assert rows.column(number, start, start + count).to_pylist() == expected, name
         assert unknown.column(number, start, start + count).to_pylist() == expected, name
+        some = [row for row in (start + 3, 2, start, start + 3) if row < table.num_rows]
+        assert rows.at(number, some).to_pylist() == [table.column(name)[row].as_py() for row in some], name
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
