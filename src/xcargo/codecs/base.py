@@ -13,7 +13,7 @@ from xcargo.types import Buffer
 if TYPE_CHECKING:
     from xcargo.codecs.source import Source
 
-__all__ = ["Buffer", "Codec", "CodecLookup", "Encoded", "SourceCodec", "arrow", "contiguous", "importable"]
+__all__ = ["Buffer", "Codec", "CodecLookup", "Encoded", "arrow", "contiguous", "importable"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class Codec(Protocol):
     each later one reads. ``decode`` treats the payload as hostile: it never imports a name that is in it, allocates no
     more than the payload warrants, and raises DecodeError. It may keep the payload instead of a copy. Whatever
     ``encode`` takes, ``decode`` gives back in another process that has imported nothing yet.
+
+    A codec that reads its payload itself, in part or into memory of its own, also has ``open(source, params)``: the
+    value as ``decode`` gives it, which may keep the :class:`~xcargo.codecs.source.Source` and read from it later.
     """
 
     id: str
@@ -61,13 +64,6 @@ class Codec(Protocol):
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a library."""
-
-
-class SourceCodec(Codec, Protocol):
-    """A codec that reads its payload itself: in part, or into memory of its own."""
-
-    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
-        """The value, as ``decode`` gives it; it may keep the source and read from it later."""
 
 
 class CodecLookup(Protocol):

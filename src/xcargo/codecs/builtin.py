@@ -139,14 +139,6 @@ def _restore_array(fields: Any) -> array[Any]:
     return array(typecode, data)
 
 
-def _pattern(pattern: re.Pattern[Any]) -> list[Any]:
-    return [pattern.pattern, pattern.flags]
-
-
-def _decimal(number: Decimal) -> str:
-    return str(number)  # str() is exact for every Decimal: digits, exponent, sign, NaN payload
-
-
 EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     tuple: (Tag.TUPLE, list),
     set: (Tag.SET, list),
@@ -154,7 +146,7 @@ EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     int: (Tag.INT, _big_int),
     complex: (Tag.COMPLEX, lambda c: [c.real, c.imag]),
     bytearray: (Tag.BYTEARRAY, bytes),
-    Decimal: (Tag.DECIMAL, _decimal),
+    Decimal: (Tag.DECIMAL, str),  # exact: digits, exponent, sign, NaN payload
     Fraction: (Tag.FRACTION, lambda f: [f.numerator, f.denominator]),
     dt.datetime: (Tag.DATETIME, times.pack_datetime),
     dt.date: (Tag.DATE, dt.date.toordinal),
@@ -168,7 +160,7 @@ EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     deque: (Tag.DEQUE, lambda d: [list(d), d.maxlen]),
     OrderedDict: (Tag.ORDERED_DICT, lambda d: [list(d.keys()), list(d.values())]),
     Counter: (Tag.COUNTER, lambda d: [list(d.keys()), list(d.values())]),
-    re.Pattern: (Tag.PATTERN, _pattern),
+    re.Pattern: (Tag.PATTERN, lambda p: [p.pattern, p.flags]),
     defaultdict: (Tag.DEFAULT_DICT, _default_dict),
     memoryview: (Tag.MEMORYVIEW, _memoryview),
     type(...): (Tag.ELLIPSIS, lambda _: None),
