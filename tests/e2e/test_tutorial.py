@@ -230,7 +230,7 @@ def test_spans_lie_below_those_of_the_tasks(configured: Outcome, otlp: Otlp) -> 
 
 def test_the_log_tells_each_offload_and_pull(configured: Outcome) -> None:
     """One line each: what, how large, how much smaller, where, how long."""
-    stored = re.findall(r"xcargo stored XCom '(\w+)' .*times smaller\) in s3://\S+, [\d.]+ s", configured.logs)
+    stored = re.findall(r"xcargo stored XCom '(\w+)': .*times smaller\) in s3://\S+, [\d.]+ s", configured.logs)
     assert sorted(stored) == ["big_obj", "return_value"]
     assert len(re.findall(r"xcargo pulled .*times smaller\) out of s3://\S+, [\d.]+ s", configured.logs)) == 2
 

@@ -127,7 +127,7 @@ def load(row: Any, dag_id: str | None = None, *, logged: bool = True) -> Any:
 
 def _log_pull(row: Any, seconds: float) -> None:
     stored = format_stored(row["size_bytes"], row["stored_bytes"])
-    log.info("xcargo pulled %s, %s, out of %s, %.3f s", row.get("type"), stored, row["uri"], seconds)
+    log.info("xcargo pulled %s, %s out of %s, %.3f s", row.get("type"), stored, row["uri"], seconds)
 
 
 def load_parsed(value: Any, dag_id: str | None = None) -> Any:

@@ -72,7 +72,7 @@ class ObjectWriter:
         self._roots.store(root).put(key, parts, expected_bytes=body.expected_bytes)
         envelope = Envelope(uri=root.uri(key), **body.stored(), **self._description(value, encoded, settings))
         log.info(
-            "xcargo stored XCom %r (%s, %s) in %s, %.3f s",
+            "xcargo stored XCom %r: %s, %s in %s, %.3f s",
             coordinate.key,
             envelope.type,
             format_stored(envelope.size_bytes, envelope.stored_bytes),

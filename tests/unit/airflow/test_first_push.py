@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
@@ -10,8 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from xcargo.codecs.gc_tuning import gc_paused
 
 FIRST_PUSH = """
 import gc, json, sys
@@ -84,18 +81,3 @@ def test_a_full_collection_in_a_task_does_not_copy_what_it_inherited(tmp_path: P
     assert told["tracked"] < 1_000
     assert told["found"] == 1
     assert told["bytes"] < 10_000_000
-
-
-def test_the_collector_is_given_back_as_it_was() -> None:
-    """Also after an error, and if the user had turned it off."""
-    with pytest.raises(KeyError), gc_paused():  # noqa: PT012
-        assert not gc.isenabled()
-        raise KeyError
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        with gc_paused():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()

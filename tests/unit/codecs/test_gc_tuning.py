@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +11,7 @@ from xcargo.codecs.gc_tuning import gc_paused
 
 
 @pytest.fixture
-def collections() -> Any:
+def collections() -> Iterator[list[int]]:
     """The collections that have begun since."""
     begun: list[int] = []
 
@@ -25,25 +25,20 @@ def collections() -> Any:
     gc.callbacks.remove(note)
 
 
-def test_many_objects_that_were_built_are_not_looked_through(collections: list[int]) -> None:
-    """No collection runs while they are built, and none because of them afterwards."""
-    with gc_paused():
-        built = [[n] for n in range(100_000)]
-    few = [[n] for n in range(100)]
-    assert not collections
-    assert gc.isenabled()
-    assert gc.get_freeze_count() == 0
-    assert len(built) + len(few) == 100_100
-
-
-def test_nor_in_a_process_that_left_out_what_it_inherited(collections: list[int]) -> None:
-    """What a task inherits is frozen; many new objects cost it no collection either."""
-    gc.freeze()
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "after_a_fork"])
+def test_many_objects_that_were_built_are_not_looked_through(collections: list[int], frozen: bool) -> None:
+    """No collection runs while they are built, and none because of them afterwards. What is frozen stays so."""
+    if frozen:
+        gc.freeze()
+    inherited = gc.get_freeze_count()
     try:
         with gc_paused():
             built = [[n] for n in range(100_000)]
         few = [[n] for n in range(100)]
         assert not collections
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= inherited
+        assert frozen or gc.get_freeze_count() == 0
         assert len(built) + len(few) == 100_100
     finally:
         gc.unfreeze()
@@ -66,3 +61,18 @@ def test_garbage_that_was_built_is_collected_in_the_end() -> None:
     del built
     gc.collect()
     assert not gone
+
+
+def test_the_collector_is_given_back_as_it_was() -> None:
+    """Also after an error, and if the user had turned it off."""
+    with pytest.raises(KeyError), gc_paused():  # noqa: PT012
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with gc_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
