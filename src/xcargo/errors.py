@@ -4,7 +4,7 @@ Every error that xcargo raises on purpose is an :class:`XCargoError`. Its place 
 do; ``kind`` says it in a stable word for logs, metrics and tests. Categories are also the builtin that a caller would
 have caught anyway (``FileNotFoundError``, ``PermissionError``, ``ValueError`` ...).
 
-A message names the place (coordinate and URI) and the next step. It never holds a value, a credential or a signed URL.
+A message names the XCom or URI and the next step. It never holds a value, a credential or a signed URL.
 """
 
 from __future__ import annotations

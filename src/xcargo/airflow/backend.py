@@ -42,7 +42,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
 
     @classmethod
     def store_value(cls, coordinate: Any, key: str, value: Any) -> Any:
-        """Airflow 3.4 on: the same, told apart by attempt and loop iteration."""
+        """Airflow 3.4 on: the same, with attempt and loop iteration."""
         mapped = -1 if coordinate.region_index is None else coordinate.region_index
         attempt = None if coordinate.ti_id is None else str(coordinate.ti_id)
         where = Coordinate(coordinate.dag_id, coordinate.run_id, coordinate.task_id, key, mapped, attempt)
@@ -143,7 +143,7 @@ def loads_as_ours(backend: Any) -> bool:
 def install() -> None:
     """Adapt this process to the backend, once: mapped results read ahead, and forked tasks start with a frozen heap.
 
-    Airflow tells a backend that it is in use by nothing but looking its class up, so ``xcargo.XComBackend`` calls this.
+    Airflow has no hook for this but looking up the class, so ``xcargo.XComBackend`` calls it.
     """
     from xcargo.airflow import sequences
 

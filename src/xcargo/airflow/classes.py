@@ -26,13 +26,13 @@ def resolve(name: str) -> type:
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         try:
-            found: Any = import_module(".".join(parts[:cut]))
+            target: Any = import_module(".".join(parts[:cut]))
         except ModuleNotFoundError:
             continue
         for part in parts[cut:]:
-            found = getattr(found, part, None)
-        if isinstance(found, type):
-            return found
+            target = getattr(target, part, None)
+        if isinstance(target, type):
+            return target
     raise DecodeError(
         f"There is no class {name} where this task runs",
         hint="Install the package that defines it, or run the task that pushed the value again.",

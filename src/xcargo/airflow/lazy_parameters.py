@@ -51,7 +51,7 @@ def asks_for_handle(task_id: Any, key: Any) -> bool:
     try:
         signature = inspect.signature(fields["python_callable"])
         bound = signature.bind_partial(*(fields.get("op_args") or ()), **(fields.get("op_kwargs") or {}))
-    except TypeError:  # Airflow will tell
+    except TypeError:  # Airflow itself will raise it
         return False
     plain = compat.plain_xcom_arg()
     asking = [

@@ -1,8 +1,8 @@
 """Rows on their way through Airflow's own code, and the values behind them.
 
-Airflow's code calls the hooks of a backend for each row that it fetches, and does not pass on what the caller asked
-for: whose rows they are, or that the rows are wanted as they are to be loaded together later. So whoever calls
-Airflow's code says so with :func:`querying`, and the hooks look it up. This is the only state of that kind.
+Airflow's code calls the hooks of a backend for each row that it fetches, without what its caller knows: whose rows they
+are, and that they are to be loaded together later, or not at all. So the caller notes that with :func:`querying`, where
+the hooks look it up. There is no other state of that kind.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _UNKNOWN_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Query:
-    """What the caller of Airflow's code asked for."""
+    """What is known of the rows that Airflow's code is fetching in this context."""
 
     dag_id: str | None = None
     """The Dag whose rows they are, if that is known."""
@@ -65,9 +65,9 @@ _query: ContextVar[Query] = ContextVar("xcargo_query", default=Query())  # noqa:
 
 
 @contextmanager
-def querying(**asked: Any) -> Iterator[None]:
+def querying(**fields: Any) -> Iterator[None]:
     """While the block calls Airflow's code, the hooks find these fields of a :class:`Query`."""
-    token = _query.set(replace(_query.get(), **asked))
+    token = _query.set(replace(_query.get(), **fields))
     try:
         yield
     finally:
@@ -138,7 +138,7 @@ def load_parsed(value: Any, dag_id: str | None = None) -> Any:
 
 
 def load_all(rows: Any, dag_id: str | None = None) -> Any:
-    """The values of a list of raw rows, in order, loaded concurrently. Anything else is given back."""
+    """The values of a list of raw rows, in order, loaded concurrently. Anything else is returned as it is."""
     if not isinstance(rows, list):
         return rows
     return list(load_ahead(rows, _LIST_WINDOW_BYTES, dag_id))

@@ -36,10 +36,10 @@ _RULES = RowRules(
 @cache
 def settings() -> Settings:
     """The settings of this process."""
-    found = read_settings(compat.conf())
-    for key in (*found.signing_keys, *found.encryption_keys):
+    own = read_settings(compat.conf())
+    for key in (*own.signing_keys, *own.encryption_keys):
         compat.mask_from_now_on(base64.b64encode(key.secret).decode())
-    return found
+    return own
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Fan-in: the results of thousands of mapped tasks, in order, each there by the time it is asked for.
+"""Fan-in: the results of thousands of mapped tasks, in order, each loaded by the time it is needed.
 
 A task gets the results of a mapped one as a lazy sequence. Airflow loads each of its values when it comes to it, one
 after the other, and on 3.x asks the supervisor for each row too. Airflow has no hook for that, so :func:`install`

@@ -5,7 +5,7 @@ stands in the row as it is. Anything else is an envelope: a JSON object whose ``
 it refers to an object below a configured root; with ``data`` it holds the payload itself (base64).
 
 ``__id__`` is a key that Airflow reserves: its REST API refuses to write it (3.2 on), its serializers leave the object
-alone, and its XCom tab shows it as a tree. Envelopes are readable for ever: fields are only added, and a change that
+alone, and its XCom tab shows it as a tree. Envelopes stay readable: fields are only added, and a change that
 an older reader must not ignore gets a new number behind ``xcargo/``.
 """
 
@@ -47,7 +47,7 @@ class Envelope:
     """Length of the object (or of the inline data), after compression."""
     compression: str = "none"
     params: Mapping[str, Any] = field(default_factory=dict)
-    """What the codec needs to decode, and what it tells of the value (shape, schema)."""
+    """What the codec needs to decode, and what it knows of the value (shape, schema)."""
     uri: str | None = None
     data: str | None = None
     checksum: str | None = None
@@ -90,7 +90,7 @@ class Envelope:
                 raise EnvelopeError(f"The envelope's {name!r} is not a valid {_TYPES[name].__name__}")
         missing = sorted(_REQUIRED - known.keys())
         if missing or ("uri" in known) == ("data" in known) or ("uri" in known and "checksum" not in known):
-            raise EnvelopeError(f"The envelope is incomplete: {', '.join(missing) or 'place and checksum'}")
+            raise EnvelopeError(f"The envelope is incomplete: {', '.join(missing) or 'uri and checksum'}")
         return cls(**known)
 
 
@@ -177,7 +177,7 @@ def _walk(items: Collection[Any], left: float, depth: int) -> tuple[int, float]:
             chars = len(item)
             if chars > left:
                 raise _AboveLimitError
-            # Letters and digits stand as they are: most texts are told without being written out.
+            # Letters and digits need no escape: most texts are measured without being written out.
             size += chars + 2 if item.isascii() and item.isalnum() else _text_bytes(item)
             left -= chars + 1
         elif kind is dict:

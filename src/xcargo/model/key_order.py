@@ -1,12 +1,12 @@
 """Keeps the order of a dictionary's keys in a row of plain JSON, where the metadata database sorts them.
 
 PostgreSQL's ``jsonb`` and MySQL's ``JSON`` store the keys of an object by length, then by byte. A dictionary whose keys
-stand in another order gets one key more, ``__id__`` (which Airflow reserves), that tells it::
+stand in another order gets one key more, ``__id__`` (which Airflow reserves), that notes it::
 
     {"name": "x", "id": 3}  ->  {"name": "x", "id": 3, "__id__": "xcargo-order:1,0"}
 
-The numbers are the places of its keys, first to last, in the database's order. Everyone else still finds the other keys
-where they were.
+The numbers are the positions of its keys, first to last, in the database's order. Everyone else still reads the other
+keys as usual.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ def restored(row: Any) -> Any:
 
 
 def _reordered(row: dict[str, Any], note: str) -> dict[str, Any]:
-    found = tuple(row)
-    names = (_names if len(found) <= _REMEMBERED_KEYS else _names.__wrapped__)(found, note)
+    keys = tuple(row)
+    names = (_names if len(keys) <= _REMEMBERED_KEYS else _names.__wrapped__)(keys, note)
     return row if names is None else {name: row[name] for name in names}
 
 
 @lru_cache(256)
-def _names(found: tuple[str, ...], note: str) -> tuple[str, ...] | None:
+def _names(keys: tuple[str, ...], note: str) -> tuple[str, ...] | None:
     """The keys of an object that holds a note, in their order, or None if someone has changed it since."""
-    names = sorted((name for name in found if name != MARKER), key=_rank)
-    places = [int(place) if place.isdecimal() else -1 for place in note.split(",")]
-    return tuple(names[place] for place in places) if sorted(places) == list(range(len(names))) else None
+    names = sorted((name for name in keys if name != MARKER), key=_rank)
+    positions = [int(position) if position.isdecimal() else -1 for position in note.split(",")]
+    return tuple(names[position] for position in positions) if sorted(positions) == list(range(len(names))) else None
 
 
 @lru_cache(256)
@@ -85,8 +85,8 @@ def _note(names: tuple[str, ...]) -> str | None:
     ranked = sorted(names, key=_rank)
     if ranked == list(names):
         return None
-    places = {name: place for place, name in enumerate(ranked)}
-    return _PREFIX + ",".join([str(places[name]) for name in names])
+    positions = {name: position for position, name in enumerate(ranked)}
+    return _PREFIX + ",".join([str(positions[name]) for name in names])
 
 
 def _rank(name: str) -> tuple[int, bytes]:

@@ -1,8 +1,8 @@
 """Signatures of envelopes: who has no key can neither write one nor change one.
 
-What is signed is the whole row but for the signature, as JSON with sorted keys: place (root and object key, which
+What is signed is the whole row but for the signature, as JSON with sorted keys: URI (root and object key, which
 begins with the Dag), codec and its params, compression, sizes, checksum or table of chunks, inline data, and whatever
-fields a later version adds. An envelope without a place names its Dag in a field of its own.
+fields a later version adds. An envelope without a URI names its Dag in a field of its own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Signer:
         return self._first is not None
 
     def signed(self, row: dict[str, Json]) -> dict[str, Json]:
-        """The row with its signature, in place of one that it may have."""
+        """The row with its signature, which replaces one that it may have."""
         if self._first is None:
             return row
         return {**row, _FIELD: f"hmac-sha256:{self._first.name}:{_digest(self._first, row)}"}
@@ -69,7 +69,7 @@ class Signer:
 
 def _digest(key: Key, row: Mapping[str, Any]) -> str:
     try:
-        told = json.dumps({name: value for name, value in row.items() if name != _FIELD}, sort_keys=True)
+        text = json.dumps({name: value for name, value in row.items() if name != _FIELD}, sort_keys=True)
     except (TypeError, ValueError, RecursionError):
         raise SignatureError("The envelope is not JSON that xcargo writes", hint=_HINT) from None
-    return hmac.new(key.secret, _CONTEXT + told.encode("ascii"), hashlib.sha256).hexdigest()
+    return hmac.new(key.secret, _CONTEXT + text.encode("ascii"), hashlib.sha256).hexdigest()

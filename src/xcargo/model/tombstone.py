@@ -1,7 +1,7 @@
-"""Tombstone: what lies in the place of an object whose value a retention rule let expire.
+"""Tombstone: what replaces an object whose value expired by a retention rule.
 
-It takes the object's own key, so that one put both frees the bytes and tells whoever pulls the value, without a request
-more, that it expired and did not get lost. It goes when its row goes: then it is an orphan like any other.
+It takes the object's own key, so that one put both frees the bytes and lets a pull say, without another request, that
+the value expired and did not get lost. It goes when its row goes: then it is an orphan like any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TOMBSTONE_BYTES = 512
 
 
 def tombstone(rule: str, at: datetime, stored_bytes: int) -> bytes:
-    """What to put in the place of an object of ``stored_bytes`` bytes, whose length it never has."""
+    """What replaces an object of ``stored_bytes`` bytes, whose length it never has."""
     note = {"__id__": "xcargo/expired", "at": at.isoformat(timespec="seconds"), "rule": _clipped(rule)}
     text = json.dumps(note, separators=(",", ":")).encode()
     return text.ljust(TOMBSTONE_BYTES - (stored_bytes == TOMBSTONE_BYTES))

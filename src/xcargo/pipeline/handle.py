@@ -58,7 +58,7 @@ class Lazy:
         return self._envelope.params.get("columns")
 
     def load(self) -> Any:
-        """The value itself, as a pull without this handle would have given it."""
+        """The value itself, as a pull without this handle returns it."""
         return self._registry.open(self._envelope.codec, self._source(), self._envelope.params)
 
     def open(self) -> io.BufferedReader:
@@ -101,7 +101,7 @@ class Lazy:
     def _table(self) -> TableFile:
         if self._envelope.codec not in ("arrow", "arrow-stream"):
             raise UnsupportedTypeError(
-                f"A value of type {self.type} cannot be queried where it lies",
+                f"A value of type {self.type} cannot be queried in the store",
                 hint="Take columns of a pandas.DataFrame with to_arrow(columns=[...]); load() anything else.",
             )
         return TableFile(self._source())

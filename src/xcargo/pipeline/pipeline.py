@@ -68,8 +68,8 @@ class Pipeline:
         rules: What Airflow asks of rows.
         mask: Hides secrets in what an envelope or a log shows of a value.
         observer: Receives an event for each push, pull and purge.
-        team: Gives the team of the task that runs here, empty if it has none; None outside of tasks, where teams are
-            not told apart.
+        team: Gives the team of the task that runs here, empty if it has none; None outside of tasks, where every
+            root is open.
     """
 
     def __init__(
@@ -240,9 +240,9 @@ class Pipeline:
             raise
 
     def rewrite(self, row: Any, coordinate: Coordinate) -> Json:
-        """The row for the same payload after it was put where, and as, the settings say now. Decodes nothing.
+        """The row for the same payload stored again as the settings say now. Decodes nothing.
 
-        Both objects were read, verified and found to hold the same payload when it returns. One get, one put and one
+        When it returns, both objects were read and verified to hold the same payload. One get, one put and one
         get more; memory holds a bounded part of a large object.
         """
         old = self._verified_envelope(row, coordinate.dag_id)
@@ -356,14 +356,14 @@ def _limit(settings: Settings) -> float:
 
 
 def _measured(encoded: Encoded, limit: float) -> Encoded:
-    """The same, its payload made until it is known to be above ``limit``, or to its end."""
-    parts, begun, size = iter(encoded.parts), [], 0
+    """The same with a known size, or with an iterator of parts if that is above ``limit``."""
+    parts, taken, size = iter(encoded.parts), [], 0
     for part in parts:
-        begun.append(part)
+        taken.append(part)
         size += len(part)
         if size > limit:
-            return replace(encoded, parts=chain(begun, parts))
-    return replace(encoded, parts=begun)
+            return replace(encoded, parts=chain(taken, parts))
+    return replace(encoded, parts=taken)
 
 
 def _hashed(pieces: Iterable[Buffer], digest: Any) -> Iterator[Buffer]:

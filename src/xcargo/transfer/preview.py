@@ -1,4 +1,4 @@
-"""What a row may tell of a value that lies elsewhere: the name of its type, and a short preview."""
+"""What a row shows of a value that is stored elsewhere: the name of its type, and a short preview."""
 
 from __future__ import annotations
 
@@ -51,16 +51,14 @@ def preview(value: Any, chars: int) -> str | None:
     return text if len(text) <= chars else text[: chars - 1] + "…"
 
 
-def shown_params(
-    codec: str, params: Mapping[str, Any], chars: int, describe: Callable[[str], str]
-) -> Mapping[str, Any]:
+def shown_params(codec: str, params: Mapping[str, Any], chars: int, mask: Callable[[str], str]) -> Mapping[str, Any]:
     """A codec's params as a row may show them: names of columns, which may be data, are part of the preview."""
     columns = params.get("columns")
     if codec not in _TABLE_CODECS or type(columns) is not dict:
         return params
     rest = {name: value for name, value in params.items() if name != "columns"}
     return (
-        {**rest, "columns": {describe(_printable(name)): _printable(kind) for name, kind in columns.items()}}
+        {**rest, "columns": {mask(_printable(name)): _printable(kind) for name, kind in columns.items()}}
         if chars > 0
         else rest
     )

@@ -14,7 +14,7 @@ _EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """Counts the bytes of one transfer, from any thread. ``total_bytes`` is None if only the end will tell."""
+    """Counts the bytes of one transfer, from any thread. ``total_bytes`` is None if it is not known."""
 
     def __init__(self, what: str, total_bytes: int | None) -> None:
         self._what = what

@@ -22,21 +22,19 @@ _LEVELS = 6
 _NAMED = 100_000
 """Parts of a container that may be named: its first ones."""
 _LOOKED_AT = (20, 5, 2)
-"""Items of a part, of an item, of an item of that which are looked at; the size of more is reckoned from these."""
+"""Items of a part, of an item, of an item of that which are looked at; the size of more is estimated from these."""
 _NUMBER_BYTES = 9
 _MOST = 3
 
 
-def check_size(
-    value: Any, size_bytes: float, settings: Settings, where: object, describe: Callable[[str], str]
-) -> None:
+def check_size(value: Any, size_bytes: float, settings: Settings, where: object, mask: Callable[[str], str]) -> None:
     """Raise SizeLimitError for a value above ``max_size_bytes``, log a warning for one above ``warn_size_bytes``."""
     if size_bytes > (settings.max_size_bytes or math.inf):
-        raise too_large(size_bytes, settings, f"Its biggest parts: {biggest_parts(value, describe)}.")
+        raise too_large(size_bytes, settings, f"Its biggest parts: {biggest_parts(value, mask)}.")
     if size_bytes > (settings.warn_size_bytes or math.inf):
-        parts = biggest_parts(value, describe)
+        parts = biggest_parts(value, mask)
         log.warning(
-            "xcargo was given a value of %d bytes, more than warn_size_bytes (%d) [%s]. Its biggest parts: %s",
+            "xcargo stores a value of %d bytes, more than warn_size_bytes (%d) [%s]. Its biggest parts: %s",
             size_bytes,
             settings.warn_size_bytes,
             where,
@@ -53,11 +51,11 @@ def too_large(size_bytes: float, settings: Settings, parts: str = "") -> SizeLim
     )
 
 
-def biggest_parts(value: Any, describe: Callable[[str], str] = str) -> str:
+def biggest_parts(value: Any, mask: Callable[[str], str] = str) -> str:
     """The largest parts of a value in words: ``value['frame'] (pandas.DataFrame, about 2.1 GiB)``.
 
-    Sizes are of what lies in memory and reckoned, not measured: of a long container from its first items. A part is
-    named by keys, positions, attributes and columns, never by its content; ``describe`` may change how. Descends as
+    Sizes are those in memory, estimated: of a long container from its first items. A part is
+    named by keys, positions, attributes and columns, never by its content; ``mask`` may change how. Descends as
     long as one part makes most of the whole. No ``__repr__`` of a user's class is called.
     """
     path, whole = "value", value
@@ -67,14 +65,14 @@ def biggest_parts(value: Any, describe: Callable[[str], str] = str) -> str:
             break
         name, part, size_bytes = parts[0]
         if size_bytes < 0.9 * sum(size for *_, size in parts) or not any(_parts(part)):
-            shown = ", ".join(_told(f"{path}{name}", part, size, describe) for name, part, size in parts[:_MOST])
+            shown = ", ".join(_named_part(f"{path}{name}", part, size, mask) for name, part, size in parts[:_MOST])
             return shown + (f" and {len(parts) - _MOST} smaller ones" if len(parts) > _MOST else "")
         path, whole = path + name, part
-    return _told(path, whole, _bytes_of(whole), describe)
+    return _named_part(path, whole, _bytes_of(whole), mask)
 
 
-def _told(path: str, part: Any, size_bytes: float, describe: Callable[[str], str]) -> str:
-    return f"{describe(path)} ({type_name(part)}, about {format_bytes(size_bytes)})"
+def _named_part(path: str, part: Any, size_bytes: float, mask: Callable[[str], str]) -> str:
+    return f"{mask(path)} ({type_name(part)}, about {format_bytes(size_bytes)})"
 
 
 def _parts(whole: Any) -> Iterator[tuple[str, Any, float]]:

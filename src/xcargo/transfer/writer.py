@@ -185,9 +185,9 @@ class _Chunks:
 
 
 def payload_suffix(envelope: Envelope) -> str:
-    """How the key of an object ends for its payload's sake, without what compression and encryption add."""
-    _, found, end = (envelope.uri or "").rpartition("~")
-    suffix = end[_UNIQUE_CHARS:] if found else ""
+    """The suffix of an object's key that its codec chose, without those of compression and encryption."""
+    _, tilde, end = (envelope.uri or "").rpartition("~")
+    suffix = end[_UNIQUE_CHARS:] if tilde else ""
     for ending in (encryption.SUFFIX, SUFFIXES.get(envelope.compression, "")):
         suffix = suffix.removesuffix(ending)
     return suffix
@@ -222,7 +222,7 @@ def _cipher(settings: Settings, key: str, encoded: Encoded) -> Cipher | None:
 
 
 def _limited(chunks: Iterable[Buffer], settings: Settings) -> Iterator[Buffer]:
-    """The chunks of a payload whose size only its end tells. Raises SizeLimitError as soon as there are too many."""
+    """The chunks of a payload of unknown size. Raises SizeLimitError as soon as there are too many."""
     size_bytes, warned = 0, not settings.warn_size_bytes
     for chunk in chunks:
         size_bytes += len(chunk)
