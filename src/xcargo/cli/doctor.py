@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,11 +31,15 @@ def examine(*, timeout_seconds: float = 10.0, large: bool = True) -> Iterator[Fi
     Writes a few objects below the configured path and deletes them again; ``large`` adds 20 MiB in parts. Also what a
     health Dag calls.
     """
+    from xcargo.airflow import load_backend
     from xcargo.cli import deployment
+
+    conf, version = deployment.airflow()
+    with contextlib.suppress(Exception):  # what fails here is a finding of the check of the backend
+        load_backend()
     from xcargo.cli.checks import Status, environment, failure
     from xcargo.stores.base import Limits
 
-    conf, version = deployment.airflow()
     yield environment.process()
     yield environment.airflow_version(version)
     yield environment.backend(conf)
