@@ -55,7 +55,8 @@ _MODULES = {"zstd": "zstd", "lz4": "lz4", "snappy": "snappy", "bz2": "bzip2", "x
 _LEVELS = {"lz4": {"level": 0}, "bz2": {"level": 9}, "xz": {"preset": 1}}
 
 _local = threading.local()
-"""This thread's zstd contexts. A new one takes memory of its own, which costs more than a small object."""
+"""This thread's contexts of zstandard. cramjam makes a new one for each call: small objects take it two to twelve times
+as long, chunks of records a seventh longer to compress; into given memory it decompresses as fast."""
 
 _SAMPLE_BYTES = 64 * 1024
 _MIN_BYTES = 128
