@@ -17,6 +17,7 @@ from tests.servers import Fault, FaultProxy, Server
 from xcargo.airflow.connections import access_of
 from xcargo.errors import ObjectExistsError, StoreUnavailableError
 from xcargo.model.root import Root
+from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits
 from xcargo.stores.object_store import ObjectStore
 from xcargo.stores.retry import pause_seconds
@@ -55,6 +56,22 @@ def test_waits_double_up_to_the_longest() -> None:
         waits = [pause_seconds(attempt, StoreUnavailableError("x"), limits, 1e6) for _ in range(50)]
         assert all(wait is not None and longest / 2 <= wait <= longest for wait in waits)
         assert len(set(waits)) > 1
+
+
+def test_limits_are_those_of_the_settings() -> None:
+    """All of them, so that nobody who opens a store leaves one out; time and concurrency may be others."""
+    settings = Settings(
+        Root.parse("s3://b/x"),
+        timeout_seconds=7,
+        part_bytes=6 * 1024 * 1024,
+        max_concurrency=3,
+        retry_wait_seconds=0.3,
+        retry_max_wait_seconds=0.9,
+        hedge_after_seconds=2,
+        fsync=False,
+    )
+    assert Limits.from_settings(settings) == Limits(7, 6 * 1024 * 1024, 3, 0.3, 0.9, 2, fsync=False)
+    assert Limits.from_settings(settings, timeout_seconds=1, max_concurrency=9).retry_wait_seconds == 0.3
 
 
 @pytest.fixture
