@@ -68,7 +68,7 @@ WHERE = (
     Argument("--key", metavar="KEY", help="only with this XCom key"),
     Argument("--map-index", type=int, metavar="N", help="only of this mapped task instance"),
 )
-"""Which XComs are meant, see :func:`where_of`."""
+"""Which XComs to work on, see :func:`where_of`."""
 
 
 def airflow() -> tuple[Any, str]:

@@ -80,7 +80,7 @@ def _root(root: Root, conf: Any, limits: Limits, *, large: bool) -> Iterator[Fin
     resolved, access = connection.resolve(root)
     yield resolved
     if access is None:
-        yield Finding("store", Status.SKIPPED, "The store was not asked: there is no usable connection")
+        yield Finding("store", Status.SKIPPED, "The store was not checked: there is no usable connection")
         return
     if root.scheme == "file":
         yield store.folder_space(root)
@@ -91,7 +91,7 @@ def _root(root: Root, conf: Any, limits: Limits, *, large: bool) -> Iterator[Fin
         reached, skew = connection.reach(url, access, timeout_seconds=limits.timeout_seconds)
         yield reached
         if reached.status is Status.FAILED:
-            yield Finding("store", Status.SKIPPED, "The store was not asked: its endpoint does not answer")
+            yield Finding("store", Status.SKIPPED, "The store was not checked: its endpoint does not answer")
             return
         yield connection.clock(skew)
     yield from store.exercise(root, access, limits, large=large)

@@ -173,9 +173,9 @@ COMMANDS = (
     Command(
         name="gc",
         help="show stored objects that no XCom refers to any more, and delete them",
-        description="Compares what lies below the configured paths with every live reference in the metadata database "
-        "(or, by the REST API, with those that it shows), and prints what would go and what stays, and why. With "
-        "--apply it goes. An object is taken only if no row refers to it and it is older than the grace by the "
+        description="Compares what is stored below the configured paths with every live reference in the metadata "
+        "database (or, by the REST API, with those that it shows), and prints what would go and what stays, and why. "
+        "With --apply it goes. An object is taken only if no row refers to it and it is older than the grace by the "
         "store's own clock, or if a rule of [xcargo] retention lets its value expire. It refuses where what is "
         "referred to is not wholly known, where the path belongs to another deployment, where another sweep is under "
         "way, and where too large a share would go.",
@@ -229,8 +229,8 @@ COMMANDS = (
         run=_restore,
         arguments=(JSON, Argument("--apply", action="store_true", help="do it"), PATH, DAGS, PREFIXES),
         examples=(
-            Example("restore", "what lies in quarantine"),
-            Example("restore --dag my_dag --apply", "put back what belongs to one Dag"),
+            Example("restore", "what is in quarantine"),
+            Example("restore --dag my_dag --apply", "put back the objects of one Dag"),
         ),
     ),
 )

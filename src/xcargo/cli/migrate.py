@@ -88,7 +88,7 @@ class _Run:
             for result in named:
                 out.say(f"{result.status}: {result.move.row.coordinate}\n    {result.why}")
             if not rows:
-                out.say("Every row is where it belongs.")
+                out.say("Every row is where the settings say.")
             else:
                 table = [
                     (*group, f"{number:,}", format_bytes(size_bytes[group])) for group, number in sorted(rows.items())
@@ -170,7 +170,7 @@ COMMANDS = (
         description="Moves what is not where the settings say it belongs: values in the database that are larger than "
         "the threshold, objects below a path of read_paths or without today's encryption key, references of other "
         "backends below legacy_references. Airflow may go on meanwhile. Each value is stored, read back and compared "
-        "before its row is switched, and a row that changes meanwhile is left alone. Without --apply it only tells "
+        "before its row is switched, and a row that changes meanwhile is left alone. Without --apply it only says "
         "what it would do. Nothing is deleted before --delete-source. It may be killed and run again at any time. "
         "Ends with 1 when a row was left where it was.",
         run=_run,
@@ -196,7 +196,7 @@ COMMANDS = (
                 "--recode", action="store_true", help="every object, decoded and encoded again: for another codec"
             ),
             *WHERE,
-            Argument("--team", metavar="NAME", help="the team whose Dags are meant, where routes name teams"),
+            Argument("--team", metavar="NAME", help="the team whose Dags these are, where routes name teams"),
             Argument("--workers", type=int, default=4, metavar="N", help="values under way at once (default: 4)"),
             Argument("--max-mib", type=int, default=16, metavar="MIB", help="--to stock: largest value (default: 16)"),
             Argument(
@@ -216,7 +216,7 @@ COMMANDS = (
             ),
         ),
         examples=(
-            Example("migrate", "what is not where it belongs"),
+            Example("migrate", "what is not where the settings say"),
             Example("migrate --apply", "move it"),
             Example("migrate --delete-source --apply", "an hour later: delete what was left behind"),
             Example("migrate --to stock --dag 'sales_*' --apply", "the way back, for some Dags"),

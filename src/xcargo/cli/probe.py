@@ -12,7 +12,7 @@ __all__ = ["get_in_parts", "probe_at"]
 
 
 def probe_at(command: str, task_id: str = "store") -> Coordinate:
-    """The coordinate for objects of a command; keys made of it are told from those of every Dag."""
+    """The coordinate for objects of a command; keys made of it differ from those of every Dag."""
     return Coordinate(SCRATCH_DAG, command, task_id, "probe")
 
 

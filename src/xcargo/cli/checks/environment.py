@@ -47,7 +47,7 @@ _COMMON_IO = {
 
 
 def process() -> Finding:
-    """Which process of which machine this is: every component has to be asked for itself."""
+    """Which process of which machine this is: every component has an environment of its own."""
     home = os.environ.get("AIRFLOW_HOME", "~/airflow")
     return ok(
         "environment.place",
@@ -216,16 +216,16 @@ _NEAR = 0.84
 
 
 def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Names each variable that was meant for us and has no effect."""
+    """Names each variable that looks like one of ours and has no effect."""
     name, wrong = "settings.variables", misspelt(environ)
-    for variable, meant in wrong.items():
-        yield failed(name, f"The variable {variable} has no effect", fix=f"Did you mean {meant}? Rename it.")
+    for variable, right in wrong.items():
+        yield failed(name, f"The variable {variable} has no effect", fix=f"Did you mean {right}? Rename it.")
     if not wrong:
         yield ok(name, "No variable looks like a misspelt one of ours")
 
 
 def misspelt(names: Iterable[str]) -> dict[str, str]:
-    """Name of a variable without effect -> the name that was probably meant.
+    """Name of a variable without effect -> the likely right name.
 
     Looks at what begins like a variable of Airflow, or forgot to, and concerns us; other applications' names are left
     alone.
@@ -235,11 +235,11 @@ def misspelt(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         if not _CONCERNS_US.search(name) or _has_effect(name):
             continue
-        meant = by_bare.get(_bare(name))
-        if meant is None and re.match(r"_*AIRFLOW|XCARGO_", name, re.IGNORECASE):
-            meant = next(iter(difflib.get_close_matches(name.upper(), _RIGHT, n=1, cutoff=_NEAR)), None)
-        if meant is not None:
-            wrong[name] = meant
+        right = by_bare.get(_bare(name))
+        if right is None and re.match(r"_*AIRFLOW|XCARGO_", name, re.IGNORECASE):
+            right = next(iter(difflib.get_close_matches(name.upper(), _RIGHT, n=1, cutoff=_NEAR)), None)
+        if right is not None:
+            wrong[name] = right
     return wrong
 
 
