@@ -138,7 +138,9 @@ def _as_table(pa: Any, kind: str, value: Any) -> Any:
             value = pa.repeat(value, 1) if value.is_valid else pa.nulls(1, value.type)
         return pa.table({"values": value})
     except (pa.ArrowException, NotImplementedError, TypeError) as error:
-        raise UnsupportedTypeError(f"Arrow cannot store a {kind} of type {value.type}: {error}") from error
+        raise UnsupportedTypeError(
+            f"Arrow cannot store a {kind} of type {value.type}: {error}", hint="Cast it before returning it."
+        ) from error
 
 
 def _from_table(pa: Any, kind: str, table: Any) -> Any:
@@ -161,6 +163,8 @@ def _from_table(pa: Any, kind: str, table: Any) -> Any:
 
 def _write_polars(frame: Any) -> memoryview:
     def write(part: Any) -> memoryview:
+        if any(map(_has_arrays_of_nothing, part.dtypes)):
+            raise ValueError("it would not read arrays of width 0 again")
         written = io.BytesIO()
         part.write_ipc(written, compression="uncompressed")
         return memoryview(written.getvalue())
@@ -173,6 +177,14 @@ def _write_polars(frame: Any) -> memoryview:
             f"Polars cannot store {ipc.culprit(parts, write)}: {error}",
             hint="Convert the column before returning it.",
         ) from error
+
+
+def _has_arrays_of_nothing(dtype: Any) -> bool:
+    """Whether a dtype is, or contains, an array of width 0: polars writes such and does not read them."""
+    if getattr(dtype, "size", None) == 0:
+        return True
+    inner = [getattr(dtype, "inner", None), *(field.dtype for field in getattr(dtype, "fields", ()))]
+    return any(_has_arrays_of_nothing(one) for one in inner if one is not None)
 
 
 def _read_polars(pl: Any, payload: Buffer) -> Any:

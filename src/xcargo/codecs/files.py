@@ -296,7 +296,9 @@ def _entry(maker: tarfile.TarFile, folder: Path, path: Path) -> tarfile.TarInfo:
     except OSError as error:
         raise _unreadable(path, error) from error
     if entry is None or not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
-        raise UnsupportedTypeError(f"{str(path)!r} is neither a file nor a folder nor a link")
+        raise UnsupportedTypeError(
+            f"{str(path)!r} is neither a file nor a folder nor a link", hint="Remove it from the folder."
+        )
     if entry.issym() and not _inside(folder, path):
         raise UnsupportedTypeError(
             f"The link {str(path)!r} leads out of the folder", hint="Copy its target into the folder."

@@ -58,7 +58,9 @@ class ObjectCodec:
         try:
             body = [kind, name, _STATE[kind](value)]
         except AttributeError as error:
-            raise UnsupportedTypeError(f"An instance of {cls.__qualname__} lacks a field: {error}") from error
+            raise UnsupportedTypeError(
+                f"An instance of {cls.__qualname__} lacks a field: {error}", hint="Set all fields before returning it."
+            ) from error
         more = _beyond_fields(value) if kind in _FIELDS else _arguments(cls)
         if more:  # readers that do not know a fourth item refuse it
             body.append(more)
@@ -336,7 +338,9 @@ class PickleCodec:
         try:
             payload = cloudpickle.dumps(value, protocol=5)
         except Exception as error:  # a class's own way to be pickled may raise anything
-            raise UnsupportedTypeError(f"{kind} cannot be pickled: {type(error).__name__}") from error
+            raise UnsupportedTypeError(
+                f"{kind} cannot be pickled: {type(error).__name__}", hint="Return its data instead."
+            ) from error
         return Encoded(self.id, (payload,), {"class": kind}, ".pkl")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:

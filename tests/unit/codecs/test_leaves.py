@@ -282,6 +282,9 @@ def test_a_column_that_cannot_be_stored_is_named() -> None:
     """Of polars and of pyarrow."""
     with pytest.raises(UnsupportedTypeError, match="column 'strange' of type Object"):
         ArrowCodec().encode(pl.DataFrame({"fine": [1], "strange": pl.Series([object()], dtype=pl.Object)}))
+    empty = pl.Series([[[], []]], dtype=pl.List(pl.Array(pl.Int8, 0)))  # which polars writes and does not read
+    with pytest.raises(UnsupportedTypeError, match="column 'strange' of type List"):
+        ArrowCodec().encode(pl.DataFrame({"fine": [1], "strange": empty}))
 
 
 def test_an_extension_type_that_is_not_registered_is_an_error() -> None:
