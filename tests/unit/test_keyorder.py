@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.servers.postgres import Postgres
 from tests.unit.codecs.test_tree import same
 from xcargo.model.envelope import is_envelope, is_plain
 from xcargo.model.key_order import marked, restored
@@ -74,43 +69,7 @@ def test_a_note_that_does_not_fit_its_keys_is_left_alone(note: Any) -> None:
     assert same(restored(dict(row)), row)
 
 
-_POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin/postgres"), default=None)
-
-
-@pytest.fixture(scope="module")
-def jsonb() -> Iterator[Callable[[list[Any]], list[Any]]]:
-    """Sends rows through a jsonb column of a real PostgreSQL, reached by a socket in its own folder."""
-    if _POSTGRES is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    tools = _POSTGRES.parent
-    folder = Path(tempfile.mkdtemp(prefix="xcargo-pg-"))  # a socket's path must be short
-    other: dict[str, Any] = {}
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres", "postgres")
-        other = {"user": "postgres", "group": "postgres"}
-    run = lambda *command, **more: subprocess.run(  # noqa: E731
-        list(map(str, command)), check=True, capture_output=True, text=True, cwd="/", **other, **more
-    )
-    try:
-        run(tools / "initdb", "-D", folder / "data", "-U", "me", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
-        options = f"-c listen_addresses= -c fsync=off -k {folder}"
-        run(tools / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", options, "start")
-
-        def through(rows: list[Any]) -> list[Any]:
-            lines = [json.dumps(row).replace("'", "''") for row in rows]
-            statements = ["create table t(n serial, v jsonb);", *(f"insert into t(v) values('{t}');" for t in lines)]
-            sql = "\n".join([*statements, "select v from t order by n;"])
-            connect = ("-h", folder, "-U", "me", "-d", "postgres")
-            done = run(tools / "psql", *connect, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", input=sql)
-            return [json.loads(line) for line in done.stdout.split("\n") if line]
-
-        yield through
-        run(tools / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_order_survives_a_real_postgresql(jsonb: Callable[[list[Any]], list[Any]]) -> None:
+def test_order_survives_a_real_postgresql(postgres: Postgres) -> None:
     """jsonb sorts keys as the tests above say, and every row comes back in its order all the same."""
     rows: list[Any] = [{"name": "x", "id": 3, "é": 1, "zz": {"b": [{"d": 1, "c": 2}], "a": None}}]
 
@@ -121,7 +80,9 @@ def test_order_survives_a_real_postgresql(jsonb: Callable[[list[Any]], list[Any]
 
     collect()
     notes = [marked(row) for row in rows]
-    stored = jsonb(notes)
+    lines = [json.dumps(row).replace("'", "''") for row in notes]
+    postgres.sql("create table t(n serial, v jsonb)", *(f"insert into t(v) values('{line}')" for line in lines))
+    stored = [json.loads(line) for line in postgres.sql("select v from t order by n").split("\n") if line]
     assert any(list(a) != list(b) for a, b in zip(stored, notes, strict=True) if isinstance(a, dict)), "it sorts"
     assert [same(a, sorting(b)) for a, b in zip(stored, notes, strict=True)] == [True] * len(rows)
     assert all(same(restored(a), b) for a, b in zip(stored, rows, strict=True))

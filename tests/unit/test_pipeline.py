@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from dataclasses import replace
@@ -172,6 +173,20 @@ def test_what_does_not_shrink_is_stored_as_it_is() -> None:
     row = make_pipeline().push(data, HERE)
     assert row["compression"] == "none"  # type: ignore[index,call-overload]
     assert next(iter(objects().values()))[0] == data
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(BIG, "times smaller"), (os.urandom(5000), "bytes, 5000 bytes in memory:")]
+)
+def test_the_log_names_compression_only_where_there_was_some(
+    caplog: pytest.LogCaptureFixture, value: Any, shown: str
+) -> None:
+    """One line for what was stored, with its sizes."""
+    caplog.set_level("INFO", logger="xcargo")
+    make_pipeline().push(value, HERE)
+    (line,) = caplog.messages
+    assert shown in line
+    assert "(1.0 times" not in line
 
 
 @pytest.mark.parametrize("name", ["none", "zstd", "lz4", "gzip", "bz2", "xz", "lzma", "snappy", "zip", "gz"])
