@@ -101,7 +101,7 @@ class Metadata:
             return self._run(connection, dag_id, run_id, state, date)
 
     def push(self, value: Any, **where: Any) -> None:
-        """A row of an XCom, replacing one of the same coordinate; ``where`` as for :meth:`push_many`."""
+        """A row of an XCom, replacing one of the same coordinate; ``where`` as for `push_many`."""
         self.push_many([(value, where)])
 
     def push_many(self, rows: Iterable[tuple[Any, dict[str, Any]]]) -> None:

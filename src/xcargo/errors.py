@@ -1,6 +1,6 @@
 """The error tree: what went wrong, where, and what to do next.
 
-Every error that xcargo raises on purpose is an :class:`XCargoError`. Its place in the tree says what a handler may
+Every error that xcargo raises on purpose is an `XCargoError`. Its place in the tree says what a handler may
 do; ``kind`` says it in a stable word for logs, metrics and tests. Categories are also the builtin that a caller would
 have caught anyway (``FileNotFoundError``, ``PermissionError``, ``ValueError`` ...).
 
@@ -69,7 +69,7 @@ class XCargoError(Exception):
 
     Args:
         what: One sentence on what went wrong.
-        where: The coordinate or URI that it concerns. Callers further up add theirs with :meth:`at`.
+        where: The coordinate or URI that it concerns. Callers further up add theirs with `at`.
         hint: One sentence on what to do next.
     """
 

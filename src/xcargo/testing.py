@@ -1,7 +1,7 @@
 """Test kit for stores and codecs, of this project and of other packages. Needs pytest.
 
-Subclass :class:`StoreTests` to test a store and :class:`CodecTests` to test a codec. Wrap a real store in
-:class:`CountingStore`, :class:`LatencyStore` or :class:`FaultyStore` to see what happens around it.
+Subclass `StoreTests` to test a store and `CodecTests` to test a codec. Wrap a real store in
+`CountingStore`, `LatencyStore` or `FaultyStore` to see what happens around it.
 """
 
 from __future__ import annotations
@@ -364,7 +364,7 @@ def _through_json(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class StoredBytes:
-    """The bytes of one stored object, in memory: a :class:`~xcargo.transfer.object_source.RangeReader`.
+    """The bytes of one stored object, in memory: a `RangeReader`.
 
     ``requests`` holds the length of each range that was read.
     """

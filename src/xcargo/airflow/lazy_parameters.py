@@ -15,7 +15,7 @@ __all__ = ["asks_for_handle", "lazy"]
 
 
 def lazy(upstream: Any = None) -> Any:
-    """A handle (:class:`xcargo.Lazy`) instead of the value, so that a task takes only what it needs of it.
+    """A handle (`xcargo.Lazy`) instead of the value, so that a task takes only what it needs of it.
 
     In a Dag: ``report(xcargo.lazy(extract()))`` hands the task ``report`` a handle of what ``extract`` returned, a list
     of handles if ``extract`` is mapped; ``report.expand(x=xcargo.lazy(extract.expand(...)))`` hands each its own.
@@ -39,7 +39,7 @@ def lazy(upstream: Any = None) -> Any:
 
 
 def asks_for_handle(task_id: Any, key: Any) -> bool:
-    """Whether a pull is for a parameter that the task's function annotates with :class:`xcargo.Lazy`, and for no other.
+    """Whether a pull is for a parameter that the task's function annotates with `xcargo.Lazy`, and for no other.
 
     Airflow pulls arguments before it calls the function; until then the task holds references in their place.
     """

@@ -53,7 +53,7 @@ class ToStore:
     Args:
         settings: Where values are stored.
         pipeline: By these settings.
-        kinds: Some of :data:`KINDS`.
+        kinds: Some of `KINDS`.
         team: The team whose Dags are moved, if routes name teams.
         every_object: Also objects that are where they should be, for today's compression.
         recode: The same, and decode and encode each value, for today's codec.

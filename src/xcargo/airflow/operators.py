@@ -32,10 +32,10 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
 
     Its result is the report, one entry a root. Without ``apply`` nothing is deleted. A refusal fails the task for good.
 
-    * ``prefixes``: folders at the top of a root (escaped Dag ids); None for all. Maps over what :func:`prefixes` gives.
+    * ``prefixes``: folders at the top of a root (escaped Dag ids); None for all. Maps over what `prefixes` gives.
     * ``path``: one of the configured base URLs; None for each of them.
     * ``grace``, ``quarantine``: times such as ``24h`` and ``7d``; ``max_share``: see ``xcargo gc``; None for no bound,
-      where :func:`approve` judges all parts together.
+      where `approve` judges all parts together.
     * ``via``: ``database`` or ``rest``; None is ``database`` on Airflow 2 and ``rest`` on 3, whose tasks have no access
       to the database. ``api_conn_id`` is the connection of the REST API, ``all_dags`` says that its user may read
       every Dag.

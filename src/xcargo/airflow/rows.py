@@ -1,7 +1,7 @@
 """Rows on their way through Airflow's own code, and the values behind them.
 
 Airflow's code calls the hooks of a backend for each row that it fetches, without what its caller knows: whose rows they
-are, and that they are to be loaded together later, or not at all. So the caller notes that with :func:`querying`, where
+are, and that they are to be loaded together later, or not at all. So the caller notes that with `querying`, where
 the hooks look it up. There is no other state of that kind.
 """
 
@@ -56,9 +56,9 @@ class Query:
     dag_id: str | None = None
     """The Dag whose rows they are, if that is known."""
     raw: bool = False
-    """Whether the hooks give rows as they are, each in a :class:`Row`, instead of loading their values."""
+    """Whether the hooks give rows as they are, each in a `Row`, instead of loading their values."""
     handles: bool = False
-    """Whether the values are to be handles (:class:`xcargo.Lazy`)."""
+    """Whether the values are to be handles (`xcargo.Lazy`)."""
 
 
 _query: ContextVar[Query] = ContextVar("xcargo_query", default=Query())  # noqa: B039 - it is frozen
@@ -66,7 +66,7 @@ _query: ContextVar[Query] = ContextVar("xcargo_query", default=Query())  # noqa:
 
 @contextmanager
 def querying(**fields: Any) -> Iterator[None]:
-    """While the block calls Airflow's code, the hooks find these fields of a :class:`Query`."""
+    """While the block calls Airflow's code, the hooks find these fields of a `Query`."""
     token = _query.set(replace(_query.get(), **fields))
     try:
         yield

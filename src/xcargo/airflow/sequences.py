@@ -1,7 +1,7 @@
 """Fan-in: the results of thousands of mapped tasks, in order, each loaded by the time it is needed.
 
 A task gets the results of a mapped one as a lazy sequence. Airflow loads each of its values when it comes to it, one
-after the other, and on 3.x asks the supervisor for each row too. Airflow has no hook for that, so :func:`install`
+after the other, and on 3.x asks the supervisor for each row too. Airflow has no hook for that, so `install`
 replaces two methods of the sequence, iteration and slices. They get the rows by the methods that they replace, many at
 once, and load the values ahead. Where another backend's hooks would load a value, nothing changes.
 """

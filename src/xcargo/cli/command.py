@@ -1,7 +1,7 @@
 """What a command declares: name, help, arguments, examples, and the function that runs it.
 
 One declaration serves ``xcargo <name>`` and ``airflow xcargo <name>``. Airflow's parser takes anything with ``flags``
-and ``add_to_parser`` for an argument, so :class:`Argument` needs no translation.
+and ``add_to_parser`` for an argument, so `Argument` needs no translation.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Command:
     """A command. ``help`` is one line without a full stop, ``description`` a paragraph.
 
     ``run`` gets the parsed arguments and where to write; what it returns is the exit code, None means OK. An
-    :class:`~xcargo.errors.XCargoError` that it raises is shown and ends the command with FAILED.
+    `XCargoError` that it raises is shown and ends the command with FAILED.
     """
 
     name: str

@@ -60,7 +60,7 @@ SOURCE = (
         "variables XCARGO_API_TOKEN, or XCARGO_API_USERNAME and XCARGO_API_PASSWORD)",
     ),
 )
-"""Where rows are read, see :func:`open_source`."""
+"""Where rows are read, see `open_source`."""
 WHERE = (
     Argument("--dag", metavar="ID", help="only XComs of this Dag; * stands for anything, here and below"),
     Argument("--run", metavar="ID", help="only of this run"),
@@ -68,7 +68,7 @@ WHERE = (
     Argument("--key", metavar="KEY", help="only with this XCom key"),
     Argument("--map-index", type=int, metavar="N", help="only of this mapped task instance"),
 )
-"""Which XComs to work on, see :func:`where_of`."""
+"""Which XComs to work on, see `where_of`."""
 
 
 def airflow() -> tuple[Any, str]:
@@ -127,7 +127,7 @@ def open_root(root: Root, limits: Limits | None = None) -> Store:
 
 
 def roots_of(args: argparse.Namespace) -> tuple[Root, ...]:
-    """The roots that :data:`PATH` chooses. Raises SweepRefusedError for one that is not configured."""
+    """The roots that `PATH` chooses. Raises SweepRefusedError for one that is not configured."""
     from xcargo.model.root import Root
 
     settings = read_settings()
@@ -149,7 +149,7 @@ def roots_of(args: argparse.Namespace) -> tuple[Root, ...]:
 
 
 def prefixes_of(args: argparse.Namespace) -> tuple[str, ...]:
-    """The prefixes that :data:`DAGS` and :data:`PREFIXES` choose, none for all."""
+    """The prefixes that `DAGS` and `PREFIXES` choose, none for all."""
     from xcargo.model.coordinate import spellings
 
     of_dags = chain.from_iterable(map(spellings, args.dag))
@@ -157,14 +157,14 @@ def prefixes_of(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def where_of(args: argparse.Namespace) -> XComFilter:
-    """The XComs that :data:`WHERE` chooses."""
+    """The XComs that `WHERE` chooses."""
     from xcargo.lifecycle.references import XComFilter
 
     return XComFilter(args.dag, args.run, args.task, args.key, args.map_index)
 
 
 def open_source(args: argparse.Namespace) -> ReferenceSource:
-    """The rows of this deployment, in the metadata database or behind the REST API, as :data:`SOURCE` chooses."""
+    """The rows of this deployment, in the metadata database or behind the REST API, as `SOURCE` chooses."""
     load_edge()
     from xcargo.airflow import references
 

@@ -126,7 +126,7 @@ class Output:
         return self.ask(f"{question} [y/N]", optional=True).lower() in ("y", "yes")
 
     def ask(self, question: str, default: str = "", *, choices: Sequence[str] = (), optional: bool = False) -> str:
-        """The user's answer, or the default for an empty one. Only where :attr:`is_interactive` holds.
+        """The user's answer, or the default for an empty one. Only where `is_interactive` holds.
 
         Asked again until it is one of the choices, if any, and not empty, unless ``optional``. Raises
         ConfigurationError when the input ends.

@@ -55,7 +55,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Cloud:
-    """What can be printed for a cloud; each function takes the :class:`Needs`."""
+    """What can be printed for a cloud; each function takes the `Needs`."""
 
     schemes: tuple[str, ...]
     document: Callable[[Needs], Mapping[str, Any]]

@@ -51,7 +51,7 @@ class Codec(Protocol):
     ``encode`` takes, ``decode`` gives back in another process that has imported nothing yet.
 
     A codec that reads its payload itself, in part or into memory of its own, also has ``open(source, params)``: the
-    value as ``decode`` gives it, which may keep the :class:`~xcargo.codecs.source.Source` and read from it later.
+    value as ``decode`` gives it, which may keep the `Source` and read from it later.
     """
 
     id: str

@@ -89,7 +89,7 @@ class File(_Local):
 
     Pushing uploads it in parts; memory does not depend on its size. Pulled, it is a File again, with the same name,
     media type and bytes; it can be used wherever a path can (``open(file)``, ``pandas.read_csv(file)``), which
-    downloads it once, or be read in part with :meth:`open`. Two are equal if these three are.
+    downloads it once, or be read in part with `open`. Two are equal if these three are.
     """
 
     media_type: str | None
@@ -145,7 +145,7 @@ class File(_Local):
 class Directory(_Local):
     """A folder with everything in it for the next task: ``return xcargo.Directory("model")``.
 
-    Stored as one tar archive, written while it is uploaded. Pulled, it is unpacked at first use of :attr:`path`. Files
+    Stored as one tar archive, written while it is uploaded. Pulled, it is unpacked at first use of `path`. Files
     keep their times and their permissions, but for others' right to write; links must stay inside the folder; devices
     and sockets are refused. Two are equal if their names and contents are.
     """
@@ -325,7 +325,7 @@ def _archive(entries: list[tuple[Path, tarfile.TarInfo]]) -> Iterator[bytes]:
 
 
 def _safe_entry(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """An entry that :func:`_archive` could have written: nothing goes through a link, and no link leads out."""
+    """An entry that `_archive` could have written: nothing goes through a link, and no link leads out."""
     if not (entry.type == tarfile.REGTYPE or entry.isdir() or entry.issym()):
         raise DecodeError("The archive of the folder holds something that is no file, folder or link")
     parent, base = PurePosixPath(entry.name).parent, Path(folder).resolve()

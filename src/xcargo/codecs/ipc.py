@@ -62,7 +62,7 @@ def write(table: Any) -> list[Buffer]:
 
 
 def read(payload: Buffer) -> Any:
-    """The table of a file that :func:`write` wrote, checked to the last value; shares the payload's memory.
+    """The table of a file that `write` wrote, checked to the last value; shares the payload's memory.
 
     Raises:
         DecodeError: For anything else.
@@ -78,7 +78,7 @@ def read(payload: Buffer) -> Any:
 
 
 def read_stream(payload: Buffer) -> Any:
-    """The table of an IPC stream, as small parts of a value are stored. Checks and raises as :func:`read` does."""
+    """The table of an IPC stream, as small parts of a value are stored. Checks and raises as `read` does."""
     check(payload, stream=True)
     table = _table(payload, "open_stream")
     try:
@@ -204,7 +204,7 @@ class Batch:
 
 
 def batch(read: _Read, size_bytes: int, message_range: _Range) -> Batch:
-    """The layout of the batch at one of the :func:`blocks`. Raises DecodeError as :func:`check` does."""
+    """The layout of the batch at one of the `blocks`. Raises DecodeError as `check` does."""
     with _decode_errors():
         start, end = message_range
         if not 0 <= start < end <= size_bytes:

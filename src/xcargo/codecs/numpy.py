@@ -221,7 +221,7 @@ def _fields(np: Any, dtype: Any) -> dict[str, Any]:
 
 
 def _dtype(np: Any, described: Any) -> Any:
-    """The dtype of :func:`_describe`."""
+    """The dtype of `_describe`."""
     if isinstance(described, Mapping):
         fields = dict(described)
         aligned = fields.pop("aligned")

@@ -104,7 +104,7 @@ class ObjectCodec:
             ) from error
 
     def _generic(self, origin: Any, arguments: Any) -> Any:
-        """The generic model, with arguments as :func:`_arguments` gives them."""
+        """The generic model, with arguments as `_arguments` gives them."""
 
         def rebuild(described: Any) -> Any:
             if isinstance(described, str):

@@ -55,7 +55,7 @@ def offset_state(offset: Any) -> list[Any]:
 
 
 def restore_offset(pd: Any, state: Any) -> Any:
-    """The offset of :func:`offset_state`."""
+    """The offset of `offset_state`."""
     name, n, normalize, kwargs = state
     cls = getattr(pd.offsets, name, None)
     if not (isinstance(cls, type) and issubclass(cls, pd.offsets.BaseOffset)):
@@ -69,7 +69,7 @@ def sparse_state(array: Any) -> list[Any]:
 
 
 def restore_sparse(pd: Any, state: list[Any]) -> Any:
-    """The array of :func:`sparse_state`. pandas checks the indices against the length."""
+    """The array of `sparse_state`. pandas checks the indices against the length."""
     _, fill, kind, length, indices, values = state
     if kind not in ("integer", "block"):
         raise DecodeError("A sparse column is of an unknown kind")
@@ -102,7 +102,7 @@ def scalar_state(value: Any) -> list[Any]:
 
 
 def restore_scalar(pd: Any, kind: str, state: list[Any]) -> Any:
-    """The scalar of :func:`scalar_state`."""
+    """The scalar of `scalar_state`."""
     import numpy as np
 
     restore: dict[str, Callable[..., Any]] = {
@@ -132,7 +132,7 @@ def dtype_state(dtype: Any) -> list[Any]:
 
 
 def restore_dtype(pd: Any, state: list[Any]) -> Any:
-    """The dtype of :func:`dtype_state`."""
+    """The dtype of `dtype_state`."""
     if state[0] == "name":
         try:
             return pd.api.types.pandas_dtype(state[1])

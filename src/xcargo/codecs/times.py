@@ -72,7 +72,7 @@ def _pack_dateutil(zone: Any, kind: str) -> list[Any] | None:
 
 
 def restore_timezone(spec: Any) -> dt.tzinfo | None:
-    """The time zone of :func:`pack_timezone`."""
+    """The time zone of `pack_timezone`."""
     if spec is None:
         return None
     kind, *args = spec
@@ -143,7 +143,7 @@ def pack_datetime(moment: dt.datetime) -> list[Any]:
 
 
 def restore_datetime(fields: Any) -> dt.datetime:
-    """The datetime of :func:`pack_datetime`."""
+    """The datetime of `pack_datetime`."""
     *parts, fold, zone = fields
     naive = dt.datetime(*parts, fold=fold)  # noqa: DTZ001 - its zone is set below
     if zone is not None and zone[0] == "pytz":
@@ -158,13 +158,13 @@ def pack_time(moment: dt.time) -> list[Any]:
 
 
 def restore_time(fields: Any) -> dt.time:
-    """The time of :func:`pack_time`."""
+    """The time of `pack_time`."""
     hour, minute, second, microsecond, fold, zone = fields
     return dt.time(hour, minute, second, microsecond, restore_timezone(zone), fold=fold)
 
 
 def restore_pendulum(fields: Any) -> Any:
-    """A pendulum.DateTime from :func:`pack_datetime`."""
+    """A pendulum.DateTime from `pack_datetime`."""
     *parts, fold, zone = fields
     return _library("pendulum").DateTime(*parts, tzinfo=restore_timezone(zone), fold=fold)
 
@@ -175,7 +175,7 @@ def restore_pendulum_date(ordinal: Any) -> Any:
 
 
 def restore_pendulum_time(fields: Any) -> Any:
-    """A pendulum.Time from :func:`pack_time`."""
+    """A pendulum.Time from `pack_time`."""
     *parts, fold, zone = fields
     return _library("pendulum").Time(*parts, restore_timezone(zone), fold=fold)
 
@@ -188,7 +188,7 @@ def pack_duration(duration: Any) -> list[int]:
 
 
 def restore_duration(fields: Any) -> Any:
-    """The pendulum.Duration of :func:`pack_duration`."""
+    """The pendulum.Duration of `pack_duration`."""
     years, months, rest = fields
     return _library("pendulum").Duration(years=years, months=months, microseconds=rest)
 
@@ -200,7 +200,7 @@ def pack_interval(interval: Any) -> list[Any]:
 
 
 def restore_interval(fields: Any) -> Any:
-    """The pendulum.Interval of :func:`pack_interval` (called Period by pendulum 2)."""
+    """The pendulum.Interval of `pack_interval` (called Period by pendulum 2)."""
     pendulum = _library("pendulum")
     cls: Any = getattr(pendulum, "Interval", None) or pendulum.Period
     return cls(*fields)

@@ -91,7 +91,7 @@ class TreeCodec:
         return _Packing(self._codecs, apart=False).run(value)
 
     def unpack(self, data: Buffer) -> Any:
-        """Undo :meth:`pack`."""
+        """Undo `pack`."""
         return self.open(BytesSource(data), {})
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:

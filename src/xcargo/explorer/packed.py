@@ -188,7 +188,7 @@ def to_json(data: Buffer) -> Json:
 
 
 def scalar_text(tag: int, body: bytes) -> str:
-    """A value of one of the :data:`SCALARS` as Python prints it."""
+    """A value of one of the `SCALARS` as Python prints it."""
     try:
         value = RESTORE[tag](registry().tree.unpack(body))
         if isinstance(value, int) and value.bit_length() > 8192:

@@ -88,7 +88,7 @@ class Table:
             yield self._pa.record_batch(columns, names=names)
 
     def export(self, form: str) -> Iterator[Buffer]:
-        """The table as a ``csv`` or ``parquet`` file; memory is bounded by one of the :meth:`record_batches`."""
+        """The table as a ``csv`` or ``parquet`` file; memory is bounded by one of the `record_batches`."""
         sink, writer = ipc.Sink(), None
         for batch in self.record_batches():
             if form == "csv":

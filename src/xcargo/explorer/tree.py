@@ -133,7 +133,7 @@ class Tree:
         return body[0], body[1], self._payload.in_memory(body[2])
 
     def to_json(self) -> Json:
-        """The whole value (:func:`packed.to_json`)."""
+        """The whole value (`packed.to_json`)."""
         self._budget.check_size(self.size_bytes * 4, "The value as JSON")
         return to_json(memoryview(self._payload.read_all())[self.root :])
 

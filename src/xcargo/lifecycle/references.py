@@ -115,7 +115,7 @@ class ReferenceSource(Protocol):
     def hides_dags(self) -> bool:
         """Whether there may be Dags that cannot be seen (REST: those that the user has no right to).
 
-        An object of a Dag that :meth:`runs` does not show may then be in use.
+        An object of a Dag that `runs` does not show may then be in use.
         """
 
     def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:

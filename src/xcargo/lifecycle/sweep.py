@@ -139,9 +139,9 @@ class _Candidate(NamedTuple):
 
 
 class Sweep:
-    """A sweep of one root. A context manager: between :meth:`plan` and :meth:`apply` a temporary file is open.
+    """A sweep of one root. A context manager: between `plan` and `apply` a temporary file is open.
 
-    Memory: 8 bytes a live reference (:class:`~xcargo.lifecycle.plan.LiveObjects`).
+    Memory: 8 bytes a live reference (`LiveObjects`).
 
     Args:
         store: The store of the root.
@@ -217,7 +217,7 @@ class Sweep:
         """Delete what was planned, and add to the report what became of it. One or two requests an object.
 
         Args:
-            report: Of :meth:`plan`.
+            report: Of `plan`.
             on_progress: Called for each object.
 
         Raises:

@@ -95,7 +95,7 @@ def segment(text: str) -> str:
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """All segments that stand for an id, that of :func:`segment` first, then the one that pre-releases wrote."""
+    """All segments that stand for an id, that of `segment` first, then the one that pre-releases wrote."""
     old = _escaped(text)
     if len(old) > _OLD_MAX_SEGMENT_BYTES:
         old = f"{old[: _OLD_MAX_SEGMENT_BYTES - _HASH_CHARS - 1]}~{_digest(text)}"

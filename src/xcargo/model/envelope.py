@@ -1,6 +1,6 @@
 """Envelope: the JSON that stands in an XCom row when the value itself cannot.
 
-A value that JSON, Airflow's transport and every metadata database carry unchanged (:func:`is_plain`) and that is small
+A value that JSON, Airflow's transport and every metadata database carry unchanged (`is_plain`) and that is small
 stands in the row as it is. Anything else is an envelope: a JSON object whose ``__id__`` is ``xcargo/1``. With ``uri``
 it refers to an object below a configured root; with ``data`` it holds the payload itself (base64).
 
@@ -53,16 +53,16 @@ class Envelope:
     checksum: str | None = None
     """``algorithm:hex`` over the stored bytes, or over the table of ``chunks``; always there beside a ``uri``."""
     chunks: Mapping[str, Any] = field(default_factory=dict)
-    """The table of the object's chunks (:mod:`xcargo.transfer.chunks`), if it has several."""
+    """The table of the object's chunks (`xcargo.transfer.chunks`), if it has several."""
     preview: str | None = None
     created_at: str | None = None
     """ISO 8601, UTC."""
     encryption: Mapping[str, Any] = field(default_factory=dict)
-    """How the stored bytes are encrypted (:mod:`xcargo.transfer.encryption`), if they are."""
+    """How the stored bytes are encrypted (`xcargo.transfer.encryption`), if they are."""
     dag: str | None = None
     """The Dag whose value it is, in a signed envelope without a ``uri``."""
     signature: str | None = None
-    """``hmac-sha256:key name:hex`` over all other fields (:mod:`xcargo.model.signing`)."""
+    """``hmac-sha256:key name:hex`` over all other fields (`xcargo.model.signing`)."""
 
     def to_row(self) -> dict[str, Json]:
         """JSON for the row; fields without content are left out."""
@@ -75,7 +75,7 @@ class Envelope:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Envelope:
-        """Read a row for which :func:`is_envelope` holds. Raises EnvelopeError on anything but a well-formed one."""
+        """Read a row for which `is_envelope` holds. Raises EnvelopeError on anything but a well-formed one."""
         version = str(row[MARKER]).partition("/")[2]
         if version != str(VERSION):
             if version.isdigit() and int(version) > VERSION:

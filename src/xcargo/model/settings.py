@@ -96,7 +96,7 @@ class LegacyRoot:
 class Settings:
     """All options of a push, a pull and a sweep, checked.
 
-    A field is the option of the same name, or says which one. ``OPTIONS`` of :mod:`xcargo.airflow.provider_info`
+    A field is the option of the same name, or says which one. ``OPTIONS`` of `xcargo.airflow.provider_info`
     describes the options.
 
     Raises:

@@ -28,7 +28,7 @@ class Event:
     codec: str | None = None
     """None for a value that stands in its row as it is."""
     error: str | None = None
-    """Why it failed: an :class:`~xcargo.errors.ErrorKind`, or ``other``. A purge never raises, but reports it here."""
+    """Why it failed: an `ErrorKind`, or ``other``. A purge never raises, but reports it here."""
 
 
 Observer = Callable[[Event], object]

@@ -59,7 +59,7 @@ class RowRules:
 class Pipeline:
     """Push, pull and purge of values, by settings.
 
-    Raises an :class:`~xcargo.errors.XCargoError` that names the XCom or the object.
+    Raises an `XCargoError` that names the XCom or the object.
 
     Args:
         settings: How values are stored.
@@ -107,7 +107,7 @@ class Pipeline:
         """The row for a value, after its object, if it needs one, is stored.
 
         A value whose size is above ``threshold_bytes`` goes to object storage: one request. Size is the length of its
-        compact JSON if the row can hold it as it is (:func:`~xcargo.model.envelope.is_plain`), of its payload
+        compact JSON if the row can hold it as it is (`is_plain`), of its payload
         otherwise. The value of a control key stays in its row whatever its size.
         """
         observed = self._observer is not None

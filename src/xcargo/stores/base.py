@@ -126,7 +126,7 @@ class Limits:
 class Store(Protocol):
     """Bytes by object key, below one root.
 
-    Keys are object keys (:mod:`xcargo.model.coordinate`). Methods may be called from many threads, and in a forked
+    Keys are object keys (`xcargo.model.coordinate`). Methods may be called from many threads, and in a forked
     child.
 
     Raises:
@@ -200,7 +200,7 @@ def is_part(key: str) -> bool:
 
 
 def list_all(store: Store, prefix: str = "") -> Iterator[ObjectInfo]:
-    """Objects and, from a store of files, what puts write or were killed while writing (:func:`is_part`).
+    """Objects and, from a store of files, what puts write or were killed while writing (`is_part`).
 
     Object stores show none of that: parts of an upload that was broken off are the bucket's own to tidy.
     """

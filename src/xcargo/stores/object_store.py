@@ -199,7 +199,7 @@ class ObjectStore:
 class ObstoreRequests:
     """Requests by this process, each made once and within ``seconds``. Errors are those of a store.
 
-    Repeating them is the business of :class:`ObjectStore`, with two exceptions that are inside obstore: the parts of a
+    Repeating them is the business of `ObjectStore`, with two exceptions that are inside obstore: the parts of a
     large upload, and the pages of a listing.
     """
 

@@ -36,8 +36,8 @@ class StorePool:
     """The stores of this process: one for each root and set of limits, opened when first used.
 
     Args:
-        access_of: Looks up a root's connection. It is asked once for a root, and again after :meth:`forget`.
-        on_retry: As for :func:`open_store`.
+        access_of: Looks up a root's connection. It is asked once for a root, and again after `forget`.
+        on_retry: As for `open_store`.
     """
 
     def __init__(self, access_of: Callable[[Root], Access], *, on_retry: Callable[[str], object] | None = None) -> None:

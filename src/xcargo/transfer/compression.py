@@ -112,7 +112,7 @@ def is_compressible(name: str, data: Buffer) -> bool:
 
 
 def decompress(name: str, data: Buffer, size_bytes: int) -> Buffer:
-    """Undo :func:`compress`. Writes to ``size_bytes`` of memory at most, whatever the data holds.
+    """Undo `compress`. Writes to ``size_bytes`` of memory at most, whatever the data holds.
 
     Raises:
         IntegrityError: The data is damaged, or does not yield exactly ``size_bytes``.

@@ -188,7 +188,7 @@ class ObjectSource:
     def _read_chunks(self, view: memoryview, first: int, end: int, map_chunks: Any = map) -> None:
         """Fetch the chunks ``first`` to ``end``, verify them, and fill ``view`` with their payload. One request.
 
-        ``map_chunks`` decodes them: :func:`map`, or that of a pool.
+        ``map_chunks`` decodes them: `map`, or that of a pool.
         """
         starts, offsets = self._starts, self._offsets
         expected = offsets[end] - offsets[first]

@@ -82,7 +82,7 @@ class ObjectReader:
 
 
 class StoredObject:
-    """One object below a configured root, read by ranges: the :class:`RangeReader` of an :class:`ObjectSource`."""
+    """One object below a configured root, read by ranges: the `RangeReader` of an `ObjectSource`."""
 
     def __init__(self, store: RenewingStore, uri: str, key: str) -> None:
         self._store = store
