@@ -16,7 +16,6 @@ from typing import Any
 from benchmarks import hooks
 from benchmarks.payloads import payload
 from benchmarks.trial import Plan, Trial
-from xcargo.airflow.provider_info import OPTIONS
 
 BASELINE = ("common-io",)
 SHOWN = ("all_seconds", "pull_seconds", "received_bytes", "reader_received_bytes", "requests")
@@ -55,8 +54,7 @@ def measure(carry: Any, readers: int, name: str) -> dict[str, Any]:
     payload(f"{name.partition(', ')[0]}, 10 KB")
     watch = hooks.Watch()
     with tempfile.TemporaryDirectory(prefix="xcargo-bench-cache-") as folder:
-        if "cache_path" in OPTIONS:
-            os.environ["AIRFLOW__XCARGO__CACHE_PATH"] = folder
+        os.environ["AIRFLOW__XCARGO__CACHE_PATH"] = folder
         with watch("all"), ThreadPoolExecutor(AT_ONCE) as pool:
             seconds = list(pool.map(lambda _: _reader(carry), range(readers)))
     return {"all_seconds": watch.metrics["all_seconds"], "pull_seconds": seconds, "readers": readers}

@@ -8,7 +8,6 @@ from typing import Any
 
 from benchmarks import hooks
 from benchmarks.trial import Plan, Trial
-from xcargo.model.settings import Settings
 
 BASELINE = ("database",)
 SHOWN = ("push_seconds", "pull_seconds")
@@ -24,6 +23,8 @@ OPERATIONS = 300
 
 def trials(_: Plan) -> Iterator[Trial]:
     """Each with the threshold that is the default of its backend or its tutorial."""
+    from xcargo.model.settings import Settings  # here, since a measured process may have another release
+
     env = {
         "AIRFLOW__XCARGO__THRESHOLD_BYTES": str(Settings.threshold_bytes),
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "1048576",
