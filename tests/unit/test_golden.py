@@ -1,8 +1,8 @@
 """Golden rows: what a release wrote, every later one reads.
 
-``tests/golden/<version>/<name>.json`` is the row of one value, payload included; ``names.txt`` lists them.
-``python -m tests.unit.test_golden`` writes those of a new version once; a file that is there is never written again,
-and a missing one fails the test.
+``tests/golden/<version>/<name>.json`` is the row of one value, payload included; ``names.txt`` lists them, and
+``SHA256SUMS`` locks every file. ``python -m tests.unit.test_golden`` writes those of a new version once; a file that is
+there is never written again, and one that is missing or was changed fails the tests.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import array
 import dataclasses
 import datetime as dt
 import functools
+import hashlib
 import io
 import json
 import tarfile
@@ -48,6 +49,7 @@ from xcargo.stores.memory import MemoryStore, buckets
 from xcargo.transfer.compression import SUFFIXES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+SUMS = "SHA256SUMS"
 
 
 def labelled(columns: dict[str, Any]) -> pd.DataFrame:
@@ -270,6 +272,18 @@ def test_this_release_has_golden_rows() -> None:
     assert set((GOLDEN / xcargo.__version__ / "names.txt").read_text().split()) == set(VALUES)
 
 
+@pytest.mark.parametrize("version", sorted(p.name for p in GOLDEN.iterdir()))
+def test_no_golden_file_was_changed(version: str) -> None:
+    """What a release wrote is written; a test that fails on it is right."""
+    assert (GOLDEN / version / SUMS).read_text() == sums_of(GOLDEN / version)
+
+
+def sums_of(folder: Path) -> str:
+    """The hash of each file, as ``sha256sum`` prints it."""
+    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
+    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+
+
 def _write() -> None:
     folder = GOLDEN / xcargo.__version__
     folder.mkdir(parents=True, exist_ok=True)
@@ -292,6 +306,7 @@ def _write() -> None:
         (folder / "encrypted_row.txt").write_text(json.dumps(row, indent=1) + "\n")
         (folder / "signed_row.txt").write_text(json.dumps(guarded().push(SIGNED, HERE), indent=1) + "\n")
     (folder / "names.txt").write_text("\n".join(sorted(VALUES)) + "\n")
+    (folder / SUMS).write_text(sums_of(folder))
 
 
 if __name__ == "__main__":
