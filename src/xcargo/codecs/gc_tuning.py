@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 __all__ = ["freeze_after_fork", "gc_paused"]
 
 _MANY_OBJECTS = 20_000
+_FROZEN_SECONDS = 60.0
+"""How long these are kept from the collector in a process that froze what it inherited. Most tasks are over by then."""
+
+_unfreeze_at = math.inf
 
 
 @contextmanager
@@ -19,8 +25,8 @@ def gc_paused() -> Iterator[None]:
     Building a million objects sets off collection after collection, and one at the end that takes half as long as
     building them. So the end of the block counts them among the old objects without looking at one.
 
-    A process that froze what it inherited keeps that frozen, and freezes these objects with it: they are freed as soon
-    as nothing refers to them, but reference cycles among them are not looked for.
+    A process that froze what it inherited keeps that frozen, and freezes all objects with it. They are freed as soon as
+    nothing refers to them; reference cycles among them are looked for from a minute later on, then among all objects.
     """
     if not gc.isenabled():
         yield
@@ -32,9 +38,27 @@ def gc_paused() -> Iterator[None]:
         if gc.get_count()[0] > _MANY_OBJECTS:
             inherited = gc.get_freeze_count()
             gc.freeze()
-            if not inherited:
+            if inherited:
+                _unfreeze_later()
+            else:
                 gc.unfreeze()  # from the frozen objects to the oldest
         gc.enable()
+
+
+def _unfreeze_later() -> None:
+    global _unfreeze_at
+    if _unfreeze_at == math.inf:
+        _unfreeze_at = time.monotonic() + _FROZEN_SECONDS
+    if _unfreeze_if_due not in gc.callbacks:
+        gc.callbacks.append(_unfreeze_if_due)
+
+
+def _unfreeze_if_due(phase: str, info: dict[str, int]) -> None:
+    """Called before and after each collection. The objects become old ones, which a full collection looks through."""
+    global _unfreeze_at
+    if phase == "start" and info["generation"] > 0 and time.monotonic() >= _unfreeze_at:
+        _unfreeze_at = math.inf
+        gc.unfreeze()
 
 
 def freeze_after_fork() -> None:

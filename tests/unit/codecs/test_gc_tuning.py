@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -44,8 +45,12 @@ def test_many_objects_that_were_built_are_not_looked_through(collections: list[i
         gc.unfreeze()
 
 
-def test_garbage_that_was_built_is_collected_in_the_end() -> None:
-    """Objects that were counted among the old ones are no exception to the collector."""
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "after_a_fork"])
+def test_garbage_that_was_built_is_collected_in_the_end(frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects that were counted among the old ones are no exception to the collector, in a triggerer for instance.
+
+    Where they were frozen with what a process inherited, that takes a minute.
+    """
 
     class Cycle:
         def __init__(self) -> None:
@@ -56,11 +61,18 @@ def test_garbage_that_was_built_is_collected_in_the_end() -> None:
             gone.pop()
 
     gone: list[int] = []
-    with gc_paused():
-        built = [Cycle() for _ in range(30_000)]
-    del built
-    gc.collect()
-    assert not gone
+    if frozen:
+        gc.freeze()
+    try:
+        with gc_paused():
+            built = [Cycle() for _ in range(30_000)]
+        del built
+        later = time.monotonic() + 61
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        gc.collect()
+        assert not gone
+    finally:
+        gc.unfreeze()
 
 
 def test_the_collector_is_given_back_as_it_was() -> None:
