@@ -24,7 +24,8 @@ from xcargo.model.root import Root
 __all__ = ["first_line", "map_exception"]
 
 _STATUS = re.compile(r"status code: (\d{3}) ")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r"<Code>(\w+?)(?:Exception)?</Code>")
+"""S3 answers ExpiredToken, and the service that gives out credentials ExpiredTokenException."""
 _ROOT_MISSING = re.compile(
     r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist", re.IGNORECASE
 )

@@ -29,6 +29,9 @@ __all__ = ["LocalStore"]
 _MAX_RACES = 1000
 """How often a put makes a folder again that a deletion at the same time removes."""
 
+_NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+"""What file systems say that cannot flush; of a folder some say that it is not open for writing."""
+
 _NO_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
 """So that what somebody else put in an object's place, a link or a pipe, is neither followed nor waited for."""
 
@@ -38,7 +41,7 @@ class LocalStore:
 
     A put writes a temporary file beside its place and renames it, so a reader sees the whole object or none; a failed
     put (a full disk) leaves nothing. With ``fsync`` what was put is on the disk before the call returns, and survives a
-    power loss. Folders are made as needed, with the process's umask.
+    power loss, if the file system can flush. Folders are made as needed, with the process's umask.
     """
 
     def __init__(self, root: Root, *, fsync: bool = True) -> None:
@@ -59,7 +62,7 @@ class LocalStore:
                     for part in watched:
                         _write_all(file.fileno(), part)
                     if self._fsync:
-                        os.fsync(file.fileno())
+                        _fsync(file.fileno())
                 if mode == "create":
                     os.link(temporary, path)
                     os.unlink(temporary)
@@ -199,18 +202,24 @@ class LocalStore:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where its file system and its permissions allow that."""
+    """Have the names in a folder on the disk, where its permissions allow that."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, PermissionError):  # removed since, or writable and not readable
         return
     try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
+        _fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _fsync(descriptor: int) -> None:
+    """Have a file or folder on the disk, where its file system can do that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
 
 
 def _opener(path: str, flags: int) -> int:

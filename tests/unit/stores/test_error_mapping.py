@@ -88,6 +88,7 @@ def outcome(port: int, verb: str = "get") -> XCargoError:
         (401, "", "get", AccessDeniedError),
         (403, "SignatureDoesNotMatch", "put", AccessDeniedError),
         (400, "ExpiredToken", "get", AccessDeniedError),
+        (400, "ExpiredTokenException", "get", AccessDeniedError),
         (301, "PermanentRedirect", "get", ConfigurationError),
         (416, "InvalidRange", "get", IntegrityError),
         (400, "InvalidRequest", "put", StoreError),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from tests.conftest import Connection
 from tests.servers import Server
 from xcargo.airflow.connections import access_of
-from xcargo.errors import ObjectExistsError, ObjectNotFoundError, StoreError
+from xcargo.errors import ObjectExistsError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
@@ -228,6 +229,34 @@ def test_what_was_put_is_on_the_disk_with_the_folders_that_name_it(
         file, *folders = flushed
         assert file.startswith("/d/r/.xcargo-part-")
         assert folders == (["/d/r", "/d", ""] if number == 0 else ["/d/r"])
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_that_cannot_flush_takes_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Some network and FUSE file systems refuse the call for folders, or for files as well."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    store = LocalStore(Root.parse(tmp_path.as_uri()))
+    store.put("d/r/t/k~0", [b"x"])
+    assert store.get("d/r/t/k~0") == b"x"
+
+
+def test_an_object_that_did_not_reach_the_disk_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails is no file system that cannot flush."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    store = LocalStore(Root.parse(tmp_path.as_uri()))
+    with pytest.raises(StoreUnavailableError, match="d/r/t/k~0"):
+        store.put("d/r/t/k~0", [b"x"])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
