@@ -386,6 +386,24 @@ def test_every_field_of_the_envelope_is_documented() -> None:
     assert Root.parse("s3://my_aws_conn@my-bucket/xcom").contains(envelope.uri or "")
 
 
+def test_the_stored_format_is_documented_in_full() -> None:
+    """Every codec, every extension number and every compression has its row in the page of the format."""
+    from xcargo.airflow.serde_codec import SerdeCodec
+    from xcargo.codecs import Registry
+    from xcargo.codecs.builtin import Tag
+    from xcargo.codecs.objects import PickleCodec
+
+    page = DOCS / "format.md"
+    ours = Registry(
+        resolve_class=type, fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=True), entry_points=False
+    )
+    documented = {codes(row[0])[0] for row in rows(section(page, "Codecs")) if codes(row[0])}
+    assert documented == {codec.id for codec in ours.codecs}
+    numbers = [int(number) for row in rows(section(page, "Nested values")) for number in re.findall(r"\d+", row[0])]
+    assert sorted(numbers) == sorted(number for name, number in vars(Tag).items() if name.isupper())
+    assert {codes(row[0])[0] for row in rows(section(page, "Compression"))} == set(SUFFIXES)
+
+
 def test_the_sizes_of_the_dags_objects_are_right() -> None:
     """Sizes that README and tutorial give for the two objects of the Dag are right, and on the right side."""
     from xcargo.model.settings import Settings
@@ -433,19 +451,23 @@ def test_types_come_back_exactly(example: str, names: dict[str, Any], monkeypatc
     """Each example of the tables comes back equal and of the same type, alone and inside a list."""
     monkeypatch.setenv("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", f"airflow.* {roundtrips.__name__}.*")
     make = partial(eval, example, names)  # anew each time: some can be used once
+    try:
+        make()
+    except NameError as error:
+        pytest.fail(f"{error}: give the example its names in tests/roundtrips/examples.py")
     assert roundtrips.same(there_and_back(make()), make())
     assert roundtrips.same(there_and_back([{"inside": make()}])[0]["inside"], make())
 
 
 def test_the_table_of_round_trips_is_fresh() -> None:
     """docs/types.md holds what the probes found, of every type and release, and xcargo gives every one back."""
-    current = text_of(roundtrips.PAGE)
-    assert table.page(current) == current, "run: make roundtrips"
     for version, found in table.results().items():
         assert list(found) == list(roundtrips.examples()), f"{version}: run: make roundtrips"
         for kind, outcomes in found.items():
             assert set(outcomes["xcargo"].values()) == {"exact"}, f"{version}: {kind}"
             assert outcomes["common_io"].keys() == outcomes["xcargo"].keys()
+    current = text_of(roundtrips.PAGE)
+    assert table.page(current) == current, "run: .venv/bin/python -m tests.roundtrips --table"
 
 
 @pytest.mark.parametrize(
