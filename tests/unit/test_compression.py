@@ -63,6 +63,13 @@ def test_a_size_that_the_data_does_not_have_is_refused_at_no_cost(name: str) -> 
     assert peak.extra_bytes() < 20_000_000
 
 
+def test_bytes_that_are_not_compressed_have_their_size() -> None:
+    """It is seen before any memory is taken for what an envelope claims."""
+    for claimed in (4, 6, 2**60):
+        with pytest.raises(IntegrityError, match="it has 5"):
+            compression.decompress("none", b"bytes", claimed)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damage", ["cut", "flip", "garbage"])
 def test_damaged_data_is_an_integrity_error_or_a_wrong_size(name: str, damage: str) -> None:

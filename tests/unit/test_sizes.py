@@ -50,6 +50,22 @@ def test_a_stream_is_cut_off_where_it_becomes_too_large() -> None:
     assert not any(buckets.values())
 
 
+def test_a_short_stream_is_not_too_short_to_be_refused() -> None:
+    """Nor is one that is a single chunk, whose size is not known before its end either."""
+    stream = (b"x" * 1000 for _ in range(101))
+    with pytest.raises(SizeLimitError):
+        make_pipeline(max_size_bytes=100_000).push(stream, HERE)
+    assert not any(buckets.values())
+
+
+@pytest.mark.parametrize("size", [10_000, 3_000_000], ids=["one_chunk", "chunks"])
+def test_what_was_stored_is_moved_whatever_its_size(size: int) -> None:
+    """The limit is for what tasks return: a migration does not meet it."""
+    row = make_pipeline().push(b"x" * size, HERE)
+    moved = make_pipeline(max_size_bytes=1000).rewrite(row, HERE)
+    assert make_pipeline().pull(moved) == b"x" * size
+
+
 def test_a_large_value_is_warned_of_with_its_parts(caplog: pytest.LogCaptureFixture) -> None:
     """Above warn_size_bytes, not at it; the push goes on."""
     caplog.set_level(logging.WARNING, logger="xcargo")

@@ -120,7 +120,9 @@ def decompress(name: str, data: Buffer, size_bytes: int) -> Buffer:
     """
     if name == "zstd":
         return _zstd_decompress(data, size_bytes)
-    if name == "none" and len(data) == size_bytes:
+    if name == "none":
+        if len(data) != size_bytes:
+            raise _wrong_size_or_damaged(name, size_bytes, f"it has {len(data)}")
         return data
     view = memoryview(allocate(size_bytes))
     decompress_into(name, data, view)

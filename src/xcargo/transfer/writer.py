@@ -84,6 +84,8 @@ class ObjectWriter:
     def _body(self, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> _OneChunk | _ManyChunks:
         compression = self._compressions[settings.compression]
         rest = split_chunks(encoded.parts)
+        if encoded.size_bytes is None:
+            rest = _limited(rest, settings)
         first = list(islice(rest, 2))
         if len(first) < 2:
             return _OneChunk(first[0] if first else b"", compression)
@@ -93,8 +95,6 @@ class ObjectWriter:
             chunks = sample = _Chunks(encoded.parts)
         else:
             chunks, sample = chain(first, rest), first
-        if encoded.size_bytes is None:
-            chunks = _limited(chunks, settings)
         if not any(is_compressible(compression, chunk) for chunk in sample):
             compression = "none"
         expected = encoded.size_bytes or encoded.expected_bytes
