@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,11 +106,16 @@ def dag_runs(place: Place, database: Path) -> dict[str, Run]:
     }
 
 
-def run(*arguments: str, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run this Python with the arguments, as in a wide terminal: Airflow cuts its tables off."""
+def run(
+    *arguments: str, timeout: float = 300, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run this Python with the arguments, in this environment and ``env``.
+
+    As in a wide terminal: Airflow cuts its tables off.
+    """
     return subprocess.run(
         [sys.executable, *arguments],
-        env=os.environ | {"COLUMNS": "400"} | variables,
+        env=os.environ | {"COLUMNS": "400"} | dict(env or {}),
         capture_output=True,
         text=True,
         timeout=timeout,

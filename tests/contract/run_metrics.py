@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import airflow
 from contract_metrics_dag import DAG
@@ -46,9 +47,11 @@ def below_a_span() -> None:
         Path(as_json(row)["uri"].removeprefix("file://")).unlink()
         with contextlib.suppress(FileNotFoundError):
             hooks.pull(row)
-    trace.get_tracer_provider().force_flush()
-    if hasattr(metrics.get_meter_provider(), "force_flush"):
-        metrics.get_meter_provider().force_flush()  # Airflow 2 leaves what is not exported yet when it exits
+    current: Any = trace.get_tracer_provider()
+    current.force_flush()
+    current = metrics.get_meter_provider()
+    if hasattr(current, "force_flush"):
+        current.force_flush()  # Airflow 2 leaves what is not exported yet when it exits
 
 
 if sys.argv[1] == "dag":

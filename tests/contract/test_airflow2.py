@@ -118,7 +118,7 @@ def webserver(place: Place, dag_runs: dict[str, Run], tmp_path: Path) -> Iterato
         *"-f R -l R".split(),
     )
     for command in (("dags", "reserialize"), user):
-        done = run("-m", "airflow", *command, **env)
+        done = run("-m", "airflow", *command, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from xcargo.airflow import runtime
@@ -35,7 +37,7 @@ def test_values_of_earlier_attempts_go_by_a_rule(dag_runs: dict[str, Run], place
         assert report.outcomes[Outcome.EXPIRED].objects == 1
         deleted = report.outcomes[Outcome.DELETED].objects if Outcome.DELETED in report.outcomes else 0
         assert deleted == len(before) - 2
-        told = {}
+        told: dict[str | None, Any] = {}
         for row in rows:
             try:
                 value = runtime.pipeline().pull(row.value)

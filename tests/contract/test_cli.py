@@ -35,7 +35,7 @@ def test_the_doctor_is_content_on_every_airflow() -> None:
 
 def test_a_connection_is_found_on_every_airflow() -> None:
     """The doctor asks Airflow for the connection that the path names; here nobody defined it."""
-    done = run("-m", "xcargo", "doctor", "--json", AIRFLOW__XCARGO__PATH="s3://nobody_conn@bucket/xcom")
+    done = run("-m", "xcargo", "doctor", "--json", env={"AIRFLOW__XCARGO__PATH": "s3://nobody_conn@bucket/xcom"})
     assert done.returncode == 1, done.stderr
     (failed,) = [f for f in json.loads(done.stdout)["findings"] if f["status"] == "failed"]
     assert failed["name"] == "connection.resolves"

@@ -100,10 +100,10 @@ def questions(runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
         ask(f"value {key}", f"{DAG}/value", **about(key))
     ask("tree", f"{DAG}/tree", **about("tree", start=2999))
     ask("search", f"{DAG}/search", typed="key 2999", **about("tree"))
-    filters = {"x-xcargo-filters": urllib.parse.quote('[{"column": 0, "operator": "less", "value": "4"}]')}
+    below_four = {"x-xcargo-filters": urllib.parse.quote('[{"column": 0, "operator": "less", "value": "4"}]')}
     ask("table", f"{DAG}/table", **about("table", columns="0,1", sort=0, descending=True))
     ask("column", f"{DAG}/column", **about("table", number=0))
-    asked["table"]["headers"] = asked["column"]["headers"] = filters
+    asked["table"]["headers"] = asked["column"]["headers"] = below_four
     ask("array", f"{DAG}/array", **about("array"))
     ask("bytes", f"{DAG}/bytes", **about("bytes", start=6, count=5))
     ask("image", f"{DAG}/image", **about("picture"))
@@ -149,9 +149,11 @@ def told(dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> 
     done = run(
         str(HERE / "run_explorer.py"),
         *(str(home / f"{name}.json") for name in ("questions", "answers", "passwords")),
-        AIRFLOW__XCARGO__UI="True",
-        AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS="reader:viewer,nobody:",
-        AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(home / "passwords.json"),
+        env={
+            "AIRFLOW__XCARGO__UI": "True",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "reader:viewer,nobody:",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        },
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-10_000:]
     answers = json.loads((home / "answers.json").read_text())
@@ -259,6 +261,6 @@ def test_explorer_names_shows_and_compares_attempts(told: dict[str, Answer]) -> 
 def test_explorer_that_cannot_be_is_said() -> None:
     """An Airflow without such tabs says in its log that there is no explorer."""
     code = "from airflow import plugins_manager; plugins_manager.ensure_plugins_loaded()"
-    done = run("-c", code, AIRFLOW__XCARGO__UI="True")
+    done = run("-c", code, env={"AIRFLOW__XCARGO__UI": "True"})
     assert done.returncode == 0, done.stderr[-3000:]
     assert "the XCom explorer needs Airflow 3.1" in done.stdout + done.stderr

@@ -66,7 +66,7 @@ def test_a_backend_that_loads_its_own_way_is_left_alone(monkeypatch: pytest.Monk
     """A subclass with a hook of its own, or another backend, gets the iteration that Airflow made."""
     from xcargo.airflow import compat, sequences
 
-    class Own(XCom):  # type: ignore[misc, valid-type]
+    class Own(XCom):  # type: ignore[misc]
         @staticmethod
         def deserialize_value(result: object) -> object:
             return XCom.deserialize_value(result)

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import airflow
 import pytest
 from contract_forgery_dags import NAMES, ONLY_BY_SIGNATURE, SECRET, TRAP
 
 from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, file_of, objects_of, rows_of, run
-from .generation import AIRFLOW_2, airflow
+from .generation import AIRFLOW_2
 from .settle import Place
 
 REFUSALS = {0} if AIRFLOW_2 else {500} if airflow.__version__.startswith(("3.0.", "3.1.")) else {400, 422}
@@ -99,19 +100,16 @@ def attack(request: pytest.FixtureRequest, place: Place, database: Path, api: di
         variables["AIRFLOW__XCARGO__SIGNING_KEY"] = base64.b64encode(os.urandom(32)).decode()
     _forget(database)
     report = place.home / f"forgery_{request.param}.json"
-    done = run(str(HERE / "run_forgery.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS, **variables)
+    done = run(str(HERE / "run_forgery.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS, env=variables)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-20_000:]
     assert json.loads(report.read_text()) == {"contract_victim": "success", "contract_attacker": "success"}, log
     (victims,) = (row.value for row in rows_of(database, "contract_victim") if row.task_id == "secret")
+    names = ("statuses", "outcomes", "as_text", "victims_own")
     return Attack(
-        *(
-            json.loads((place.home / f"forgery_{name}.json").read_text())
-            for name in ("statuses", "outcomes", "as_text")
-        ),
-        json.loads((place.home / "forgery_victims_own.json").read_text()),
-        file_of(victims),
-        objects_of(place, "contract_victim"),
+        **{name: json.loads((place.home / f"forgery_{name}.json").read_text()) for name in names},
+        victims_file=file_of(victims),
+        survivors=objects_of(place, "contract_victim"),
     )
 
 

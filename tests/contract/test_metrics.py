@@ -13,7 +13,7 @@ SCRIPT = str(HERE / "run_metrics.py")
 def test_statsd_gets_every_offload_and_pull_of_a_dag(database: Path) -> None:
     """Four large values stored and pulled, two small ones, with bytes and durations, by Airflow's own client."""
     with Statsd() as statsd:
-        done = run(SCRIPT, "dag", **statsd.env())
+        done = run(SCRIPT, "dag", env=statsd.env())
         assert done.returncode == 0, done.stdout + done.stderr
         counters, durations = statsd.counters(), statsd.timings("xcargo.push.duration")
         pulled = statsd.timings("xcargo.pull.duration")
@@ -30,7 +30,7 @@ def test_statsd_gets_every_offload_and_pull_of_a_dag(database: Path) -> None:
 def test_opentelemetry_gets_metrics_and_spans_below_the_current_one(database: Path) -> None:
     """Counters and durations; a span a push and a pull, children of the span that is current; a failure is an error."""
     with Otlp() as otlp:
-        done = run(SCRIPT, "span", **otlp.env("METRICS", "TRACES"))
+        done = run(SCRIPT, "span", env=otlp.env("METRICS", "TRACES"))
         assert done.returncode == 0, done.stdout + done.stderr
         metrics, spans = otlp.metrics(), otlp.spans()
     assert metrics["xcargo.push.offloaded"] == 1
@@ -61,5 +61,5 @@ def test_where_nobody_listens_nothing_is_loaded() -> None:
         "found = [n for n in added if n.startswith(('opentelemetry', 'statsd', 'datadog')) or 'stats' in n]\n"
         "assert found == [], found\n"
     )
-    done = run("-c", code, PYTHONPATH=str(HERE))
+    done = run("-c", code, env={"PYTHONPATH": str(HERE)})
     assert done.returncode == 0, done.stdout + done.stderr

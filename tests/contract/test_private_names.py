@@ -77,7 +77,7 @@ def test_a_http_response_has_fp() -> None:
     """``http.client.HTTPResponse.fp``: reads into memory of ours what has arrived so far."""
     ours, theirs = socket.socketpair()
     with ours, theirs, HTTPResponse(ours) as response:
-        assert callable(response.fp.readinto1)  # type: ignore[attr-defined]
+        assert callable(response.fp.readinto1)
 
 
 @pytest.mark.skipif(MINOR < (3, 1), reason="the explorer: from Airflow 3.1 on")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy
@@ -25,8 +25,8 @@ def envelopes(dag_runs: dict[str, Run]) -> dict[str, int]:
     return found
 
 
-def xcargo(*arguments: str, code: int = 0, **variables: str) -> Any:
-    done = run("-m", "xcargo", *arguments, **variables)
+def xcargo(*arguments: str, code: int = 0, env: Mapping[str, str]) -> str:
+    done = run("-m", "xcargo", *arguments, env=env)
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -56,41 +56,41 @@ def test_every_row_that_refers_to_an_object_is_listed(dag_runs: dict[str, Run], 
 
 def test_what_db_clean_moves_is_still_listed(copy: dict[str, str], dag_runs: dict[str, Run]) -> None:
     """Archived rows refer to their objects as before, also where nothing else of their task is left."""
-    before = sorted(json.loads(line)["uri"] for line in xcargo("ls", "--json", **copy).splitlines())
+    before = sorted(json.loads(line)["uri"] for line in xcargo("ls", "--json", env=copy).splitlines())
     clean = ("db", "clean", "--clean-before-timestamp", "2100-01-01", "--tables", "xcom", "--yes")
-    done = run("-m", "airflow", *clean, **copy)
+    done = run("-m", "airflow", *clean, env=copy)
     assert done.returncode == 0, done.stdout + done.stderr
-    after = [json.loads(line) for line in xcargo("ls", "--json", **copy).splitlines()]
+    after = [json.loads(line) for line in xcargo("ls", "--json", env=copy).splitlines()]
     assert sorted(line["uri"] for line in after) == before
     assert {line["source"].startswith("_airflow_deleted__xcom") for line in after} == {True}
 
 
 def test_values_go_back_to_stock_rows_and_return(copy: dict[str, str], dag_runs: dict[str, Run], place: Place) -> None:
     """Everything that this Airflow's own backend carries goes into its rows; from there it is offloaded again."""
-    there = json.loads(xcargo("verify", "--json", **copy))["counts"]
+    there = json.loads(xcargo("verify", "--json", env=copy))["counts"]
     assert (there["missing"], there["damaged"]) == (0, 0)
     journal = ("--journal", str(place.home / "journal"))
-    text = run("-m", "xcargo", "migrate", "--to", "stock", "--apply", "--json", *journal, **copy).stdout
+    text = run("-m", "xcargo", "migrate", "--to", "stock", "--apply", "--json", *journal, env=copy).stdout
     moved = {entry["status"]: entry["rows"] for entry in json.loads(text)["counts"]}
     assert moved["moved"] > 5
     assert "failed" not in moved, text
-    left = sum(1 for _ in xcargo("ls", "--json", **copy).splitlines())
+    left = sum(1 for _ in xcargo("ls", "--json", env=copy).splitlines())
     assert left < there["ok"]
-    text = run("-m", "xcargo", "migrate", "--from", "database", "--apply", "--json", *journal, **copy).stdout
+    text = run("-m", "xcargo", "migrate", "--from", "database", "--apply", "--json", *journal, env=copy).stdout
     back = {entry["status"]: entry["rows"] for entry in json.loads(text)["counts"]}
     assert back["moved"] > 3
     assert "failed" not in back, text
-    again = json.loads(xcargo("verify", "--json", **copy))["counts"]
+    again = json.loads(xcargo("verify", "--json", env=copy))["counts"]
     assert (again["missing"], again["damaged"], again["ok"]) == (0, 0, left + back["moved"])
 
 
 def test_objects_are_stored_anew_in_another_compression(copy: dict[str, str], dag_runs: dict[str, Run]) -> None:
     """Every row refers to a new object, of the same value, and no old one is touched."""
-    old = {json.loads(line)["uri"] for line in xcargo("ls", "--json", **copy).splitlines()}
+    old = {json.loads(line)["uri"] for line in xcargo("ls", "--json", env=copy).splitlines()}
     anew = ("migrate", "--anew", "--from", "store", "--apply", "--json")
-    text = xcargo(*anew, AIRFLOW__XCARGO__COMPRESSION="xz", **copy)
+    text = xcargo(*anew, env={"AIRFLOW__XCARGO__COMPRESSION": "xz", **copy})
     assert {entry["status"] for entry in json.loads(text)["counts"]} == {"moved"}
-    new = {json.loads(line)["uri"] for line in xcargo("ls", "--json", **copy).splitlines()}
+    new = {json.loads(line)["uri"] for line in xcargo("ls", "--json", env=copy).splitlines()}
     assert not new & old
     assert all(Path(uri.removeprefix("file://")).exists() for uri in old | new)
-    assert json.loads(xcargo("verify", "--json", **copy))["counts"]["ok"] >= len(new)
+    assert json.loads(xcargo("verify", "--json", env=copy))["counts"]["ok"] >= len(new)

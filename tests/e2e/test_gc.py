@@ -78,6 +78,7 @@ class Life:
 
     def gc(self, *args: str, **env: str) -> dict[str, Any]:
         out = self.command("gc", "--json", "--grace", f"{GRACE_SECONDS}s", *args, module="xcargo", **env)
+        report: dict[str, Any]
         (report,) = json.loads(out)
         return report
 

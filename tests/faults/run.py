@@ -60,7 +60,7 @@ def examine(cell: Cell, site: Prefix | Disk) -> Result:
     before = site.stored()
     with site.disturbed() as connection:
         if cell.case.clock:
-            about = {"rows": operation.rows, "root": site.root, "connection": connection}
+            about: dict[str, Any] = {"rows": operation.rows, "root": site.root, "connection": connection}
             done = in_child(cell, environ=_wrong_clock(cell.case.clock), **about)
             outcome, seconds, operation.row = done["outcome"], done["seconds"], done["row"]
         else:
@@ -96,7 +96,8 @@ class Operation:
 
         ``value``, ``left, logged`` for a purge that did not delete, or the class of the error.
         """
-        bounds = dict.fromkeys(("timeout_seconds", "purge_timeout_seconds"), self._cell.bound_seconds)
+        bound = self._cell.bound_seconds
+        bounds: dict[str, Any] = {"timeout_seconds": bound, "purge_timeout_seconds": bound}
         pipeline = make_pipeline(root, connection=connection, **SETTINGS, **bounds)
         began = time.monotonic()
         try:
@@ -161,7 +162,7 @@ class Prefix:
 
     def stored(self) -> set[str]:
         """Keys of objects, and uploads that were begun."""
-        uploads = getattr(self._server.raw, "list_uploads", list)()
+        uploads: list[str] = getattr(self._server.raw, "list_uploads", list)()
         names = [*self._server.list_keys(), *(f"upload of {key}" for key in uploads)]
         return {name for name in names if f"{self._prefix}/" in name}
 

@@ -120,6 +120,10 @@ class S3Bucket:
                 return sorted(keys)
             query["continuation-token"] = token
 
+    def begin_upload(self, key: str) -> None:
+        """Begin an upload in parts, and leave it so."""
+        expect(self._call("POST", key, {"uploads": ""}), 200)
+
     def list_uploads(self) -> list[str]:
         """Keys of the uploads in parts that were begun, and neither completed nor aborted."""
         page = ElementTree.fromstring(expect(self._call("GET", "", {"uploads": ""}), 200).body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,7 +18,7 @@ from xcargo.pipeline.pipeline import Pipeline
 FOLDER = Path(__file__).parent
 pull = Pipeline.pull
 
-TAKEN_OUT = {
+TAKEN_OUT: dict[str, tuple[AbstractContextManager[object], str]] = {
     "signature": (
         patch.object(Signer, "verify", lambda self, row: None),
         "test_signing.py::test_no_field_can_be_changed_removed_or_added",

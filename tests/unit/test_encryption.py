@@ -38,6 +38,7 @@ from xcargo.errors import (
 )
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
+from xcargo.stores.base import Store
 from xcargo.stores.memory import MemoryStore
 from xcargo.testing import CountingStore, FaultyStore
 from xcargo.transfer.chunks import ChunkTable
@@ -87,7 +88,12 @@ def same(left: Any, right: Any) -> bool:
 def test_a_value_comes_back_and_its_object_shows_nothing_of_it(kind: str, compression: str) -> None:
     """Objects of one chunk and of several, compressed or not, with one put and one get."""
     counted: list[CountingStore] = []
-    pipeline = encrypted(compression=compression, wrap=lambda s: counted.append(CountingStore(s)) or counted[-1])
+
+    def counting(store: Store) -> CountingStore:
+        counted.append(CountingStore(store))
+        return counted[-1]
+
+    pipeline = encrypted(compression=compression, wrap=counting)
     value = VALUES[kind]()
     row = json.loads(json.dumps(pipeline.push(value, HERE)))
     assert row["encryption"]["key"] == "k1"

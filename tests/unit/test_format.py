@@ -42,7 +42,7 @@ def fetch(uri: str) -> bytes:
 def test_nested_values_are_read_from_the_page_alone(tmp_path: Path, compression: str, threshold: int) -> None:
     pipeline = make_pipeline(f"{tmp_path.as_uri()}/xcom", compression=compression, threshold_bytes=threshold)
     value = [NESTED, "x" * 10_000]
-    row = pipeline.push(value, HERE)
+    row: Any = pipeline.push(value, HERE)
     assert is_envelope(row)
     assert ("uri" in row) == (threshold == 0)
     assert row["compression"] == compression

@@ -121,7 +121,7 @@ VALUES: dict[str, Any] = {
         defaultdict(frozenset, a=frozenset({1})),
     ],
     "array_aligned": np.zeros(1, np.dtype([("a", "i1"), ("b", "<i8")], align=True)),
-    "array_masked": np.ma.array([1, 2], mask=[0, 1], fill_value=-1, dtype="<i4"),
+    "array_masked": np.ma.array([1, 2], mask=[False, True], fill_value=-1, dtype="<i4"),
     "array_objects": np.array([1, "a", (2,)], dtype=object),
     "array_record": np.rec.array([(1, 2.5)], dtype=[("a", "<i4"), ("b", "<f8")]),
     "array_text": np.array(["a", None], np.dtypes.StringDType(na_object=None)),
@@ -141,7 +141,7 @@ VALUES: dict[str, Any] = {
         pa.schema([("a", pa.int64())]), [pa.record_batch({"a": [1, 2]}), pa.record_batch({"a": [3]})]
     ),
     "array_objects_in_fields": np.array([(1, [2]), (3, None)], [("a", "<i4"), ("o", "O")]),
-    "array_masked_objects": np.ma.array([1, "a"], mask=[0, 1], dtype=object, fill_value="n"),
+    "array_masked_objects": np.ma.array([1, "a"], mask=[False, True], dtype=object, fill_value="n"),
     "array_dtype": np.dtype([("a", ">i4"), ("b", "M8[us]")]),
     "pandas_text": labelled(
         {"o": pd.Series(["a", None, "ü"], dtype=object), "s": pd.array(["b", None, ""], pd.StringDtype("pyarrow"))}
@@ -209,6 +209,7 @@ def equal(left: Any, right: Any) -> bool:
     if isinstance(right, np.ndarray):
         assert type(left) is type(right)
         if isinstance(right, np.ma.MaskedArray):
+            assert isinstance(left, np.ma.MaskedArray)
             assert left.fill_value == right.fill_value
         np.testing.assert_array_equal(left, right)
         return bool(left.dtype == right.dtype)
@@ -250,7 +251,7 @@ def test_signed_and_encrypted_rows_of_every_release_still_give_their_values(vers
     assert set(row["chunks"]) == {"payload", "stored", "digests"}
     pipeline = guarded()
     key = row["uri"].removeprefix("memory://test/xcom/")
-    MemoryStore(pipeline.settings.root).put(key, [(GOLDEN / version / "encrypted_object").read_bytes()])  # type: ignore[arg-type]
+    MemoryStore(pipeline.settings.root).put(key, [(GOLDEN / version / "encrypted_object").read_bytes()])
     assert pipeline.pull(signed) == SIGNED
     assert pipeline.pull(row) == CHUNKED
     stranger = dataclasses.replace(GOLDEN_KEY, secret=bytes(32))

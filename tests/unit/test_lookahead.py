@@ -33,9 +33,9 @@ def test_order_is_kept_and_the_window_holds(sizes: list[int | None], workers: in
 
     def load(n: int) -> int:
         nonlocal most
-        if sizes[n] is not None:
+        if (size := sizes[n]) is not None:
             with lock:
-                ahead[n] = sizes[n]
+                ahead[n] = size
                 most = max(most, sum(ahead.values()) if len(ahead) > 1 else 0)
         return n
 

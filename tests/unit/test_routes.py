@@ -35,7 +35,7 @@ def routed(*routes: dict[str, Any], team: str | None = None, **settings: Any) ->
     ],
 )
 def test_a_rule_matches_by_shell_patterns_all_of_them(
-    rule: dict[str, str], where: dict[str, str], matches: bool
+    rule: dict[str, str], where: dict[str, Any], matches: bool
 ) -> None:
     """Dag, task and key, upper and lower case told apart; a rule without any matches everything."""
     (route,) = parse_routes(json.dumps([{"name": "r", **rule}]))

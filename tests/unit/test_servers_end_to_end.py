@@ -240,7 +240,7 @@ def test_an_endpoint_that_is_no_url_is_a_configuration_error(s3_server: Server) 
         make_pipeline(s3_server.root, connection=connection, timeout_seconds=1).push(VALUE, HERE)
 
 
-def _in_fork(work: Any) -> int:
+def in_fork(work: Any) -> int:
     """Exit code of a child, forked here and now, that runs ``work``; 99 if it hangs."""
     pid = os.fork()
     if pid == 0:
@@ -273,10 +273,10 @@ def test_a_child_forked_after_a_pull_pushes_and_pulls(any_server: Server) -> Non
         try:
             pipeline.pull(again)
         except ObjectNotFoundError:
-            return works and purged and _in_fork(lambda: pipeline.pull(row) == VALUE) == 0
+            return works and purged and in_fork(lambda: pipeline.pull(row) == VALUE) == 0
         return False
 
-    assert _in_fork(child) == 0
+    assert in_fork(child) == 0
     assert pipeline.pull(row) == VALUE  # the parent is untouched
 
 
@@ -291,7 +291,7 @@ def test_a_forked_child_may_have_more_descriptors_open_than_select_takes(s3_serv
         held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1150)]
         return max(held) > 1024 and bool(pipeline.pull(pipeline.push(VALUE, HERE)) == VALUE)
 
-    assert _in_fork(child) == 0
+    assert in_fork(child) == 0
 
 
 def _pull_in_worker(row: Any) -> bool:

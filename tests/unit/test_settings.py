@@ -62,7 +62,7 @@ def test_two_places_that_rows_cannot_tell_apart_are_refused(one: str, other: str
     """Rows name neither connection nor account: the values of one of the two could not be read, or by anybody."""
     for former in ({"read_roots": (Root.parse(other),)}, {"routes": (Route("hr", root=Root.parse(other)),)}):
         with pytest.raises(ConfigurationError, match="Two connections or accounts"):
-            Settings(Root.parse(one), **former)  # type: ignore[arg-type]
+            Settings(Root.parse(one), **former)
     Settings(Root.parse(one), read_roots=(Root.parse(one), Root.parse(other + "/of-its-own")))
 
 

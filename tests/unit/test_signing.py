@@ -22,7 +22,7 @@ from xcargo.stores.memory import buckets
 
 NEW, OLD, STRANGER = (Key(name, os.urandom(32)) for name in ("new", "old", "stranger"))
 BIG = {f"key{i}": "x" * 100 for i in range(100)}
-VALUES = {"object": BIG, "inline": (1, 2), "chunks": os.urandom(9_000_000), "array": np.arange(1000)}
+VALUES: dict[str, Any] = {"object": BIG, "inline": (1, 2), "chunks": os.urandom(9_000_000), "array": np.arange(1000)}
 
 
 def signed(key: Key = NEW, **settings: Any) -> Any:
@@ -90,9 +90,9 @@ def _changed(value: Any) -> Any:
 @given(st.text() | st.integers() | st.none() | st.dictionaries(st.text(), st.integers()) | st.binary().map(repr))
 def test_any_made_up_signature_is_refused(signature: Any) -> None:
     """Whatever stands there is an error of ours, and never a value."""
-    row = make_pipeline(threshold_bytes=-1).push((1,), HERE)
+    row: Any = make_pipeline(threshold_bytes=-1).push((1,), HERE)
     with pytest.raises(EnvelopeError):
-        signed().pull({**row, "signature": signature})  # type: ignore[dict-item]
+        signed().pull({**row, "signature": signature})
 
 
 def test_a_row_of_absurd_depth_is_refused() -> None:
@@ -144,10 +144,10 @@ def test_nor_does_the_nodes_cache_serve_it(kind: str, tmp_path: Path) -> None:
     """A row that names a place of its own Dag and the checksum of another one's value gets nothing from the cache."""
     value = VALUES["chunks"][:1_000_000] * (9 if kind == "chunks" else 1) + bytes(100_000)
     pipeline = make_pipeline(cache_path=str(tmp_path))
-    row = pipeline.push(value, HERE)
+    row: Any = pipeline.push(value, HERE)
     assert pipeline.pull(row, HERE.dag_id) == value
     assert len(list(tmp_path.iterdir())) == 1
-    own = pipeline.push(b"x" * 10_000, dataclasses.replace(HERE, dag_id="another_dag"))
+    own: Any = pipeline.push(b"x" * 10_000, dataclasses.replace(HERE, dag_id="another_dag"))
     with pytest.raises(IntegrityError):
         pipeline.pull({**row, "uri": own["uri"]}, "another_dag")
 

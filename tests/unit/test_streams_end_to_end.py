@@ -16,7 +16,7 @@ import xcargo
 from tests.servers import Fault, FaultProxy, Server
 from tests.servers.s3 import S3Bucket
 from tests.unit.conftest import HERE, make_pipeline
-from tests.unit.test_servers_end_to_end import _in_fork
+from tests.unit.test_servers_end_to_end import in_fork
 from xcargo.errors import AccessDeniedError, StoreError
 
 pytestmark = pytest.mark.servers
@@ -39,15 +39,17 @@ def proxy(s3_server: Server) -> Iterator[FaultProxy]:
 
 def left(server: Server) -> tuple[list[str], list[str]]:
     """Objects, and uploads that were begun, below this suite's prefix."""
-    bucket: Any = server.raw
+    bucket = server.raw
     assert isinstance(bucket, S3Bucket)
-    return tuple([k for k in keys if "/streams" in k] for keys in (bucket.list_keys(), bucket.list_uploads()))  # type: ignore[return-value]
+    keys, uploads = ([k for k in keys if "/streams" in k] for keys in (bucket.list_keys(), bucket.list_uploads()))
+    return keys, uploads
 
 
 def test_the_server_tells_of_uploads_that_were_begun(s3_server: Server) -> None:
     """Otherwise the tests below would prove nothing."""
-    bucket: Any = s3_server.raw
-    assert bucket._call("POST", "demo/begun", {"uploads": ""}).status == 200
+    bucket = s3_server.raw
+    assert isinstance(bucket, S3Bucket)
+    bucket.begin_upload("demo/begun")
     assert "demo/begun" in bucket.list_uploads()
 
 
@@ -143,7 +145,7 @@ def test_a_child_of_a_fork_pushes_and_reads_streams(s3_server: Server) -> None:
 
     def child() -> bool:
         again = pipeline.push(pieces(12), HERE)
-        read = pipeline.pull(again).read() == PIECE * 12 == stream.read()
+        read: bool = pipeline.pull(again).read() == PIECE * 12 == stream.read()
         with stream.open() as file:
             file.seek(-5, 2)
             read = read and file.read() == PIECE[-5:]
@@ -154,7 +156,7 @@ def test_a_child_of_a_fork_pushes_and_reads_streams(s3_server: Server) -> None:
             return read
         return False
 
-    assert _in_fork(child) == 0
+    assert in_fork(child) == 0
     assert left(s3_server) == before
     pipeline.purge(row)
 

@@ -24,9 +24,11 @@ from xcargo.model.sizes import format_stored
 from xcargo.pipeline.prefetch import prefetch_ordered
 
 __all__ = [
+    "UNKNOWN_BYTES",
     "WINDOW_BYTES",
     "Query",
     "Row",
+    "bytes_to_fetch",
     "hook_value",
     "load",
     "load_ahead",
@@ -45,7 +47,7 @@ WINDOW_BYTES = 64 * 1024 * 1024
 _LIST_WINDOW_BYTES = 4 * WINDOW_BYTES
 """The same where all values are to be in memory together anyway."""
 
-_UNKNOWN_BYTES = 1024 * 1024
+UNKNOWN_BYTES = 1024 * 1024
 """What a value that another backend stored is assumed to take."""
 
 
@@ -151,7 +153,7 @@ def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: st
     def loaded(row: Any) -> Any:
         nonlocal last
         value = load(row, dag_id, logged=False)
-        size = _size_bytes(row)
+        size = bytes_to_fetch(row)
         if size is not None:
             sizes.append(size)
             last = row
@@ -161,7 +163,7 @@ def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: st
         yield from prefetch_ordered(
             (parsed(row.value) for row in rows),
             metrics.with_current_span(loaded),
-            size_bytes=_size_bytes,
+            size_bytes=bytes_to_fetch,
             workers=runtime.settings().max_concurrency,
             window_bytes=window_bytes,
         )
@@ -173,7 +175,7 @@ def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: st
             log.info("xcargo pulled %d values, %d bytes, %.3f s", len(sizes), sum(sizes), seconds)
 
 
-def _size_bytes(row: Any) -> int | None:
+def bytes_to_fetch(row: Any) -> int | None:
     """Payload bytes of a value that has to be fetched from a store; None for one that is in its row, or a handle."""
     if _query.get().handles:
         return None
@@ -181,7 +183,7 @@ def _size_bytes(row: Any) -> int | None:
         size = row.get("size_bytes")
         return None if "uri" not in row else size if type(size) is int else 0
     reference = "://" in row if isinstance(row, str) else isinstance(row, bytes) and b"://" in row
-    return _UNKNOWN_BYTES if reference and runtime.settings().legacy_roots else None
+    return UNKNOWN_BYTES if reference and runtime.settings().legacy_roots else None
 
 
 def parsed(raw: Any) -> Any:

@@ -71,7 +71,7 @@ def big_data() -> None:
     def query(table: xcargo.Lazy) -> list[object]:
         last = table.to_arrow(columns=["n"], rows=slice(ROWS * BATCHES - 2, ROWS * BATCHES))
         found = table.scan().filter(pl.col("n") == 12_345).collect()
-        return [table.type, list(table.columns), last.column("n").to_pylist(), found["text"].item()]
+        return [table.type, list(table.columns or ()), last.column("n").to_pylist(), found["text"].item()]
 
     @task
     def piece(n: int) -> pa.RecordBatch:

@@ -121,7 +121,7 @@ def test_keys_come_from_commands_and_secrets_backends(env: pytest.MonkeyPatch, t
     assert made.encryption_keys == (Key("vault", base64.b64decode(B64)),)
 
 
-class Vault(BaseSecretsBackend):
+class Vault(BaseSecretsBackend):  # type: ignore[misc]
     """A secrets backend with one entry."""
 
     def get_config(self, key: str) -> str | None:

@@ -66,14 +66,14 @@ def test_each_spelling_of_a_key_reaches_the_client(key: dict[str, Any], tmp_path
     """As object, as text, under its older name, in a file, and with line ends that a form has escaped."""
     (tmp_path / "key.json").write_text(json.dumps(key))
     escaped = {**key, "private_key": key["private_key"].replace("\n", "\\n")}
-    extra: dict[str, Any] = {
+    extras: dict[str, dict[str, Any]] = {
         "dict": {"keyfile_dict": key},
         "text": {"keyfile_dict": json.dumps(key)},
         "prefixed": {PREFIXED: json.dumps(key)},
         "file": {"key_path": str(tmp_path / "key.json")},
         "escaped": {"keyfile_dict": escaped},
-    }[form]
-    made = options(URL, conn(**extra))
+    }
+    made = options(URL, conn(**extras[form]))
     assert json.loads(made["service_account_key"]) == key
     assert made["skip_signature"] is False
 

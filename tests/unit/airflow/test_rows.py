@@ -41,13 +41,13 @@ def legacy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 )
 def test_only_what_refers_to_an_object_is_loaded_ahead(legacy: bool, row: Any, size: int | None) -> None:
     """By the size that its envelope tells, or as nothing if it tells none; the error comes when it is loaded."""
-    assert rows._size_bytes(row) == size
+    assert rows.bytes_to_fetch(row) == size
 
 
 @pytest.mark.parametrize("row", ["s3://b/old/x", b'"s3://b/old/x"'])
 def test_a_text_is_loaded_ahead_if_it_may_be_a_reference(legacy: bool, row: Any) -> None:
     """Of another backend, whose sizes are not known; as JSON on Airflow 3, as bytes on Airflow 2."""
-    assert rows._size_bytes(row) == (rows._UNKNOWN_BYTES if legacy else None)
+    assert rows.bytes_to_fetch(row) == (rows.UNKNOWN_BYTES if legacy else None)
 
 
 def test_hooks_give_raw_rows_only_to_who_asks_for_them() -> None:

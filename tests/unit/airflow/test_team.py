@@ -14,13 +14,13 @@ from xcargo.airflow import compat
 def test_a_task_has_the_team_of_its_run(name: str | None, team: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While its code runs the context counts, whatever the environment says; a task without a team has none."""
     monkeypatch.setenv("AIRFLOW_CTX_TEAM_NAME", "team_b")
-    with set_current_context({"dag_run": SimpleNamespace(team_name=name)}):  # type: ignore[typeddict-item]
+    with set_current_context({"dag_run": SimpleNamespace(team_name=name)}):
         assert compat.team() == team
 
 
 def test_before_airflow_told_teams_a_task_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run without the field is of no team: what routes keep for teams stays closed."""
-    with set_current_context({"dag_run": SimpleNamespace()}):  # type: ignore[typeddict-item]
+    with set_current_context({"dag_run": SimpleNamespace()}):
         assert compat.team() == ""
 
 

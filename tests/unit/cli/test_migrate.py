@@ -305,8 +305,8 @@ def test_a_migration_from_and_to_other_backends_may_be_killed_too(
     common = tmp_path / "common"
     common.mkdir()
     expected = {task_id: [*BIG, n] for n, task_id in enumerate(TASKS)}
-    for task_id, value in expected.items():
-        (common / f"{task_id}.json").write_text(json.dumps(value))
+    for task_id, numbers in expected.items():
+        (common / f"{task_id}.json").write_text(json.dumps(numbers))
         metadata.push(f"{common.as_uri()}/{task_id}.json", dag_id="sales", run_id=RUN, task_id=task_id)
     env = {"AIRFLOW__XCARGO__LEGACY_REFERENCES": common.as_uri()}
 

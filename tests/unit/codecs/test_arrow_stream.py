@@ -339,7 +339,8 @@ def _compressed() -> bytes:
     table = pa.table({"a": pa.array(np.zeros(10**6))})
     with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
         file.write(table)
-    return sink.getvalue().to_pybytes()
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
 
 
 def test_hostile_tables_are_decode_errors() -> None:

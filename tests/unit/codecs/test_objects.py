@@ -69,7 +69,7 @@ class Model(pydantic.BaseModel):
 
 
 def a_model() -> Model:
-    model = Model(name="n", items=(1, 2), more={"k": (1,)})
+    model = Model.model_validate({"name": "n", "items": (1, 2), "more": {"k": (1,)}})
     model._secret = 7
     return model
 
@@ -181,9 +181,9 @@ def test_a_class_that_no_other_process_can_import_is_refused_when_it_is_pushed(r
 
     with pytest.raises(UnsupportedTypeError, match="inside a function"):
         registry.encode(Local(1))
-    row = namedtuple("Row", ["id"])  # noqa: PYI024
+    Row = namedtuple("Row", ["id"])  # noqa: PYI024
     with pytest.raises(UnsupportedTypeError, match="has no class Row") as caught:
-        registry.encode([row(1)])
+        registry.encode([Row(1)])
     assert "row._asdict()" in str(caught.value)
 
 
@@ -261,7 +261,7 @@ def test_state_beyond_the_fields_comes_back(registry: Registry) -> None:
     slotted = OnSlots()
     slotted.fill()
     assert round_trip(slotted, registry).content() == slotted.content()
-    place = Place(1)
+    place: Any = Place(1)
     place.note = {"a": (1,)}
     assert vars(round_trip(place, registry)) == {"note": {"a": (1,)}}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import dateutil.tz
 import numpy as np
@@ -10,8 +12,10 @@ import pendulum
 
 def test_numpy_keeps_a_masked_array_s_own_fill_value_in_fill_value() -> None:
     """``MaskedArray._fill_value``, which is None unless it was set."""
-    assert np.ma.array([1])._fill_value is None
-    assert np.ma.array([1], fill_value=7)._fill_value == 7
+    unset: Any = np.ma.array([1])
+    assert unset._fill_value is None
+    set_to_seven: Any = np.ma.array([1], fill_value=7)
+    assert set_to_seven._fill_value == 7
 
 
 def test_a_pickle_of_pendulum_s_interval_has_its_ends_and_whether_it_is_absolute() -> None:

@@ -223,7 +223,7 @@ def test_frames_and_arrays_live_inside_other_values() -> None:
         [SimpleNamespace(a=SimpleNamespace(b=[bytearray(b"x")]))],
         {"s": slice(None, bytearray(b"x"))},
         OrderedDict(a=(bytearray(b"x"),)),
-        [defaultdict(list, {1: bytearray(b"x")})],
+        [defaultdict[int, Any](list, {1: bytearray(b"x")})],
         deque([{"a": memoryview(b"x")}]),
         {(1, 2): bytearray(b"x")},
         {"numbers": [n / 7 for n in range(5000)], "raw": (b"x", [bytearray(b"x")])},

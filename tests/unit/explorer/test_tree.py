@@ -123,7 +123,8 @@ def test_search_finds_keys_and_texts_and_the_way_to_them() -> None:
 def test_search_of_a_large_value_goes_on_where_it_stopped() -> None:
     """Fifty hits at a time, none twice."""
     value = preview([{"name": f"name {n}"} for n in range(120)])
-    found, start = [], 0
+    found: list[int] = []
+    start: int | None = 0
     while start is not None:
         page = value.tree.search("name ", start)
         assert len(page["hits"]) <= 50

@@ -10,7 +10,7 @@ from typing import Any
 from tests.unit.conftest import make_pipeline
 from xcargo.lifecycle.owner import NOTE
 from xcargo.lifecycle.plan import SweepOptions
-from xcargo.lifecycle.references import Reference, Run, XComFilter, XComRow, reference_in
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, reference_in
 from xcargo.lifecycle.sweep import Report, Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
@@ -30,6 +30,7 @@ class ClockedStore:
         self.store = store
         self.now = BEGINNING
         self.written: dict[str, datetime | None] = {}
+        self.tells_time = True
         self.before: Callable[[str, str], None] = lambda verb, key: None
 
     def put(
@@ -58,7 +59,7 @@ class ClockedStore:
             yield self._dated(info)
 
     def _dated(self, info: ObjectInfo) -> ObjectInfo:
-        return dataclasses.replace(info, last_modified=self.written.get(info.key))
+        return dataclasses.replace(info, last_modified=self.written.get(info.key) if self.tells_time else None)
 
 
 @dataclasses.dataclass
@@ -66,7 +67,7 @@ class Deployment:
     """Rows and runs. A row goes by plain deletion, as in Airflow; nothing here knows of sweeps."""
 
     url: str = "memory://bucket/xcom"
-    rows: dict[Coordinate, Any] = dataclasses.field(default_factory=dict)
+    table: dict[Coordinate, Any] = dataclasses.field(default_factory=dict)
     archive: list[tuple[Coordinate, Any]] = dataclasses.field(default_factory=list)
     known_runs: dict[tuple[str, str], Run] = dataclasses.field(default_factory=dict)
     origin: dict[str, str] = dataclasses.field(default_factory=lambda: {"database": "here"})
@@ -92,7 +93,7 @@ class Deployment:
         at = Coordinate(dag, run, task, key, **more)
         self.run(dag, run)
         row = self.pipeline.push(value, at)
-        self.rows[at] = row
+        self.table[at] = row
         return self.key_of(row)
 
     def key_of(self, row: Any) -> str:
@@ -106,26 +107,32 @@ class Deployment:
 
     # --- as a source of references ---
 
-    def iterate(self, where: XComFilter = XComFilter()) -> Iterator[Reference]:
-        """As the database tells it: what is there from beginning to end, archives last."""
-        for at in list(self.rows):
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
+        """What the rows refer to."""
+        return (found for row in self.rows(where) if (found := reference_in(row)) is not None)
+
+    def rows(self, where: XComFilter = EVERYTHING, *, only_envelopes: bool = False) -> Iterator[XComRow]:
+        """As the database gives them: what is there from beginning to end, archives last."""
+        for at in list(self.table):
             self.before_row()
-            if at in self.rows and where.matches(at):
-                yield from self._reference(at, self.rows[at], "xcom")
+            if at in self.table and where.matches(at):
+                yield self._row(at, self.table[at], "xcom")
         for at, row in list(self.archive):
             if where.matches(at):
-                yield from self._reference(at, row, "_airflow_deleted__xcom__1")
+                yield self._row(at, row, "_airflow_deleted__xcom__1")
 
-    def runs(self, where: XComFilter = XComFilter()) -> Iterator[Run]:
+    def current(self, row: XComRow) -> Any:
+        """The value of a row now."""
+        return self.table.get(row.coordinate)
+
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         """Every run."""
         for run in list(self.known_runs.values()):
             if XComFilter(where.dag_id, where.run_id).matches(Coordinate(run.dag_id, run.run_id, "", "")):
                 yield run
 
-    def _reference(self, at: Coordinate, row: Any, source: str) -> Iterator[Reference]:
-        found = reference_in(XComRow(at, row, source, self.known_runs.get((at.dag_id, at.run_id))))
-        if found is not None:
-            yield found
+    def _row(self, at: Coordinate, value: Any, source: str) -> XComRow:
+        return XComRow(at, value, source, self.known_runs.get((at.dag_id, at.run_id)))
 
     # --- sweeping ---
 
@@ -154,4 +161,4 @@ class Deployment:
 
     def referenced(self) -> set[str]:
         """Object keys that rows name, straight from the rows."""
-        return {self.key_of(row) for row in [*self.rows.values(), *(row for _, row in self.archive)]}
+        return {self.key_of(row) for row in [*self.table.values(), *(row for _, row in self.archive)]}

@@ -75,20 +75,20 @@ class Life(RuleBasedStateMachine):
     def end_push(self, data: st.DataObject) -> None:
         at, row, _ = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         if (at.dag_id, at.run_id) in self.here.known_runs:  # else the foreign key refuses the row
-            self.here.rows[at] = row
+            self.here.table[at] = row
 
     @precondition(lambda self: self.flying)
     @rule()
     def crash_before_the_row(self) -> None:
         self.flying.pop()
 
-    @precondition(lambda self: self.here.rows)
+    @precondition(lambda self: self.here.table)
     @rule(data=st.data(), fails=st.booleans())
     def retry(self, data: st.DataObject, fails: bool) -> None:
         """Airflow 2.9 to 3.3: purge, delete the row, run again. A purge that fails leaves an orphan."""
         at = self._some_row(data)
-        self._purge(self.here.rows[at], fails)
-        del self.here.rows[at]
+        self._purge(self.here.table[at], fails)
+        del self.here.table[at]
         self._push(at)
 
     @rule(at=coordinates)
@@ -97,38 +97,38 @@ class Life(RuleBasedStateMachine):
         self.attempts += 1
         self._push(Coordinate(at.dag_id, at.run_id, at.task_id, at.key, at.map_index, f"{self.attempts:08x}-1b"))
 
-    @precondition(lambda self: self.here.rows)
+    @precondition(lambda self: self.here.table)
     @rule(data=st.data(), row_first=st.booleans(), crashes=st.booleans())
     def xcom_delete(self, data: st.DataObject, row_first: bool, crashes: bool) -> None:
         """Purge, then the row; from 3.4 on the row, then purge. A crash before the row goes leaves it for a retry."""
         at = self._some_row(data)
         if row_first:
-            row = self.here.rows.pop(at)
+            row = self.here.table.pop(at)
             if not crashes:
                 self._purge(row, fails=False)
         else:
-            self._purge(self.here.rows[at], fails=crashes)
-            del self.here.rows[at]
+            self._purge(self.here.table[at], fails=crashes)
+            del self.here.table[at]
 
     # --- users, who tell us nothing ---
 
-    @precondition(lambda self: self.here.rows)
+    @precondition(lambda self: self.here.table)
     @rule(data=st.data())
     def delete_row(self, data: st.DataObject) -> None:
-        del self.here.rows[self._some_row(data)]
+        del self.here.table[self._some_row(data)]
 
     @rule(dag=dags, run=st.none() | runs)
     def delete_runs(self, dag: str, run: str | None) -> None:
         """A run, or with its Dag all of them; rows go with them."""
         for key in [k for k in self.here.known_runs if k[0] == dag and run in (None, k[1])]:
             del self.here.known_runs[key]
-        for at in [at for at in self.here.rows if (at.dag_id, at.run_id) not in self.here.known_runs]:
-            del self.here.rows[at]
+        for at in [at for at in self.here.table if (at.dag_id, at.run_id) not in self.here.known_runs]:
+            del self.here.table[at]
 
     @rule(dag=dags)
     def db_clean(self, dag: str) -> None:
-        for at in [at for at in self.here.rows if at.dag_id == dag]:
-            self.here.archive.append((at, self.here.rows.pop(at)))
+        for at in [at for at in self.here.table if at.dag_id == dag]:
+            self.here.archive.append((at, self.here.table.pop(at)))
 
     @rule()
     def drop_archive(self) -> None:
@@ -218,7 +218,7 @@ class Life(RuleBasedStateMachine):
         for info in list(self.here.store.list(QUARANTINE)):
             restore(self.here.store, info)
 
-    @precondition(lambda self: self.here.rows or self.here.archive)
+    @precondition(lambda self: self.here.table or self.here.archive)
     @rule()
     def sweep_past_the_grace(self) -> None:
         """Nothing is left that no row refers to."""
@@ -239,7 +239,7 @@ class Life(RuleBasedStateMachine):
             return
         store = self.here.store.store
         sizes = {info.key: info.size_bytes for info in store.list()}
-        for row in [*self.here.rows.values(), *(row for _, row in self.here.archive), *(f[1] for f in self.flying)]:
+        for row in [*self.here.table.values(), *(row for _, row in self.here.archive), *(f[1] for f in self.flying)]:
             key = self.here.key_of(row)
             assert key in sizes, f"{key} is gone and a row refers to it"
             assert sizes[key] == row["stored_bytes"]
@@ -253,7 +253,7 @@ class Life(RuleBasedStateMachine):
 
     def _push(self, at: Coordinate) -> None:
         self.here.run(at.dag_id, at.run_id)
-        self.here.rows[at] = self.here.pipeline.push("v", at)
+        self.here.table[at] = self.here.pipeline.push("v", at)
 
     def _purge(self, row: Any, fails: bool) -> None:
         def fail(verb: str, key: str) -> None:
@@ -265,16 +265,16 @@ class Life(RuleBasedStateMachine):
         self.here.store.before = before
 
     def _some_row(self, data: st.DataObject) -> Coordinate:
-        return data.draw(st.sampled_from(list(self.here.rows)))
+        return data.draw(st.sampled_from(list(self.here.table)))
 
     def _do(self, what: str, at: Coordinate) -> None:
         if what == "push":
             self._push(at)
-        elif what == "retry" and at in self.here.rows:
-            self._purge(self.here.rows.pop(at), fails=False)
+        elif what == "retry" and at in self.here.table:
+            self._purge(self.here.table.pop(at), fails=False)
             self._push(at)
         elif what == "row":
-            self.here.rows.pop(at, None)
+            self.here.table.pop(at, None)
         elif what == "run":
             self.delete_runs(at.dag_id, at.run_id)
         elif what == "clean":

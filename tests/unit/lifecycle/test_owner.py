@@ -22,7 +22,7 @@ def here() -> Deployment:
     here = Deployment(url="memory://owned/xcom", origin={"database": "postgresql://production/airflow"})
     here.push("kept", "r")
     here.push("gone", "r")
-    here.rows.popitem()
+    here.table.popitem()
     here.pass_time(2 * DAY)
     here.sweep()
     return here
@@ -31,7 +31,7 @@ def here() -> Deployment:
 @pytest.fixture
 def staging(here: Deployment) -> Deployment:
     """A copy of its database elsewhere, in which rows were deleted, over the same objects; and one row of its own."""
-    other = dataclasses.replace(here, origin={"database": "postgresql://staging/airflow"}, rows={}, archive=[])
+    other = dataclasses.replace(here, origin={"database": "postgresql://staging/airflow"}, table={}, archive=[])
     other.store = here.store
     other.push("own", "r")
     here.pass_time(2 * DAY)

@@ -120,7 +120,7 @@ def expiring(rule: str, rows: list[Reference], runs: list[Run]) -> set[str]:
     expiry = Expiry(parse_rules(rule), NOW)
     expiry.learn_runs(runs)
     expiry.learn(rows)
-    return {r.uri for r in rows if (rule := expiry.rule_for(r)) is not None and expiry.expires(r, rule)}
+    return {r.uri for r in rows if (its := expiry.rule_for(r)) is not None and expiry.expires(r, its)}
 
 
 def oracle(text: str, rows: list[Reference], runs: list[Run]) -> set[str]:
@@ -237,9 +237,9 @@ def test_what_is_not_known_does_not_expire() -> None:
     run = Run("a", "r", "success", BEGINNING, BEGINNING)
 
     def row(uri: str, **more: Any) -> Reference:
-        fields = {"run_state": "success", "run_ended": BEGINNING, "run_date": BEGINNING, "source": "xcom"} | more
-        created = fields.pop("created_at", BEGINNING)
-        return Reference(Coordinate("a", "r", "t", "k"), uri, 1, 1, created_at=created, **fields)
+        fields: dict[str, Any] = {"run_state": "success", "run_ended": BEGINNING, "run_date": BEGINNING}
+        fields |= {"created_at": BEGINNING, "source": "xcom", **more}
+        return Reference(Coordinate("a", "r", "t", "k"), uri, 1, 1, **fields)
 
     rows = [
         row("end", run_ended=None),
@@ -262,7 +262,7 @@ def test_an_expired_value_is_told_from_a_lost_one(value: Any, lazily: bool) -> N
     here = Deployment()
     here.push("a", "r1", value=value)
     here.push("a", "r2", value="latest")
-    old, latest = here.rows.values()
+    old, latest = here.table.values()
     next_day = BEGINNING + timedelta(days=1)
     here.known_runs["a", "r2"] = Run("a", "r2", "success", next_day, next_day)
     for row, created in ((old, BEGINNING), (latest, next_day)):
@@ -277,7 +277,7 @@ def test_an_expired_value_is_told_from_a_lost_one(value: Any, lazily: bool) -> N
     assert here.pipeline.pull(latest) == "latest"
     # Another sweep finds the note, and leaves it; it goes with its row.
     assert Verdict.EXPIRED not in here.sweep(rules=parse_rules("keep 7d")).total
-    del here.rows[Coordinate("a", "r1", "t", "k")]
+    del here.table[Coordinate("a", "r1", "t", "k")]
     here.pass_time(2 * DAY)
     here.sweep()
     assert here.objects() == here.referenced()
@@ -288,10 +288,10 @@ def test_a_value_expires_beside_an_orphan_of_the_same_run() -> None:
     here = Deployment()
     expired = here.push("d", "r1")
     orphan = here.push("d", "r1", key="gone")
-    del here.rows[Coordinate("d", "r1", "t", "gone")]
+    del here.table[Coordinate("d", "r1", "t", "gone")]
     here.run("d", "r2", day=1)
     here.push("d", "r2")
-    here.rows[Coordinate("d", "r1", "t", "k")]["created_at"] = BEGINNING.isoformat()
+    here.table[Coordinate("d", "r1", "t", "k")]["created_at"] = BEGINNING.isoformat()
     here.pass_time(30 * DAY)
     report = here.sweep(rules=parse_rules("keep 7d"))
     assert {outcome: tally.objects for outcome, tally in report.outcomes.items() if tally.objects} == {
@@ -315,7 +315,7 @@ def test_a_value_does_not_expire_before_the_grace() -> None:
     """By the store's clock, whatever the row says of itself."""
     deployment = Deployment()
     deployment.push("a", "r")
-    for row in deployment.rows.values():
+    for row in deployment.table.values():
         row["created_at"] = (BEGINNING - timedelta(days=365)).isoformat()
     deployment.known_runs["a", "r"] = Run("a", "r", "success", BEGINNING - timedelta(days=365), BEGINNING)
     deployment.pass_time(3600)

@@ -16,7 +16,6 @@ from xcargo.errors import AccessDeniedError, ObjectNotFoundError, SweepRefusedEr
 from xcargo.lifecycle.plan import Count, Verdict, share_refusal
 from xcargo.lifecycle.sweep import Outcome, Report
 from xcargo.model.coordinate import Coordinate
-from xcargo.stores.base import ObjectInfo
 from xcargo.stores.local import LocalStore
 
 
@@ -28,7 +27,7 @@ def here() -> Deployment:
 def orphan(here: Deployment, dag: str = "gone", run: str = "r", **more: Any) -> str:
     """An object that had a row."""
     key = here.push(dag, run, **more)
-    here.rows.popitem()
+    here.table.popitem()
     return key
 
 
@@ -72,10 +71,10 @@ def test_an_object_of_unknown_age_stays(here: Deployment) -> None:
     assert ageless in here.objects()
 
 
-def test_a_store_that_tells_no_time_is_refused(here: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_tells_no_time_is_refused(here: Deployment) -> None:
     """Then nothing is known to be old enough."""
     here.push("a", "r")
-    monkeypatch.setattr(here.store, "_dated", lambda info: ObjectInfo(info.key, info.size_bytes, None))
+    here.store.tells_time = False
     with pytest.raises(SweepRefusedError, match="does not say when"):
         here.sweep()
 
@@ -223,7 +222,7 @@ def test_an_object_that_a_row_refers_to_again_stays(here: Deployment) -> None:
     here.pass_time(DAY + 1)
     with here.new_sweep() as sweep:
         report = sweep.plan()
-        here.rows[at] = row
+        here.table[at] = row
         outcomes = sweep.apply(report).outcomes
     done = {outcome: count.objects for outcome, count in outcomes.items()}
     assert done == {Outcome.DELETED: 1, Outcome.REFERENCED: 1}
@@ -398,10 +397,10 @@ def test_what_a_row_refers_to_is_not_deleted_from_quarantine(here: Deployment) -
     at = Coordinate("gone", "r", "t", "k")
     here.push("a", "r")
     here.push("gone", "r")
-    row = here.rows.pop(at)
+    row = here.table.pop(at)
     here.pass_time(DAY + 1)
     here.sweep(quarantine_seconds=0)
-    here.rows[at] = row
+    here.table[at] = row
     here.pass_time(DAY)
     report = here.sweep(quarantine_seconds=0)
     assert report.outcomes[Outcome.REFERENCED].objects == 1

@@ -150,7 +150,7 @@ def test_the_page_writes_sizes_as_the_rest_of_xcargo_does(tmp_path: Path) -> Non
     sizes = [*range(0, 3000, 37), *(n * 1024**k for k in range(1, 6) for n in (1, 1.5, 9.996, 99.94, 100.4, 1023))]
     shutil.copy(STATIC / "dom.js", tmp_path / "dom.mjs")
     script = f"import {{ bytes }} from './dom.mjs'; console.log(JSON.stringify({json.dumps(sizes)}.map(bytes)))"
-    command = [find_node().program, "--input-type=module", "--eval", script]
+    command = [str(find_node().program), "--input-type=module", "--eval", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert [text.replace("\u00a0", " ") for text in json.loads(done.stdout)] == list(map(format_bytes, sizes))
 

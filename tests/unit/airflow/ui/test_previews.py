@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from xcargo.airflow import runtime
 from xcargo.airflow.ui import previews
 from xcargo.airflow.ui.stored import sum_sweep
 from xcargo.airflow.ui.xcoms import XComId, XComRow
@@ -21,7 +22,7 @@ def row_of(value: Any) -> XComRow:
 
 def test_a_row_that_refers_to_another_dags_value_is_refused() -> None:
     """Whoever may read one Dag's XComs gets no other Dag's value through a row that was copied there."""
-    root = previews.runtime.settings().root
+    root = runtime.settings().root
     assert root is not None
     row = {
         "__id__": "xcargo/1",

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from airflow.models.dag import DagModel
 
 from tests.metadata import NOON, Metadata
 from xcargo.airflow.ui import xcoms
@@ -62,7 +63,7 @@ def answers_of(metadata: Metadata) -> dict[str, Any]:
     """What the functions answer about rows of two Dags, with the number of queries of each."""
     metadata.dag("d")
     values = {"a": {"n": 1}, "b": None, "c": "text", "envelope": ENVELOPE, "large": "x" * 300_000}
-    rows = [(value, {"task_id": "t", "key": key}) for key, value in values.items()]
+    rows: list[tuple[Any, dict[str, str]]] = [(value, {"task_id": "t", "key": key}) for key, value in values.items()]
     rows += [(n, {"task_id": "many", "key": f"k{n:03}"}) for n in range(100)]
     rows += [({"n": 2}, {"task_id": "t", "key": "a", "run_id": "other"})]
     rows += [([{"root": "s3://b"}], {"task_id": "sweep", "key": "return_value"})]
@@ -130,6 +131,6 @@ def test_the_auth_manager_is_asked_in_batches(monkeypatch: pytest.MonkeyPatch, h
     """Once for a user who may read all of a thousand Dags; each that they may not costs a few batches more."""
     manager = Manager(1000, hidden)
     monkeypatch.setattr(xcoms, "get_auth_manager", lambda: manager)
-    monkeypatch.setattr(xcoms.DagModel, "get_dag_id_to_team_name_mapping", lambda dag_ids: {}, raising=False)
+    monkeypatch.setattr(DagModel, "get_dag_id_to_team_name_mapping", lambda dag_ids: {}, raising=False)
     assert set(xcoms.readable_dags(None)) == manager.dags - hidden
     assert manager.batches <= batches
