@@ -122,11 +122,12 @@ def _require_external_value(conf: Any, option: str) -> None:
 
 def _fill_from_common_io(conf: Any, values: dict[str, Any]) -> None:
     """Take what is not set from the Common IO provider's options."""
-    path = _text(conf, "xcom_objectstorage_path", section=_COMMON_IO)
+    path, default = _text(conf, "xcom_objectstorage_path", section=_COMMON_IO), Settings.threshold_bytes
     if path and "root" not in values:
         values["root"] = _parsed("xcom_objectstorage_path", Root.parse, path, section=_COMMON_IO)
-        values.setdefault("threshold_bytes", _common_io_threshold(conf, default=-1))
-    values.setdefault("threshold_bytes", _common_io_threshold(conf, default=Settings.threshold_bytes))
+        default = -1
+    if "threshold_bytes" not in values:
+        values["threshold_bytes"] = _common_io_threshold(conf, default=default)
     compression = _text(conf, "xcom_objectstorage_compression", section=_COMMON_IO)
     values.setdefault("compression", compression or Settings.compression)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xcargo.errors import ConfigurationError
@@ -66,6 +66,8 @@ class Cloud:
     """The bucket's lifecycle rules, as the cloud's JSON."""
     resources: Callable[[Needs], dict[str, dict[str, Any]]]
     """Terraform resources by type. Each is named ``xcargo``."""
+    providers: Mapping[str, str] = field(default_factory=dict)
+    """Name and source of a Terraform provider that its resources' names alone do not lead to."""
 
     def terraform(self, needs: Needs) -> dict[str, Any]:
         """Resources as the content of a ``.tf.json`` file, for Terraform and OpenTofu.
@@ -78,7 +80,9 @@ class Cloud:
 
         key = literal(needs.kms_key) if needs.kms_key else None
         needs = replace(needs, prefix=literal(needs.prefix), account=literal(needs.account), kms_key=key)
-        return {"resource": {kind: {"xcargo": body} for kind, body in self.resources(needs).items()}}
+        resources = {kind: {"xcargo": body} for kind, body in self.resources(needs).items()}
+        sources = {name: {"source": source} for name, source in self.providers.items()}
+        return {**({"terraform": {"required_providers": sources}} if sources else {}), "resource": resources}
 
 
 # --- Amazon S3 and MinIO ---------------------------------------------------------------------------------------------
@@ -390,5 +394,7 @@ CLOUDS = {
     "aws": Cloud(("s3",), aws_policy, aws_commands, s3_lifecycle, aws_resources),
     "gcs": Cloud(("gs",), gcs_role, gcs_commands, gcs_lifecycle, gcs_resources),
     "azure": Cloud(("az",), azure_role, azure_commands, azure_lifecycle, azure_resources),
-    "minio": Cloud(("s3",), aws_policy, minio_commands, s3_lifecycle, minio_resources),
+    "minio": Cloud(
+        ("s3",), aws_policy, minio_commands, s3_lifecycle, minio_resources, providers={"minio": "aminueza/minio"}
+    ),
 }

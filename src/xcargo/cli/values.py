@@ -205,10 +205,12 @@ def _write(row: XComRow, target: Path, out: Output) -> None:
             target.write_text(value, "utf-8", errors="surrogatepass")
         else:
             try:
-                target.write_text(json.dumps(value, indent=2, ensure_ascii=False), "utf-8")
+                document = json.dumps(value, indent=2, ensure_ascii=False).encode()
             except (TypeError, ValueError):
                 _write_payload(row, target)
                 payload = f"the payload of the {row.value['type']} as it is stored (codec {codec}), "
+            else:
+                target.write_bytes(document)
     size = "" if target.is_dir() else f"{format_bytes(target.stat().st_size)} "
     out.note(f"Wrote {payload}{size}to {target}.")
 

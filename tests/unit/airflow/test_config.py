@@ -159,7 +159,9 @@ def test_our_own_options_come_first(env: pytest.MonkeyPatch) -> None:
         xcargo__path="s3://new",
     )
     assert (made.root, made.threshold_bytes) == (Root.parse("s3://new"), 5)
-    assert settings(env, xcargo__threshold_bytes="7").threshold_bytes == 7
+    for theirs in ("5", "1k"):  # what is not used is not read
+        own = settings(env, xcargo__threshold_bytes="7", common_io__xcom_objectstorage_threshold=theirs)
+        assert own.threshold_bytes == 7
 
 
 def test_the_default_that_airflow_writes_into_its_file_is_no_wish(env: pytest.MonkeyPatch) -> None:

@@ -299,6 +299,8 @@ def test_each_cloud_prints_its_document(cloud: str, cli: Call) -> None:
     references = set(re.findall(r"\$\{(\w+\.\w+)\.\w+\}", terraform.out))
     assert references
     assert references <= made
+    needed = {kind.partition("_")[0] for kind in terraform.json["resource"]} - {"aws", "google", "azurerm"}
+    assert set(terraform.json.get("terraform", {}).get("required_providers", {})) == needed, "found by no name alone"
 
 
 def test_a_path_is_no_template() -> None:

@@ -110,6 +110,12 @@ def test_cat_prints_safely_and_writes_files(store: Any, call: Call, tmp_path: Pa
     assert json.loads(target.read_text())["rows"][0].endswith("ü" * 3000)
     assert call("cat", "sales", RUN, "text", "-o", str(target)).code == 4, "an existing file is left alone"
 
+    store({"half a character": "\ud800"}, "half")
+    payload = tmp_path / "half.msgpack"
+    done = call("cat", "sales", RUN, "half", "-o", str(payload))
+    assert done.code == 0, done.err
+    assert b"half a character" in payload.read_bytes()
+
     source = tmp_path / "report.bin"
     source.write_bytes(bytes(range(256)) * 20_000)
     store(File(source), "file")

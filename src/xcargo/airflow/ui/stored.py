@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -31,7 +31,7 @@ PRICES = {"s3": 0.023, "gs": 0.020, "az": 0.018}
 @in_preview_pool
 def of_dag(dag_id: str, run_id: str | None = None) -> dict[str, Any]:
     """What a Dag, or one run of it, has stored."""
-    return summarize(xcoms.list_envelopes([dag_id], run_id, _MAX_ROWS), "task_id")
+    return _summary([dag_id], "task_id", run_id=run_id)
 
 
 @router.get("/stored")
@@ -39,9 +39,15 @@ def of_dag(dag_id: str, run_id: str | None = None) -> dict[str, Any]:
 def of_all(user: Annotated[Any, Depends(current_user)]) -> dict[str, Any]:
     """What all Dags have stored whose XComs the user may read."""
     dag_ids = xcoms.readable_dags(user)
-    rows = xcoms.list_envelopes(dag_ids, None, _MAX_ROWS) if dag_ids else ()
     reports = xcoms.sweep_reports(dag_ids) if dag_ids else []
-    return summarize(rows, "dag_id") | {"sweep": sum_sweep(reports)}
+    return _summary(dag_ids, "dag_id") | {"sweep": sum_sweep(reports)}
+
+
+def _summary(dag_ids: Sequence[str], by: str, *, run_id: str | None = None) -> dict[str, Any]:
+    if not dag_ids:
+        return summarize((), by)
+    summary = summarize(xcoms.list_envelopes(dag_ids, run_id, _MAX_ROWS), by)
+    return summary | {"truncated": summary["truncated"] or xcoms.has_more_rows(dag_ids, run_id)}
 
 
 @dataclass

@@ -33,6 +33,7 @@ __all__ = [
     "can_read_xcoms",
     "current_user",
     "find",
+    "has_more_rows",
     "list_envelopes",
     "list_others",
     "list_xcoms",
@@ -188,6 +189,13 @@ def list_envelopes(dag_ids: Sequence[str], run_id: str | None, count: int) -> It
         for row in session.execute(query):
             if is_envelope(row.value):
                 yield _row(row)
+
+
+def has_more_rows(dag_ids: Sequence[str], run_id: str | None, *, than: int = _SCANNED_ROWS) -> bool:
+    """Whether there are more rows, envelopes or not, than `list_envelopes` looks at."""
+    chosen = [XComModel.dag_id.in_(dag_ids), *([XComModel.run_id == run_id] if run_id else [])]
+    with create_session() as session:
+        return session.execute(select(XComModel.dag_id).where(*chosen).offset(than).limit(1)).first() is not None
 
 
 def sweep_reports(dag_ids: Sequence[str]) -> list[XComRow]:

@@ -53,6 +53,7 @@ print("ANSWERS", json.dumps({
     "others": ask(lambda: [r.id.run_id for r in xcoms.list_others(xcoms.XComId("d", "r", "t", "a"), 50)]),
     "envelopes": ask(lambda: envelopes(["d", "e"])),
     "envelopes of e": ask(lambda: envelopes(["e"])),
+    "more": ask(lambda: [xcoms.has_more_rows(["d"], "r", than=number) for number in (105, 106)]),
     "sweeps": ask(lambda: [row.value for row in xcoms.sweep_reports(["d", "e"])]),
 }))
 """
@@ -103,6 +104,7 @@ def test_rows_are_listed_found_and_measured_in_two_queries(metadata: Metadata) -
     assert told["others"] == ["other"]
     assert sorted(told["envelopes"]) == [["envelope", "bytes"], ["of e", "bytes"]]
     assert told["envelopes of e"] == [["of e", "bytes"]]
+    assert told["more"] == [True, False], "106 rows are of this run"
     assert told["sweeps"] == [[{"root": "s3://b"}]]
     queries = {name: one["queries"] for name, one in answers.items()}
     assert (queries["ten"], queries["hundred"]) == (2, 2)
