@@ -123,6 +123,13 @@ def test_there_are_pages_to_check() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    """By its path in the checkout, or below the source."""
+    for path in re.findall(r"`([\w/.-]+/[\w-]+\.py)`", prose(page)):
+        assert any((base / path).is_file() for base in (ROOT, ROOT / "src" / "xcargo")), f"{name_of(page)}: {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_and_anchor_resolves(page: Path) -> None:
     """A link leads to a file of this repository, an anchor to a heading of it."""
     for target in links(page):

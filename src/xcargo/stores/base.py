@@ -61,7 +61,7 @@ class Access:
     Attributes:
         config: The client's own options by obstore's names (``access_key_id``, ``endpoint`` ...), secrets included.
             Never shown.
-        client: HTTP options: proxy, certificates, time limits.
+        client: HTTP options by the names of obstore's ``ClientConfig``: proxy, certificates, time limits.
         credentials: Asked for short-lived credentials whenever the previous ones expire.
         filesystem: Makes an fsspec file system, for schemes that have no store of ours.
     """
