@@ -14,7 +14,7 @@ MARKER_PREFIX = "xcargo/"
 
 
 class Ticker:
-    """Shows the current step and its seconds: one living line on a terminal, else a line a step."""
+    """Shows the current step and its seconds: one line that is updated on a terminal, else one line per step."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
@@ -47,8 +47,8 @@ class Ticker:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """An XCom row, read for its place: where its value lies, and what it takes there."""
+class StoredValue:
+    """Where the value of an XCom row is stored, and how many bytes it takes there."""
 
     dag_id: str
     task_id: str
@@ -57,38 +57,41 @@ class Placed:
     size_bytes: int
     """Length of the encoded value before compression."""
     stored_bytes: int
-    place: str
+    location: str
     """The URI of the object, or "database"."""
 
     @property
     def in_database(self) -> bool:
-        """The value itself stands in the row."""
-        return self.place == "database"
+        """Whether the value itself is in the row."""
+        return self.location == "database"
 
 
-def placed(row: XComRow) -> Placed:
-    """Read the place of a value from its raw row, without xcargo: by the format it documents."""
+def stored_value(row: XComRow) -> StoredValue:
+    """Read a raw row without xcargo's own reader, by the documented format."""
     names = (row.dag_id, row.task_id, row.key)
     value = row.value
     if isinstance(value, dict) and str(value.get("__id__", "")).startswith(MARKER_PREFIX):
-        return Placed(
+        return StoredValue(
             *names,
             value["type"],
             value["size_bytes"],
             value["stored_bytes"],
             value.get("uri", "database"),
         )
-    return Placed(*names, type(value).__name__, row.row_bytes, row.row_bytes, "database")
+    return StoredValue(*names, type(value).__name__, row.row_bytes, row.row_bytes, "database")
 
 
-def place_table(rows: Iterable[XComRow]) -> str:
-    """A table of every row: Dag, task, key, type, size, stored size, place."""
-    header = ("Dag", "task", "key", "type", "size", "stored", "place")
+def table_of_values(rows: Iterable[XComRow]) -> str:
+    """A table with a line for every row, and what its columns mean."""
+    from xcargo.model.sizes import format_bytes  # only here: without xcargo, the demo says how to install it
+
+    header = ("Dag", "task", "key", "type", "size", "stored", "location")
     lines = [
-        (p.dag_id, p.task_id, p.key, p.type, size(p.size_bytes), size(p.stored_bytes), p.place)
-        for p in map(placed, rows)
+        (p.dag_id, p.task_id, p.key, p.type, format_bytes(p.size_bytes), format_bytes(p.stored_bytes), p.location)
+        for p in map(stored_value, rows)
     ]
-    return table(header, lines, right={4, 5})
+    legend = "size: as encoded; stored: after compression; location: the row in the database, or the object's URL"
+    return f"{table(header, lines, right={4, 5})}\n\n{legend}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: set[int]) -> str:
@@ -103,13 +106,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: set[in
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
-
-
-def size(count: int) -> str:
-    """A number of bytes for people: 9 B, 11.3 KB, 870.1 KB (1 KB is 1000 bytes)."""
-    if count < 1000:
-        return f"{count} B"
-    for unit, scale in (("KB", 1e3), ("MB", 1e6)):
-        if count < 1000 * scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count / 1e9:.1f} GB"

@@ -1,6 +1,6 @@
 """Run the demo: `python -m demo.run [--store local|s3|gcs|azure] [--ui] [--screenshot PATH]`.
 
-A real Airflow with xcargo as its XCom backend runs two Dags; then a table tells where each value
+A real Airflow with xcargo as its XCom backend runs two Dags; then a table shows where each value
 went. Exits with 1 if a Dag failed or Airflow did not start.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 from demo.cluster import Cluster, ClusterError, RunResult
 from demo.processes import terminate_like_interrupt
-from demo.report import Ticker, place_table, placed
+from demo.report import Ticker, stored_value, table_of_values
 
 ROOT = Path(__file__).resolve().parent.parent
 DAGS = ROOT / "demo" / "dags"
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("xcargo") is None:
-        print(f"xcargo is not installed for {sys.executable}: make setup", file=sys.stderr)
+        print(f"xcargo is not installed for {sys.executable}; run: make demo", file=sys.stderr)
         return 1
     ticker = Ticker()
     try:
@@ -90,7 +90,7 @@ def _demo(home: Path, env: dict[str, str], ticker: Ticker, *, ui: bool, screensh
 def _show(cluster: Cluster, results: list[RunResult]) -> int:
     """Print what happened; 1 if a run failed, else 0."""
     rows = [row for result in results for row in cluster.xcoms(result.dag_id, result.run_id)]
-    print(f"\n{place_table(rows)}\n")
+    print(f"\n{table_of_values(rows)}\n")
     for result in results:
         if result.ok:
             print(f"{result.dag_id}: success, what was pulled equals what was pushed")
@@ -106,7 +106,7 @@ def _show(cluster: Cluster, results: list[RunResult]) -> int:
         print(f"push_objects took {took:.2f} s (Airflow's duration of the task instance)")
     if not all(result.ok for result in results):
         return 1
-    if all(placed(row).in_database for row in rows):
+    if all(stored_value(row).in_database for row in rows):
         print("Yet no value went to the store: is the threshold larger than the values?")
         return 1
     return 0

@@ -20,7 +20,18 @@ from xcargo.errors import DecodeError, XCargoError
 from xcargo.explorer.limits import Budget, Payload, TooLargeError
 from xcargo.types import Buffer, Json
 
-__all__ = ["LISTS", "PAIRS", "SCALARS", "Head", "Packed", "json_to_packed", "registry", "scalar_text", "to_json"]
+__all__ = [
+    "LISTS",
+    "NAMES",
+    "PAIRS",
+    "SCALARS",
+    "Head",
+    "Packed",
+    "json_to_packed",
+    "registry",
+    "scalar_text",
+    "to_json",
+]
 
 LISTS = {Tag.TUPLE: "tuple", Tag.SET: "set", Tag.FROZENSET: "frozenset"}
 """Extensions whose body is a list of the items."""
@@ -57,6 +68,9 @@ SCALARS = {
     Tag.PENDULUM_INTERVAL: "Interval",
 }
 """Extensions that are small, and for which nothing is imported but the libraries of their types."""
+
+NAMES = {**SCALARS, Tag.PATTERN: "Pattern", Tag.MEMORYVIEW: "memoryview", Tag.ARRAY: "array"}
+"""Extensions that are shown by their type and length, unless they are `SCALARS` and short enough for their text."""
 
 _READ_BYTES = 256 * 1024
 _MAX_LEVELS = 200

@@ -16,7 +16,7 @@ import orjson
 from xcargo.codecs.builtin import Tag
 from xcargo.errors import DecodeError
 from xcargo.explorer.limits import Payload
-from xcargo.explorer.packed import LISTS, PAIRS, SCALARS, Head, Packed, registry, scalar_text, to_json
+from xcargo.explorer.packed import LISTS, NAMES, PAIRS, SCALARS, Head, Packed, registry, scalar_text, to_json
 from xcargo.types import Json
 
 __all__ = ["Tree", "split_parts"]
@@ -268,7 +268,7 @@ class Tree:
         if tag in SCALARS and head.length <= _SCALAR_BYTES:
             body = bytes(self._payload.read(head.body, head.body + head.length))
             return {"type": SCALARS[tag], "value": scalar_text(tag, body)}
-        return {"type": SCALARS.get(tag, f"extension {tag}"), "length": head.length}
+        return {"type": NAMES.get(tag, f"extension {tag}"), "length": head.length}
 
     def _other_codec(self, head: Head) -> dict[str, Any]:
         """A small value of another codec, by its codec's id; an instance of a class, by its name."""

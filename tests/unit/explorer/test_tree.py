@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import uuid
+from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass
 from decimal import Decimal
@@ -78,6 +80,9 @@ def test_types_beyond_json_are_named_and_shown() -> None:
         "keys": {1: "one", (2, 3): "pair"},
         "bytes": b"123",
         "huge": 2**200,
+        "Pattern": re.compile("a+"),
+        "memoryview": memoryview(b"ab"),
+        "array": array("d", [1.5]),
     }
     tree = preview(value).tree
     shown = {item["key"]["value"]: item for item in tree.children(0)["items"]}
@@ -92,6 +97,7 @@ def test_types_beyond_json_are_named_and_shown() -> None:
     assert shown["decimal"]["value"] == "1.50"
     assert shown["when"]["value"] == str(moment)
     assert shown["huge"]["value"] == str(2**200)
+    assert [shown[name]["type"] for name in ("Pattern", "memoryview", "array")] == ["Pattern", "memoryview", "array"]
     assert (shown["bytes"]["type"], shown["bytes"]["length"]) == ("bytes", 3)
     assert [item["key"]["value"] for item in tree.children(shown["ordered"]["at"])["items"]] == ["b", "a"]
     assert [item["value"] for item in tree.children(shown["default"]["at"])["items"] if "value" in item] == []
