@@ -65,5 +65,5 @@ class StorePool:
     def forget(self, root: Root) -> None:
         """Look the root's connection up again at the next use: its credentials were refused."""
         self._access.pop(root, None)
-        for key in [key for key in self._stores if key[0] == root]:
+        for key in [key for key in list(self._stores) if key[0] == root]:  # other threads may add some
             self._stores.pop(key, None)

@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from xcargo.stores.fsspec import FilesystemStore
 from xcargo.stores.local import LocalStore
 from xcargo.stores.memory import MemoryStore, buckets
 from xcargo.stores.object_store import ObjectStore
+from xcargo.stores.pool import StorePool
 from xcargo.testing import StoreTests
 
 LIMITS = Limits(timeout_seconds=20, part_bytes=5 * 1024 * 1024, max_concurrency=4)
@@ -278,6 +280,25 @@ def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path) -> N
     assert store.head("d/r/t/link~0").size_bytes == found["d/r/t/link~0"] == len(str(secret))
     store.delete(found)
     assert secret.read_text() == "of somebody else"
+
+
+def test_a_pool_forgets_a_root_while_other_threads_open_stores() -> None:
+    """Several requests at once are refused when credentials are rotated, and others begin in between."""
+
+    class Interrupted(Root):
+        """Another thread gets its turn, as it may, where roots are compared."""
+
+        def __eq__(self, other: object) -> bool:
+            pool.store(Root.parse(f"memory://other-{next(numbers)}"), Limits())
+            return super().__eq__(other)
+
+        __hash__ = Root.__hash__
+
+    numbers, pool = count(), StorePool(lambda root: Access())
+    root = Interrupted("memory", "bucket", "")
+    stores = [pool.store(root, Limits(max_concurrency=n)) for n in (1, 2)]
+    pool.forget(root)
+    assert not {pool.store(root, Limits(max_concurrency=n)) for n in (1, 2)} & set(stores)
 
 
 def _as_child(work: Callable[[], str]) -> str:
