@@ -325,17 +325,17 @@ COMMANDS = (
     Command(
         name="bench",
         help="measure the store from here and suggest settings",
-        description="Puts and gets objects of growing size, large ones in parts of several sizes and several at once, "
-        "tries the compressions on a sample, and suggests threshold, part size, concurrency and compression for this "
-        "store, seen from this machine. Numbers hold for here and now: run it where tasks run. What it writes below "
-        "the path it deletes again.",
+        description="Puts and gets objects of growing size, large ones in parts of several sizes and with several "
+        "requests at once, tries the compressions on a sample, and suggests threshold, part size, concurrency and "
+        "compression for this store as seen from this machine. The numbers apply to the machine and the time of the "
+        "measurement: run it where tasks run. The objects that it writes below the path are deleted again.",
         run=_run,
         arguments=(
             JSON,
             Argument("--path", metavar="URL", help="what to measure (default: the configured path)"),
             Argument("--max-mib", type=int, default=64, metavar="MIB", help="largest object (default: 64)"),
-            Argument("--seconds", type=float, default=3.0, help="at most so long for one measurement (default: 3)"),
-            Argument("--sample", metavar="FILE", help="data like yours, to try compressions on"),
+            Argument("--seconds", type=float, default=3.0, help="longest time for one measurement (default: 3)"),
+            Argument("--sample", metavar="FILE", help="a file with data like yours, to try compressions on"),
             Argument("--plot", metavar="FILE", help="also draw throughput by size, as .png or .svg (needs matplotlib)"),
         ),
         examples=(

@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     REFUSED = 3
     """It would not be safe, or was not confirmed. Nothing was changed."""
     FAILED = 4
-    """It could not be done: a setting, a connection or a store does not serve."""
+    """It could not be done: a setting, a connection or a store does not work."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C."""
 

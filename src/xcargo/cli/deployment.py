@@ -37,36 +37,36 @@ __all__ = [
 ]
 
 PATH = Argument("--path", metavar="URL", help="one of the configured base URLs (default: each of them)")
-DAGS = Argument("--dag", metavar="DAG_ID", action="append", default=[], help="objects of this Dag only (repeatable)")
+DAGS = Argument("--dag", metavar="DAG_ID", action="append", default=[], help="only objects of this Dag (repeatable)")
 PREFIXES = Argument(
     "--prefix",
     metavar="PREFIX",
     action="append",
     default=[],
-    help="objects below this folder only, written as in their keys (repeatable)",
+    help="only objects below this folder, written as in their keys (repeatable)",
 )
 SOURCE = (
     Argument(
         "--via",
         choices=("database", "rest"),
         default="database",
-        help="where live references are read: the metadata database (default), or the REST API",
+        help="where to read live references: the metadata database (default), or the REST API",
     ),
-    Argument("--api-url", metavar="URL", help="--via rest: where Airflow answers (default: its own setting)"),
+    Argument("--api-url", metavar="URL", help="--via rest: URL of Airflow's API (default: its own setting)"),
     Argument(
         "--api-connection",
         metavar="ID",
-        help="--via rest: Airflow connection with login and password, or a token as its password (default: the "
+        help="--via rest: Airflow connection with login and password, or with a token as its password (default: the "
         "variables XCARGO_API_TOKEN, or XCARGO_API_USERNAME and XCARGO_API_PASSWORD)",
     ),
 )
 """Where rows are read, see `open_source`."""
 WHERE = (
-    Argument("--dag", metavar="ID", help="only XComs of this Dag; * stands for anything, here and below"),
-    Argument("--run", metavar="ID", help="only of this run"),
-    Argument("--task", metavar="ID", help="only of this task"),
-    Argument("--key", metavar="KEY", help="only with this XCom key"),
-    Argument("--map-index", type=int, metavar="N", help="only of this mapped task instance"),
+    Argument("--dag", metavar="ID", help="only XComs of this Dag; * matches anything, here and below"),
+    Argument("--run", metavar="ID", help="only XComs of this run"),
+    Argument("--task", metavar="ID", help="only XComs of this task"),
+    Argument("--key", metavar="KEY", help="only XComs with this key"),
+    Argument("--map-index", type=int, metavar="N", help="only XComs of this mapped task instance"),
 )
 """Which XComs to work on, see `where_of`."""
 

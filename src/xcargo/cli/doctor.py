@@ -209,21 +209,21 @@ def _sum_up(findings: list[Finding], out: Output) -> None:
 COMMANDS = (
     Command(
         name="doctor",
-        help="check the set-up here: settings, connection, credentials, store",
-        description="Checks, in the very environment it runs in, that the backend loads, that settings mean what they "
-        "should, that the connection gives credentials, and that the store does what is asked of it, one request "
-        "after another. Writes a few objects below the configured path and deletes them again. Run it once on each "
-        "component: worker, scheduler, API server, triggerer. Ends with 1 when a check failed.",
+        help="check the setup here: settings, connection, credentials, store",
+        description="Checks, in the environment where you run it, that the backend loads, that settings mean what "
+        "they should, that the connection provides credentials, and that the store handles every kind of request. "
+        "Writes a few objects below the configured path and deletes them again. Run it once on each component: "
+        "worker, scheduler, API server, triggerer. Exits with 1 if a check failed.",
         run=_run,
         arguments=(
             JSON,
-            Argument("--settings", action="store_true", help="also show every option, its value and who set it"),
-            Argument("--quick", action="store_true", help="leave out the 20 MiB that show that parts work"),
-            Argument("--strict", action="store_true", help="end with 1 on warnings too"),
+            Argument("--settings", action="store_true", help="also show every option, its value and where it was set"),
+            Argument("--quick", action="store_true", help="skip the 20 MiB that test multipart transfers"),
+            Argument("--strict", action="store_true", help="exit with 1 on warnings too"),
             Argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for one request (default: 10)"),
         ),
         examples=(
-            Example("doctor", "all checks, with what to do about each problem"),
+            Example("doctor", "run all checks; each problem comes with a fix"),
             Example("doctor --quick --strict", "as a health check in a container"),
             Example("doctor --json | jq '.findings[] | select(.status==\"failed\")'", "the problems, for a program"),
         ),

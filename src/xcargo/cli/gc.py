@@ -172,52 +172,54 @@ def _share(text: str) -> float:
 COMMANDS = (
     Command(
         name="gc",
-        help="show stored objects that no XCom refers to any more, and delete them",
-        description="Compares what is stored below the configured paths with every live reference in the metadata "
-        "database (or, by the REST API, with those that it shows), and prints what would go and what stays, and why. "
-        "With --apply it goes. An object is taken only if no row refers to it and it is older than the grace by the "
-        "store's own clock, or if a rule of [xcargo] retention lets its value expire. It refuses where what is "
-        "referred to is not wholly known, where the path belongs to another deployment, where another sweep is under "
-        "way, and where too large a share would go.",
+        help="show stored objects that no XCom refers to any more, or delete them",
+        description="Compares the objects below the configured paths with every live reference in the metadata "
+        "database (or, through the REST API, with those that it shows), and prints what would be deleted, what is "
+        "kept, and why. With --apply it deletes them. An object is deleted only if no row refers to it and it is "
+        "older than the grace by the store's own clock, or if a rule of [xcargo] retention lets its value expire. The "
+        "sweep is refused if the references are not completely known, if the path belongs to another deployment, if "
+        "another sweep is in progress, or if it would delete too large a share of the objects.",
         run=_gc,
         arguments=(
             JSON,
-            Argument("--apply", action="store_true", help="do it; without this nothing is deleted"),
+            Argument("--apply", action="store_true", help="delete them; without this nothing is deleted"),
             PATH,
             DAGS,
             PREFIXES,
-            Argument("--grace", metavar="TIME", default="24h", help="least age of what is taken (default: 24h)"),
+            Argument(
+                "--grace", metavar="TIME", default="24h", help="minimum age of an object to delete (default: 24h)"
+            ),
             Argument(
                 "--max-share",
                 metavar="SHARE",
                 type=_share,
                 default=0.5,
-                help="refuse to take a larger share of the objects, by number or bytes (default: 0.5)",
+                help="refuse to delete a larger share of the objects, by number or bytes (default: 0.5)",
             ),
             Argument(
                 "--quarantine",
                 metavar="TIME",
-                help="move orphans aside instead of deleting them, and delete them so much later",
+                help="move orphans aside instead of deleting them, and delete them after this time",
             ),
             Argument(
                 "--owner",
                 choices=("me", "shared"),
-                help="with --apply, whose the path is from now on, whatever it says: this deployment's (me), or "
-                "several deployments', of which each sweeps only Dags that it names (shared)",
+                help="with --apply, set the owner of the path, whatever it is now: this deployment (me), or several "
+                "deployments, each of which sweeps only the Dags that it names (shared)",
             ),
             *SOURCE,
             Argument(
                 "--all-dags",
                 action="store_true",
-                help="--via rest: this user may read every Dag, so that one which is not shown is gone",
+                help="--via rest: this user may read every Dag, so a Dag that is not shown no longer exists",
             ),
             Argument("--report", metavar="FILE", help="also write the report there, as JSON"),
             YES,
         ),
         examples=(
-            Example("gc", "what would go"),
-            Example("gc --apply --yes --report gc.json", "let it go, without a question"),
-            Example("gc --apply --quarantine 7d", "keep it for a week more, see 'xcargo restore'"),
+            Example("gc", "show what would be deleted"),
+            Example("gc --apply --yes --report gc.json", "delete it, without asking"),
+            Example("gc --apply --quarantine 7d", "keep it for another week, see 'xcargo restore'"),
             Example("gc --via rest --api-url https://airflow.example.org", "without the metadata database"),
         ),
     ),
@@ -225,11 +227,11 @@ COMMANDS = (
         name="restore",
         help="put back what 'gc --quarantine' moved aside",
         description="Lists the objects in quarantine. With --apply it copies them back to where they were and then "
-        "takes them out of quarantine; one that is there already is left as it is.",
+        "removes them from quarantine; an object that already exists there is not touched.",
         run=_restore,
-        arguments=(JSON, Argument("--apply", action="store_true", help="do it"), PATH, DAGS, PREFIXES),
+        arguments=(JSON, Argument("--apply", action="store_true", help="put them back"), PATH, DAGS, PREFIXES),
         examples=(
-            Example("restore", "what is in quarantine"),
+            Example("restore", "show what is in quarantine"),
             Example("restore --dag my_dag --apply", "put back the objects of one Dag"),
         ),
     ),

@@ -225,24 +225,24 @@ def _read(key_file: str) -> str:
 COMMANDS = (
     Command(
         name="init",
-        help="put into this project what it lacks to use xcargo",
-        description="Finds out what kind of project the folder is (Astro, docker compose, the official Helm chart, "
-        "plain airflow.cfg) and writes what is missing: the requirement, variables, connection, a test Dag. Shows a "
-        "diff and asks first; done twice, it changes nothing. A secret goes only where the project keeps its secrets, "
-        f"never into a file that is committed, and is read from a prompt or the variable {_SECRET}, not from the "
+        help="add to this project what it needs to use xcargo",
+        description="Detects what kind of project the folder is (Astro, docker compose, the official Helm chart, plain "
+        "airflow.cfg) and writes what is missing: the requirement, variables, connection, a test Dag. Shows a diff and "
+        "asks first; run it again and it changes nothing. A secret is written only where the project keeps its "
+        f"secrets, never to a file that is committed. It is read from a prompt or the variable {_SECRET}, not from the "
         "command line.",
         run=_run,
         arguments=(
             Argument("folder", nargs="?", default=".", help="the project (default: here)"),
-            Argument("--kind", choices=KINDS, help="instead of finding out"),
-            Argument("--cloud", choices=CLOUDS, help="where objects go"),
+            Argument("--kind", choices=KINDS, help="kind of project (default: detect it)"),
+            Argument("--cloud", choices=CLOUDS, help="where to store objects"),
             Argument("--bucket", metavar="NAME", help="bucket or container; an absolute folder for local"),
             Argument("--prefix", default="xcom", help="folder in the bucket (default: xcom)"),
             Argument("--connection", default="xcargo", metavar="ID", help="id of the connection (default: xcargo)"),
             Argument("--access-key", metavar="ID", help="aws, minio: access key id (default: the machine's role)"),
             Argument("--role-arn", metavar="ARN", help="aws: a role to assume"),
             Argument("--region", help="aws: the bucket's region"),
-            Argument("--endpoint-url", metavar="URL", help="of a server other than the cloud's own"),
+            Argument("--endpoint-url", metavar="URL", help="URL of a server other than the cloud's own"),
             Argument("--account", metavar="NAME", help="azure: storage account"),
             Argument("--key-file", metavar="FILE", help="gcs: service account key"),
             Argument("--replace", action="store_true", help="change settings that have another value"),
@@ -252,8 +252,8 @@ COMMANDS = (
         ),
         examples=(
             Example("init", "ask for everything"),
-            Example("init --cloud aws --bucket my-bucket --yes", "with the role of the machine"),
-            Example("init --cloud minio --bucket xcom --endpoint-url http://minio:9000", "asks for the key"),
+            Example("init --cloud aws --bucket my-bucket --yes", "use the machine's role"),
+            Example("init --cloud minio --bucket xcom --endpoint-url http://minio:9000", "ask for the key"),
             Example("init --cloud local --bucket /var/lib/airflow/xcom --dry-run", "only show what would be written"),
         ),
     ),

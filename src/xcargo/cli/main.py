@@ -109,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     formatter, width = _formatter(), min(shutil.get_terminal_size().columns, 100) - 2
     parser = argparse.ArgumentParser(
         prog="xcargo",
-        description="Set up, check and look after xcargo, the XCom backend that carries anything.",
+        description="Set up, check and maintain xcargo, the XCom backend that carries anything.",
         epilog=f"xcargo COMMAND --help says more.\nExit codes: {_EXIT_CODES}.",
         formatter_class=formatter,
     )

@@ -167,23 +167,25 @@ COMMANDS = (
     Command(
         name="migrate",
         help="move values to where the settings say, or back into Airflow's rows",
-        description="Moves what is not where the settings say it belongs: values in the database that are larger than "
-        "the threshold, objects below a path of read_paths or without today's encryption key, references of other "
-        "backends below legacy_references. Airflow may go on meanwhile. Each value is stored, read back and compared "
-        "before its row is switched, and a row that changes meanwhile is left alone. Without --apply it only says "
-        "what it would do. Nothing is deleted before --delete-source. It may be killed and run again at any time. "
-        "Ends with 1 when a row was left where it was.",
+        description="Moves values that are not stored where the settings say: values in the database that are larger "
+        "than the threshold, objects below a path of read_paths or without the current encryption key, references of "
+        "other backends below legacy_references. Airflow may keep running. Each value is stored, read back and "
+        "compared before its row is switched, and a row that changes in the meantime is not touched. Without --apply "
+        "it only shows what it would do. Nothing is deleted before --delete-source. You can kill it and run it again "
+        "at any time. Exits with 1 if a row could not be moved.",
         run=_run,
         arguments=(
             JSON,
-            Argument("--apply", action="store_true", help="do it; without, only say what would be done"),
+            Argument(
+                "--apply", action="store_true", help="move the values; without this, only show what would be moved"
+            ),
             Argument(
                 "--from",
                 dest="source",
                 action="append",
                 default=[],
                 choices=("database", "store", "legacy"),
-                help="only what is in the database, in stores, or behind references of other backends (repeatable)",
+                help="only values in the database, in stores, or behind references of other backends (repeatable)",
             ),
             Argument(
                 "--to",
@@ -191,34 +193,36 @@ COMMANDS = (
                 default="store",
                 help="store: where the settings say (default); stock: rows that Airflow's own backend reads",
             ),
-            Argument("--anew", action="store_true", help="every object: for another compression"),
+            Argument("--anew", action="store_true", help="rewrite every object, for example with another compression"),
             Argument(
-                "--recode", action="store_true", help="every object, decoded and encoded again: for another codec"
+                "--recode", action="store_true", help="also decode and encode every object again, for another codec"
             ),
             *WHERE,
-            Argument("--team", metavar="NAME", help="the team whose Dags these are, where routes name teams"),
-            Argument("--workers", type=int, default=4, metavar="N", help="values under way at once (default: 4)"),
+            Argument("--team", metavar="NAME", help="the team that owns these Dags, if routes name teams"),
+            Argument("--workers", type=int, default=4, metavar="N", help="values to move at once (default: 4)"),
             Argument("--max-mib", type=int, default=16, metavar="MIB", help="--to stock: largest value (default: 16)"),
             Argument(
                 "--delete-source",
                 action="store_true",
-                help="delete what earlier migrations left behind, after what was made of it was read back again",
+                help="delete the old objects of earlier migrations, after reading each copy back again",
             ),
             Argument(
                 "--grace",
                 type=float,
                 default=3600.0,
                 metavar="SECONDS",
-                help="--delete-source: only what was left so long ago (default: 3600)",
+                help="--delete-source: only objects left behind at least so long ago (default: 3600)",
             ),
             Argument(
-                "--journal", metavar="FILE", help="what was left behind (default: xcargo-migrate.jsonl in AIRFLOW_HOME)"
+                "--journal",
+                metavar="FILE",
+                help="file that records the old objects (default: xcargo-migrate.jsonl in AIRFLOW_HOME)",
             ),
         ),
         examples=(
-            Example("migrate", "what is not where the settings say"),
-            Example("migrate --apply", "move it"),
-            Example("migrate --delete-source --apply", "an hour later: delete what was left behind"),
+            Example("migrate", "show the values that would be moved"),
+            Example("migrate --apply", "move them"),
+            Example("migrate --delete-source --apply", "an hour later: delete the old objects"),
             Example("migrate --to stock --dag 'sales_*' --apply", "the way back, for some Dags"),
         ),
     ),

@@ -126,14 +126,15 @@ _PATH = Argument("--path", metavar="URL", help="base URL of the objects (default
 COMMANDS = (
     Command(
         name="policy",
-        help="print the least rights that xcargo needs in a cloud, or set them up",
-        description="Prints what lets xcargo push, pull, purge and sweep below one path, and nothing else: an IAM "
-        "policy (aws, minio), a custom role (gcs, azure), a script of the cloud's own commands, or Terraform's JSON. "
-        "With --apply it makes the bucket or container with the official SDK and your own credentials: public access "
-        "blocked, encrypted, broken uploads tidied. What is already so stays so.",
+        help="print the least permissions that xcargo needs in a cloud, or create the bucket",
+        description="Prints the permissions that let xcargo push, pull, purge and sweep below one path, and nothing "
+        "else: an IAM policy (aws, minio), a custom role (gcs, azure), a script of the cloud's own commands, or "
+        "Terraform's JSON. With --apply it creates the bucket or container with the official SDK and your own "
+        "credentials: public access blocked, encrypted, incomplete uploads removed. Settings that are already right "
+        "are not touched.",
         run=_policy,
         arguments=(
-            Argument("cloud", choices=_CLOUD_NAMES, help="whose rights"),
+            Argument("cloud", choices=_CLOUD_NAMES, help="the cloud whose permissions to print"),
             _PATH,
             Argument(
                 "--format",
@@ -141,35 +142,40 @@ COMMANDS = (
                 default="json",
                 help="what to print (default: json)",
             ),
-            Argument("--no-gc", action="store_true", help="without listing, which only sweeps need"),
-            Argument("--no-delete", action="store_true", help="without deleting, which purges and sweeps need"),
-            Argument("--expire-days", type=int, metavar="DAYS", help="let the bucket delete objects so much later"),
+            Argument("--no-gc", action="store_true", help="leave out permission to list, which only sweeps need"),
+            Argument(
+                "--no-delete", action="store_true", help="leave out permission to delete, which purges and sweeps need"
+            ),
+            Argument(
+                "--expire-days", type=int, metavar="DAYS", help="let the bucket delete objects after so many days"
+            ),
             Argument("--kms-key", metavar="ARN", help="aws: the key that encrypts the bucket"),
             Argument("--account", metavar="NAME", help="azure: the storage account"),
-            Argument("--apply", action="store_true", help="make the bucket, with your own rights"),
-            Argument("--region", help="--apply: where a new bucket is made"),
+            Argument("--apply", action="store_true", help="create the bucket, with your own permissions"),
+            Argument("--region", help="--apply: region of a new bucket"),
             Argument("--project", help="--apply, gcs: the project of a new bucket"),
-            Argument("--endpoint-url", metavar="URL", help="--apply: of a server other than the cloud's own"),
+            Argument("--endpoint-url", metavar="URL", help="--apply: URL of a server other than the cloud's own"),
             YES,
         ),
         examples=(
             Example("policy aws --path s3://my-bucket/xcom", "the IAM policy"),
             Example("policy gcs --format commands | less", "gcloud commands for bucket, role and service account"),
             Example("policy azure --format terraform > xcargo.tf.json", "for Terraform or OpenTofu"),
-            Example("policy aws --path s3://my-bucket/xcom --apply", "make the bucket"),
+            Example("policy aws --path s3://my-bucket/xcom --apply", "create the bucket"),
         ),
     ),
     Command(
         name="lifecycle",
-        help="print the bucket's own lifecycle rule, as a backstop behind sweeps",
-        description="Prints a lifecycle rule as the cloud's own commands read it. It deletes objects by age alone, "
-        "without asking whether a row refers to them. So it must be longer than any XCom is needed: by default it "
-        "follows from [xcargo] retention, if the rules there give every value an end, and 30 days more.",
+        help="print a lifecycle rule for the bucket, as a backstop behind sweeps",
+        description="Prints a lifecycle rule in the format of the cloud's own commands. The rule deletes objects by "
+        "age alone and does not check whether a row refers to them, so its age must be longer than any XCom is "
+        "needed. By default it is derived from [xcargo] retention, if the rules there limit the age of every value, "
+        "plus 30 days.",
         run=_lifecycle,
         arguments=(
-            Argument("cloud", choices=_CLOUD_NAMES, help="whose rule"),
+            Argument("cloud", choices=_CLOUD_NAMES, help="the cloud whose rule to print"),
             _PATH,
-            Argument("--days", type=int, metavar="DAYS", help="after how many days objects go"),
+            Argument("--days", type=int, metavar="DAYS", help="after how many days objects are deleted"),
         ),
         examples=(
             Example("lifecycle aws --days 180 > rule.json", "for 'aws s3api put-bucket-lifecycle-configuration'"),

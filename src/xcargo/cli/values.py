@@ -274,21 +274,21 @@ _ONE = (
     Argument("run", help="the run's id"),
     Argument("task", help="the task's id"),
     Argument("key", nargs="?", default="return_value", help="the XCom key (default: return_value)"),
-    Argument("--map-index", type=int, metavar="N", help="of this mapped task instance (default: all)"),
+    Argument("--map-index", type=int, metavar="N", help="only this mapped task instance (default: all)"),
 )
 
 COMMANDS = (
     Command(
         name="ls",
         help="list the stored values that rows refer to",
-        description="Lists every XCom whose value is in a store: its address, the size of the value, what is stored "
-        "of it, when it was pushed, and where the object is. Reads rows only, no object. Rows that airflow db clean "
-        "keeps in an archive come last. With --json it prints one object a line, as it goes.",
+        description="Lists every XCom whose value is in a store: its coordinate, the size of the value and of its "
+        "object, when it was pushed, and the URL of the object. Reads only rows, no objects. Rows that airflow db "
+        "clean keeps in an archive come last. With --json it prints one object per line as it reads them.",
         run=_ls,
         arguments=(
             JSON,
             *WHERE,
-            Argument("--limit", type=int, default=1000, metavar="N", help="rows of the table at most (default: 1000)"),
+            Argument("--limit", type=int, default=1000, metavar="N", help="most rows to show (default: 1000)"),
             *SOURCE,
         ),
         examples=(
@@ -300,27 +300,28 @@ COMMANDS = (
     Command(
         name="du",
         help="sum up what is stored",
-        description="Sums up the objects that rows refer to and their bytes, largest first: by Dag, or finer. size is "
-        "that of the values, stored what they take in the store. Reads rows only, no object.",
+        description="Sums up the objects that rows refer to and their bytes, largest first: by Dag, or in more "
+        "detail. The column size is the size of the values, stored the size of their objects. Reads only rows, no "
+        "objects.",
         run=_du,
         arguments=(
             JSON,
-            Argument("--by", choices=tuple(_LEVELS), default="dag", help="what to sum up by (default: dag)"),
+            Argument("--by", choices=tuple(_LEVELS), default="dag", help="what to group by (default: dag)"),
             *WHERE,
             *SOURCE,
         ),
         examples=(
             Example("du", "which Dags store most"),
-            Example("du --dag sales --by run", "which of its runs"),
+            Example("du --dag sales --by run", "which of its runs store most"),
             Example("du --by key --json", "for a program"),
         ),
     ),
     Command(
         name="show",
         help="show what is known of an XCom without reading its value",
-        description="Shows an XCom's row: the envelope with type, sizes, codec, checksum and place of the object, or "
-        "the value itself if it is in the row. On Airflow 3.4 every attempt has a row of its own. Ends with 1 if "
-        "there is no such XCom.",
+        description="Shows an XCom's row: the envelope with type, sizes, codec, checksum and URL of the object, or "
+        "the value itself if it is in the row. On Airflow 3.4 every attempt has its own row. Exits with 1 if there is "
+        "no such XCom.",
         run=_show,
         arguments=(JSON, *_ONE, *SOURCE),
         examples=(
@@ -331,15 +332,17 @@ COMMANDS = (
     Command(
         name="cat",
         help="print the value of an XCom, or write it to a file",
-        description="Fetches an XCom's value, verifies and decodes it as a task would, and prints its head: JSON, "
-        "text, the beginning of a table, a hex dump of bytes. Characters that a terminal would act upon are escaped. "
-        "--output writes a file, folder, stream or bytes as they are, text and JSON as UTF-8, and of any other value "
-        "the payload as it is stored.",
+        description="Fetches an XCom's value, verifies and decodes it as a task would, and prints its beginning: "
+        "JSON, text, the first rows of a table, a hex dump of bytes. Characters that a terminal would interpret are "
+        "escaped. --output writes a file, folder, stream or bytes as they are, text and JSON as UTF-8, and for any "
+        "other value the payload as it is stored.",
         run=_cat,
         arguments=(
             *_ONE,
-            Argument("--attempt", metavar="ID", help="of this attempt (Airflow 3.4; xcargo show lists them)"),
-            Argument("--head", type=int, default=2000, metavar="N", help="characters at most (default: 2000; 0: all)"),
+            Argument("--attempt", metavar="ID", help="only this attempt (Airflow 3.4; xcargo show lists them)"),
+            Argument(
+                "--head", type=int, default=2000, metavar="N", help="most characters to print (default: 2000; 0: all)"
+            ),
             Argument("-o", "--output", metavar="FILE", help="write all of it to a new file or folder"),
             *SOURCE,
         ),
@@ -350,10 +353,11 @@ COMMANDS = (
     ),
     Command(
         name="verify",
-        help="read every stored value back and check it",
-        description="Fetches the object of every row and holds it against the row's envelope: length, checksum, and "
-        "what it decompresses to. Decodes nothing and changes nothing. A row that is deleted or overwritten meanwhile "
-        "is no problem. Ends with 1 when an object is missing or damaged, else with 4 when one could not be read.",
+        help="read every stored value and check it",
+        description="Fetches the object of every row and compares it with the row's envelope: length, checksum, and "
+        "what it decompresses to. Decodes nothing and changes nothing. A row that is deleted or overwritten in the "
+        "meantime is not a problem. Exits with 1 if an object is missing or damaged, otherwise with 4 if one could "
+        "not be read.",
         run=_verify,
         arguments=(
             JSON,

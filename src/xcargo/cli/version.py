@@ -57,24 +57,23 @@ def _completion(args: argparse.Namespace, out: Output) -> None:
 COMMANDS = (
     Command(
         name="version",
-        help="show the versions of xcargo and of what it works with",
-        description="Shows the versions of xcargo, Python, Airflow and the packages that xcargo uses when they are "
-        "there.",
+        help="show the versions of xcargo and of the packages that it uses",
+        description="Shows the versions of xcargo, Python, Airflow and the installed packages that xcargo uses.",
         run=_version,
         arguments=(JSON,),
         examples=(
             Example("version", "for a bug report"),
-            Example("version --json | jq -r .xcargo", "the version alone"),
+            Example("version --json | jq -r .xcargo", "only the version of xcargo"),
         ),
     ),
     Command(
         name="completion",
-        help="print the script that makes a shell complete xcargo's commands",
-        description="Prints a script for the shell to read at its start.",
+        help="print a script that completes xcargo's commands in your shell",
+        description="Prints a script that your shell reads at startup.",
         run=_completion,
-        arguments=(Argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to complete"),),
+        arguments=(Argument("shell", choices=("bash", "zsh", "fish"), help="your shell"),),
         examples=(
-            Example("completion bash >> ~/.bashrc", "from the next bash on"),
+            Example("completion bash >> ~/.bashrc", "for every new bash"),
             Example("completion fish > ~/.config/fish/completions/xcargo.fish", "for fish"),
         ),
         only_standalone=True,
