@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import ObjectNotFoundError, StoreUnavailableError
 from xcargo.model.envelope import Envelope
 from xcargo.pipeline.observer import Event
+from xcargo.pipeline.pipeline import RowRules
 from xcargo.stores.memory import buckets
 from xcargo.testing import FaultyStore
 
@@ -38,6 +40,15 @@ def test_each_push_pull_and_purge_is_told_with_its_sizes() -> None:
         (envelope.size_bytes, envelope.stored_bytes)
     }
     assert all(e.seconds > 0 for e in events)
+
+
+@pytest.mark.parametrize("threshold", [0, 10, -1])
+def test_a_control_value_has_its_size(threshold: int) -> None:
+    """It stays in its row, however far above the threshold."""
+    events: list[Event] = []
+    rules = RowRules(control_keys=re.compile("return_.*"))
+    assert make_pipeline(observer=events.append, rules=rules, threshold_bytes=threshold).push("x" * 98, HERE)
+    assert [(e.kind, e.offloaded, e.size_bytes) for e in events] == [("push", False, 100)]
 
 
 def test_failures_are_told_by_their_kind() -> None:

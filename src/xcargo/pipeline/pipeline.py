@@ -128,6 +128,8 @@ class Pipeline:
             self._emit("push", started, None, error=error)
             raise
         if observed:
+            if row is value and size in (None, math.inf):  # a control key's, measured up to the limit at most
+                size = plain_bytes(value, math.inf)
             self._emit("push", started, row, plain_bytes=size or 0)
         return row  # type: ignore[no-any-return]
 
