@@ -47,3 +47,11 @@ def test_the_command_runs_beside_every_airflow() -> None:
     done = run("-m", "xcargo", "version", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["apache-airflow"] == airflow_version
+
+
+@pytest.mark.parametrize("line", ["restore --json", "bench --json --max-mib 1 --seconds 0.1"])
+def test_a_command_that_reads_settings_first_runs_on_every_airflow(line: str) -> None:
+    """Airflow looks its backend up while it loads, so it has to begin to load before anything of ours."""
+    done = run("-m", "xcargo", *line.split())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)

@@ -98,9 +98,11 @@ def load_edge() -> None:
 
 def read_settings() -> Settings:
     """Settings as a task of this deployment has them. Raises ConfigurationError, also where Airflow is missing."""
+    conf, _ = airflow()
+    load_backend()
     from xcargo.airflow import config
 
-    return config.read_settings(airflow()[0])
+    return config.read_settings(conf)
 
 
 def get_connection(connection_id: str) -> Any:

@@ -37,6 +37,7 @@ def examine(*, timeout_seconds: float = 10.0, large: bool = True) -> Iterator[Fi
     conf, version = deployment.airflow()
     with contextlib.suppress(Exception):  # what fails here is a finding of the check of the backend
         load_backend()
+    from xcargo.airflow.config import read_settings
     from xcargo.cli.checks import Status, environment, failure
     from xcargo.stores.base import Limits
 
@@ -45,7 +46,7 @@ def examine(*, timeout_seconds: float = 10.0, large: bool = True) -> Iterator[Fi
     yield environment.backend(conf)
     yield from environment.variables(os.environ)
     try:
-        settings = deployment.read_settings()
+        settings = read_settings(conf)
     except XCargoError as error:
         yield failure("settings.valid", error)
         return
@@ -172,12 +173,13 @@ def _run(args: argparse.Namespace, out: Output) -> ExitCode:
 
 
 def _settings() -> list[Setting]:
+    from xcargo.airflow.config import read_settings
     from xcargo.cli import deployment
     from xcargo.cli.checks.environment import effective
 
     conf, _ = deployment.airflow()
     try:
-        return effective(conf, deployment.read_settings())
+        return effective(conf, read_settings(conf))
     except ConfigurationError:  # which is among the findings
         return []
 

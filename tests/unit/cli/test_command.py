@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,21 @@ def test_loading_all_commands_loads_the_standard_library_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "[]"]
+
+
+def test_without_airflow_commands_say_so_or_do_without(tmp_path: Path) -> None:
+    """On a machine of nothing but xcargo: no traceback; a store is measured and a policy printed even so."""
+    script = (
+        "import sys; sys.modules['airflow'] = None; from xcargo.cli.main import main\n"
+        "for line in sys.argv[1:]: print(line.split()[0], int(main(line.split())), flush=True)"
+    )
+    needing = ("cat d r t", "doctor", "du", "gc", "lifecycle aws", "ls", "migrate", "restore", "show d r t", "verify")
+    free = tuple(f"bench --path {scheme}://{tmp_path} --max-mib 1 --seconds 0.1 --json" for scheme in ("file", "local"))
+    lines = (*needing, *free, "policy aws --path s3://my-bucket/xcom")
+    done = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, text=True, check=False)
+    codes = dict(re.findall(r"^([a-z]+) (\d+)$", done.stdout, re.MULTILINE))
+    assert codes == {line.split()[0]: "4" for line in needing} | {"bench": "0", "policy": "0"}, done.stderr
+    assert done.stderr.count("Airflow is not installed here") == len(needing)
 
 
 def test_completion_prints_a_script_that_names_the_command(cli: Call, env: dict[str, str]) -> None:

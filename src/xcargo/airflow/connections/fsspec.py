@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from xcargo.airflow import compat
+from xcargo.airflow import load_backend
 from xcargo.airflow.connections.base import ConnectionFields
 from xcargo.errors import ConfigurationError, MissingDependencyError
 from xcargo.model.root import Root
@@ -31,11 +31,24 @@ def access(fields: ConnectionFields) -> Access:
     """
     root = fields.root
     # Looked up now and not at first use: what a library takes to load is not the store's time, which is bounded.
-    official = compat.get_filesystem(root.scheme)
+    official = _provided(root.scheme)
     if official is not None:
         return Access(filesystem=partial(official, root.scheme, root.connection_id))
     kind = _class(root)
     return Access(filesystem=lambda: _filesystem(fields, kind))
+
+
+def _provided(scheme: str) -> Callable[[str, str | None], Any] | None:
+    """What makes the file system of a scheme that an Airflow provider has registered. None without Airflow, too."""
+    try:
+        load_backend()
+    except ModuleNotFoundError as error:
+        if error.name != "airflow":
+            raise
+        return None
+    from xcargo.airflow import compat
+
+    return compat.get_filesystem(scheme)
 
 
 def _class(root: Root) -> Callable[..., Any]:
