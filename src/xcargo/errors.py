@@ -1,10 +1,10 @@
 """The error tree: what went wrong, where, and what to do next.
 
-Every error that xcargo raises on purpose is an `XCargoError`. Its place in the tree says what a handler may
-do; ``kind`` says it in a stable word for logs, metrics and tests. Categories are also the builtin that a caller would
-have caught anyway (``FileNotFoundError``, ``PermissionError``, ``ValueError`` ...).
+Every error that xcargo raises on purpose is an `XCargoError`. ``kind`` is a stable identifier for logs, metrics and
+tests. Most errors are also the matching built-in exception (``FileNotFoundError``, ``PermissionError``, ``ValueError``
+...).
 
-A message names the XCom or URI and the next step. It never holds a value, a credential or a signed URL.
+A message names the XCom or URI and the next step. It never contains a value, a credential or a signed URL.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class ErrorKind(str, Enum):
-    """Stable words for what went wrong. Append-only: a word, once released, keeps its meaning."""
+    """Stable identifiers of what went wrong. Append-only: once released, an identifier keeps its meaning."""
 
     CONFIGURATION = "configuration"
     UNSUPPORTED_TYPE = "unsupported_type"
@@ -65,7 +65,7 @@ class ErrorKind(str, Enum):
 
 
 class XCargoError(Exception):
-    """Base of all errors of xcargo.
+    """Base class of all errors of xcargo.
 
     Args:
         what: One sentence on what went wrong.
@@ -82,7 +82,7 @@ class XCargoError(Exception):
         self.hint = hint
 
     def at(self, where: object) -> XCargoError:
-        """Add a coordinate or URI to those that the error names already. Returns the error itself."""
+        """Add a coordinate or URI to those that the error already names. Returns the error itself."""
         if self.where is None:
             self.where = where
         elif str(where) not in str(self.where):
@@ -113,13 +113,13 @@ class ConfigurationError(XCargoError, ValueError):
 
 
 class CodecError(XCargoError):
-    """A value could not be turned into bytes or back."""
+    """A value could not be converted to bytes or back."""
 
     kind = ErrorKind.CODEC
 
 
 class UnsupportedTypeError(CodecError, TypeError):
-    """No codec takes this value. The message names the path inside the value and the type found there."""
+    """No codec accepts this value. The message gives the path inside the value and the type found there."""
 
     kind = ErrorKind.UNSUPPORTED_TYPE
 
@@ -131,25 +131,25 @@ class DecodeError(CodecError, ValueError):
 
 
 class MissingDependencyError(CodecError, ImportError):
-    """An optional package is needed. The message holds the exact ``pip install`` command."""
+    """An optional package is needed. The message contains the ``pip install`` command."""
 
     kind = ErrorKind.MISSING_DEPENDENCY
 
 
 class EnvelopeError(XCargoError, ValueError):
-    """A row claims to be an envelope of xcargo but is not one that may be followed."""
+    """A row claims to be an envelope of xcargo, but can't be followed."""
 
     kind = ErrorKind.ENVELOPE
 
 
 class SignatureError(EnvelopeError):
-    """A row claims to be an envelope of xcargo, and was not written by one that has the signing key."""
+    """A row claims to be an envelope of xcargo, but was not signed with the signing key."""
 
     kind = ErrorKind.SIGNATURE
 
 
 class SizeLimitError(XCargoError, ValueError):
-    """A value is larger than ``max_size_bytes``. The message names its biggest parts. Not worth a retry."""
+    """A value is larger than ``max_size_bytes``. The message names its largest parts. Not worth a retry."""
 
     kind = ErrorKind.SIZE_LIMIT
 
@@ -179,13 +179,13 @@ class RootNotFoundError(StoreError, FileNotFoundError):
 
 
 class ObjectExistsError(StoreError, FileExistsError):
-    """A create-only put met an object under the same key."""
+    """A put that must not replace anything found an object under the same key."""
 
     kind = ErrorKind.OBJECT_EXISTS
 
 
 class AccessDeniedError(StoreError, PermissionError):
-    """The store refused the credentials, or the credentials lack a right."""
+    """The store refused the credentials, or they lack a permission."""
 
     kind = ErrorKind.ACCESS_DENIED
 
@@ -201,11 +201,11 @@ class StoreUnavailableError(StoreError, ConnectionError):
     lost = False
     """Whether no answer came, so that the request may have been carried out."""
     final = False
-    """Whether repeating the request is of no use."""
+    """Whether a retry is pointless."""
 
 
 class StorageFullError(StoreError):
-    """No space is left for the object. Nothing was left half written."""
+    """No space is left for the object. No half-written file remains."""
 
     kind = ErrorKind.STORAGE_FULL
 
@@ -223,6 +223,6 @@ class ReferencesUnavailableError(XCargoError):
 
 
 class SweepRefusedError(XCargoError):
-    """It is not certain what may be deleted or moved, so nothing is."""
+    """It would not be safe to delete or move anything, so nothing was."""
 
     kind = ErrorKind.SWEEP_REFUSED

@@ -78,7 +78,7 @@ class CountingStore(_Wrapper):
     """Counts the calls of each verb.
 
     Attributes:
-        calls: Number of calls by verb: ``put``, ``get``, ``head``, ``delete`` (one a key), ``list``.
+        calls: Number of calls by verb: ``put``, ``get``, ``head``, ``delete`` (one per key), ``list``.
     """
 
     def __init__(self, store: Store) -> None:
@@ -117,8 +117,8 @@ class StoreTests:
     """What every store must do. A subclass defines two fixtures.
 
     - ``store``: the store under test, without objects.
-    - ``behind``: access to the same objects by other means, with ``get(key)``, ``put(key, data)`` and ``keys()``, so
-      that the store's put is never proved by its own get.
+    - ``behind``: access to the same objects without the store, by ``get(key)``, ``put(key, data)`` and ``keys()``, so
+      that the store's ``put`` is never tested by its own ``get``.
     """
 
     KEY = "dag/run~3A1/task/key~0011.bin"
@@ -257,11 +257,11 @@ class StoreTests:
 class CodecTests:
     """What every codec must do. A subclass defines the fixture ``codec`` and ``VALUES``.
 
-    The codec is pickled into a fresh process that decodes every value there, as the task that pulls it does. So its
-    class has to be at the top of a module that this process can import too; the folders of ``sys.path`` are passed on.
+    The codec is pickled and sent to a fresh process, which decodes every value as the task that pulls it does. So
+    define its class at the top level of a module that this process can import too; ``sys.path`` is passed on.
 
     Attributes:
-        VALUES: Values that the codec accepts, one of each kind at least.
+        VALUES: Values that the codec accepts, at least one of each kind.
         HOSTILE: Payloads that the codec did not write.
     """
 

@@ -15,14 +15,16 @@ __all__ = ["asks_for_handle", "lazy"]
 
 
 def lazy(upstream: Any = None) -> Any:
-    """A handle (`xcargo.Lazy`) instead of the value, so that a task takes only what it needs of it.
+    """A handle (`xcargo.Lazy`) instead of the value, so that a task fetches only what it needs.
 
-    In a Dag: ``report(xcargo.lazy(extract()))`` hands the task ``report`` a handle of what ``extract`` returned, a list
-    of handles if ``extract`` is mapped; ``report.expand(x=xcargo.lazy(extract.expand(...)))`` hands each its own.
-    Inside a task: ``with xcargo.lazy(): handle = ti.xcom_pull(...)``. On Airflow 3, a parameter that is annotated with
-    ``xcargo.Lazy`` gets a handle too, of what a task that is not mapped returned. A pull costs no request of the store
-    then; each method of the handle costs its own. Raises UnsupportedTypeError for anything but a task or the result of
-    one.
+    In a Dag, ``report(xcargo.lazy(extract()))`` gives the task ``report`` a handle of what ``extract`` returned, or a
+    list of handles if ``extract`` is mapped; ``report.expand(x=xcargo.lazy(extract.expand(...)))`` gives each its own.
+    Inside a task, write ``with xcargo.lazy(): handle = ti.xcom_pull(...)``. On Airflow 3, a parameter annotated with
+    ``xcargo.Lazy`` also gets a handle of the result of a task that is not mapped. The pull itself then sends no request
+    to the store; each method of the handle sends its own.
+
+    Raises:
+        UnsupportedTypeError: The argument is neither a task nor the result of one.
     """
     if upstream is None:
         return querying(handles=True)

@@ -28,17 +28,25 @@ BaseOperator: Any = compat.base_operator()
 
 
 class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
-    """Sweep the configured roots, or some prefixes of them: what ``xcargo gc`` does, as a task.
+    """Sweeps the configured roots, or some prefixes of them, as ``xcargo gc`` does, in a task.
 
-    Its result is the report, one entry a root. Without ``apply`` nothing is deleted. A refusal fails the task for good.
+    The task returns the report, one entry per root. If the sweep is refused, the task fails without a retry.
 
-    * ``prefixes``: folders at the top of a root (escaped Dag ids); None for all. Maps over what `prefixes` gives.
-    * ``path``: one of the configured base URLs; None for each of them.
-    * ``grace``, ``quarantine``: times such as ``24h`` and ``7d``; ``max_share``: see ``xcargo gc``; None for no bound,
-      where `approve` judges all parts together.
-    * ``via``: ``database`` or ``rest``; None is ``database`` on Airflow 2 and ``rest`` on 3, whose tasks have no access
-      to the database. ``api_conn_id`` is the connection of the REST API, ``all_dags`` says that its user may read
-      every Dag.
+    Args:
+        prefixes: Folders at the top of a root (escaped Dag ids); None for all. Can be mapped over what `prefixes`
+            returns.
+        apply: Delete. Without it, the task only reports.
+        path: One of the configured base URLs; None for each of them.
+        grace: Minimum age of an object to delete, such as ``24h``.
+        max_share: Refuse to delete a larger share of the objects, by number or bytes. None for no limit, if `approve`
+            judges all parts together.
+        quarantine: Move orphans aside and delete them after this time, such as ``7d``.
+        via: ``database`` or ``rest``. By default ``database`` on Airflow 2 and ``rest`` on 3, whose tasks have no
+            access to the database.
+        api_url: URL of the REST API, if the connection does not have it.
+        api_conn_id: Airflow connection of the REST API.
+        all_dags: The connection's user may read every Dag, so a Dag that is not shown no longer exists.
+        kwargs: Arguments of every operator.
     """
 
     template_fields: Sequence[str] = ("prefixes", "path", "grace", "quarantine", "api_url")
@@ -71,7 +79,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
         self.all_dags = all_dags
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
-        """Sweep, and give the reports."""
+        """Sweep, and return the reports."""
         via = self.via or ("database" if compat.AIRFLOW_2 else "rest")
         source = open_source(
             via,

@@ -26,12 +26,16 @@ _END: Any = object()
 
 
 def gather(values: Iterable[Any], *, window_bytes: int = WINDOW_BYTES) -> Iterator[Any]:
-    """The values of what a task got for a mapped one, in order, loaded ahead of whoever consumes them.
+    """Iterate over the results of a mapped task in order, and prefetch them.
 
-    Takes the lazy sequence and what ``.map()``, ``.zip()`` and ``.concat()`` make of such; anything else is iterated
-    over as it is. The payloads that are under way or wait to be consumed take ``window_bytes`` together (in a zip: of
-    each sequence), or are a single one; no more than ``max_concurrency`` requests are under way. The error of a value
-    is raised at its turn. Costs a request a value, and on Airflow 3 a message to the supervisor for up to 512 rows.
+    Costs one request per value, and on Airflow 3 one message to the supervisor for up to 512 rows. At most
+    ``max_concurrency`` requests are sent at once. An error that a value raises is raised when its turn comes.
+
+    Args:
+        values: The lazy sequence that a task received, or what ``.map()``, ``.zip()`` and ``.concat()`` made of it.
+            Any other iterable is iterated over as it is.
+        window_bytes: The most bytes of payloads that are being fetched or waiting to be used (in a zip: for each
+            sequence). A value larger than that is loaded alone.
     """
     if _is_lazy(values):
         return _ahead(values, window_bytes)

@@ -22,10 +22,10 @@ class Encoded:
 
     Attributes:
         codec: Id of the codec.
-        parts: The payload in order. A payload that is produced while it is stored is an iterator, to be taken once.
-        params: JSON for the envelope. Those of an iterator may be filled in until its last part is taken.
-        suffix: Ends the object key; for people only.
-        expected_bytes: About the length of a payload that is an iterator, if it is known.
+        parts: The payload in order. A payload that is produced while it is stored is an iterator, which is read once.
+        params: JSON for the envelope. With an iterator, they may be filled in until its last part is read.
+        suffix: End of the object key, for people only.
+        expected_bytes: Approximate length of a payload that is an iterator, if known.
     """
 
     codec: str
@@ -45,25 +45,25 @@ class Encoded:
 class Codec(Protocol):
     """Turns values of some types into a payload and back, equal and of the same type.
 
-    ``id`` stands in every envelope that the codec wrote and is never reused for another format: what a release wrote,
-    each later one reads. ``decode`` treats the payload as hostile: it never imports a name that is in it, allocates no
-    more than the payload warrants, and raises DecodeError. It may keep the payload instead of a copy. Whatever
-    ``encode`` takes, ``decode`` gives back in another process that has imported nothing yet.
+    ``id`` is stored in every envelope that the codec wrote and is never reused for another format: every release reads
+    what earlier ones wrote. ``decode`` treats the payload as hostile: it never imports a name that it reads there,
+    allocates no more than the payload justifies, and raises DecodeError. It may keep the payload instead of a copy.
+    Whatever ``encode`` accepts, ``decode`` restores in another process that has imported nothing yet.
 
-    A codec that reads its payload itself, in part or into memory of its own, also has ``open(source, params)``: the
-    value as ``decode`` gives it, which may keep the `Source` and read from it later.
+    A codec that reads its payload itself, in part or into its own memory, also has ``open(source, params)``. It returns
+    the same value as ``decode``, which may keep the `Source` and read from it later.
     """
 
     id: str
 
     def accepts(self, value: object) -> bool:
-        """Whether ``encode`` takes this value. Cheap, and imports nothing: look in ``sys.modules``."""
+        """Whether ``encode`` accepts this value. Must be cheap and import nothing: look in ``sys.modules``."""
 
     def encode(self, value: Any) -> Encoded:
-        """The payload. Raises UnsupportedTypeError naming the part of the value that does not fit."""
+        """The payload. Raises UnsupportedTypeError that names the part of the value that can't be encoded."""
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a library."""
+        """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a missing library."""
 
 
 class CodecLookup(Protocol):

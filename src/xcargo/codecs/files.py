@@ -87,9 +87,9 @@ class _Local:
 class File(_Local):
     """A file for the next task: ``return xcargo.File("report.parquet")``.
 
-    Pushing uploads it in parts; memory does not depend on its size. Pulled, it is a File again, with the same name,
-    media type and bytes; it can be used wherever a path can (``open(file)``, ``pandas.read_csv(file)``), which
-    downloads it once, or be read in part with `open`. Two are equal if these three are.
+    A push uploads it in parts; the memory needed does not depend on its size. A pull gives a File with the same name,
+    media type and bytes. Use it wherever you can use a path (``open(file)``, ``pandas.read_csv(file)``), which
+    downloads it once, or read a part of it with `open`. Two files are equal if name, media type and bytes are equal.
     """
 
     media_type: str | None
@@ -104,7 +104,7 @@ class File(_Local):
         return self.path.stat().st_size if self._remote is None else self._remote.size_bytes
 
     def open(self) -> io.BufferedReader:
-        """The file, binary and seekable. Of one that was not downloaded, fetches only what is read."""
+        """The file, binary and seekable. If it was not downloaded, fetches only what you read."""
         return self.path.open("rb") if self._remote is None else open_seekable(self._remote)
 
     def read_bytes(self) -> bytes:
@@ -145,13 +145,13 @@ class File(_Local):
 class Directory(_Local):
     """A folder with everything in it for the next task: ``return xcargo.Directory("model")``.
 
-    Stored as one tar archive, written while it is uploaded. Pulled, it is unpacked at first use of `path`. Files
-    keep their times and their permissions, but for others' right to write; links must stay inside the folder; devices
-    and sockets are refused. Two are equal if their names and contents are.
+    It is stored as one tar archive, written while it is uploaded. A pulled folder is unpacked when you first use its
+    `path`. Files keep their times and permissions, except for write permission for others. Links must stay inside the
+    folder; devices and sockets are refused. Two folders are equal if their names and contents are equal.
     """
 
     files: int
-    """Number of files in it; only a pulled folder has it. No request."""
+    """Number of files in it, without a request. Only a pulled folder has this attribute."""
 
     def __init__(self, path: _Path, *, name: str | None = None) -> None:
         super().__init__(path, name)

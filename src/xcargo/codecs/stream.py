@@ -16,10 +16,10 @@ __all__ = ["ByteStream", "BytesCodec", "StreamCodec"]
 
 
 class ByteStream:
-    """What a generator of bytes comes back as: iterate over it, as often as you like, or open it as a file.
+    """The bytes of a generator, in the next task: iterate over them as often as you like, or open them as a file.
 
-    Nothing is downloaded before it is asked for. Memory is bounded, whatever the size. Iterating costs one request for
-    each ``part_bytes``, some of them ahead.
+    Nothing is downloaded before you read it. Memory is bounded, whatever the size. Iterating costs one request for each
+    ``part_bytes``, some of them prefetched.
     """
 
     def __init__(self, source: Source) -> None:
@@ -27,7 +27,7 @@ class ByteStream:
 
     @property
     def size_bytes(self) -> int:
-        """Length of all bytes together."""
+        """Total number of bytes."""
         return self._source.size_bytes
 
     def __iter__(self) -> Iterator[bytes]:
@@ -35,7 +35,7 @@ class ByteStream:
         return map(bytes, self._source.iter_chunks())
 
     def open(self) -> io.BufferedReader:
-        """A seekable binary file; reads what it is asked for."""
+        """A seekable binary file; fetches only what you read."""
         return open_seekable(self._source)
 
     def read(self) -> bytes:

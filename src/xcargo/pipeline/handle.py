@@ -19,7 +19,7 @@ __all__ = ["Lazy"]
 
 
 class Lazy:
-    """A stored value, not downloaded. Each method fetches what it needs, verified, and nothing before it is called."""
+    """A stored value that was not downloaded. Each method fetches and verifies only what it needs, when you call it."""
 
     def __init__(self, registry: Registry, envelope: Envelope, source: Callable[[], Source]) -> None:
         self._registry = registry
@@ -38,12 +38,12 @@ class Lazy:
 
     @property
     def stored_bytes(self) -> int:
-        """Length of what is stored."""
+        """Length of the stored object."""
         return self._envelope.stored_bytes
 
     @property
     def preview(self) -> str | None:
-        """The value's beginning as text, as the XCom tab shows it."""
+        """The beginning of the value as text, as the XCom tab shows it."""
         return self._envelope.preview
 
     @property
@@ -58,7 +58,7 @@ class Lazy:
         return self._envelope.params.get("columns")
 
     def load(self) -> Any:
-        """The value itself, as a pull without this handle returns it."""
+        """The value itself, as a pull without a handle returns it."""
         return self._registry.open(self._envelope.codec, self._source(), self._envelope.params)
 
     def open(self) -> io.BufferedReader:
@@ -66,10 +66,17 @@ class Lazy:
         return open_seekable(self._source())
 
     def to_arrow(self, columns: Sequence[str] | None = None, rows: slice | None = None) -> Any:
-        """These columns and rows of a table as a ``pyarrow.Table``; fetches no other column, and no batch without rows.
+        """Columns and rows of a table as a ``pyarrow.Table``. Fetches only these columns, of batches with these rows.
 
-        ``rows`` is a slice without step, from the table's start. A reader or LazyFrame was stored in the batches that
-        it gave, a table in its chunks, a frame mostly as a single batch. Raises KeyError naming the columns there are.
+        A reader or LazyFrame is stored in the batches that it produced, a table in its chunks, a frame mostly as a
+        single batch.
+
+        Args:
+            columns: Names of the columns; all of them by default.
+            rows: A slice without a step, counted from the start of the table.
+
+        Raises:
+            KeyError: There is no such column; the message lists those of the table.
         """
         if rows is not None and (rows.step not in (None, 1) or (rows.start or 0) < 0 or (rows.stop or 0) < 0):
             raise ValueError("rows is a slice of rows from the table's start, without a step: slice(0, 100)")
@@ -88,7 +95,7 @@ class Lazy:
     def scan(self, engine: Literal["polars", "pyarrow", "duckdb"] = "polars") -> Any:
         """A table to query: a polars LazyFrame, a pyarrow Dataset or a DuckDB relation.
 
-        Each query fetches only the columns that it needs, batch by batch, and may be run again.
+        Each query fetches only the columns that it needs, batch by batch, and can be run again.
         """
         if engine == "pyarrow":
             return dataset(self._table())

@@ -126,14 +126,13 @@ class Limits:
 class Store(Protocol):
     """Bytes by object key, below one root.
 
-    Keys are object keys (`xcargo.model.coordinate`). Methods may be called from many threads, and in a forked
-    child.
+    Keys are object keys (`xcargo.model.coordinate`). Methods may be called from many threads, and in a forked child.
 
     Raises:
         ObjectNotFoundError: There is no such object.
         RootNotFoundError: There is no such bucket or container.
         AccessDeniedError: The credentials were refused.
-        StoreUnavailableError: After repetitions within the time bound.
+        StoreUnavailableError: Retries within the time limit did not help.
         StorageFullError: There is no space left.
         StoreError: Anything else. Each of these names the URI.
     """
@@ -141,29 +140,29 @@ class Store(Protocol):
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
     ) -> None:
-        """Store the parts, one after another, as one object: wholly or not at all.
+        """Store the parts, one after another, as one object: completely or not at all.
 
-        One request up to four times ``part_bytes``; above, parts travel as they come and a bounded number of them is
-        held.
+        One request up to four times ``part_bytes``; above, parts are sent as they are produced, and a bounded number of
+        them is held in memory.
 
         Args:
             key: Object key.
-            parts: What to store. An error that iterating raises is passed on.
-            mode: ``create`` raises ObjectExistsError if the key is taken, and makes one request of any size.
-            expected_bytes: A hint of the size, by which travelling in parts can begin at once.
+            parts: The bytes to store. An error raised by iterating over them is passed on.
+            mode: ``create`` raises ObjectExistsError if the key exists, and sends one request of any size.
+            expected_bytes: Approximate size, so that sending in parts can begin at once.
         """
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
-        """Bytes ``start`` to ``end`` of an object, all of them by default; fewer if it ends before. One request."""
+        """Bytes ``start`` to ``end`` of an object, all of them by default; fewer if it ends earlier. One request."""
 
     def head(self, key: str) -> ObjectInfo:
         """Size and age of an object. One request."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects. One that does not exist counts as deleted, on every cloud. One request a key."""
+        """Delete objects. One that does not exist counts as deleted, on every cloud. One request per key."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key begins with ``prefix`` (whole segments), in no particular order, a page at a time."""
+        """Objects whose key begins with ``prefix`` (complete segments), in no particular order, one page at a time."""
 
 
 @runtime_checkable
