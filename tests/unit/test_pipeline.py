@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.unit.codecs.test_tree import VALUES, same
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import (
+    AccessDeniedError,
     ConfigurationError,
     DecodeError,
     EnvelopeError,
@@ -358,6 +359,15 @@ def test_purge_swallows_a_failing_store(error: Any) -> None:
     row = make_pipeline().push(BIG, HERE)
     pipeline = make_pipeline(wrap=lambda s: FaultyStore(s, lambda verb, key: error))
     assert pipeline.purge(row) is False
+
+
+def test_purge_outlives_rotated_credentials() -> None:
+    """Refused credentials are looked up again, as for a push or pull: a server that only purges lives for months."""
+    refusals = [AccessDeniedError("expired")]
+    row = make_pipeline(threshold_bytes=0).push("x", HERE)
+    once = make_pipeline(wrap=lambda store: FaultyStore(store, lambda *_: refusals.pop() if refusals else None))
+    assert once.purge(row)
+    assert objects() == {}
 
 
 def test_purge_keeps_its_time_bound() -> None:

@@ -34,7 +34,7 @@ from xcargo.stores.base import Limits, SigningStore
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import checksum_mismatch
 from xcargo.transfer.reader import ObjectReader
-from xcargo.transfer.roots import RootResolver
+from xcargo.transfer.roots import RenewingStore, RootResolver
 from xcargo.transfer.size_limits import check_size
 from xcargo.transfer.writer import ObjectWriter, payload_suffix
 from xcargo.types import Buffer, Json
@@ -324,7 +324,8 @@ class Pipeline:
 
     def _delete_in_time(self, root: Root, key: str) -> BaseException | None:
         """Delete an object within ``purge_timeout_seconds``. Returns why it was not deleted."""
-        store = self._stores.store(root, self._purge_limits)
+        self._stores.store(root, self._purge_limits)  # the connection is looked up on this thread
+        store = RenewingStore(self._stores, root, self._purge_limits)
         failures: list[BaseException] = []
 
         def delete() -> None:
