@@ -140,8 +140,9 @@ DOWNLOADS = {
 @pytest.fixture(scope="module")
 def told(dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
     """Name -> answer, of a process that is an API server but for its socket; one object is gone, one altered."""
-    file_of(dag_runs["contract_explorer"].row("values", "gone", 0)).unlink()
-    altered = file_of(dag_runs["contract_explorer"].row("values", "altered", 0))
+    gone, altered = (file_of(dag_runs["contract_explorer"].row("values", key, 0)) for key in ("gone", "altered"))
+    originals = {path: path.read_bytes() for path in (gone, altered)}
+    gone.unlink()
     altered.write_bytes(b"x" * altered.stat().st_size)
     home = tmp_path_factory.mktemp("explorer")
     (home / "passwords.json").write_text(json.dumps(PASSWORDS))
@@ -155,6 +156,8 @@ def told(dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> 
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         },
     )
+    for path, data in originals.items():  # other tests read them
+        path.write_bytes(data)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-10_000:]
     answers = json.loads((home / "answers.json").read_text())
     return {
