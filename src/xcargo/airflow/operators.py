@@ -125,7 +125,7 @@ def prefixes(number: int = 16, path: str | None = None) -> list[list[str]]:
 
 
 def approve(reports: Any, max_share: float | None = 0.5) -> dict[str, dict[str, int]]:
-    """Judge the dry runs of all parts together. Returns the counts; fails for good if they would delete too much."""
+    """Judge the dry runs of all parts together. Returns the counts; fails without a retry if the share is too large."""
     counts: dict[Verdict, Count] = {}
     for report in (report for part in reports for report in part):
         for word, count in report["objects"].items():
