@@ -72,27 +72,30 @@ class Output:
         """
         try:
             from rich.box import SIMPLE_HEAD
-            from rich.console import Console
+            from rich.cells import cell_len
             from rich.table import Table
             from rich.text import Text
         except ImportError:
             raise MissingDependencyError(
                 "Tables need rich, which comes with Airflow", hint="Run: pip install rich, or use --json."
             ) from None
-        console = self._out_console
-        box = SIMPLE_HEAD if console else None
-        table = Table(box=box, pad_edge=False, show_edge=False, padding=(0, 1) if console else (0, 2, 0, 0))
-        for column in columns:
-            table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-        if console is not None:
-            console.print(table)
+        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        if self._out_console is not None:
+            table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+            for column in columns:
+                table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+            for row in cells:
+                table.add_row(*map(Text, row))
+            self._out_console.print(table)
             return
-        console = Console(file=self._stdout, width=1_000_000, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            console.print(table)
-        print("\n".join(line.rstrip() for line in capture.get().splitlines()), file=self._stdout)
+        # rich takes a millisecond a row, and whoever reads a pipe may want a hundred thousand.
+        widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+        for row in ([*columns], *cells):
+            line = ""
+            for name, cell, width in zip(columns, row, widths, strict=True):
+                padding = " " * (width - cell_len(cell))
+                line += (padding + cell if name in right else cell + padding) + "  "
+            print(line.rstrip(), file=self._stdout)
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Callable[..., None]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import xcargo as package
 from tests.unit.cli.kit import Call, environment, on_terminal
 from xcargo.cli.main import all_commands
+from xcargo.cli.output import Output
 
 
 @pytest.fixture
@@ -32,6 +35,16 @@ def test_a_terminal_gets_colour_unless_it_asks_for_none(env: dict[str, str]) -> 
     """Escape sequences on a terminal; NO_COLOR leaves no colour."""
     assert "\x1b[3" in on_terminal("--help", env=env).out
     assert "\x1b[3" not in on_terminal("version", env={**env, "NO_COLOR": "1"}).out
+
+
+def test_a_table_of_many_rows_is_soon_in_a_pipe() -> None:
+    """Columns stay under each other, wide characters too, and a row costs microseconds."""
+    piped = io.StringIO()
+    rows = [("日本", 1), ("plain", None), *((f"dag-{n}", n) for n in range(20_000))]
+    started = time.perf_counter()
+    Output(stdout=piped).table(("dag", "rows"), rows, right=("rows",))
+    assert time.perf_counter() - started < 3
+    assert piped.getvalue().splitlines()[:3] == ["dag         rows", "日本           1", "plain"]
 
 
 def test_without_rich_a_table_says_what_to_install(cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
