@@ -64,6 +64,6 @@ def test_a_teams_worker_cannot_read_another_teams_object_with_a_copied_row(tmp_p
     assert found["team"] == "sales_team"
     assert found["own"].startswith("value: ['what sales sold'")
     assert found["copied"].startswith("EnvelopeError")
-    assert found["placed"].startswith("EnvelopeError: The row refers to a place of team hr_team")
+    assert found["placed"].startswith("EnvelopeError: The row refers to an object of team hr_team")
     assert "access_denied" in found["asked for"]
     assert "what only hr may read" not in json.dumps(found)
