@@ -49,7 +49,7 @@ def test_every_row_that_refers_to_an_object_is_listed(dag_runs: dict[str, Run], 
     assert len(uris) > 10
     for reference in found:
         assert f"/{reference.coordinate.prefix()}/" in reference.uri
-        assert reference.coordinate.attempt is None or f"@{reference.coordinate.attempt}~" in reference.uri
+        assert reference.coordinate.attempt is None or f"~-{reference.coordinate.attempt}~" in reference.uri
         assert reference.run_state in ("success", "failed")
         assert reference.run_date is not None
 
