@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["freeze_after_fork", "gc_paused"]
+__all__ = ["freeze_after_fork", "freeze_inherited", "gc_paused"]
 
 _MANY_OBJECTS = 20_000
 _FROZEN_SECONDS = 60.0
 """How long these are kept from the collector in a process that froze what it inherited. Most tasks are over by then."""
 
+_inherited_frozen = False
+"""Whether this process froze what it inherited. (To count what is frozen, `gc` walks through all of it.)"""
 _unfreeze_at = math.inf
 
 
@@ -36,9 +38,8 @@ def gc_paused() -> Iterator[None]:
         yield
     finally:
         if gc.get_count()[0] > _MANY_OBJECTS:
-            inherited = gc.get_freeze_count()
             gc.freeze()
-            if inherited:
+            if _inherited_frozen:
                 _unfreeze_later()
             else:
                 gc.unfreeze()  # from the frozen objects to the oldest
@@ -67,4 +68,11 @@ def freeze_after_fork() -> None:
     Otherwise the first full collection of a task writes to every object of Airflow's heap, so that the kernel copies
     some 50 MB for it. Airflow's LocalExecutor does the same for its workers.
     """
-    os.register_at_fork(after_in_child=gc.freeze)
+    os.register_at_fork(after_in_child=freeze_inherited)
+
+
+def freeze_inherited() -> None:
+    """Leave all objects that there are now out of collections, for good."""
+    global _inherited_frozen
+    _inherited_frozen = True
+    gc.freeze()

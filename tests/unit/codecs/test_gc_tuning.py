@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from xcargo.codecs.gc_tuning import gc_paused
+from xcargo.codecs.gc_tuning import freeze_inherited, gc_paused
+
+
+def check_in_process(check: Callable[[], None], *, frozen: bool) -> None:
+    """Run the check here; or in a forked process that froze what it inherited, which is for good."""
+    if not frozen:
+        check()
+        return
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            freeze_inherited()
+            check()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.fixture
@@ -29,10 +50,9 @@ def collections() -> Iterator[list[int]]:
 @pytest.mark.parametrize("frozen", [False, True], ids=["", "after_a_fork"])
 def test_many_objects_that_were_built_are_not_looked_through(collections: list[int], frozen: bool) -> None:
     """No collection runs while they are built, and none because of them afterwards. What is frozen stays so."""
-    if frozen:
-        gc.freeze()
-    inherited = gc.get_freeze_count()
-    try:
+
+    def check() -> None:
+        inherited = gc.get_freeze_count()
         with gc_paused():
             built = [[n] for n in range(100_000)]
         few = [[n] for n in range(100)]
@@ -41,8 +61,8 @@ def test_many_objects_that_were_built_are_not_looked_through(collections: list[i
         assert gc.get_freeze_count() >= inherited
         assert frozen or gc.get_freeze_count() == 0
         assert len(built) + len(few) == 100_100
-    finally:
-        gc.unfreeze()
+
+    check_in_process(check, frozen=frozen)
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["", "after_a_fork"])
@@ -61,9 +81,8 @@ def test_garbage_that_was_built_is_collected_in_the_end(frozen: bool, monkeypatc
             gone.pop()
 
     gone: list[int] = []
-    if frozen:
-        gc.freeze()
-    try:
+
+    def check() -> None:
         with gc_paused():
             built = [Cycle() for _ in range(30_000)]
         del built
@@ -71,8 +90,8 @@ def test_garbage_that_was_built_is_collected_in_the_end(frozen: bool, monkeypatc
         monkeypatch.setattr(time, "monotonic", lambda: later)
         gc.collect()
         assert not gone
-    finally:
-        gc.unfreeze()
+
+    check_in_process(check, frozen=frozen)
 
 
 def test_the_collector_is_given_back_as_it_was() -> None:
