@@ -72,7 +72,7 @@ def freeze_after_fork() -> None:
 
 
 def freeze_inherited() -> None:
-    """Leave all objects that there are now out of collections, for good."""
+    """Leave all objects that exist now out of collections, until `gc_paused` has them looked through again."""
     global _inherited_frozen
     _inherited_frozen = True
     gc.freeze()

@@ -14,7 +14,7 @@ from xcargo.codecs.gc_tuning import freeze_inherited, gc_paused
 
 
 def check_in_process(check: Callable[[], None], *, frozen: bool) -> None:
-    """Run the check here; or in a forked process that froze what it inherited, which is for good."""
+    """Run the check here; or in a forked process that froze what it inherited, since this one could not undo that."""
     if not frozen:
         check()
         return
