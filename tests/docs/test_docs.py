@@ -395,6 +395,7 @@ def test_every_field_of_the_envelope_is_documented() -> None:
 
 def test_the_stored_format_is_documented_in_full() -> None:
     """Every codec, every extension number and every compression has its row in the page of the format."""
+    from xcargo.airflow.classes import AirflowClasses
     from xcargo.airflow.serde_codec import SerdeCodec
     from xcargo.codecs import Registry
     from xcargo.codecs.builtin import Tag
@@ -402,7 +403,7 @@ def test_the_stored_format_is_documented_in_full() -> None:
 
     page = DOCS / "format.md"
     ours = Registry(
-        resolve_class=type, fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=True), entry_points=False
+        classes=AirflowClasses(), fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=True), entry_points=False
     )
     documented = {codes(row[0])[0] for row in rows(section(page, "Codecs")) if codes(row[0])}
     assert documented == {codec.id for codec in ours.codecs}
@@ -442,12 +443,12 @@ def names() -> dict[str, Any]:
 
 def there_and_back(value: Any) -> Any:
     """The value after encoding and decoding, with the codecs that the backend uses."""
-    from xcargo.airflow.classes import resolve
+    from xcargo.airflow.classes import AirflowClasses
     from xcargo.airflow.serde_codec import SerdeCodec
     from xcargo.codecs import Registry
     from xcargo.codecs.base import contiguous
 
-    registry = Registry(resolve_class=resolve, fallbacks=[SerdeCodec()], entry_points=False)
+    registry = Registry(classes=AirflowClasses(), fallbacks=[SerdeCodec()], entry_points=False)
     encoded = registry.encode(value)
     payload = bytes(contiguous(encoded))
     return registry.decode(encoded.codec, payload, json.loads(json.dumps(dict(encoded.params))))

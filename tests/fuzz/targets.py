@@ -22,6 +22,7 @@ from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
+from tests.unit.codecs.known_classes import KnownClasses
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
 from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, MissingDependencyError
@@ -45,14 +46,7 @@ class Order:
     note: Any = None
 
 
-def _resolve(name: str) -> type:
-    cls = {"Colour": Colour, "Order": Order}.get(name.rpartition(".")[2])
-    if cls is None:
-        raise DecodeError("not allowed")
-    return cls
-
-
-REGISTRY = Registry(resolve_class=_resolve, entry_points=False)
+REGISTRY = Registry(classes=KnownClasses(__name__), entry_points=False)
 
 
 @dataclass(frozen=True)

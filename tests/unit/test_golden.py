@@ -36,6 +36,7 @@ from airflow.sdk import ObjectStoragePath
 
 import xcargo
 from tests.unit import golden_classes
+from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.codecs.test_tree import same
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow.serde_codec import SerdeCodec
@@ -166,9 +167,10 @@ SIGNED = ("signed", b"inline")
 
 def codecs() -> Registry:
     """All of them, pickle too."""
-    resolve = lambda name: getattr(golden_classes, name.rpartition(".")[2])  # noqa: E731
     pickles = PickleCodec(allowed=True)
-    return Registry(resolve_class=resolve, fallbacks=[SerdeCodec()], last_resort=pickles, entry_points=False)
+    return Registry(
+        classes=KnownClasses(golden_classes.__name__), fallbacks=[SerdeCodec()], last_resort=pickles, entry_points=False
+    )
 
 
 CHUNKED = [f"line {n} of a text that is longer than a chunk" for n in range(250_000)]

@@ -8,16 +8,28 @@ from importlib import import_module
 from typing import Any
 
 from xcargo.airflow import compat
+from xcargo.codecs.class_names import import_name
 from xcargo.errors import DecodeError
 
-__all__ = ["how_to_allow", "resolve"]
+__all__ = ["AirflowClasses", "how_to_allow"]
 
 
-def resolve(name: str) -> type:
-    """The class of a dotted name, imported only if Airflow's ``[core] allowed_deserialization_classes`` admits it.
+class AirflowClasses:
+    """Names and classes by Airflow's rules, as `ClassNames`."""
 
-    Raises DecodeError that names the setting and the value to add, or the class that is not there any more.
-    """
+    def name_of(self, cls: type) -> str:
+        """``module:qualified name``. Raises UnsupportedTypeError for a class that no other process could find."""
+        return import_name(cls)
+
+    def class_of(self, name: str) -> type:
+        """The class of a stored name, if Airflow's ``[core] allowed_deserialization_classes`` admits it.
+
+        Raises DecodeError that names the setting and the value to add, or the class that is not there any more.
+        """
+        return _imported(name.replace(":", "."))
+
+
+def _imported(name: str) -> type:
     if not _allowed(name):
         raise DecodeError(
             f"The class {name} may not be rebuilt from an XCom",

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from xcargo.airflow import compat, metrics
-from xcargo.airflow.classes import resolve
+from xcargo.airflow.classes import AirflowClasses
 from xcargo.airflow.config import read_settings
 from xcargo.airflow.connections import access_of
 from xcargo.airflow.serde_codec import SerdeCodec
@@ -52,7 +52,7 @@ def pipeline() -> Pipeline:
 def open_pipeline(settings: Settings, **more: Any) -> Pipeline:
     """A pipeline by these settings, with the codecs and connections of this deployment."""
     codecs = Registry(
-        resolve_class=resolve, fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=settings.allow_pickle)
+        classes=AirflowClasses(), fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=settings.allow_pickle)
     )
     stores = StorePool(_access, on_retry=metrics.retry_counter(compat.conf()))
     return Pipeline(settings, codecs, stores, rules=_RULES, mask=compat.mask, **more)

@@ -1,7 +1,7 @@
 """Instances of users' classes: enums, named tuples, dataclasses, attrs classes and pydantic models.
 
-The class's name and the state are stored, never code. A function gives the class of a name: in Airflow it admits what
-``[core] allowed_deserialization_classes`` admits and nothing else.
+The class's name and the state are stored, never code. `ClassNames` gives the names, and decides which classes may be
+rebuilt from them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
 from xcargo.codecs.base import Encoded, importable
+from xcargo.codecs.class_names import ClassNames
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
@@ -38,8 +39,8 @@ class ObjectCodec:
 
     id = "object"
 
-    def __init__(self, resolve_class: Callable[[str], type], tree: TreeCodec) -> None:
-        self._resolve = resolve_class
+    def __init__(self, classes: ClassNames, tree: TreeCodec) -> None:
+        self._classes = classes
         self._tree = tree
 
     def accepts(self, value: object) -> bool:
@@ -48,7 +49,7 @@ class ObjectCodec:
     def encode(self, value: Any) -> Encoded:
         cls = type(value)
         kind = _kind(cls)
-        name = _name(_taken_apart(cls)[0])
+        name = self._classes.name_of(_taken_apart(cls)[0])
         builtin = next(filter(_holds_more_than_attributes, cls.__mro__), None)
         if builtin is not None and kind in ("dataclass", "attrs", "pydantic"):
             raise UnsupportedTypeError(
@@ -61,7 +62,7 @@ class ObjectCodec:
             raise UnsupportedTypeError(
                 f"An instance of {cls.__qualname__} lacks a field: {error}", hint="Set all fields before returning it."
             ) from error
-        more = _beyond_fields(value) if kind in _FIELDS else _arguments(cls)
+        more = _beyond_fields(value) if kind in _FIELDS else self._arguments(cls)
         if more:  # readers that do not know a fourth item refuse it
             body.append(more)
         try:
@@ -82,12 +83,12 @@ class ObjectCodec:
         if not _is_body(body):
             raise DecodeError("The object does not hold an instance of a class")
         kind, name, state, *more = body
-        cls = self._resolve(name.replace(":", "."))
+        cls: Any = self._classes.class_of(name)
         if kind == "pydantic" and more and _kind(cls) == kind:
             cls, more = self._generic(cls, more.pop()), []
         if not isinstance(cls, type) or _kind(cls) != kind:
             raise DecodeError(
-                f"The class {name.replace(':', '.')} is not a {kind} any more",
+                f"The class {name} is not a {kind} any more",
                 hint="Run the task that pushed the value again.",
             )
         try:
@@ -99,16 +100,37 @@ class ObjectCodec:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DecodeError(
-                f"The class {name.replace(':', '.')} has changed since the value was stored: {error}",
+                f"The class {name} has changed since the value was stored: {error}",
                 hint="Run the task that pushed the value again.",
             ) from error
+
+    def _arguments(self, cls: Any) -> list[Any]:
+        """Of ``Page[Order]`` the argument ``Order``, by name. Raises UnsupportedTypeError for what has none."""
+
+        def described(argument: Any) -> Any:
+            origin, parts = _taken_apart(argument)
+            if origin is Any:
+                return "typing:Any"
+            if origin in (Union, UnionType):  # to pydantic, int | None and Optional[int] are two
+                return ["typing:Union" if origin is Union else "types:UnionType", [described(part) for part in parts]]
+            if not isinstance(origin, type):
+                raise UnsupportedTypeError(
+                    f"{cls.__qualname__} is a generic model of something that is not a class",
+                    hint="Define a class of its own: class Answers(Page[Literal['yes', 'no']]): pass",
+                )
+            name = f"{origin.__module__}:{origin.__qualname__}"
+            if name not in _PLAIN:
+                name = self._classes.name_of(origin)
+            return [name, [described(part) for part in parts]] if parts else name
+
+        return [described(argument) for argument in _taken_apart(cls)[1]]
 
     def _generic(self, origin: Any, arguments: Any) -> Any:
         """The generic model, with arguments as `_arguments` gives them."""
 
         def rebuild(described: Any) -> Any:
             if isinstance(described, str):
-                return _PLAIN.get(described) or self._resolve(described.replace(":", "."))
+                return _PLAIN.get(described) or self._classes.class_of(described)
             name, parts = described
             if name == "types:UnionType":
                 return reduce(or_, map(rebuild, parts))
@@ -129,48 +151,6 @@ _PLAIN: dict[str, Any] = {
 _PLAIN |= {f"datetime:{cls.__name__}": cls for cls in (date, datetime, time, timedelta)}
 _PLAIN |= {"typing:Any": Any, "typing:Union": Union}
 """Arguments of generic models that are always allowed: the types of the tree's values."""
-
-
-def _name(cls: type) -> str:
-    if "<locals>" in cls.__qualname__:
-        raise UnsupportedTypeError(
-            f"{cls.__qualname__} is defined inside a function, so no other task can import it",
-            hint="Define the class at the top of a module.",
-        )
-    name = f"{cls.__module__}:{cls.__qualname__}"
-    module = sys.modules.get(cls.__module__)
-    if name not in _PLAIN and module is not None and not isinstance(_attribute(module, cls.__qualname__), type):
-        raise UnsupportedTypeError(
-            f"The module {cls.__module__} has no class {cls.__qualname__}, so no other task can import it",
-            hint="Define the class at the top of a module. Of named tuples that a hook returns as rows, return "
-            "[row._asdict() for row in rows].",
-        )
-    return name
-
-
-def _attribute(value: Any, path: str) -> Any:
-    for name in path.split("."):
-        value = getattr(value, name, None)
-    return value
-
-
-def _arguments(cls: Any) -> list[Any]:
-    """Of ``Page[Order]`` the argument ``Order``, by name. Raises UnsupportedTypeError for what has none."""
-
-    def described(argument: Any) -> Any:
-        origin, parts = _taken_apart(argument)
-        if origin is Any:
-            return "typing:Any"
-        if origin in (Union, UnionType):  # to pydantic, int | None and Optional[int] are two
-            return ["typing:Union" if origin is Union else "types:UnionType", [described(part) for part in parts]]
-        if not isinstance(origin, type):
-            raise UnsupportedTypeError(
-                f"{cls.__qualname__} is a generic model of something that is not a class",
-                hint="Define a class of its own: class Answers(Page[Literal['yes', 'no']]): pass",
-            )
-        return [_name(origin), [described(part) for part in parts]] if parts else _name(origin)
-
-    return [described(argument) for argument in _taken_apart(cls)[1]]
 
 
 def _taken_apart(cls: Any) -> tuple[Any, Sequence[Any]]:

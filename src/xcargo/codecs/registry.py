@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from xcargo.codecs.arrow import ArrowCodec, ArrowStreamCodec
 from xcargo.codecs.base import Codec, Encoded
+from xcargo.codecs.class_names import ClassNames
 from xcargo.codecs.files import FileCodec
 from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
@@ -40,7 +41,7 @@ class Registry:
     asks the registry for what it does not know itself, so that every codec works at any depth.
 
     Args:
-        resolve_class: Gives the class of a name, or raises; without it instances of users' classes have no codec.
+        classes: Names users' classes and finds them again; without it their instances have no codec.
         fallbacks: Codecs for what none of the above accepts.
         last_resort: Encodes what the codec so chosen refuses, if it accepts the value.
         entry_points: Whether codecs of other packages are looked up. They are loaded at first need.
@@ -49,7 +50,7 @@ class Registry:
     def __init__(
         self,
         *,
-        resolve_class: Callable[[str], type] | None = None,
+        classes: ClassNames | None = None,
         fallbacks: Iterable[Codec] = (),
         last_resort: Codec | None = None,
         entry_points: bool = True,
@@ -64,7 +65,7 @@ class Registry:
             FileCodec(),
             StreamCodec(),
         )
-        objects = () if resolve_class is None else (ObjectCodec(resolve_class, self.tree),)
+        objects = () if classes is None else (ObjectCodec(classes, self.tree),)
         self._fallbacks: tuple[Codec, ...] = (*objects, *fallbacks)
         self._last_resort = last_resort
         self._plugins: dict[str, tuple[Codec, str]] | None = None if entry_points else {}

@@ -13,7 +13,8 @@ import attrs
 import pydantic
 import pytest
 
-from xcargo.airflow.classes import resolve
+from tests.unit.codecs.known_classes import KnownClasses
+from xcargo.airflow.classes import AirflowClasses
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Codec, Registry
 from xcargo.codecs.base import contiguous
@@ -86,10 +87,6 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def class_here(name: str) -> Any:
-    return globals()[name.rpartition(".")[2]]
-
-
 class TestObjects(CodecTests):
     """Every kind of class, state and nesting."""
 
@@ -97,7 +94,7 @@ class TestObjects(CodecTests):
 
     @pytest.fixture
     def codec(self) -> Codec:
-        return Registry(resolve_class=class_here).codec("object")
+        return Registry(classes=KnownClasses(__name__)).codec("object")
 
 
 def round_trip(value: Any, registry: Registry) -> Any:
@@ -108,7 +105,7 @@ def round_trip(value: Any, registry: Registry) -> Any:
 @pytest.fixture
 def registry() -> Registry:
     """Codecs as Airflow gets them."""
-    return Registry(resolve_class=resolve, fallbacks=[SerdeCodec()])
+    return Registry(classes=AirflowClasses(), fallbacks=[SerdeCodec()])
 
 
 @pytest.fixture

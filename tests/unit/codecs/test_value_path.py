@@ -13,6 +13,7 @@ import pandas as pd
 import pydantic
 import pytest
 
+from tests.unit.codecs.known_classes import KnownClasses
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
 from xcargo.errors import UnsupportedTypeError
@@ -38,7 +39,7 @@ class Pair(NamedTuple):
     y: Any
 
 
-REGISTRY = Registry(resolve_class=lambda name: globals()[name.rpartition(".")[2]], entry_points=False)
+REGISTRY = Registry(classes=KnownClasses(__name__), entry_points=False)
 
 
 def odd() -> None:
