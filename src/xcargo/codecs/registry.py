@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
-from xcargo.codecs.arrow import ArrowCodec, ArrowStreamCodec
 from xcargo.codecs.base import Codec, Encoded
 from xcargo.codecs.class_names import ClassNames
-from xcargo.codecs.files import FileCodec
-from xcargo.codecs.numpy import NumpyCodec
 from xcargo.codecs.objects import ObjectCodec
-from xcargo.codecs.pandas import PandasCodec
 from xcargo.codecs.source import BytesSource, Source, read_all
-from xcargo.codecs.stream import BytesCodec, StreamCodec
 from xcargo.codecs.tree import TreeCodec
 from xcargo.codecs.value_path import TooDeepError, too_deep
 from xcargo.errors import MissingDependencyError, UnsupportedTypeError, XCargoError
@@ -29,6 +26,26 @@ _PACKAGE = "xcargo:package"
 """Param that names the package of a codec that is not ours. No codec sees it."""
 
 _PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+
+_OWN = {
+    "bytes": ("stream", "BytesCodec", "builtins"),
+    "numpy": ("numpy", "NumpyCodec", "numpy"),
+    "pandas": ("pandas", "PandasCodec", "pandas"),
+    "arrow": ("arrow", "ArrowCodec", "polars pyarrow"),
+    "arrow-stream": ("arrow", "ArrowStreamCodec", "polars pyarrow"),
+    "file": ("files", "FileCodec", "xcargo"),
+    "stream": ("stream", "StreamCodec", "builtins xcargo"),
+}
+"""Id of each codec of ours -> module and class, and the libraries one of which defines the value's class or a base of
+it. A codec is imported when a value may need it, and is asked only then."""
+
+_BY_LIBRARY = {
+    library: [codec_id for codec_id, (_, _, libraries) in _OWN.items() if library in libraries.split()]
+    for library in {library for _, _, libraries in _OWN.values() for library in libraries.split()}
+}
+
+_NESTING = frozenset(("numpy", "pandas"))
+"""Codecs whose values hold values of others."""
 
 _ALWAYS_TREE = frozenset((dict, list, str, int, float, bool, type(None), tuple))
 
@@ -56,15 +73,7 @@ class Registry:
         entry_points: bool = True,
     ) -> None:
         self.tree = TreeCodec(self)
-        self._own: tuple[Codec, ...] = (
-            BytesCodec(),
-            NumpyCodec(self.tree),
-            PandasCodec(self.tree),
-            ArrowCodec(),
-            ArrowStreamCodec(),
-            FileCodec(),
-            StreamCodec(),
-        )
+        self._loaded: dict[str, Codec] = {}
         objects = () if classes is None else (ObjectCodec(classes, self.tree),)
         self._fallbacks: tuple[Codec, ...] = (*objects, *fallbacks)
         self._last_resort = last_resort
@@ -74,7 +83,7 @@ class Registry:
     def codecs(self) -> tuple[Codec, ...]:
         """All codecs but those of other packages."""
         last = () if self._last_resort is None else (self._last_resort,)
-        return (self.tree, *self._own, *self._fallbacks, *last)
+        return (self.tree, *map(self._own, _OWN), *self._fallbacks, *last)
 
     def encode(self, value: object) -> Encoded:
         """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does."""
@@ -120,7 +129,9 @@ class Registry:
 
     def _codec_for(self, value: object) -> tuple[Codec | None, str]:
         """The codec other than the tree's that accepts the value, and its package if that is not ours."""
-        for codec in self._own:
+        cls: Any = type(value)
+        for codec_id in _candidates(cls):
+            codec = self._loaded.get(codec_id) or self._own(codec_id)
             if codec.accepts(value):
                 return codec, ""
         if self.tree.accepts(value):
@@ -133,10 +144,20 @@ class Registry:
                 return codec, ""
         return None, ""
 
+    def _own(self, codec_id: str) -> Codec:
+        codec = self._loaded.get(codec_id)
+        if codec is None:
+            module, name, _ = _OWN[codec_id]
+            load = getattr(import_module(f"xcargo.codecs.{module}"), name)
+            codec = self._loaded[codec_id] = load(self.tree) if codec_id in _NESTING else load()
+        return codec
+
     def codec(self, codec_id: str, *, package: object = None) -> Codec:
         """The codec of an id. Raises MissingDependencyError, naming the package that wrote it, if it is not here."""
-        for codec in self.codecs:
-            if codec.id == codec_id:
+        if codec_id in _OWN:
+            return self._own(codec_id)
+        for codec in (self.tree, *self._fallbacks, self._last_resort):
+            if codec is not None and codec.id == codec_id:
                 return codec
         plugin = self._load_plugins().get(codec_id)
         if plugin is not None:
@@ -163,6 +184,13 @@ class Registry:
                 plugins.setdefault(codec.id, (codec, point.dist.name if point.dist is not None else ""))
             self._plugins = plugins
         return self._plugins
+
+
+@lru_cache(maxsize=1000)
+def _candidates(cls: type) -> tuple[str, ...]:
+    """Ids of those of our codecs that may take values of a class."""
+    libraries = dict.fromkeys(str(base.__module__).partition(".")[0] for base in cls.__mro__ if base is not object)
+    return tuple(codec_id for library in libraries for codec_id in _BY_LIBRARY.get(library, ()))
 
 
 def _with_package(encoded: Encoded, package: str) -> Encoded:
