@@ -205,7 +205,7 @@ def test_explorer_shows_each_kind_of_value(told: dict[str, Answer]) -> None:
 
 
 @has_explorer
-def test_explorer_downloads_files_that_people_open(told: dict[str, Answer]) -> None:
+def test_explorer_downloads_files_that_people_open(told: dict[str, Answer], dag_runs: dict[str, Run]) -> None:
     """By the value's name, in the formats of its kind, each readable by the library that others would use."""
     import numpy as np
     import pandas as pd
@@ -213,8 +213,9 @@ def test_explorer_downloads_files_that_people_open(told: dict[str, Answer]) -> N
     for (key, form), suffix in DOWNLOADS.items():
         answer = told[f"download {key} {form}"]
         assert answer.status == 200, (key, form, answer.body[:300])
-        expected = f"attachment; filename*=UTF-8''contract_explorer-values-0-{key}{suffix}"
-        assert answer.headers["content-disposition"] == expected
+        run = dag_runs["contract_explorer"].run_id.replace(":", "_")
+        name = urllib.parse.quote(f"contract_explorer-{run}-values-0-{key}{suffix}", safe="")
+        assert answer.headers["content-disposition"] == f"attachment; filename*=UTF-8''{name}"
     assert pd.read_csv(io.BytesIO(told["download table csv"].body))["name"].tolist()[:2] == ["name 0", "name 1"]
     assert pd.read_parquet(io.BytesIO(told["download table parquet"].body))["id"].tolist() == list(range(1000))
     assert np.load(io.BytesIO(told["download array npy"].body)).shape == (20, 30)

@@ -41,6 +41,7 @@ def test_roots_are_read_as_airflow_writes_them(url: str, expected: Root) -> None
         "file://relative/dir",
         "s3://user:secretpw@bucket/x",
         "s3://b/a/../c",
+        "s3://b/a//c",
         "s3://b/x?versionId=1",
     ],
 )

@@ -87,7 +87,7 @@ class _Comparison:
 
     def tables(self) -> None:
         tables = self._left.table(), self._right.table()
-        left, right = ({column["name"]: column for column in table.columns} for table in tables)
+        left, right = map(_by_name, tables)
         for name in [*left, *(name for name in right if name not in left)]:
             self.schema_item(
                 f"column {name}", *(side[name]["type"] if name in side else _MISSING for side in (left, right))
@@ -168,6 +168,15 @@ class _Comparison:
 def _statistics(table: Table, number: int) -> dict[str, Any]:
     spread = table.distribution(number)
     return {key: spread.get(key) for key in ("min", "max", "mean", "missing", "distinct", "bins", "sampled")}
+
+
+def _by_name(table: Table) -> dict[str, dict[str, Any]]:
+    """The columns by their names; of several of one name the later ones with their number."""
+    columns: dict[str, dict[str, Any]] = {}
+    for column in table.columns:
+        name = column["name"]
+        columns[f"{name} ({column['number']})" if name in columns else name] = column
+    return columns
 
 
 def _cells(table: Table, number: int, rows: int) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,11 +24,14 @@ __all__ = [
     "LISTS",
     "NAMES",
     "PAIRS",
+    "PANDAS_SCALARS",
     "SCALARS",
+    "SCALAR_BYTES",
     "Head",
     "Packed",
     "json_to_packed",
     "registry",
+    "scalar_leaf",
     "scalar_text",
     "to_json",
 ]
@@ -71,6 +74,13 @@ SCALARS = {
 
 NAMES = {**SCALARS, Tag.PATTERN: "Pattern", Tag.MEMORYVIEW: "memoryview", Tag.ARRAY: "array"}
 """Extensions that are shown by their type and length, unless they are `SCALARS` and short enough for their text."""
+
+SCALAR_BYTES = 4096
+"""A larger one is shown by its type alone."""
+
+_NAMES = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval", "DateOffset")
+PANDAS_SCALARS = [f"pandas.{name}" for name in _NAMES]
+"""Types of single values in the params of the codec ``pandas``."""
 
 _READ_BYTES = 256 * 1024
 _MAX_LEVELS = 200
@@ -212,7 +222,29 @@ def scalar_text(tag: int, body: bytes) -> str:
         text = str(value)
     except Exception:  # a forged body; the node has its type all the same
         return "<malformed>"
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS] + "…"
+
+
+def scalar_leaf(codec: Any, params: Any, payload: Payload | Buffer) -> dict[str, Any] | None:
+    """Type and text of a single number, time, period or other scalar of numpy or pandas; None of anything else.
+
+    None also where its library is not installed here.
+    """
+    size = payload.size_bytes if isinstance(payload, Payload) else len(payload)
+    if size > SCALAR_BYTES or not isinstance(params, Mapping):
+        return None
+    is_numpy = codec == "numpy" and params.get("shape") == [] and params.get("dtype") not in ("|O", "T")
+    if not is_numpy and not (codec == "pandas" and params.get("type") in PANDAS_SCALARS):
+        return None
+    try:
+        value = registry().codec(codec).decode(payload.read_all() if isinstance(payload, Payload) else payload, params)
+    except XCargoError:
+        return None
+    return {"type": type(value).__name__, "value": _shortened(str(value))}
 
 
 @cache
@@ -272,8 +304,11 @@ def _extension(tag: int, data: bytes) -> Any:
         keys, values = body[PAIRS[tag][1] : PAIRS[tag][1] + 2]
         return {_key(key): value for key, value in zip(keys, values, strict=True)}
     if tag == Tag.CODEC:
-        codec, _, payload = body
-        return _unpacked(payload)[2] if codec == "object" else f"<{codec}, {len(payload)} bytes>"
+        codec, params, payload = body
+        if codec == "object":
+            return _unpacked(payload)[2]
+        leaf = scalar_leaf(codec, params, payload)
+        return leaf["value"] if leaf else f"<{codec}, {len(payload)} bytes>"
     return f"<extension {tag}>"
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,6 +31,9 @@ _SAMPLED_ROWS = 10_000
 _SAMPLES = 20
 _BINS = 20
 _MAX_CHARS = 200
+_OFFSET = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
+_FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.]+([eE][+-]?[0-9]+)?$"
+"""How texts begin that spreadsheets take for formulas, and numbers among them."""
 
 
 class Table:
@@ -38,10 +44,9 @@ class Table:
         self._pc = importable("pyarrow.compute", "a table", extra="arrow")
         self._payload = payload
         self.rows = Rows(payload, params)
-        self._categories: dict[int, Any] = {}
-        # Only pandas knows its frequencies: without it their numbers are shown.
-        fields = enumerate(self.rows.schema) if find_spec("pandas") else ()
-        self._periods = {number: freq for number, field in fields if (freq := _period_freq(field))}
+        self._forms = dict(enumerate(map(_form_of_field, self.rows.schema)))
+        self._index: dict[int, str] = {}
+        """Names of the columns that are a frame's index, by their numbers."""
         self.hidden = 0
         """How many columns are in no Arrow column: Python objects of a pandas frame."""
         state = (self.rows.schema.metadata or {}).get(b"xcargo")
@@ -53,10 +58,9 @@ class Table:
         """Name, type and number of each column; ``index`` of those that are a frame's index."""
         columns: list[dict[str, Any]] = []
         for number, field in enumerate(self.rows.schema):
-            kind = "category" if number in self._categories else str(field.type)[:80]
-            kind = f"period[{self._periods[number]}]" if number in self._periods else kind
-            columns.append({"number": number, "name": field.name[:200], "type": kind, "align": self._align(number)})
-            if field.name.startswith("__index_level_"):
+            name, kind = self._index.get(number, field.name), self._forms[number].type or str(field.type)
+            columns.append({"number": number, "name": name[:200], "type": kind[:80], "align": self._align(number)})
+            if number in self._index:
                 columns[-1]["index"] = True
         return columns
 
@@ -71,20 +75,20 @@ class Table:
             if order is None:
                 column = self._column(number, start, start + count, shorten=True)
             else:
-                column = self._labelled(number, self.rows.at(self._checked(number), numbers))
-            cells.append([cell_text(value) for value in self._printable(number, column)])
+                column = self._converted(number, self.rows.at(self._checked(number), numbers))
+            cells.append([cell_text(value) for value in self._forms[number].cells(column)])
         return {"total": total, "rows": self.rows.count, "start": start, "numbers": numbers, "cells": cells}
 
     def record_batches(self) -> Iterator[Any]:
-        """The table in record batches of a bounded number of rows, categories as their labels and periods as text."""
-        names = [field.name for field in self.rows.schema]
+        """The table in record batches of a bounded number of rows; what Arrow alone has no word for is text."""
+        names = [column["name"] for column in self.columns]
         width = sum(map(self.rows.column_bytes, range(len(names)))) // max(1, self.rows.count)
         step = max(1, min(_SCAN_ROWS, self._payload.budget.max_bytes // 8 // max(1, width)))
         for start in range(0, max(1, self.rows.count), step):
             columns = []
             for number in range(len(names)):
                 column = self._column(number, start, start + step)
-                columns.append(self._texts(number, column) if number in self._periods else column.combine_chunks())
+                columns.append(self._texts(number, column) if self._forms[number].to_text else column.combine_chunks())
             yield self._pa.record_batch(columns, names=names)
 
     def export(self, form: str) -> Iterator[Buffer]:
@@ -92,7 +96,8 @@ class Table:
         sink, writer = ipc.Sink(), None
         for batch in self.record_batches():
             if form == "csv":
-                batch = self._pa.record_batch(list(map(self._csv_column, batch.columns)), names=batch.schema.names)
+                names = self._csv_column(self._pa.array(batch.schema.names, self._pa.string())).to_pylist()
+                batch = self._pa.record_batch(list(map(self._csv_column, batch.columns)), names=names)
             if writer is None:
                 library = importable("pyarrow.csv" if form == "csv" else "pyarrow.parquet", "a table", extra="arrow")
                 kind = library.CSVWriter if form == "csv" else library.ParquetWriter
@@ -163,7 +168,7 @@ class Table:
                 chunks += self._column(number, start, start + size, shorten=True).chunks
             else:
                 numbers = sorted(order.slice(start, size).to_pylist())
-                chunks += self._labelled(number, self.rows.at(number, numbers)).chunks
+                chunks += self._converted(number, self.rows.at(number, numbers)).chunks
         pa, pc, types = self._pa, self._pc, self._pa.types
         column = pa.chunked_array(chunks) if chunks else self._column(number, 0, 0)
         present = pc.filter(column, pc.invert(pc.is_null(column, nan_is_null=types.is_floating(column.type))))
@@ -176,38 +181,42 @@ class Table:
             ends = {"min": ordinals.argmin(), "max": ordinals.argmax()}
             texts = {name: str(present[int(position)].as_py()) for name, position in ends.items()}
             return spread | _histogram(ordinals.astype("float64")) | texts | {"mean": None}
-        counts = Counter(str(cell_text(value)) for value in self._printable(number, present))
+        counts = Counter(str(cell_text(value)) for value in self._forms[number].cells(present))
         top = [{"value": text, "count": count} for text, count in counts.most_common(5)]
         return spread | {"distinct": len(counts), "top": top}
 
     def _column(self, number: int, start: int, stop: int, *, shorten: bool = False) -> Any:
-        return self._labelled(number, self.rows.column(self._checked(number), start, stop, shorten=shorten))
+        return self._converted(number, self.rows.column(self._checked(number), start, stop, shorten=shorten))
 
-    def _labelled(self, number: int, column: Any) -> Any:
-        """Categories in place of their codes; -1 is a missing one."""
-        categories = self._categories.get(number)
-        if categories is None:
+    def _converted(self, number: int, column: Any) -> Any:
+        """Categories in place of their codes (-1 is a missing one), and times in their zone."""
+        pc, form = self._pc, self._forms[number]
+        if form.zone:
+            return pc.assume_timezone(column, "UTC").cast(self._pa.timestamp(column.type.unit, form.zone))
+        if form.labels is None:
             return column
-        inside = self._pc.and_(self._pc.greater_equal(column, 0), self._pc.less(column, len(categories)))
-        return categories.take(self._pc.if_else(inside, column, None))
-
-    def _printable(self, number: int, column: Any) -> list[Any]:
-        """The cells, periods as text in place of their ordinals."""
-        cells: list[Any] = column.to_pylist()
-        if number not in self._periods:
-            return cells
-        period, freq = importable("pandas", "a column of periods").Period, self._periods[number]
-        return [None if ordinal is None else str(period(ordinal=ordinal, freq=freq)) for ordinal in cells]
+        inside = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(form.labels)))
+        return form.labels.take(pc.if_else(inside, column, None))
 
     def _texts(self, number: int, column: Any) -> Any:
-        return self._pa.array(self._printable(number, column), self._pa.large_string())
+        """The cells as text, as they are shown."""
+        texts = [None if cell is None else str(cell) for cell in self._forms[number].cells(column)]
+        return self._pa.array(texts, self._pa.large_string())
 
     def _csv_column(self, column: Any) -> Any:
-        """The column itself, or its cells as text where CSV has no other way to write them."""
-        types, kind = self._pa.types, column.type
-        if types.is_primitive(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind):
+        """The column itself, or its cells as text where CSV has no other way to write them.
+
+        A text that a spreadsheet would take for a formula gets an apostrophe in front of it.
+        """
+        pc, types, kind = self._pc, self._pa.types, column.type
+        if types.is_primitive(kind) or types.is_null(kind):
             return column
-        return self._pa.array([None if v is None else str(v) for v in column.to_pylist()], self._pa.large_string())
+        if str(kind) not in ("string", "large_string"):
+            column = self._pa.array([None if v is None else str(v) for v in column.to_pylist()])
+        column = pc.cast(column, self._pa.large_string())
+        is_formula = pc.and_not(pc.match_substring_regex(column, _FORMULA), pc.match_substring_regex(column, _NUMBER))
+        quote, nothing = (self._pa.scalar(text, column.type) for text in ("'", ""))
+        return pc.if_else(is_formula, pc.binary_join_element_wise(quote, column, nothing), column)
 
     def _checked(self, number: int) -> int:
         if not 0 <= number < len(self.rows.schema):
@@ -217,7 +226,7 @@ class Table:
     def _align(self, number: int) -> str:
         kind, types = self.rows.schema.field(number).type, self._pa.types
         numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-        return "end" if numeric and number not in {**self._categories, **self._periods} else "start"
+        return "end" if numeric and not self._forms[number].type else "start"
 
     def _passes(self, number: int, column: Any, operator: str, text: str) -> Any:
         pa, pc = self._pa, self._pc
@@ -228,56 +237,133 @@ class Table:
         if operator == "not_null":
             return pc.is_valid(column)
         try:
+            form = self._forms[number]
+            if form.to_text and not form.freq:
+                column = self._texts(number, column)
             if operator == "contains":
-                column = self._texts(number, column) if number in self._periods else column
+                column = self._texts(number, column) if form.freq else column
                 return pc.match_substring(pc.cast(column, pa.large_string()), text, ignore_case=True)
-            if number in self._periods:
-                period = importable("pandas", "a column of periods").Period(text, freq=self._periods[number])
+            if form.freq:
+                period = importable("pandas", "a column of periods").Period(text, freq=form.freq)
                 return getattr(pc, operator)(column, pa.scalar(period.ordinal, column.type))
-            return getattr(pc, operator)(column, pa.scalar(text).cast(column.type))
+            return getattr(pc, operator)(column, self._scalar(text, column.type))
         except (pa.ArrowException, NotImplementedError, TypeError, ValueError) as error:
             raise UnsupportedTypeError(
                 f"A column of type {str(column.type)[:80]} cannot be compared with {text[:40]!r}",
                 hint="Write a value of the column's type (a date as 2026-01-31), or filter another column.",
             ) from error
 
+    def _scalar(self, text: str, kind: Any) -> Any:
+        """What was typed as a value of a column's type; a time without an offset is of the column's zone."""
+        pa = self._pa
+        if pa.types.is_timestamp(kind) and kind.tz and not _OFFSET.search(text):
+            return self._pc.assume_timezone(pa.scalar(text).cast(pa.timestamp(kind.unit)), kind.tz)
+        return pa.scalar(text).cast(kind)
+
     def _read_pandas_state(self, packed: bytes) -> None:
-        """What a frame's own description adds: categories, and which labels have no column."""
+        """What a pandas value's own description adds: categories, zones, names of the index, and what is no column."""
         try:
             kind, state = registry().tree.unpack(packed)
-            columns = state["columns"] if kind == "frame" else [state["values"]] if kind == "series" else []
-            for column in columns:
-                if column[0] == "category":
-                    self._categories[column[3]] = _category_labels(column[1])
-                elif column[0] in ("objects", "raw", "sparse"):
-                    self.hidden += 1
-        except (XCargoError, LookupError, TypeError, ValueError):
-            self._categories = {}  # then codes are shown: the rest of the table is as good as before
+            columns = {"frame": "columns", "series": "values"}.get(kind)
+            values = [state] if kind == "array" else state[columns] if columns else []
+            values = [values] if kind == "series" else list(values)
+            index = state if kind == "index" else state["index"] if columns else ["none"]
+            if index[0] == "values":
+                values.append(index[1])
+                self._name_index(index[1][-1], index[2])
+            elif index[0] == "multi":
+                for n, (level, code, name) in enumerate(zip(*index[1:], strict=True)):
+                    self._forms[code] = _Form("category", labels=_labels(level))
+                    self._name_index(code, f"level_{n}" if name is None else name)
+        except (XCargoError, self._pa.ArrowException, LookupError, TypeError, ValueError):
+            return  # then what Arrow has is shown: the rest of the table is as good as before
+        for one in values:
+            if one[0] in ("objects", "raw", "sparse"):
+                self.hidden += 1
+                continue
+            with suppress(XCargoError, self._pa.ArrowException, LookupError, TypeError, ValueError):
+                if one[0] == "category":
+                    self._forms[one[3]] = _Form("category", labels=_labels(one[1]))
+                elif one[0] == "zoned":
+                    zone = self._pa.lib.tzinfo_to_string(one[1])
+                    unit = self.rows.schema.field(one[2]).type.unit
+                    self._forms[one[2]] = _Form(f"timestamp[{unit}, tz={zone}]", zone=zone)
+
+    def _name_index(self, number: Any, name: object) -> None:
+        if type(number) is int:
+            self._index[number] = "index" if name is None else str(name)
 
 
-def _category_labels(state: Any) -> Any:
-    """Categories out of the state of a pandas index, as text. Raises ValueError for what has none."""
-    if state[0] == "values" and isinstance(state[1][-1], bytes):
-        pc = importable("pyarrow.compute", "a table", extra="arrow")
-        column = ipc.read_stream(state[1][-1]).column(0).combine_chunks()
-        return pc.cast(column, arrow().large_string())
-    if state[0] == "range":
-        return arrow().array(list(map(str, range(*state[1:4]))), arrow().large_string())
-    raise ValueError(state[0])
+@dataclass(frozen=True)
+class _Form:
+    """How the cells of a column are shown, where that is not as Arrow has them."""
+
+    type: str = ""
+    labels: Any = None
+    """Categories by their codes."""
+    zone: str = ""
+    freq: str = ""
+    closed: str = ""
+
+    @property
+    def to_text(self) -> bool:
+        """Whether its cells are text in place of what is stored: periods and intervals."""
+        return bool(self.freq or self.closed)
+
+    def cells(self, column: Any) -> list[Any]:
+        """The cells of some rows: periods as text in place of their ordinals, intervals in place of their ends."""
+        cells: list[Any] = column.to_pylist()
+        if self.freq:
+            period = importable("pandas", "a column of periods").Period
+            return [None if n is None else str(period(ordinal=n, freq=self.freq)) for n in cells]
+        if self.closed:
+            left, right = (
+                "[" if self.closed in ("left", "both") else "(",
+                "]" if self.closed in ("right", "both") else ")",
+            )
+            return [None if ends is None else f"{left}{ends['left']}, {ends['right']}{right}" for ends in cells]
+        return cells
 
 
-def _period_freq(field: Any) -> str | None:
-    """The frequency of a column of pandas periods, whether or not pandas has registered their Arrow type here."""
-    kind = field.type
-    if getattr(kind, "extension_name", "") == "pandas.period":
-        return str(kind.freq)
-    metadata = field.metadata or {}
-    if metadata.get(b"ARROW:extension:name") != b"pandas.period":
-        return None
+def _form_of_field(field: Any) -> _Form:
+    """The form of a column by its Arrow type, whether or not pandas has registered its own types here."""
+    pa, kind, metadata = arrow(), field.type, field.metadata or {}
+    if pa.types.is_dictionary(kind):
+        return _Form("category")
+    name = getattr(kind, "extension_name", "") or metadata.get(b"ARROW:extension:name", b"").decode("utf-8", "replace")
+    if name not in ("pandas.period", "pandas.interval"):
+        return _Form()
     try:
-        return str(json.loads(metadata.get(b"ARROW:extension:metadata", b""))["freq"])
+        if isinstance(kind, pa.BaseExtensionType):
+            state = json.loads(kind.__arrow_ext_serialize__())
+        else:
+            state = json.loads(metadata[b"ARROW:extension:metadata"])
+        if name == "pandas.period":
+            # Only pandas knows its frequencies: without it their numbers are shown.
+            return _Form(f"period[{state['freq']}]", freq=str(state["freq"])) if find_spec("pandas") else _Form()
+        return _Form(f"interval[{state['subtype']}, {state['closed']}]", closed=str(state["closed"]))
     except (LookupError, TypeError, ValueError):
-        return None
+        return _Form()
+
+
+def _labels(state: Any) -> Any:
+    """The labels of a pandas index out of its state, as text. Raises ValueError for what has none."""
+    pa = arrow()
+    if state[0] == "range":
+        return pa.array(list(map(str, range(*state[1:4]))), pa.large_string())
+    if state[0] != "values":
+        raise ValueError(state[0])
+    values = state[1]
+    if values[0] in ("objects", "raw"):
+        return pa.array([cell_text(cell) for cell in values[1]], pa.large_string())
+    table = ipc.read_stream(values[-1])
+    form, column = _form_of_field(table.schema.field(0)), table.column(0).combine_chunks()
+    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if values[0] == "zoned":
+        pc = importable("pyarrow.compute", "a table", extra="arrow")
+        zone = pa.lib.tzinfo_to_string(values[1])
+        column = pc.assume_timezone(column, "UTC").cast(pa.timestamp(column.type.unit, zone))
+    return pa.array([cell_text(cell) for cell in form.cells(column)], pa.large_string())
 
 
 def cell_text(value: Any) -> str | None:

@@ -16,7 +16,19 @@ import orjson
 from xcargo.codecs.builtin import Tag
 from xcargo.errors import DecodeError
 from xcargo.explorer.limits import Payload
-from xcargo.explorer.packed import LISTS, NAMES, PAIRS, SCALARS, Head, Packed, registry, scalar_text, to_json
+from xcargo.explorer.packed import (
+    LISTS,
+    NAMES,
+    PAIRS,
+    SCALAR_BYTES,
+    SCALARS,
+    Head,
+    Packed,
+    registry,
+    scalar_leaf,
+    scalar_text,
+    to_json,
+)
 from xcargo.types import Json
 
 __all__ = ["Tree", "split_parts"]
@@ -28,7 +40,6 @@ _PAGE_SECONDS = 0.5
 _TEXT_BYTES = 400
 """Of a text inside a tree; all of it is a page of its own."""
 
-_SCALAR_BYTES = 4096
 _SEARCH_BYTES = 1024 * 1024
 _SEARCH_SECONDS = 2.0
 _MAX_HITS = 50
@@ -124,8 +135,9 @@ class Tree:
     def leaf(self, at: int) -> tuple[str, Mapping[str, Any], Payload] | None:
         """Codec, params and payload of a value of another codec that begins at ``at``; None if none does."""
         head = self._packed.head(at)
-        if head.kind != "ext" or head.tag != Tag.CODEC:
-            return None
+        return self._leaf(head) if head.kind == "ext" and head.tag == Tag.CODEC else None
+
+    def _leaf(self, head: Head) -> tuple[str, Mapping[str, Any], Payload]:
         self._budget.check_size(head.length, "The part")
         body = registry().tree.unpack(self._payload.read(head.body, head.body + head.length))
         if not (isinstance(body, list) and len(body) == 3 and isinstance(body[0], str) and isinstance(body[1], dict)):
@@ -265,7 +277,7 @@ class Tree:
             return self._other_codec(head)
         if tag == Tag.PART:
             return {"type": "part", "part": packed.head(head.body).value}
-        if tag in SCALARS and head.length <= _SCALAR_BYTES:
+        if tag in SCALARS and head.length <= SCALAR_BYTES:
             body = bytes(self._payload.read(head.body, head.body + head.length))
             return {"type": SCALARS[tag], "value": scalar_text(tag, body)}
         return {"type": NAMES.get(tag, f"extension {tag}"), "length": head.length}
@@ -278,6 +290,10 @@ class Tree:
             return {"type": class_name, "count": self._children(self._state(body)).total, "object": True}
         codec = self._packed.head(self._packed.head(head.body).body)
         name_of_codec = self._packed.text(codec, 100) if codec.kind == "str" else "?"
+        if name_of_codec in ("numpy", "pandas") and head.length <= SCALAR_BYTES:
+            leaf = scalar_leaf(*self._leaf(head))
+            if leaf:
+                return leaf
         return {"type": name_of_codec, "length": head.length, "codec": name_of_codec}
 
     def _instance(self, head: Head) -> int | None:

@@ -17,7 +17,7 @@ from xcargo.codecs.source import open_seekable
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.explorer.array import Array
 from xcargo.explorer.limits import BlockCache, Budget, Payload
-from xcargo.explorer.packed import json_to_packed
+from xcargo.explorer.packed import PANDAS_SCALARS, json_to_packed, scalar_leaf
 from xcargo.explorer.table import Table
 from xcargo.explorer.tree import Tree, split_parts
 from xcargo.model.envelope import Envelope
@@ -29,8 +29,6 @@ _BEGIN_BYTES = 4096
 _PART_BYTES = 64 * 1024
 _MAX_FILES = 500
 
-_PANDAS_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval", "DateOffset")
-
 _IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -39,6 +37,15 @@ _IMAGES = {
     b"BM": "image/bmp",
 }
 """How pictures that a browser shows, and that can hold no script, begin."""
+
+_SUFFIXES = {
+    **{magic: f".{kind.partition('/')[2].replace('jpeg', 'jpg')}" for magic, kind in _IMAGES.items()},
+    b"%PDF-": ".pdf",
+    b"PK\x03\x04": ".zip",
+    b"\x1f\x8b": ".gz",
+    b"PAR1": ".parquet",
+}
+"""How files that people open begin, and what their names end with."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class StoredValue:
         if self.codec in ("msgpack", "object", "airflow-serde"):
             return "tree"
         if self.codec == "pandas":
-            return "tree" if str(self.params.get("type", "")).rpartition(".")[2] in _PANDAS_SCALARS else "table"
+            return "tree" if self.params.get("type") in PANDAS_SCALARS else "table"
         if self.codec in ("arrow", "arrow-stream"):
             return "table"
         if self.codec == "numpy":
@@ -98,7 +105,8 @@ class StoredValue:
         """What a page needs first: the kind, and what is known of the value. Reads its beginning."""
         description: dict[str, Any] = {"kind": self.kind, "type": self.type, "size_bytes": self.payload.size_bytes}
         if self.kind == "tree":
-            description["root"] = self.tree.node(self.tree.root)
+            leaf = scalar_leaf(self.codec, self.params, self.payload)
+            description["root"] = {"at": 0, **leaf} if leaf else self.tree.node(self.tree.root)
             description["text"] = self.tree.root_text() is not None
         elif self.kind == "table":
             table = self.table()
@@ -215,8 +223,10 @@ class StoredValue:
         if self.kind != "bytes":
             return {"table": ".arrow", "tree": ".msgpack", "array": ".npraw", "folder": ".tar"}.get(self.kind, ".bin")
         begin = self.beginning()
-        image = image_type(begin)
-        return f".{image.rpartition('/')[2]}" if image else ".txt" if looks_like_text(begin) else ".bin"
+        if begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
+            return ".webp"
+        suffix = next((suffix for magic, suffix in _SUFFIXES.items() if begin.startswith(magic)), None)
+        return suffix or (".txt" if looks_like_text(begin) else ".bin")
 
     def _require(self, kind: str) -> None:
         if self.kind != kind:

@@ -33,6 +33,8 @@ _DENIED_CODES = {
     *("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
     *("AuthenticationFailed", "AuthorizationFailure", "RequestTimeTooSkewed"),
 }
+_WRONG_CLOCK = re.compile(r"RequestTimeTooSkewed|Request date header too old|Invalid JWT: .*timeframe", re.IGNORECASE)
+"""What S3, Azure and Google's token service say of a time that is too far from theirs."""
 _SLOW_DOWN = re.compile("body: .*SlowDown")
 _BUSY_CODES = {"SlowDown", "ServerBusy", "TooManyRequests"}
 _TIMED_OUT_CODES = {"RequestTimeout", "OperationTimedOut"}
@@ -79,6 +81,12 @@ def map_exception(error: Exception, root: Root, where: str, *, writing: bool) ->
     denied = (PermissionError, exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
     if isinstance(error, denied) or status in (401, 403) or codes & _DENIED_CODES:
         who = f"connection {root.connection_id!r}" if root.connection_id else "the default credentials"
+        if _WRONG_CLOCK.search(details):
+            return AccessDeniedError(
+                f"The store refused {who} because this machine's clock is wrong: {text}",
+                where=where,
+                hint="Synchronise the clock of this machine or of the container's host; the credentials may be right.",
+            )
         return AccessDeniedError(
             f"The store refused {who}: {text}",
             where=where,

@@ -182,6 +182,14 @@ class FilesystemStore:
             unavailable.retry_after_seconds = retry_after_seconds(_header(error, "Retry-After"))
             self._reconnect()
             return unavailable
+        if isinstance(error, NotImplementedError):
+            return ConfigurationError(
+                f"The file system of {self._root.scheme}:// cannot do this: {text.removesuffix(': ')}",
+                where=where,
+                hint="xcargo writes, reads, lists and deletes below [xcargo] path: name a store that can. The address "
+                'of an S3 server goes into the connection\'s extra, {"endpoint_url": "https://..."}, beside a path '
+                "s3://connection_id@bucket/prefix.",
+            )
         return StoreError(f"The file system failed: {text}", where=where)
 
 

@@ -184,6 +184,13 @@ class LocalStore:
                 where=where,
                 hint=f"The user that runs Airflow (uid {os.geteuid()}) must be able to read and write {self._base}.",
             )
+        if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.EXDEV) and writing:
+            return ConfigurationError(
+                f"The file system below {self._base} cannot rename or link files: {reason}",
+                where=where,
+                hint="Set [xcargo] path to a folder of another mount, or to the bucket itself (s3://, gs://, az://) "
+                "if this mount shows one.",
+            )
         if error.errno == errno.ENAMETOOLONG:
             return ConfigurationError(
                 f"The file system takes no path this long: {reason}", where=where, hint="Shorten [xcargo] path."

@@ -142,10 +142,11 @@ def test_what_cannot_be_used_is_named(url: str, connection: Connection, says: st
         (SFTP, sftp(host_key="AAAA"), "host_key cannot be checked"),  # not silently unchecked
         (SFTP, sftp(private_key=SECRET), "private_key is not a private key"),
         (SFTP, sftp(flavour=SECRET), "flavour"),
+        ("https://files.example/xcom", None, r"https:// cannot do this.*endpoint_url"),
         (GS, gcp(keyfile_dict={"client_email": "a@b", "private_key": SECRET}, endpoint="http://127.0.0.1:1"), "key"),
     ],
 )
-def test_what_the_client_cannot_use_is_named_at_first_use(url: str, connection: Connection, says: str) -> None:
+def test_what_the_client_cannot_use_is_named_at_first_use(url: str, connection: Connection | None, says: str) -> None:
     """So is what only the client or the file system understands, when it is made."""
     pytest.importorskip("paramiko")
     with pytest.raises(ConfigurationError, match=says) as caught:

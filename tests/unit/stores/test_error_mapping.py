@@ -104,6 +104,13 @@ def test_a_refusal_is_told_apart_from_what_passes(
     assert type(outcome(port, verb)) is expected
 
 
+def test_a_wrong_clock_is_named_in_the_message_itself(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task's log may show no more than that."""
+    monkeypatch.setattr(Answer, "status", 403)
+    monkeypatch.setattr(Answer, "body", b"<Error><Code>RequestTimeTooSkewed</Code></Error>")
+    assert "because this machine's clock is wrong" in outcome(port, "put").what
+
+
 @pytest.mark.parametrize(
     ("status", "code", "busy", "lost"),
     [

@@ -15,7 +15,13 @@ import pytest
 from tests.conftest import Connection
 from tests.servers import Server
 from xcargo.airflow.connections import access_of
-from xcargo.errors import ObjectExistsError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from xcargo.errors import (
+    ConfigurationError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
@@ -246,6 +252,18 @@ def test_a_file_system_that_cannot_flush_takes_objects(
     store = LocalStore(Root.parse(tmp_path.as_uri()))
     store.put("d/r/t/k~0", [b"x"])
     assert store.get("d/r/t/k~0") == b"x"
+
+
+def test_a_mount_that_cannot_rename_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some mounts of buckets cannot; nothing is left there, and the error says what to set."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(ConfigurationError, match=r"cannot rename.*Set \[xcargo\] path"):
+        LocalStore(Root.parse(tmp_path.as_uri())).put("d/r/t/k~0", [b"x"])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_an_object_that_did_not_reach_the_disk_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,8 @@ def _load() -> None:
     """No request to a store or a database. What fails here fails again, with its error, where it is needed."""
     with suppress(Exception):
         configure_mappers()  # of Airflow's tables, most of what the first answer waits for
-    for library in ("msgpack", "numpy", "pyarrow.compute", "pyarrow.ipc", "obstore.store"):
+    # pyarrow loads pandas, where it is installed, as soon as it makes an array out of Python's values.
+    for library in ("msgpack", "numpy", "pyarrow.compute", "pyarrow.ipc", "pandas", "obstore.store"):
         with suppress(ImportError):
             import_module(library)
     with suppress(Exception):

@@ -35,6 +35,8 @@ _MAX_COLUMNS = 200
 _MAX_FILTERS = 8
 _IMAGE_BYTES = 16 * 1024 * 1024
 _DOWNLOAD_SECONDS = 6 * 3600.0
+_MAX_NAME = 200
+_NOT_IN_NAMES = '/\\:*?"<>|'
 _DOWNLOADS = 8
 """Values that are streamed at once by this process: each holds some chunks until its browser has taken them."""
 
@@ -276,16 +278,25 @@ def download(requested: Requested, form: str = "raw") -> Response:
     row = requested.row(limits)
     value = previews.open_value(row, limits).inside(requested.inside)
     file = value.download(form)
-    index = f"-{requested.xcom.map_index}" if requested.xcom.map_index >= 0 else ""
-    name = f"{requested.xcom.dag_id}-{requested.xcom.task_id}{index}-{requested.xcom.key}{file.suffix}"
-    disposition = f"attachment; filename*=UTF-8''{quote((file.name or name).replace('/', '_'), safe='')}"
     if form == "raw" and not requested.inside and (url := previews.signed_url(row)):
         return RedirectResponse(url, status_code=307)
-    headers = {"content-disposition": disposition}
+    name = _safe_name(file.name) or _file_name(requested.xcom, file.suffix)
+    headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
     if file.size_bytes is not None:
         headers["content-length"] = str(file.size_bytes)
     first = bytes(next(file.chunks, b""))  # so the error of an object that is gone is the answer
     return DownloadResponse(_chain(first, file.chunks), media_type="application/octet-stream", headers=headers)
+
+
+def _file_name(xcom: XComId, suffix: str) -> str:
+    """``dag-run-task-key.csv``, the task with its map index."""
+    index = f"-{xcom.map_index}" if xcom.map_index >= 0 else ""
+    return _safe_name(f"{xcom.dag_id}-{xcom.run_id}-{xcom.task_id}{index}-{xcom.key}")[:_MAX_NAME] + suffix
+
+
+def _safe_name(name: str) -> str:
+    """A file name without characters that some file system refuses, or that hide or turn round others."""
+    return "".join(char if char.isprintable() and char not in _NOT_IN_NAMES else "_" for char in name)
 
 
 class DownloadResponse(StreamingResponse):

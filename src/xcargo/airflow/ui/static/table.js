@@ -80,6 +80,8 @@ export function tableView(where, value) {
 		return spreads.get(column.number);
 	};
 	if (!all.length && !value.hidden) return h("p", { class: "hint" }, "The table has no columns.");
+	const empty = { start: 0, total: 0, numbers: [], cells: [], waiting: true };
+	show(grid, table(all.slice(0, COLUMNS), empty, state, act, spread)); // columns and charts need no rows
 	load();
 	const hidden = value.hidden
 		? h(
@@ -153,7 +155,11 @@ function table(columns, page, state, act, spread) {
 				h(
 					"td",
 					{ colspan: columns.length + 1, class: "none" },
-					state.filters.length ? "No row passes the filter." : "The table has no rows.",
+					page.waiting
+						? "Loading …"
+						: state.filters.length
+							? "No row passes the filter."
+							: "The table has no rows.",
 				),
 			),
 		);
@@ -171,7 +177,7 @@ function table(columns, page, state, act, spread) {
 }
 
 function label(column) {
-	return column.index ? "index" : name(column.name) || '""';
+	return name(column.name) || '""';
 }
 
 /** What stands in a cell; of a long text the beginning, until it is opened. */
