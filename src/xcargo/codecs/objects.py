@@ -22,6 +22,7 @@ from uuid import UUID
 
 from xcargo.codecs.base import Encoded, importable
 from xcargo.codecs.class_names import ClassNames
+from xcargo.codecs.rows import find_class, is_named_tuple, stored_name
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
@@ -49,20 +50,23 @@ class ObjectCodec:
     def encode(self, value: Any) -> Encoded:
         cls = type(value)
         kind = _kind(cls)
-        name = self._classes.name_of(_taken_apart(cls)[0])
         builtin = next(filter(_holds_more_than_attributes, cls.__mro__), None)
         if builtin is not None and kind in ("dataclass", "attrs", "pydantic"):
             raise UnsupportedTypeError(
                 f"{cls.__qualname__} is also a {builtin.__name__}, whose content is no attribute of it",
                 hint="Keep that content in a field instead.",
             )
+        more = _beyond_fields(value) if kind in _FIELDS else self._arguments(cls)
+        if kind == "namedtuple" and not more:
+            name = stored_name(cls, self._classes)
+        else:
+            name = self._classes.name_of(_taken_apart(cls)[0])
         try:
             body = [kind, name, _STATE[kind](value)]
         except AttributeError as error:
             raise UnsupportedTypeError(
                 f"An instance of {cls.__qualname__} lacks a field: {error}", hint="Set all fields before returning it."
             ) from error
-        more = _beyond_fields(value) if kind in _FIELDS else self._arguments(cls)
         if more:  # readers that do not know a fourth item refuse it
             body.append(more)
         try:
@@ -83,7 +87,11 @@ class ObjectCodec:
         if not _is_body(body):
             raise DecodeError("The object does not hold an instance of a class")
         kind, name, state, *more = body
-        cls: Any = self._classes.class_of(name)
+        cls: Any
+        if kind == "namedtuple" and type(state) is dict and not more:
+            cls = find_class(name, list(state), classes=self._classes)
+        else:
+            cls = self._classes.class_of(name)
         if kind == "pydantic" and more and _kind(cls) == kind:
             cls, more = self._generic(cls, more.pop()), []
         if not isinstance(cls, type) or _kind(cls) != kind:
@@ -162,7 +170,7 @@ def _taken_apart(cls: Any) -> tuple[Any, Sequence[Any]]:
 def _kind(cls: type) -> str | None:
     if issubclass(cls, Enum):
         return "enum"
-    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_make"):
+    if is_named_tuple(cls):
         return "namedtuple"
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and issubclass(cls, getattr(pydantic, "BaseModel", ())):

@@ -133,16 +133,16 @@ def test_fields_that_a_constructor_does_not_take_come_back(registry: Registry) -
 def test_a_class_outside_the_allow_list_is_refused_with_the_value_to_add(registry: Registry) -> None:
     """The error holds the exact setting, what was there included."""
     with pytest.raises(DecodeError) as caught:
-        round_trip(Point(1), registry)
-    assert "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES='airflow.* tests.unit.codecs.test_objects.Point'" in str(
+        round_trip(Part("p"), registry)
+    assert "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES='airflow.* tests.unit.codecs.test_objects.Part'" in str(
         caught.value
     )
 
 
 def test_an_allow_list_by_regular_expression_counts(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow's second setting admits too."""
-    monkeypatch.setenv("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES_REGEXP", r"tests\.unit\..*\.Point")
-    assert round_trip(Point(1), registry) == Point(1)
+    monkeypatch.setenv("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES_REGEXP", r"tests\.unit\..*\.Part")
+    assert round_trip(Part("p"), registry) == Part("p")
 
 
 @pytest.mark.usefixtures("allowed")
@@ -170,7 +170,7 @@ def test_a_class_that_changed_its_fields_is_an_error(registry: Registry, monkeyp
 
 
 def test_a_class_that_no_other_process_can_import_is_refused_when_it_is_pushed(registry: Registry) -> None:
-    """A local class, and a named tuple that a function makes, as hooks of databases do for their rows."""
+    """A local class."""
 
     @dataclasses.dataclass
     class Local:
@@ -178,10 +178,6 @@ def test_a_class_that_no_other_process_can_import_is_refused_when_it_is_pushed(r
 
     with pytest.raises(UnsupportedTypeError, match="inside a function"):
         registry.encode(Local(1))
-    Row = namedtuple("Row", ["id"])  # noqa: PYI024
-    with pytest.raises(UnsupportedTypeError, match="has no class Row") as caught:
-        registry.encode([Row(1)])
-    assert "row._asdict()" in str(caught.value)
 
 
 @dataclasses.dataclass
