@@ -21,7 +21,7 @@ from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo
-from xcargo.stores.memory import MemoryStore
+from xcargo.stores.local import MemoryStore
 
 ROOT = Root.parse("memory://listing/xcom")
 OLD = datetime.now(timezone.utc) - timedelta(days=30)

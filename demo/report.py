@@ -83,7 +83,7 @@ def stored_value(row: XComRow) -> StoredValue:
 
 def table_of_values(rows: Iterable[XComRow]) -> str:
     """A table with a line for every row, and what its columns mean."""
-    from xcargo.model.sizes import format_bytes  # only here: without xcargo, the demo says how to install it
+    from xcargo.transfer.reporting import format_bytes  # only here: without xcargo, the demo says how to install it
 
     header = ("Dag", "task", "key", "type", "size", "stored", "location")
     lines = [

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
-    from xcargo.airflow.lazy_parameters import lazy
-    from xcargo.airflow.sequences import gather
+    from xcargo.airflow.inputs import gather, lazy
     from xcargo.codecs.files import Directory, File
     from xcargo.codecs.stream import ByteStream
     from xcargo.errors import (
@@ -80,8 +79,8 @@ _MODULES = {
     "File": "xcargo.codecs.files",
     "Lazy": "xcargo.pipeline.handle",
     "XComBackend": "xcargo.airflow.backend",
-    "gather": "xcargo.airflow.sequences",
-    "lazy": "xcargo.airflow.lazy_parameters",
+    "gather": "xcargo.airflow.inputs",
+    "lazy": "xcargo.airflow.inputs",
 }
 
 

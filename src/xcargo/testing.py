@@ -26,7 +26,7 @@ from xcargo.codecs.source import BytesSource, Source
 from xcargo.errors import DecodeError, IntegrityError, ObjectExistsError, ObjectNotFoundError, XCargoError
 from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store
 from xcargo.transfer.chunks import ChunkDecoder, ChunkEncoder
-from xcargo.transfer.object_source import ObjectSource
+from xcargo.transfer.reader import ObjectSource
 from xcargo.types import Buffer
 
 __all__ = [

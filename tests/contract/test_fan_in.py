@@ -64,14 +64,14 @@ def test_gather_gives_what_iteration_gives(dag_runs: dict[str, Run]) -> None:
 
 def test_a_backend_that_loads_its_own_way_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A subclass with a hook of its own, or another backend, gets the iteration that Airflow made."""
-    from xcargo.airflow import compat, sequences
+    from xcargo.airflow import compat, inputs
 
     class Own(XCom):  # type: ignore[misc]
         @staticmethod
         def deserialize_value(result: object) -> object:
             return XCom.deserialize_value(result)
 
-    assert sequences.reads_ahead()
+    assert inputs.reads_ahead()
     for backend in (Own, BaseXCom):
         monkeypatch.setattr(compat, "active_backend", lambda backend=backend: backend)
-        assert not sequences.reads_ahead()
+        assert not inputs.reads_ahead()

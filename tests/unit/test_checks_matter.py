@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 import pytest
 
+from xcargo.model.keys import Signer
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.model.signing import Signer
 from xcargo.pipeline.pipeline import Pipeline
 
 FOLDER = Path(__file__).parent

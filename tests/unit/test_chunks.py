@@ -18,9 +18,9 @@ from xcargo.codecs.source import Source, read_all
 from xcargo.errors import EnvelopeError, IntegrityError, ObjectNotFoundError
 from xcargo.stores.base import Limits
 from xcargo.testing import StoredBytes
-from xcargo.transfer import chunks, object_source
+from xcargo.transfer import chunks, reader
 from xcargo.transfer.chunks import ChunkDecoder, ChunkEncoder, ChunkTable, NotReplayableError, split_chunks
-from xcargo.transfer.object_source import ObjectSource
+from xcargo.transfer.reader import ObjectSource
 
 SMALL = 64
 """Chunk size of these tests."""
@@ -31,7 +31,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_BYTES", SMALL)
     monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 4 * SMALL)
     monkeypatch.setattr(chunks, "GROWTH_CHUNKS", 4)
-    monkeypatch.setattr(object_source, "RANGE_BYTES", SMALL)
+    monkeypatch.setattr(reader, "RANGE_BYTES", SMALL)
 
 
 PARTS = st.lists(

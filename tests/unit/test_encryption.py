@@ -39,7 +39,7 @@ from xcargo.errors import (
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
 from xcargo.stores.base import Store
-from xcargo.stores.memory import MemoryStore
+from xcargo.stores.local import MemoryStore
 from xcargo.testing import CountingStore, FaultyStore
 from xcargo.transfer.chunks import ChunkTable
 from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher

@@ -47,7 +47,7 @@ from xcargo.codecs.source import BytesSource
 from xcargo.codecs.stream import ByteStream
 from xcargo.errors import IntegrityError, SignatureError
 from xcargo.model.keys import Key
-from xcargo.stores.memory import MemoryStore, buckets
+from xcargo.stores.local import MemoryStore, buckets
 from xcargo.transfer.compression import SUFFIXES
 
 GOLDEN = Path(__file__).parents[1] / "golden"

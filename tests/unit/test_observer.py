@@ -12,7 +12,7 @@ from xcargo.errors import ObjectNotFoundError, StoreUnavailableError
 from xcargo.model.envelope import Envelope
 from xcargo.pipeline.observer import Event
 from xcargo.pipeline.pipeline import RowRules
-from xcargo.stores.memory import buckets
+from xcargo.stores.local import buckets
 from xcargo.testing import FaultyStore
 
 

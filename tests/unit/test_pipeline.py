@@ -32,7 +32,7 @@ from xcargo.model.coordinate import spellings
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.settings import LegacyRoot
 from xcargo.pipeline.pipeline import RowRules
-from xcargo.stores.memory import buckets
+from xcargo.stores.local import buckets
 from xcargo.testing import FaultyStore
 
 BIG = {f"key{i}": "x" * 100 for i in range(100)}

@@ -18,7 +18,7 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import EnvelopeError, IntegrityError, SignatureError, XCargoError
 from xcargo.model.envelope import is_envelope
 from xcargo.model.keys import Key
-from xcargo.stores.memory import buckets
+from xcargo.stores.local import buckets
 
 NEW, OLD, STRANGER = (Key(name, os.urandom(32)) for name in ("new", "old", "stranger"))
 BIG = {f"key{i}": "x" * 100 for i in range(100)}

@@ -16,8 +16,8 @@ import pytest
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import SizeLimitError
 from xcargo.model.envelope import is_envelope
-from xcargo.stores.memory import buckets
-from xcargo.transfer.size_limits import biggest_parts
+from xcargo.stores.local import buckets
+from xcargo.transfer.description import biggest_parts
 
 
 @pytest.mark.parametrize("threshold", [-1, 0, 10_000])

@@ -10,7 +10,7 @@ import json
 from functools import cache
 from typing import Any
 
-from xcargo.airflow import lazy_parameters, rows, runtime
+from xcargo.airflow import rows, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BLOCKING_ASYNC_HOOKS, BaseXCom
 from xcargo.airflow.rows import Row, querying
 from xcargo.codecs.gc_tuning import freeze_after_fork
@@ -76,7 +76,9 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         @classmethod
         def get_one(cls, **query: Any) -> Any:
             """A value, or a handle where a parameter asks for it; one that claims to be another Dag's is refused."""
-            handles = lazy_parameters.asks_for_handle(query.get("task_id"), query.get("key"))
+            from xcargo.airflow import inputs
+
+            handles = inputs.asks_for_handle(query.get("task_id"), query.get("key"))
             with querying(dag_id=query.get("dag_id"), **({"handles": True} if handles else {})):
                 return super().get_one(**query)
 
@@ -145,7 +147,7 @@ def install() -> None:
 
     Airflow has no hook for this but looking up the class, so ``xcargo.XComBackend`` calls it.
     """
-    from xcargo.airflow import sequences
+    from xcargo.airflow import inputs
 
-    sequences.install()
+    inputs.install()
     freeze_after_fork()

@@ -80,7 +80,7 @@ def active_backend() -> Any:
 def lazy_sequence() -> Any:
     """The class in which a task gets the results of a mapped one, or None if this Airflow has none that we know.
 
-    ``sequences.install`` replaces its ``__iter__`` and ``__getitem__``, since Airflow has no hook to read ahead. Loads
+    ``inputs.install`` replaces its ``__iter__`` and ``__getitem__``, since Airflow has no hook to read ahead. Loads
     nothing that is not loaded when Airflow looks for its backend.
     """
     if AIRFLOW_2:

@@ -20,7 +20,6 @@ from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope, is_plain
 from xcargo.model.key_order import restored
 from xcargo.model.settings import Settings
-from xcargo.pipeline.legacy import resolve
 from xcargo.pipeline.pipeline import Pipeline
 from xcargo.transfer.compression import canonical
 
@@ -104,11 +103,11 @@ class ToStore:
                 and not self._every_object
             )
             return None if stays else Move(row, "store", value.get("size_bytes") or 0, uri)
-        reference = resolve(value, self._settings.legacy_roots) if isinstance(value, str) else None
+        reference = self._settings.legacy_reference(value) if isinstance(value, str) else None
         if reference is not None:
             if "legacy" not in self._kinds:
                 return None
-            return Move(row, "legacy", 0, reference.root.uri(reference.key))
+            return Move(row, "legacy", 0, reference[0].uri(reference[1]))
         size = _size(row)
         stays = self._pipeline.rules.control_keys.fullmatch(row.coordinate.key)
         if "database" not in self._kinds or not 0 <= settings.threshold_bytes < size or stays:
@@ -311,8 +310,8 @@ class SourceCleanup:
             uri = ""
             if isinstance(row.value, dict):
                 uri = str(row.value.get("uri"))
-            elif isinstance(row.value, str) and (reference := resolve(row.value, legacy_roots)) is not None:
-                uri = reference.root.uri(reference.key)
+            elif isinstance(row.value, str) and (reference := self._settings.legacy_reference(row.value)) is not None:
+                uri = reference[0].uri(reference[1])
             if uri in uris:
                 rows[uri] = row
         return rows

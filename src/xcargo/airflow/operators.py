@@ -10,10 +10,10 @@ from typing import Any
 from xcargo import XComBackend  # noqa: F401 - on Airflow 2 it has to be loaded before anything else of the edge
 from xcargo.airflow import compat
 from xcargo.airflow.connections import access_of
-from xcargo.airflow.references import open_source
 from xcargo.airflow.runtime import settings
 from xcargo.errors import ReferencesUnavailableError, SweepRefusedError
 from xcargo.lifecycle.plan import Count, SweepOptions, Verdict, share_refusal
+from xcargo.lifecycle.references import ReferenceSource
 from xcargo.lifecycle.retention import parse_duration, rules_of
 from xcargo.lifecycle.sweep import Sweep, shards
 from xcargo.model.root import Root
@@ -80,14 +80,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
         """Sweep, and return the reports."""
-        via = self.via or ("database" if compat.AIRFLOW_2 else "rest")
-        source = open_source(
-            via,
-            compat.conf(),
-            api_url=self.api_url,
-            connection=compat.get_connection(self.api_conn_id) if self.api_conn_id and via == "rest" else None,
-            all_dags=self.all_dags,
-        )
+        source = self._source()
         options = SweepOptions(
             grace_seconds=parse_duration(self.grace),
             max_share=self.max_share,
@@ -110,6 +103,16 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
         if any(report["errors"] for report in reports):
             raise RuntimeError(f"Some objects could not be deleted: {[e for r in reports for e in r['errors']]}")
         return reports
+
+    def _source(self) -> ReferenceSource:
+        if (self.via or ("database" if compat.AIRFLOW_2 else "rest")) == "database":
+            from xcargo.airflow.references.database import DatabaseReferences
+
+            return DatabaseReferences()
+        from xcargo.airflow.references.rest import open_rest
+
+        connection = compat.get_connection(self.api_conn_id) if self.api_conn_id else None
+        return open_rest(compat.conf(), api_url=self.api_url, connection=connection, all_dags=self.all_dags)
 
 
 def prefixes(number: int = 16, path: str | None = None) -> list[list[str]]:

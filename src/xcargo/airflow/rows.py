@@ -20,8 +20,8 @@ from xcargo.airflow import compat, metrics, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.model.envelope import is_envelope
 from xcargo.model.key_order import restored
-from xcargo.model.sizes import format_stored
 from xcargo.pipeline.prefetch import prefetch_ordered
+from xcargo.transfer.reporting import format_stored
 
 __all__ = [
     "UNKNOWN_BYTES",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, Argument, Command, Example
 from xcargo.errors import ConfigurationError, MissingDependencyError
-from xcargo.model.sizes import format_bytes
+from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
-    from xcargo.cli.output import Output
+    from xcargo.cli.command import Output
     from xcargo.model.root import Root
     from xcargo.stores.base import Limits, Store
 
@@ -147,7 +147,8 @@ def _measure(root: Root, args: argparse.Namespace, out: Output) -> tuple[list[Tr
 
 def measure(store: Store, limits: Limits, size_bytes: int, *, budget_seconds: float) -> Transfer:
     """Put and get new objects of random bytes until the budget is spent, once at least. What it wrote is deleted."""
-    from xcargo.cli.probe import get_in_parts, probe_at
+    from xcargo.lifecycle.plan import scratch_coordinate
+    from xcargo.stores.base import get_in_parts
 
     data = secrets.token_bytes(min(size_bytes, _MIB))
     data = (data * (size_bytes // len(data) + 1))[:size_bytes]
@@ -158,7 +159,7 @@ def measure(store: Store, limits: Limits, size_bytes: int, *, budget_seconds: fl
     started = time.perf_counter()
     try:
         while len(puts) < rounds and (not puts or time.perf_counter() - started < budget_seconds):
-            keys.append(probe_at("bench").object_key(suffix=".bin"))
+            keys.append(scratch_coordinate("bench").object_key(suffix=".bin"))
             with _timed(puts):
                 store.put(keys[-1], [data])
             with _timed(gets):

@@ -168,12 +168,13 @@ def where_of(args: argparse.Namespace) -> XComFilter:
 def open_source(args: argparse.Namespace) -> ReferenceSource:
     """The rows of this deployment, in the metadata database or behind the REST API, as `SOURCE` chooses."""
     load_edge()
-    from xcargo.airflow import references
+    if args.via == "database":
+        from xcargo.airflow.references.database import DatabaseReferences
 
-    return references.open_source(
-        args.via,
-        airflow()[0],
-        api_url=args.api_url,
-        connection=get_connection(args.api_connection) if args.api_connection and args.via == "rest" else None,
-        all_dags=getattr(args, "all_dags", False),
+        return DatabaseReferences()
+    from xcargo.airflow.references.rest import open_rest
+
+    connection = get_connection(args.api_connection) if args.api_connection else None
+    return open_rest(
+        airflow()[0], api_url=args.api_url, connection=connection, all_dags=getattr(args, "all_dags", False)
     )

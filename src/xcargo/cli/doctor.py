@@ -15,7 +15,7 @@ from xcargo.errors import ConfigurationError, XCargoError
 if TYPE_CHECKING:
     from xcargo.cli.checks import Finding
     from xcargo.cli.checks.environment import Setting
-    from xcargo.cli.output import Output
+    from xcargo.cli.command import Output
     from xcargo.model.root import Root
     from xcargo.model.settings import Route, Settings
     from xcargo.stores.base import Limits
@@ -125,8 +125,8 @@ def _round_trip(settings: Settings) -> Finding:
     from xcargo.airflow.connections import access_of
     from xcargo.cli.checks import failed, failure, ok
     from xcargo.cli.deployment import get_connection
-    from xcargo.cli.probe import probe_at
     from xcargo.codecs import Registry
+    from xcargo.lifecycle.plan import scratch_coordinate
     from xcargo.model.envelope import is_envelope
     from xcargo.pipeline.pipeline import Pipeline
     from xcargo.stores.pool import StorePool
@@ -136,7 +136,7 @@ def _round_trip(settings: Settings) -> Finding:
     stores = StorePool(lambda root: access_of(root, get_connection))
     try:
         pipeline = Pipeline(replace(settings, threshold_bytes=0), Registry(), stores)
-        row = pipeline.push(value, probe_at("doctor", "round-trip"))
+        row = pipeline.push(value, scratch_coordinate("doctor", "round-trip"))
         pulled = pipeline.pull(row) if is_envelope(row) else row
         pipeline.purge(row)
     except XCargoError as error:

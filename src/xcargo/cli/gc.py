@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from xcargo.cli.command import JSON, YES, Argument, Command, Example, ExitCode
 from xcargo.cli.deployment import DAGS, PATH, PREFIXES, SOURCE, open_root, open_source, prefixes_of, roots_of
 from xcargo.errors import XCargoError
-from xcargo.model.sizes import format_bytes
+from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
-    from xcargo.cli.output import Output
+    from xcargo.cli.command import Output
     from xcargo.lifecycle.sweep import Report, Sweep
 
 __all__ = ["COMMANDS"]
@@ -132,8 +132,7 @@ def _show_outcomes(report: Report, out: Output) -> None:
 
 
 def _restore(args: argparse.Namespace, out: Output) -> ExitCode:
-    from xcargo.lifecycle.lock import SweepLock
-    from xcargo.lifecycle.quarantine import QUARANTINE, restore
+    from xcargo.lifecycle.bookkeeping import QUARANTINE, SweepLock, restore
 
     entries = []
     prefixes = prefixes_of(args)

@@ -17,7 +17,7 @@ from xcargo.errors import ConfigurationError
 from xcargo.model.root import Root
 
 if TYPE_CHECKING:
-    from xcargo.cli.output import Output
+    from xcargo.cli.command import Output
 
 __all__ = ["CLOUDS", "COMMANDS", "SetupAnswers"]
 

@@ -1,5 +1,7 @@
 """The ``xcargo`` program, also mounted as ``airflow xcargo``: parses, runs a command, and gives an exit code.
 
+Its own commands are ``xcargo version`` and ``xcargo completion``.
+
 Loading it loads the standard library only: Airflow does so whenever its own command runs.
 """
 
@@ -9,23 +11,24 @@ import argparse
 import contextlib
 import logging
 import os
+import platform
 import shutil
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any
 
 import xcargo
-from xcargo.cli.command import Command, ExitCode
-from xcargo.cli.output import Output
-from xcargo.errors import ReferencesUnavailableError, SweepRefusedError, XCargoError
+from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, Output
+from xcargo.errors import MissingDependencyError, ReferencesUnavailableError, SweepRefusedError, XCargoError
 
-__all__ = ["all_commands", "build_parser", "get_cli_commands", "main"]
+__all__ = ["COMMANDS", "all_commands", "build_parser", "get_cli_commands", "main"]
 
-_MODULES = ("bench", "doctor", "gc", "init", "migrate", "policy", "values", "version")
-"""Modules of this package, each with ``COMMANDS``."""
+
+_MODULES = ("bench", "doctor", "gc", "init", "migrate", "policy", "values")
+"""Modules of this package, each with ``COMMANDS``, beside this one."""
 
 _EXIT_CODES = "0 done, 1 problems found, 2 usage, 3 refused, 4 failed"
 
@@ -33,7 +36,7 @@ _EXIT_CODES = "0 done, 1 problems found, 2 usage, 3 refused, 4 failed"
 def all_commands() -> tuple[Command, ...]:
     """Every command, by name."""
     commands = [command for name in _MODULES for command in import_module(f"xcargo.cli.{name}").COMMANDS]
-    return tuple(sorted(commands, key=lambda command: command.name))
+    return tuple(sorted((*COMMANDS, *commands), key=lambda command: command.name))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,3 +151,70 @@ def _formatter() -> Any:
             self._action_max_length = 14
 
     return Formatter
+
+
+# --- its own commands ------------------------------------------------------------------------------------------------
+
+_PACKAGES = (
+    "apache-airflow",
+    "apache-airflow-task-sdk",
+    "obstore",
+    "apache-airflow-providers-amazon",
+    "apache-airflow-providers-google",
+    "apache-airflow-providers-microsoft-azure",
+    "apache-airflow-providers-common-io",
+    "numpy",
+    "pandas",
+    "polars",
+    "pyarrow",
+)
+
+
+def _version(_: argparse.Namespace, out: Output) -> None:
+    versions: dict[str, str | None] = {"xcargo": xcargo.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    if out.json:
+        out.print_json(versions)
+    else:
+        out.table(("package", "version"), [(name, version or "not installed") for name, version in versions.items()])
+
+
+def _completion(args: argparse.Namespace, out: Output) -> None:
+    try:
+        from argcomplete.shell_integration import shellcode
+    except ImportError:
+        raise MissingDependencyError(
+            "Completion needs argcomplete, which comes with Airflow", hint="Run: pip install argcomplete"
+        ) from None
+    out.say(shellcode(["xcargo"], shell=args.shell))
+
+
+COMMANDS = (
+    Command(
+        name="version",
+        help="show the versions of xcargo and of the packages that it uses",
+        description="Shows the versions of xcargo, Python, Airflow and the installed packages that xcargo uses.",
+        run=_version,
+        arguments=(JSON,),
+        examples=(
+            Example("version", "for a bug report"),
+            Example("version --json | jq -r .xcargo", "only the version of xcargo"),
+        ),
+    ),
+    Command(
+        name="completion",
+        help="print a script that completes xcargo's commands in your shell",
+        description="Prints a script that your shell reads at startup.",
+        run=_completion,
+        arguments=(Argument("shell", choices=("bash", "zsh", "fish"), help="your shell"),),
+        examples=(
+            Example("completion bash >> ~/.bashrc", "for every new bash"),
+            Example("completion fish > ~/.config/fish/completions/xcargo.fish", "for fish"),
+        ),
+        only_standalone=True,
+    ),
+)

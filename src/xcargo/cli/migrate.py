@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
 from xcargo.cli.deployment import WHERE, where_of
 from xcargo.errors import ConfigurationError
-from xcargo.model.sizes import format_bytes
+from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
     from xcargo.airflow.migration import ToStock, ToStore
     from xcargo.airflow.references.database import DatabaseReferences
-    from xcargo.cli.output import Output
+    from xcargo.cli.command import Output
     from xcargo.lifecycle.moves import Journal, MoveResult
     from xcargo.model.settings import Settings
     from xcargo.pipeline.pipeline import Pipeline

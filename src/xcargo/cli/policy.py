@@ -13,7 +13,7 @@ from xcargo.errors import ConfigurationError, StoreError, XCargoError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from xcargo.cli.output import Output
+    from xcargo.cli.command import Output
     from xcargo.cli.rights import Needs
     from xcargo.lifecycle.retention import Rule
     from xcargo.model.root import Root

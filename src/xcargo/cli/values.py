@@ -11,14 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
+from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, hexdump, printable
 from xcargo.cli.deployment import SOURCE, WHERE, open_source, where_of
-from xcargo.cli.output import hexdump, printable
 from xcargo.errors import ConfigurationError, XCargoError
-from xcargo.model.sizes import format_bytes
+from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
-    from xcargo.cli.output import Output
+    from xcargo.cli.command import Output
     from xcargo.lifecycle.references import XComRow
 
 __all__ = ["COMMANDS"]

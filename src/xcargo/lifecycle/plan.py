@@ -18,12 +18,11 @@ from typing import Literal
 
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
-from xcargo.model.coordinate import dag_of, has_attempt, spellings
+from xcargo.model.coordinate import Coordinate, dag_of, has_attempt, spellings
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
 __all__ = [
-    "BOOKKEEPING",
     "SCRATCH_DAG",
     "Count",
     "ExactKeySet",
@@ -34,14 +33,17 @@ __all__ = [
     "SweepPlan",
     "Verdict",
     "is_scratch",
+    "scratch_coordinate",
     "share_refusal",
 ]
 
-BOOKKEEPING = "~xcargo/"
-"""Folder below a root for the sweeps' own notes. No coordinate has a segment of this name."""
-
 SCRATCH_DAG = ".xcargo-scratch"
 """Dag of the objects, by their keys, that ``xcargo doctor`` and ``xcargo bench`` write and delete again."""
+
+
+def scratch_coordinate(command: str, task_id: str = "store") -> Coordinate:
+    """The coordinate for such objects of a command. What a killed run leaves is an orphan to a sweep."""
+    return Coordinate(SCRATCH_DAG, command, task_id, "probe")
 
 
 class Verdict(str, Enum):

@@ -21,15 +21,23 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError, XCargoError
-from xcargo.lifecycle.lock import SweepLock, store_clock
-from xcargo.lifecycle.owner import Owner, claim, read_owner, refusal
-from xcargo.lifecycle.plan import BOOKKEEPING, Count, LiveObjects, SweepOptions, SweepPlan, Verdict, is_scratch
-from xcargo.lifecycle.quarantine import QUARANTINE, move_to_quarantine
+from xcargo.lifecycle.bookkeeping import (
+    BOOKKEEPING,
+    QUARANTINE,
+    Owner,
+    SweepLock,
+    claim,
+    move_to_quarantine,
+    read_owner,
+    refusal,
+    store_clock,
+)
+from xcargo.lifecycle.plan import Count, LiveObjects, SweepOptions, SweepPlan, Verdict, is_scratch
 from xcargo.lifecycle.references import EVERYTHING, ReferenceSource, XComFilter
 from xcargo.lifecycle.retention import Expiry
 from xcargo.model.coordinate import text_of
+from xcargo.model.envelope import tombstone
 from xcargo.model.root import Root
-from xcargo.model.tombstone import tombstone
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
 
 if TYPE_CHECKING:

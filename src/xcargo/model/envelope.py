@@ -1,4 +1,4 @@
-"""Envelope: the JSON that stands in an XCom row when the value itself cannot.
+"""Envelope: the JSON that stands in an XCom row when the value itself cannot; and the note on one that expired.
 
 A value that JSON, Airflow's transport and every metadata database carry unchanged (`is_plain`) and that is small
 stands in the row as it is. Anything else is an envelope: a JSON object whose ``__id__`` is ``xcargo/1``. With ``uri``
@@ -11,16 +11,30 @@ an older reader must not ignore gets a new number behind ``xcargo/``.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any
 
-from xcargo.errors import EnvelopeError
+from xcargo.errors import EnvelopeError, ObjectExpiredError
 from xcargo.types import Json
 
-__all__ = ["RESERVED_KEYS", "Envelope", "Json", "is_envelope", "is_plain", "is_utf8", "plain_bytes"]
+__all__ = [
+    "RESERVED_KEYS",
+    "TOMBSTONE_BYTES",
+    "Envelope",
+    "Json",
+    "expired",
+    "is_envelope",
+    "is_plain",
+    "is_utf8",
+    "plain_bytes",
+    "tombstone",
+]
+
 
 MARKER = "__id__"
 FORMAT = "xcargo"
@@ -62,7 +76,7 @@ class Envelope:
     dag: str | None = None
     """The Dag whose value it is, in a signed envelope without a ``uri``."""
     signature: str | None = None
-    """``hmac-sha256:key name:hex`` over all other fields (`xcargo.model.signing`)."""
+    """``hmac-sha256:key name:hex`` over all other fields (`xcargo.model.keys`)."""
 
     def to_row(self) -> dict[str, Json]:
         """JSON for the row; fields without content are left out."""
@@ -245,3 +259,37 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+_EXPIRED = b'{"__id__":"xcargo/expired"'
+TOMBSTONE_BYTES = 512
+"""Length of a tombstone, or one less."""
+
+
+def tombstone(rule: str, at: datetime, stored_bytes: int) -> bytes:
+    """What replaces an object of ``stored_bytes`` bytes, whose value expired; it never has that length.
+
+    It takes the object's own key, so that one put both frees the bytes and lets a pull say, without another request,
+    that the value expired and did not get lost. It goes when its row goes: then it is an orphan like any other.
+    """
+    note = {"__id__": "xcargo/expired", "at": at.isoformat(timespec="seconds"), "rule": _clipped(rule)}
+    text = json.dumps(note, separators=(",", ":")).encode()
+    return text.ljust(TOMBSTONE_BYTES - (stored_bytes == TOMBSTONE_BYTES))
+
+
+def _clipped(rule: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() and c not in '"\\\\' else "?" for c in rule[:300])
+
+
+def expired(start: bytes) -> ObjectExpiredError | None:
+    """The error to raise for an object that begins like this, if it is a tombstone."""
+    if not start.startswith(_EXPIRED):
+        return None
+    try:
+        note = json.loads(start)
+    except ValueError:  # a part of one
+        note = {}
+    return ObjectExpiredError(
+        f"The value expired at {note.get('at', 'some time')}, by the retention rule {note.get('rule', '')!r}",
+        hint="Run the task that pushed it again, or keep such values for longer: [xcargo] retention.",
+    )

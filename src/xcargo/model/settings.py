@@ -168,6 +168,22 @@ class Settings:
         for route in self.routes:
             self._with_route(route)  # an unusable route fails at start-up, not at the first value it is for
 
+    def legacy_reference(self, text: str) -> tuple[Root, str] | None:
+        """Root and object key that ``text`` refers to if another backend left it, or None when it is just a string.
+
+        Two kinds, both only below ``legacy_roots``:
+
+        * ``XComObjectStorageBackend`` of the Common IO provider: the object's URL as a string,
+          ``<path>/<dag>/<run>/<task>/<uuid>[.suffix]`` (or the 3.4 layout), JSON, compressed as the suffix says.
+        * hand-written backends after Airflow's and Astronomer's tutorials: ``xcom_s3://`` (or ``xcom_gcs://``,
+          ``xcom_wasb://``, ``xcom_minio://``) and the object's key, plain JSON.
+        """
+        for legacy in self.legacy_roots:
+            key = text[len(legacy.prefix) :]
+            if text.startswith(legacy.prefix) and key and not {"", ".", ".."} & set(key.split("/")):
+                return legacy.root, key
+        return None
+
     @property
     def part_concurrency(self) -> int:
         """Parts of one value under way at once: no more than 128 MiB of them are in memory together."""

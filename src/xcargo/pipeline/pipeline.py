@@ -24,18 +24,18 @@ from xcargo.errors import DecodeError, EnvelopeError, StoreError, XCargoError
 from xcargo.model.coordinate import Coordinate, spellings
 from xcargo.model.envelope import Envelope, is_envelope, plain_bytes
 from xcargo.model.key_order import marked
+from xcargo.model.keys import Signer
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.model.signing import Signer
 from xcargo.pipeline.handle import Lazy
-from xcargo.pipeline.legacy import expand, resolve
 from xcargo.pipeline.observer import Kind, Observer, event_of
 from xcargo.stores.base import Limits, SigningStore
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import checksum_mismatch
+from xcargo.transfer.compression import decompress_by_suffix
+from xcargo.transfer.description import check_size
 from xcargo.transfer.reader import ObjectReader
 from xcargo.transfer.roots import RenewingStore, RootResolver
-from xcargo.transfer.size_limits import check_size
 from xcargo.transfer.writer import ObjectWriter, payload_suffix
 from xcargo.types import Buffer, Json
 
@@ -216,13 +216,14 @@ class Pipeline:
 
     def pull_legacy(self, text: str, load_json: Callable[[str], Any]) -> Any:
         """The value behind a string that another backend left, or the string itself if it is no reference."""
-        reference = resolve(text, self.settings.legacy_roots)
+        reference = self.settings.legacy_reference(text)
         if reference is None:
             return text
-        where = reference.root.uri(reference.key)
-        data = self._roots.store(reference.root).get(reference.key)
+        root, key = reference
+        where = root.uri(key)
+        data = self._roots.store(root).get(key)
         try:
-            return load_json(expand(reference, data).decode("utf-8"))
+            return load_json(decompress_by_suffix(key, data).decode("utf-8"))
         except XCargoError as error:
             error.at(where)
             raise

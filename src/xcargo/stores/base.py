@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -21,6 +22,7 @@ __all__ = [
     "SigningStore",
     "Store",
     "Watched",
+    "get_in_parts",
     "get_into",
     "is_part",
     "list_all",
@@ -191,6 +193,20 @@ def get_into(store: Store, key: str, view: memoryview, *, start: int) -> int:
     data = store.get(key, start=start, end=start + len(view))
     view[: len(data)] = data
     return len(data)
+
+
+def get_in_parts(store: Store, key: str, size_bytes: int, *, limits: Limits) -> bytearray:
+    """The first ``size_bytes`` of an object, in parallel parts. One request a part.
+
+    Fewer bytes if the object is shorter.
+    """
+    content = bytearray(size_bytes)
+    with memoryview(content) as view, ThreadPoolExecutor(limits.max_concurrency) as pool:
+        starts = range(0, size_bytes, limits.part_bytes)
+        read_bytes = sum(
+            pool.map(lambda start: get_into(store, key, view[start : start + limits.part_bytes], start=start), starts)
+        )
+    return content if read_bytes == size_bytes else content[:read_bytes]
 
 
 def is_part(key: str) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
-from xcargo.stores.local import LocalStore
-from xcargo.stores.memory import MemoryStore
+from xcargo.stores.local import LocalStore, MemoryStore
 from xcargo.stores.object_store import ObjectStore
 
 __all__ = ["StorePool", "open_store"]

@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from xcargo.codecs.source import allocate
-from xcargo.errors import ConfigurationError, IntegrityError, MissingDependencyError
+from xcargo.errors import ConfigurationError, DecodeError, IntegrityError, MissingDependencyError
 from xcargo.types import Buffer
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "compress",
     "compress_if_smaller",
     "decompress",
-    "decompress_all",
+    "decompress_by_suffix",
     "decompress_into",
     "is_compressible",
 ]
@@ -48,6 +48,9 @@ _ALIASES = {
     "uncompressed": "none",
     "deflate": "zip",
 }
+
+_FOREIGN_SUFFIXES = {"zip", "gz", "bz2", "lzma", "xz", "zst", "lz4", "snappy"}
+"""Suffixes of compressed objects in the backend of the Common IO provider."""
 
 _MODULES = {"zstd": "zstd", "lz4": "lz4", "snappy": "snappy", "bz2": "bzip2", "xz": "xz"}
 """The modules of cramjam in use. Not its gzip: up to 2.11 it decompresses all of a bomb before it looks at the size."""
@@ -150,9 +153,18 @@ def decompress_into(name: str, data: Buffer, view: memoryview) -> None:
         raise _wrong_size_or_damaged(name, len(view), f"it has {length}")
 
 
-def decompress_all(name: str, data: Buffer) -> bytes:
-    """Decompress data whose size is not known: nothing bounds the result. Errors are those of the libraries."""
-    return bytes(_cramjam(name).decompress(data) if name in _MODULES else _read(name, data))
+def decompress_by_suffix(key: str, data: Buffer) -> bytes:
+    """What another backend stored under a key, whose suffix says how it is compressed. Nothing bounds the result.
+
+    Raises:
+        DecodeError: The data is damaged.
+    """
+    suffix = key.rpartition("/")[2].rpartition(".")[2]
+    name = canonical(suffix) if suffix in _FOREIGN_SUFFIXES else "none"
+    try:
+        return bytes(_cramjam(name).decompress(data) if name in _MODULES else _read(name, data))
+    except Exception as error:  # each library has errors of its own
+        raise DecodeError(f"The old object is not valid {name} data: {error}") from error
 
 
 def _cramjam(name: str) -> Any:

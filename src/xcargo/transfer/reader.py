@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
+import threading
+from bisect import bisect_right
+from collections import OrderedDict, deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
 
 from blake3 import blake3
 
-from xcargo.codecs.source import BytesSource, DeferredSource, Source
+from xcargo.codecs.source import BytesSource, DeferredSource, Source, allocate
 from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, XCargoError
-from xcargo.model.envelope import Envelope
+from xcargo.model.envelope import TOMBSTONE_BYTES, Envelope, expired
 from xcargo.model.settings import Settings
-from xcargo.model.tombstone import TOMBSTONE_BYTES, expired
+from xcargo.stores.base import Limits
 from xcargo.transfer.cache import MIN_BYTES, CachedSource, NodeCache
-from xcargo.transfer.chunks import ChunkDecoder, ChunkTable, checksum_mismatch
+from xcargo.transfer.chunks import WORKERS, ChunkDecoder, ChunkTable, checksum_mismatch
 from xcargo.transfer.compression import decompress
 from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
-from xcargo.transfer.object_source import ObjectSource, truncated
+from xcargo.transfer.reporting import Progress
 from xcargo.transfer.roots import RenewingStore, RootResolver
 from xcargo.types import Buffer
 
-__all__ = ["ObjectReader"]
+__all__ = ["RANGE_BYTES", "ObjectReader", "ObjectSource", "RangeReader", "truncated"]
 
 
 class ObjectReader:
@@ -131,3 +137,207 @@ def _verify(stored: Buffer, envelope: Envelope) -> None:
         raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")
     if blake3(stored).hexdigest() != expected:
         raise checksum_mismatch()
+
+
+_IN_FLIGHT_BYTES = 64 * 1024 * 1024
+"""Bound of what compressed bytes under way hold in memory."""
+
+_AHEAD_BYTES = 64 * 1024 * 1024
+"""Bound of the payload that is read ahead of the consumer; or two ranges, if these are more."""
+
+RANGE_BYTES = 4 * 1024 * 1024
+"""Payload around a small read that comes in the same request: enough to be worth one."""
+
+_CACHED_RANGES = 4
+"""Of such ranges, as many as the last ones whose payload small reads find again; or one, if it is larger."""
+
+
+class RangeReader(Protocol):
+    """Reads ranges of one stored object. Methods may be called from many threads; ``get`` methods cost one request."""
+
+    @property
+    def uri(self) -> str:
+        """Where the object is stored, for messages."""
+
+    def get(self, start: int, end: int) -> Buffer:
+        """Stored bytes ``start`` to ``end``; fewer if the object ends before."""
+
+    def get_into(self, start: int, view: memoryview) -> int:
+        """Fill ``view`` with stored bytes from ``start`` on. Returns how many there were."""
+
+    def explain(self, error: IntegrityError) -> XCargoError:
+        """The error to raise for bytes that are not those that were stored: a better one, if there is one."""
+
+
+class ObjectSource:
+    """Source of an object of several chunks.
+
+    Reading all of an object up to four times ``part_bytes`` makes one request, of a larger one parallel requests of
+    about ``part_bytes``. Bytes that are neither compressed nor encrypted are read into the payload's memory and
+    verified there; of others no more than 64 MiB are held beside the payload.
+    """
+
+    def __init__(self, reader: RangeReader, decoder: ChunkDecoder, *, limits: Limits) -> None:
+        self._reader = reader
+        self._decoder = decoder
+        self._limits = limits
+        self._starts, self._offsets = decoder.table.starts, decoder.table.offsets
+        # Small reads load and cache ranges of whole chunks: range n is chunks _firsts[n] to _firsts[n + 1].
+        starts, count = self._starts, len(decoder.table)
+        self._firsts = [n for n in range(count) if not n or starts[n] // RANGE_BYTES != starts[n - 1] // RANGE_BYTES]
+        self._firsts.append(count)
+        self._range_starts = [starts[n] for n in self._firsts]
+        self._cached: OrderedDict[int, Buffer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._starts[-1]
+
+    def read(self, start: int, end: int) -> Buffer:
+        start, end = max(start, 0), min(end, self.size_bytes)
+        if start >= end:
+            return b""
+        starts = self._range_starts
+        first, last = bisect_right(starts, start) - 1, bisect_right(starts, end - 1) - 1
+        begin = starts[first]
+        if first == last:
+            return memoryview(self._load_range(first))[start - begin : end - begin]
+        view = memoryview(allocate(starts[last + 1] - begin))
+        missing = [n for n in range(first, last + 1) if not self._copy_cached(n, view[starts[n] - begin :])]
+        if missing:  # loaded as one stretch, since those in the cache are nearly always at its ends
+            self._fill(view[starts[missing[0]] - begin :], self._firsts[missing[0]], self._firsts[missing[-1] + 1])
+            for n in missing[1 - _CACHED_RANGES :]:  # where the next read is likely to begin
+                if starts[n + 1] - starts[n] < _CACHED_RANGES * RANGE_BYTES:
+                    self._cache(n, bytes(view[starts[n] - begin : starts[n + 1] - begin]))
+        return view[start - begin : end - begin]
+
+    def read_into(self, view: memoryview) -> None:
+        self._fill(view, 0, len(self._decoder.table))
+
+    def iter_chunks(self) -> Iterator[Buffer]:
+        progress = Progress(f"reads {self._reader.uri}", self.size_bytes)
+        workers = max(1, min(self._limits.max_concurrency, 4))
+        ahead: deque[Future[memoryview]] = deque()
+
+        def take() -> memoryview:
+            payload = ahead.popleft().result()
+            progress.advance(len(payload))
+            return payload
+
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read")
+        try:
+            for first, end in self._requests(0, len(self._decoder.table), max_bytes=self._limits.part_bytes):
+                ahead.append(pool.submit(self._load, first, end))
+                if len(ahead) > max(1, min(workers, _AHEAD_BYTES // (self._starts[end] - self._starts[first]))):
+                    yield take()
+            while ahead:
+                yield take()
+        finally:  # left early, or after an error: nothing more is fetched
+            pool.shutdown(cancel_futures=True)
+
+    def _load_range(self, n: int) -> Buffer:
+        """The payload of range ``n``; the last few are cached, since small reads tend to follow one another."""
+        with self._lock:
+            payload = self._cached.get(n)
+        if payload is None:
+            payload = self._load(self._firsts[n], self._firsts[n + 1]).toreadonly()
+            self._cache(n, payload)
+        return payload
+
+    def _cache(self, n: int, payload: Buffer) -> None:
+        with self._lock:
+            self._cached[n] = payload
+            while len(self._cached) > 1 and sum(map(len, self._cached.values())) > _CACHED_RANGES * RANGE_BYTES:
+                self._cached.popitem(last=False)
+
+    def _copy_cached(self, n: int, view: memoryview) -> bool:
+        """Copy range ``n`` to the beginning of ``view`` if it is cached. Returns whether it is."""
+        with self._lock:
+            payload = self._cached.get(n)
+        if payload is not None:
+            view[: len(payload)] = payload
+        return payload is not None
+
+    def _load(self, first: int, end: int) -> memoryview:
+        """The payload of the chunks ``first`` to ``end``. One request."""
+        view = memoryview(allocate(self._starts[end] - self._starts[first]))
+        self._read_chunks(view, first, end)
+        return view
+
+    def _fill(self, view: memoryview, first: int, end: int) -> None:
+        """Put the payload of the chunks ``first`` to ``end`` into the beginning of ``view``, in parallel."""
+        starts = self._starts
+        if self._offsets[end] - self._offsets[first] <= 4 * self._limits.part_bytes:
+            with ThreadPoolExecutor(min(WORKERS, end - first), thread_name_prefix="xcargo-read") as pool:
+                self._read_chunks(view[: starts[end] - starts[first]], first, end, pool.map)
+            return
+        workers = max(1, self._limits.max_concurrency)
+        if self._decoder.table.compressed or self._decoder.cipher is not None:
+            workers = min(workers, max(2, _IN_FLIGHT_BYTES // self._limits.part_bytes))
+        progress = Progress(f"reads {self._reader.uri}", starts[end] - starts[first])
+
+        def read(request: tuple[int, int]) -> None:
+            payload = view[starts[request[0]] - starts[first] : starts[request[1]] - starts[first]]
+            self._read_chunks(payload, *request)
+            progress.advance(len(payload))
+
+        with ThreadPoolExecutor(workers, thread_name_prefix="xcargo-read") as pool:
+            requests = [pool.submit(read, request) for request in self._requests(first, end)]
+            try:
+                for request in requests:
+                    request.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _requests(self, first: int, end: int, *, max_bytes: float = math.inf) -> Iterator[tuple[int, int]]:
+        """Neighbouring chunks whose stored bytes make about ``part_bytes``, and their payload ``max_bytes`` at most."""
+        starts, offsets = self._starts, self._offsets
+        while first < end:
+            last = first + 1
+            while (
+                last < end
+                and offsets[last + 1] - offsets[first] <= self._limits.part_bytes
+                and starts[last + 1] - starts[first] <= max_bytes
+            ):
+                last += 1
+            yield first, last
+            first = last
+
+    def _read_chunks(self, view: memoryview, first: int, end: int, map_chunks: Any = map) -> None:
+        """Fetch the chunks ``first`` to ``end``, verify them, and fill ``view`` with their payload. One request.
+
+        ``map_chunks`` decodes them: `map`, or that of a pool.
+        """
+        starts, offsets = self._starts, self._offsets
+        expected = offsets[end] - offsets[first]
+        try:
+            if expected == len(view) and self._decoder.cipher is None:  # no chunk is compressed
+                stored, length = view, self._reader.get_into(offsets[first], view)
+            else:
+                stored = memoryview(self._reader.get(offsets[first], offsets[end]))
+                length = len(stored)
+            if length != expected:
+                raise truncated(offsets[first] + length, offsets[-1])
+
+            def decode(n: int) -> None:
+                payload = view[starts[n] - starts[first] : starts[n + 1] - starts[first]]
+                chunk = stored[offsets[n] - offsets[first] : offsets[n + 1] - offsets[first]]
+                self._decoder.decode_into(payload, payload if stored is view else chunk, n)
+
+            for _ in map_chunks(decode, range(first, end)):
+                pass
+        except IntegrityError as error:
+            raise self._reader.explain(error).at(self._reader.uri) from None
+        except XCargoError as error:
+            error.at(self._reader.uri)
+            raise
+
+
+def truncated(length: int, stored_bytes: int) -> IntegrityError:
+    """The error for an object that is not as long as it was stored."""
+    return IntegrityError(
+        f"The object has {length} bytes, {stored_bytes} were stored",
+        hint="It was cut short or replaced; run the task that pushed it again.",
+    )

@@ -19,15 +19,13 @@ from xcargo.model.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
 from xcargo.model.envelope import Envelope
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.model.sizes import format_stored
 from xcargo.transfer import encryption
 from xcargo.transfer.chunks import ChunkEncoder, split_chunks
 from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible
+from xcargo.transfer.description import preview, shown_params, too_large, type_name
 from xcargo.transfer.encryption import ChunkContext, Cipher
-from xcargo.transfer.preview import preview, shown_params, type_name
-from xcargo.transfer.progress import Progress
+from xcargo.transfer.reporting import Progress, format_stored
 from xcargo.transfer.roots import RootResolver
-from xcargo.transfer.size_limits import too_large
 from xcargo.types import Buffer
 
 __all__ = ["ObjectWriter", "payload_suffix"]

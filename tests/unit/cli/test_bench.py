@@ -21,7 +21,7 @@ from xcargo.cli.bench import (
     measure_compressions,
     sample,
 )
-from xcargo.cli.output import Output
+from xcargo.cli.command import Output
 
 MIB = 1024 * 1024
 

@@ -13,8 +13,8 @@ import pytest
 
 import xcargo as package
 from tests.unit.cli.kit import Call, environment, on_terminal
+from xcargo.cli.command import Output
 from xcargo.cli.main import all_commands
-from xcargo.cli.output import Output
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.unit.cli.kit import Call, Done
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ReferencesUnavailableError
-from xcargo.lifecycle.lock import SweepLock
+from xcargo.lifecycle.bookkeeping import SweepLock
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate

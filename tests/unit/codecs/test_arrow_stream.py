@@ -24,7 +24,7 @@ from xcargo.codecs.table_file import TableFile
 from xcargo.codecs.table_file import dataset as make_dataset
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.pipeline.pipeline import Pipeline
-from xcargo.stores.memory import buckets
+from xcargo.stores.local import buckets
 from xcargo.testing import CodecTests, CountingStore, chunked
 
 ROWS = 400_000

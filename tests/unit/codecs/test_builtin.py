@@ -19,7 +19,7 @@ import pytest
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
 from xcargo.errors import UnsupportedTypeError, XCargoError
-from xcargo.transfer.preview import preview
+from xcargo.transfer.description import preview
 
 REGISTRY = Registry(entry_points=False)
 HUGE = 10**100_000

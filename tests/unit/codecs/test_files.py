@@ -26,7 +26,7 @@ from xcargo.codecs.source import BytesSource, open_seekable, open_stream
 from xcargo.codecs.stream import ByteStream, StreamCodec
 from xcargo.codecs.temporary_folder import temporary_folder
 from xcargo.errors import DecodeError, IntegrityError, ObjectNotFoundError, UnsupportedTypeError
-from xcargo.stores.memory import buckets
+from xcargo.stores.local import buckets
 from xcargo.testing import CodecTests, CountingStore, chunked
 
 MIB = 1024 * 1024
@@ -598,18 +598,18 @@ def test_long_transfers_are_logged_every_ten_seconds_and_short_ones_never(
     """A line with the bytes so far and in all, for uploads and downloads; by a clock that runs 4 s a look."""
     path = write(tmp_path / "f", os.urandom(48 * MIB))
     pipeline = make_pipeline(compression="none")
-    caplog.set_level("INFO", "xcargo.transfer.progress")
+    caplog.set_level("INFO", "xcargo.transfer.reporting")
     row = pipeline.push(xcargo.File(path), HERE)
     pipeline.pull(row).read_bytes()
-    assert not [r for r in caplog.records if r.name == "xcargo.transfer.progress"]
+    assert not [r for r in caplog.records if r.name == "xcargo.transfer.reporting"]
     now = iter(range(0, 10**6, 4))
-    monkeypatch.setattr("xcargo.transfer.progress.time.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("xcargo.transfer.reporting.time.monotonic", lambda: float(next(now)))
     row = pipeline.push(xcargo.File(path), HERE)
-    said = [r.getMessage() for r in caplog.records if r.name == "xcargo.transfer.progress"]
+    said = [r.getMessage() for r in caplog.records if r.name == "xcargo.transfer.reporting"]
     assert said[0] == "xcargo stores XCom 'return_value': 3,145,728 of 50,331,648 bytes so far"
     assert len(said) == 16
     caplog.clear()
     pipeline.pull(row).save(tmp_path / "copy")
-    said = [r.getMessage() for r in caplog.records if r.name == "xcargo.transfer.progress"]
+    said = [r.getMessage() for r in caplog.records if r.name == "xcargo.transfer.reporting"]
     assert said
     assert said[0].startswith("xcargo reads memory://test/xcom/my_dag")

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from tests.unit.conftest import make_pipeline
-from xcargo.lifecycle.owner import NOTE
+from xcargo.lifecycle.bookkeeping import NOTE
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, reference_in
 from xcargo.lifecycle.sweep import Report, Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, PutMode, Store
-from xcargo.stores.memory import MemoryStore
+from xcargo.stores.local import MemoryStore
 from xcargo.types import Buffer
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=timezone.utc)

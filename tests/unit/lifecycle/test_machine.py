@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
-from xcargo.lifecycle.quarantine import QUARANTINE, restore
+from xcargo.lifecycle.bookkeeping import QUARANTINE, restore
 from xcargo.lifecycle.sweep import Report, Sweep
 from xcargo.model.coordinate import Coordinate, segment
 

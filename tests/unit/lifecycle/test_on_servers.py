@@ -13,11 +13,11 @@ from tests.servers import Server
 from tests.unit.conftest import make_pipeline
 from xcargo.airflow.connections import access_of
 from xcargo.errors import ObjectExpiredError, SweepRefusedError
-from xcargo.lifecycle.owner import Owner, claim, read_owner
+from xcargo.lifecycle.bookkeeping import Owner, claim, read_owner
 from xcargo.lifecycle.sweep import folders, shards
 from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import tombstone
 from xcargo.model.root import Root
-from xcargo.model.tombstone import tombstone
 from xcargo.stores.base import Limits, Store
 from xcargo.stores.local import LocalStore
 from xcargo.stores.pool import open_store

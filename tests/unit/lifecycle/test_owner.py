@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import AccessDeniedError, SweepRefusedError
-from xcargo.lifecycle.owner import NOTE, Owner, claim, read_owner, refusal
+from xcargo.lifecycle.bookkeeping import NOTE, Owner, claim, read_owner, refusal
 from xcargo.model.root import Root
 from xcargo.stores.local import LocalStore
 

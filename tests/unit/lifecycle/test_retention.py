@@ -18,9 +18,9 @@ from xcargo.lifecycle.references import Reference, Run
 from xcargo.lifecycle.retention import FINISHED, Expiry, Rule, parse_duration, parse_rules, rules_of
 from xcargo.lifecycle.sweep import Outcome
 from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import TOMBSTONE_BYTES, tombstone
 from xcargo.model.root import Root
 from xcargo.model.settings import Route, Settings
-from xcargo.model.tombstone import TOMBSTONE_BYTES, tombstone
 
 # --- how rules read --------------------------------------------------------------------------------------------------
 

@@ -25,8 +25,7 @@ from xcargo.errors import (
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
-from xcargo.stores.local import LocalStore
-from xcargo.stores.memory import MemoryStore, buckets
+from xcargo.stores.local import LocalStore, MemoryStore, buckets
 from xcargo.stores.object_store import ObjectStore
 from xcargo.stores.pool import StorePool
 from xcargo.testing import StoreTests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import time
 import weakref
@@ -17,7 +18,7 @@ from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import MARKER, is_envelope
 from xcargo.pipeline.prefetch import prefetch_ordered
 
-__all__ = ["RestApi", "RestReferences"]
+__all__ = ["RestApi", "RestReferences", "open_rest"]
 
 _IDENTITY = ("task_id", "region_id", "region_index", "map_index", "key")
 
@@ -27,6 +28,56 @@ _LISTINGS = 5
 _ATTEMPTS = 5
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _NOTHING_DONE = "What is referred to is not known, so nothing was deleted or moved."
+
+
+def open_rest(
+    conf: Any, *, api_url: str | None = None, connection: Any = None, all_dags: bool = False
+) -> RestReferences:
+    """The live references that the REST API shows.
+
+    It is asked at ``api_url``, else at the host of the connection, else at the URL in Airflow's own settings. It is
+    signed in with the connection's login and password, or its password alone as a token; without a connection with
+    ``XCARGO_API_TOKEN``, or ``XCARGO_API_USERNAME`` and ``XCARGO_API_PASSWORD``.
+
+    Args:
+        conf: Airflow's configuration.
+        api_url: Where Airflow answers.
+        connection: An Airflow connection.
+        all_dags: This user may read every Dag, so one that the API does not show does not exist.
+
+    Raises:
+        ConfigurationError: There is no URL.
+    """
+    url = api_url or _url_of(connection) or _own_url(conf)
+    if not url:
+        raise ConfigurationError(
+            "It is not known where the REST API answers",
+            hint="Give its URL, for example https://airflow.example.org, or a connection with that as its host.",
+        )
+    signing: dict[str, Any]
+    if connection is None:
+        signing = {name: os.environ.get(f"XCARGO_API_{name.upper()}") for name in ("token", "username", "password")}
+    elif connection.login:
+        signing = {"username": connection.login, "password": connection.password}
+    else:
+        signing = {"token": connection.password}
+    return RestReferences(RestApi(url, **signing), hides_dags=not all_dags)
+
+
+def _url_of(connection: Any) -> str | None:
+    """The URL that a connection names: wholly in its host, or in parts as Airflow's HTTP connections do."""
+    host = getattr(connection, "host", None)
+    if not host:
+        return None
+    if "://" in host:
+        return str(host)
+    port = f":{connection.port}" if connection.port else ""
+    return f"{connection.schema or 'https'}://{host}{port}"
+
+
+def _own_url(conf: Any) -> str | None:
+    url = conf.get("api", "base_url", fallback=None) or conf.get("webserver", "base_url", fallback=None)
+    return str(url).rstrip("/") if url and "://" in str(url) else None
 
 
 class RestApi:

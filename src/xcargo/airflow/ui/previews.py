@@ -16,7 +16,7 @@ from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.key_order import restored
 from xcargo.pipeline.pipeline import Pipeline
-from xcargo.transfer.preview import preview
+from xcargo.transfer.description import preview
 
 __all__ = ["budget", "in_preview_pool", "open_value", "pipeline", "pool", "signed_url", "summary"]
 

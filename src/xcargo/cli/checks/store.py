@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 
 from xcargo.cli.checks import Finding, Status, explain, failed, failure, ok, warning
 from xcargo.cli.checks.connection import endpoint_of, is_loopback
-from xcargo.cli.probe import get_in_parts, probe_at
 from xcargo.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError, StoreError, XCargoError
-from xcargo.lifecycle.plan import SCRATCH_DAG
+from xcargo.lifecycle.plan import SCRATCH_DAG, scratch_coordinate
 from xcargo.model.root import Root
-from xcargo.model.sizes import format_bytes
-from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.base import Access, Limits, Store, get_in_parts
 from xcargo.stores.pool import open_store
+from xcargo.transfer.reporting import format_bytes
 
 __all__ = ["exercise", "folder_space", "network_mount", "readable"]
 
@@ -79,7 +78,7 @@ class _Probe:
 
     def __init__(self, root: Root, access: Access, limits: Limits) -> None:
         self.store = open_store(root, access, limits)
-        self.keys = [probe_at("doctor").object_key(suffix=".bin")]
+        self.keys = [scratch_coordinate("doctor").object_key(suffix=".bin")]
         self._root = root
         self._access = access
         self._limits = limits
@@ -156,7 +155,10 @@ class _Probe:
 
     def parts(self) -> Iterator[Finding]:
         """An object that is large enough to travel in parts, there and back."""
-        key, limits = probe_at("doctor").object_key(suffix=".bin"), replace(self._limits, part_bytes=_PART_BYTES)
+        key, limits = (
+            scratch_coordinate("doctor").object_key(suffix=".bin"),
+            replace(self._limits, part_bytes=_PART_BYTES),
+        )
         store = open_store(self._root, self._access, limits)
         data = (secrets.token_bytes(1024 * 1024) * (_LARGE_BYTES // (1024 * 1024) + 1))[:_LARGE_BYTES]
         self.keys.append(key)

@@ -26,7 +26,7 @@ from xcargo.airflow.ui.values import DownloadResponse
 from xcargo.airflow.ui.xcoms import can_read_xcoms, current_user
 from xcargo.errors import AccessDeniedError, IntegrityError, StoreUnavailableError, XCargoError
 from xcargo.explorer.limits import PreviewTimeoutError, TooLargeError
-from xcargo.model.sizes import format_bytes
+from xcargo.transfer.reporting import format_bytes
 
 STATIC = Path(ui.__file__).parent / "static"
 

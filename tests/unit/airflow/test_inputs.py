@@ -12,7 +12,7 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from xcargo import Lazy
 from xcargo.airflow import compat
-from xcargo.airflow.lazy_parameters import asks_for_handle
+from xcargo.airflow.inputs import asks_for_handle
 
 
 @dataclass

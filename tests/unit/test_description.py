@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs.value_path import column_types
-from xcargo.transfer.preview import preview
+from xcargo.transfer.description import preview
 
 
 class Evil:
