@@ -23,9 +23,12 @@ _PLACE = pytest.StashKey[Place]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle before any test module imports Airflow."""
+    """Settle before any test module imports Airflow, and load the backend before any other module of ours."""
     if config.rootpath == HERE:
         config.stash[_PLACE] = settle()
+        from xcargo.airflow import load_backend
+
+        load_backend()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -22,6 +22,8 @@ ROOT = Root.parse("s3://b/xcom")
         {"part_bytes": 1024},
         {"max_concurrency": 0},
         {"timeout_seconds": 0},
+        {"timeout_seconds": float("nan")},
+        {"retry_max_wait_seconds": float("inf")},
         {"purge_timeout_seconds": 0.5},
         {"cache_size_bytes": -1},
         {"cache_path": "cache"},

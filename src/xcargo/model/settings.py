@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -143,10 +144,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, least in {**_LEAST, "retry_max_wait_seconds": self.retry_wait_seconds}.items():
-            if getattr(self, name) < least:
-                raise ConfigurationError(
-                    f"[xcargo] {name} is {getattr(self, name)}", hint=f"It must be {least} or more."
-                )
+            value = getattr(self, name)
+            if not least <= value < math.inf:  # nan is neither
+                raise ConfigurationError(f"[xcargo] {name} is {value}", hint=f"It must be a number, {least} or more.")
         if self.cache_path is not None and not self.cache_path.startswith("/"):
             raise ConfigurationError(
                 f"[xcargo] cache_path is {self.cache_path!r}",
