@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
 
 __all__ = [
+    "DTYPE_PACKAGES",
     "dtype_state",
-    "frequency_state",
+    "import_package",
     "offset_state",
     "restore_dtype",
+    "restore_frequency",
     "restore_offset",
     "restore_scalar",
     "restore_sparse",
     "scalar_state",
     "sparse_state",
+    "with_frequency",
 ]
 
+DTYPE_PACKAGES = {"db_dtypes": "db-dtypes", "pint_pandas": "pint-pandas"}
+"""Packages that define dtypes of pandas, each with what to install. They are imported for a column of theirs, no other.
+
+A name in a payload picks one of these and is never imported itself.
+"""
 _DERIVED = ("calendar",)
 """Arguments that pandas derives from the rest."""
-
-
-def frequency_state(offset: Any) -> str | list[Any] | None:
-    """An index's frequency as pandas writes it, or in full where that would lose something."""
-    if offset is None:
-        return None
-    from pandas.tseries.frequencies import to_offset
-
-    try:
-        if to_offset(offset.freqstr) == offset:
-            return str(offset.freqstr)
-    except ValueError:
-        pass
-    return offset_state(offset)
+_NEW = {"method": 3}
+"""Arguments that only newer releases of pandas know, with their defaults."""
 
 
 def offset_state(offset: Any) -> list[Any]:
     """Class, count and arguments of an offset. Raises UnsupportedTypeError for one that they do not rebuild."""
     import pandas as pd
 
-    kwargs = {name: part for name, part in offset.kwds.items() if name not in _DERIVED}
+    kwargs = {name: part for name, part in offset.kwds.items() if name not in _DERIVED and _NEW.get(name) != part}
     state = [type(offset).__name__, offset.n, offset.normalize, kwargs]
     try:
         if restore_offset(pd, state) == offset:
@@ -61,6 +58,21 @@ def restore_offset(pd: Any, state: Any) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, pd.offsets.BaseOffset)):
         raise DecodeError(f"pandas has no offset {str(name)[:80]!r}")
     return cls(n, **kwargs) if issubclass(cls, pd.offsets.Tick) else cls(n, normalize, **kwargs)
+
+
+def restore_frequency(pd: Any, state: Any) -> Any:
+    """The frequency of an index or period: of `offset_state`, or a text as early releases wrote it."""
+    return pd.tseries.frequencies.to_offset(state) if isinstance(state, str) else restore_offset(pd, state)
+
+
+def with_frequency(index: Any, frequency: Any) -> Any:
+    """The index with a frequency that it had, which need not be one that pandas would give it."""
+    try:
+        index.freq = frequency
+    except Exception:  # pandas 2 keeps days through a tz_convert() to a zone where they are not 24 hours
+        owner = index if hasattr(index, "_freq") else index._data  # since pandas 3.1 it is not the array's
+        owner._freq = frequency
+    return index
 
 
 def sparse_state(array: Any) -> list[Any]:
@@ -97,7 +109,7 @@ def scalar_state(value: Any) -> list[Any]:
     if kind == "Timedelta":
         return [value.asm8.astype("int64").item(), value.unit]
     if kind == "Period":
-        return [value.ordinal, value.freqstr]
+        return [value.ordinal, offset_state(value.freq)]
     return [value.left, value.right, value.closed] if kind == "Interval" else []
 
 
@@ -109,7 +121,7 @@ def restore_scalar(pd: Any, kind: str, state: list[Any]) -> Any:
         "NaTType": lambda: pd.NaT,
         "NAType": lambda: pd.NA,
         "Timedelta": lambda n, unit: pd.Timedelta(np.timedelta64(n, unit)),
-        "Period": lambda ordinal, freq: pd.Period(ordinal=ordinal, freq=freq),
+        "Period": lambda ordinal, freq: pd.Period(ordinal=ordinal, freq=restore_frequency(pd, freq)),
         "Interval": pd.Interval,
     }
     if kind != "Timestamp":
@@ -121,34 +133,54 @@ def restore_scalar(pd: Any, kind: str, state: list[Any]) -> Any:
 
 
 def dtype_state(dtype: Any) -> list[Any]:
-    """What names an extension dtype."""
-    kind = type(dtype).__name__
+    """What names an extension dtype. Raises UnsupportedTypeError for one that a pull could not find."""
+    kind, package = type(dtype).__name__, type(dtype).__module__.partition(".")[0]
+    if package != "pandas":
+        if package in DTYPE_PACKAGES:
+            return ["name", str(dtype), package]
+        raise UnsupportedTypeError(f"a task that pulls it does not know to import {package}, which defines the dtype")
     if kind == "StringDtype":
-        return ["string", dtype.storage, isinstance(dtype.na_value, float)]
+        missing_is_nan = isinstance(dtype.na_value, float)
+        return ["string", "pyarrow" if dtype.storage == "pyarrow_numpy" else dtype.storage, missing_is_nan]
     if kind == "ArrowDtype":
         return ["arrow"]
-    package = type(dtype).__module__.partition(".")[0]
-    return ["name", str(dtype)] if package == "pandas" else ["name", str(dtype), package]
+    return ["period", offset_state(dtype.freq)] if kind == "PeriodDtype" else ["name", str(dtype)]
 
 
 def restore_dtype(pd: Any, state: list[Any]) -> Any:
     """The dtype of `dtype_state`."""
+    if state[0] == "period":
+        return pd.PeriodDtype(restore_offset(pd, state[1]))
     if state[0] == "name":
-        try:
-            return pd.api.types.pandas_dtype(state[1])
-        except TypeError as error:
-            package = state[2] if len(state) > 2 else "the package that defines it"
-            raise MissingDependencyError(
-                f"A column has the dtype {str(state[1])[:80]!r}, which is not registered here",
-                hint=f"Import {str(package)[:80]} before the value is pulled.",
-            ) from error
+        if len(state) > 2:
+            import_package(state[2], f"a column of dtype {str(state[1])[:80]}")
+        return pd.api.types.pandas_dtype(state[1])
     _, storage, missing_is_nan = state
     if not missing_is_nan:
         return pd.StringDtype(storage)
     try:
         return pd.StringDtype(storage, na_value=float("nan"))
-    except TypeError as error:
+    except TypeError as error:  # before pandas 2.3
+        if storage == "pyarrow":
+            return pd.StringDtype("pyarrow_numpy")
         raise DecodeError(
             "The value was written with pandas 3, whose text columns the pandas installed here does not know",
             hint="Run: pip install 'pandas>=2.3'",
         ) from error
+
+
+def import_package(package: str, value: str) -> None:
+    """Import one of the known packages. Raises MissingDependencyError if it is another, or is not installed."""
+    distribution = DTYPE_PACKAGES.get(package)
+    try:
+        if distribution is not None:
+            import_module(package)
+            return
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The value has {value}, and {package} is not installed here", hint=f"Run: pip install {distribution}"
+        ) from error
+    raise MissingDependencyError(
+        f"The value has {value}, whose package {package[:80]} xcargo does not know",
+        hint="Run: pip install --upgrade airflow-provider-xcargo",
+    )

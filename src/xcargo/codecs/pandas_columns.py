@@ -1,0 +1,305 @@
+"""Takes pandas values apart into Arrow columns and a state, and puts them together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from xcargo.codecs import ipc
+from xcargo.codecs.pandas_parts import (
+    dtype_state,
+    offset_state,
+    restore_dtype,
+    restore_frequency,
+    restore_sparse,
+    sparse_state,
+    with_frequency,
+)
+from xcargo.codecs.value_path import label_text
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.model.envelope import is_utf8
+from xcargo.types import Buffer
+
+__all__ = ["PandasReader", "PandasWriter"]
+
+_OWN_BLOCK_BYTES = 256 * 1024
+_MOST_BLOCKS = 64
+"""Up to so many columns of that size on average are not copied."""
+
+
+class PandasWriter:
+    """Takes a pandas value apart: arrays as long as its rows into ``arrays``, the rest into the state it returns."""
+
+    def __init__(self, pa: Any) -> None:
+        self._pa = pa
+        self.arrays: list[Any] = []
+        self.names: list[str] = []
+
+    def frame(self, frame: Any) -> dict[str, Any]:
+        # By position: items() of pandas 2 fails where a level of the columns has a label twice, as after describe().
+        columns = [self._values(frame.iloc[:, n], label_text(label), label) for n, label in enumerate(frame.columns)]
+        return {
+            "columns": columns,
+            "labels": self.index(frame.columns, rows=False),
+            "index": self.index(frame.index),
+            "attrs": dict(frame.attrs),
+            "unique": not frame.flags.allows_duplicate_labels,
+        }
+
+    def series(self, series: Any) -> dict[str, Any]:
+        return {
+            "values": self._values(series, "values", series.name),
+            "index": self.index(series.index),
+            "name": series.name,
+            "attrs": dict(series.attrs),
+            "unique": not series.flags.allows_duplicate_labels,
+        }
+
+    def array(self, array: Any) -> list[Any]:
+        import pandas as pd
+
+        return self._values(pd.Series(array, copy=False), "values", None)
+
+    def index(self, index: Any, *, rows: bool = True) -> list[Any]:
+        """State of an index; ``rows`` puts its values beside the columns, else they go into the state."""
+        kind = type(index).__name__
+        if kind == "RangeIndex":
+            return ["range", index.start, index.stop, index.step, index.name]
+        if kind == "MultiIndex":
+            levels = [self.index(level, rows=False) for level in index.levels]
+            codes = [self._store(self._pa.array(c), f"__index_level_{n}__", rows) for n, c in enumerate(index.codes)]
+            return ["multi", levels, codes, list(index.names)]
+        freq = getattr(index, "freq", None) if kind in ("DatetimeIndex", "TimedeltaIndex") else None
+        freq = None if freq is None else offset_state(freq)
+        return ["values", self._values(index, "__index_level_0__", index.name, rows=rows), index.name, freq]
+
+    def _values(self, values: Any, name: str, label: object, *, rows: bool = True) -> list[Any]:
+        """State of a Series' or Index's values, by dtype."""
+        import numpy as np
+
+        pa, dtype = self._pa, values.dtype
+        kind = type(dtype).__name__
+        try:
+            if isinstance(dtype, np.dtype):
+                array = values.to_numpy()
+                if dtype.kind in "iufbmM" and dtype.itemsize <= 8 and dtype.isnative:
+                    return ["numpy", dtype.str, self._store(pa.array(np.ascontiguousarray(array)), name, rows)]
+                if dtype.kind != "O":
+                    return ["raw", array]
+                if set(map(type, array)) <= {str, type(None)} and all(x is None or is_utf8(x) for x in array):
+                    return ["text", self._store(pa.array(array, pa.large_string()), name, rows, narrow=True)]
+                return ["objects", list(array)]
+            if kind == "CategoricalDtype":
+                array = values.array
+                categories = self.index(array.categories, rows=False)
+                return ["category", categories, bool(dtype.ordered), self._store(pa.array(array.codes), name, rows)]
+            if kind == "DatetimeTZDtype":
+                array = values.array.tz_convert("UTC").tz_localize(None)
+                return ["zoned", dtype.tz, self._store(pa.array(np.asarray(array)), name, rows)]
+            if kind == "SparseDtype":
+                return sparse_state(values.array)
+            if kind == "IntervalDtype" and type(dtype.subtype).__name__ == "DatetimeTZDtype":
+                array = values.array
+                ends = [
+                    pa.array(np.asarray(end.tz_convert("UTC").tz_localize(None))) for end in (array.left, array.right)
+                ]
+                stored = self._store(pa.StructArray.from_arrays(ends, ["left", "right"]), name, rows)
+                return ["intervals", dtype.subtype.tz, dtype.closed, stored]
+            state = dtype_state(dtype)
+            if state[0] == "name" and len(state) > 2:
+                return self._values_of_package(values.array, state, name, rows=rows)
+            narrow = kind == "StringDtype"
+            return ["extension", state, self._store(pa.array(values.array), name, rows, narrow=narrow)]
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            if isinstance(error, UnsupportedTypeError) or not isinstance(error, XCargoError):
+                where = "The values" if label is None else f"Column {label_text(label)!r}"
+                raise UnsupportedTypeError(
+                    f"{where} of dtype {dtype} cannot be stored: {'; '.join(map(str, error.args))}",
+                    hint="Convert the column (for example .astype(str)) before returning it.",
+                ) from error
+            raise
+
+    def _values_of_package(self, array: Any, state: list[Any], name: str, *, rows: bool) -> list[Any]:
+        """State of an array of another package's dtype: by Arrow if it comes back from there, else value by value."""
+        dtype = array.dtype
+
+        def equal(back: Any) -> bool:
+            return type(back) is type(array) and back.dtype == dtype and bool(back.equals(array))
+
+        with suppress(Exception):
+            column = self._pa.array(array)
+            chunks = column if isinstance(column, self._pa.ChunkedArray) else self._pa.chunked_array([column])
+            if equal(dtype.__from_arrow__(chunks)):
+                return ["extension", state, self._store(column, name, rows)]
+        with suppress(Exception):
+            if equal(type(array)._from_sequence(list(array), dtype=dtype)):
+                return ["items", state, list(array)]
+        raise ValueError("neither Arrow nor a list of its values gives it back")
+
+    def _store(self, array: Any, name: str, rows: bool, *, narrow: bool = False) -> int | bytes:
+        if isinstance(array, self._pa.ChunkedArray):
+            array = array.combine_chunks()
+        if narrow and array.type == self._pa.large_string() and array.nbytes < 2**31:
+            array = array.cast(self._pa.string())  # offsets of half the size, to compress and to carry
+        if rows:
+            self.arrays.append(array)
+            self.names.append(name if name not in self.names else f"{name}.{len(self.names)}")
+            return len(self.arrays) - 1
+        table = self._pa.Table.from_arrays([array], names=[name])
+        sink = self._pa.BufferOutputStream()
+        with self._pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return bytes(sink.getvalue())
+
+
+class PandasReader:
+    """Puts a pandas value together again from the columns of ``table`` and a state.
+
+    Columns of numbers stay in ``memory`` if it is writable.
+    """
+
+    def __init__(self, pd: Any, pa: Any, table: Any, memory: Buffer = b"") -> None:
+        self._pd = pd
+        self._pa = pa
+        self._table = table
+        self._memory = memory
+
+    def frame(self, state: dict[str, Any], only: Sequence[int] | None = None) -> Any:
+        index, labels, columns = self.index(state["index"]), self.index(state["labels"]), state["columns"]
+        if only is not None:
+            labels, columns = labels[list(only)], [columns[n] for n in only]
+        series = {n: self._column_of(c, index) for n, c in enumerate(columns)}
+        # Without a copy each column is a block of its own. With many of them, or small ones, pandas is slower than that
+        # copy takes, and it warns of more than a hundred.
+        alone = len(self._memory) >= _OWN_BLOCK_BYTES * max(1, len(columns)) and len(columns) <= _MOST_BLOCKS
+        frame = self._pd.DataFrame(series, index=index, copy=not alone)
+        frame.columns = labels
+        return self._finished(frame, state)
+
+    def series(self, state: dict[str, Any]) -> Any:
+        series = self._column_of(state["values"], self.index(state["index"]))
+        return self._finished(series.rename(_name(state["name"])), state)
+
+    def array(self, state: list[Any]) -> Any:
+        values = self._values(state)
+        return values if state[0] in ("category", "zoned") else self._pd.Series(values, copy=False).array
+
+    def index(self, state: list[Any]) -> Any:
+        pd = self._pd
+        if state[0] == "range":
+            return pd.RangeIndex(*state[1:4], name=_name(state[4]))
+        if state[0] == "multi":
+            _, levels, codes, names = state
+            levels, names = [self.index(level) for level in levels], list(map(_name, names))
+            codes = [self._column(code, "is_integer").to_numpy(zero_copy_only=False) for code in codes]
+            for level, code in zip(levels, codes, strict=True):
+                if len(code) and not -1 <= code.min() <= code.max() < len(level):
+                    raise DecodeError("A code of the MultiIndex is outside its level")
+            return pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
+        _, values, name, freq = state
+        array = self._values(values)
+        index = pd.Index(array, dtype=getattr(array, "dtype", None), name=_name(name))
+        return index if freq is None else with_frequency(index, restore_frequency(pd, freq))
+
+    def _column_of(self, state: list[Any], index: Any) -> Any:
+        values = self._values(state)  # with its dtype, for pandas would guess a better one than object
+        flags = getattr(values, "flags", None)
+        if flags is not None and not flags.writeable:
+            values = values.copy()  # pandas 2 does not copy times
+        return self._pd.Series(values, index=index, dtype=values.dtype, copy=flags is None)
+
+    def _values(self, state: list[Any]) -> Any:
+        import numpy as np
+
+        pd, kind = self._pd, state[0]
+        if kind == "numpy":
+            column = self._column(state[2], "is_primitive")
+            values = self._view(np, column, np.dtype(state[1]))
+            if values is not None:
+                return values
+            return column.to_numpy(zero_copy_only=False).astype(np.dtype(state[1]), copy=False)
+        if kind == "raw":
+            return state[1]
+        if kind == "text":
+            return np.array(self._column(state[1], "is_string", "is_large_string").to_pylist(), dtype=object)
+        if kind == "objects":
+            array = np.empty(len(state[1]), dtype=object)
+            for n, item in enumerate(state[1]):  # at once, numpy would take a list for a second dimension
+                array[n] = item
+            return array
+        if kind == "category":
+            _, categories, ordered, codes = state
+            dtype = pd.CategoricalDtype(self.index(categories), ordered)
+            return pd.Categorical.from_codes(self._column(codes, "is_integer").to_numpy(), dtype=dtype)
+        if kind == "zoned":
+            return self._zoned(self._column(state[2], "is_timestamp"), state[1]).array
+        if kind == "intervals":
+            _, zone, closed, stored = state
+            left, right = self._column(stored, "is_struct").flatten()
+            return pd.arrays.IntervalArray.from_arrays(self._zoned(left, zone), self._zoned(right, zone), closed)
+        if kind == "extension":
+            if state[1] == ["arrow"]:
+                column = self._column(state[2])
+                return pd.arrays.ArrowExtensionArray(self._pa.chunked_array([column]))
+            column = self._column(state[2], "is_null", "is_dictionary", "is_run_end_encoded", forbidden=True)
+            dtype = restore_dtype(pd, state[1])
+            array = dtype.__from_arrow__(self._pa.chunked_array([column]))
+            if state[1][0] == "string" and type(array) is not dtype.construct_array_type():  # in pandas 2.3
+                array = dtype.construct_array_type()._from_sequence(column.to_pylist(), dtype=dtype)
+            if array.dtype != dtype:
+                raise MissingDependencyError(
+                    f"The pandas installed here has no columns of dtype {str(dtype)[:80]}",
+                    hint="Run: pip install --upgrade pandas",
+                )
+            return array
+        if kind == "items":
+            dtype = restore_dtype(pd, state[1])
+            return dtype.construct_array_type()._from_sequence(state[2], dtype=dtype)
+        if kind == "sparse":
+            return restore_sparse(pd, state)
+        raise DecodeError(
+            f"Unknown kind of column {str(kind)[:80]!r}; run: pip install --upgrade airflow-provider-xcargo"
+        )
+
+    def _zoned(self, column: Any, zone: Any) -> Any:
+        """The times of a column, which are in UTC, as an index in their zone."""
+        if not self._pa.types.is_timestamp(column.type):
+            raise DecodeError(f"Times of Arrow's type {str(column.type)[:80]}")
+        naive = self._pd.DatetimeIndex(column.to_numpy(zero_copy_only=False))
+        return naive.tz_localize("UTC").tz_convert(zone)
+
+    def _view(self, np: Any, column: Any, dtype: Any) -> Any:
+        """A writable array over the column's own memory; None if there is none."""
+        width = getattr(column.type, "bit_width", 0)
+        if len(self._memory) < _OWN_BLOCK_BYTES or not len(column) or column.null_count:
+            return None
+        if width < 8 or width != 8 * dtype.itemsize:
+            return None
+        whole = np.frombuffer(self._memory, dtype=np.uint8)
+        start = column.buffers()[1].address - whole.ctypes.data + column.offset * dtype.itemsize
+        end = start + len(column) * dtype.itemsize
+        if not whole.flags.writeable or not 0 <= start <= end <= len(whole):
+            return None
+        values = whole[start:end].view(dtype)
+        return values if values.flags.aligned else None
+
+    def _column(self, stored: int | bytes, *kinds: str, forbidden: bool = False) -> Any:
+        """A column whose type is one of ``kinds``: another one could take up far more than its bytes."""
+        table = self._table if isinstance(stored, int) else ipc.read_stream(stored)
+        column = table.column(stored if isinstance(stored, int) else 0)
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # copies a single chunk too
+        if kinds and any(getattr(self._pa.types, kind)(column.type) for kind in kinds) is forbidden:
+            raise DecodeError(f"A column of Arrow's type {str(column.type)[:80]} is not of this value")
+        return column
+
+    def _finished(self, value: Any, state: dict[str, Any]) -> Any:
+        value.attrs = state["attrs"]
+        return value.set_flags(allows_duplicate_labels=False) if state["unique"] else value
+
+
+def _name(name: Any) -> Any:
+    """The name of an index or series. pandas compares one that is not a number by identity."""
+    import numpy as np
+
+    return np.nan if type(name) is float and name != name else name
