@@ -75,9 +75,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "True",
         "default": "False",
     },
+    "strict_types": {
+        "description": "Whether a value that no codec accepts is refused even if it equals one of a built-in type: "
+        "an instance of a subclass of str or dict, a dict view, a map object. If this is off, it is stored as that "
+        "built-in value, and a warning in the task's log names its class and its place.",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
     "max_size_bytes": {
         "description": "A task that returns a value larger than this fails, with an error that names the largest "
-        "parts of the value. 0 means no limit.",
+        "parts of the value. 0 means no limit (256 MiB for iterators, which may have no end).",
         "type": "integer",
         "example": "1000000000",
         "default": "0",

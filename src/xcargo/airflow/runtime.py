@@ -52,7 +52,10 @@ def pipeline() -> Pipeline:
 def open_pipeline(settings: Settings, **more: Any) -> Pipeline:
     """A pipeline by these settings, with the codecs and connections of this deployment."""
     codecs = Registry(
-        classes=AirflowClasses(), fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=settings.allow_pickle)
+        classes=AirflowClasses(),
+        fallbacks=[SerdeCodec()],
+        last_resort=PickleCodec(allowed=settings.allow_pickle),
+        mask=compat.mask,
     )
     stores = StorePool(_access, on_retry=metrics.retry_counter(compat.conf()))
     return Pipeline(settings, codecs, stores, rules=_RULES, mask=compat.mask, **more)

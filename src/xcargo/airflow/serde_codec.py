@@ -30,6 +30,8 @@ class SerdeCodec:
     def encode(self, value: Any) -> Encoded:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         try:
+            if isinstance(value, (list, dict)):
+                raise TypeError("Airflow would give it back as another type, after a walk through all of it")
             serialized = compat.serde().serialize(value)
             if not isinstance(serialized, dict) or serialized.get("__classname__") != kind:
                 raise TypeError("Airflow would give it back as another type")

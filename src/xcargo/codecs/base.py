@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from xcargo.errors import MissingDependencyError
+from xcargo.errors import MissingDependencyError, UnsupportedTypeError
 from xcargo.types import Buffer
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class CodecLookup(Protocol):
 
     def encode_leaf(self, value: object) -> Encoded | None:
         """The value by the codec that takes it; None if that is the tree's, or if none does."""
+
+    def substitute(self, value: object, refusal: UnsupportedTypeError) -> Any:
+        """What is stored in place of a value for which every codec raised ``refusal``; raises that if nothing is."""
 
     def open(self, codec_id: str, source: Source, params: Mapping[str, Any]) -> Any:
         """The value whose payload the source reads, by the codec of this id."""

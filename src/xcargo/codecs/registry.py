@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
@@ -13,9 +13,11 @@ from xcargo.codecs.base import Codec, Encoded
 from xcargo.codecs.class_names import ClassNames
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.source import BytesSource, Source, read_all
+from xcargo.codecs.substitutes import CURRENT, Push, current_push
 from xcargo.codecs.tree import TreeCodec
 from xcargo.codecs.value_path import TooDeepError, too_deep
 from xcargo.errors import MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.model.settings import Settings
 from xcargo.types import Buffer
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry"]
@@ -54,14 +56,16 @@ class Registry:
     """The codecs of this process.
 
     Built-in types go to the tree codec. For anything else the order is: our own codecs, those that other packages
-    registered under the entry point group ``xcargo.codecs``, instances of users' classes, ``fallbacks``. The tree codec
-    asks the registry for what it does not know itself, so that every codec works at any depth.
+    registered under the entry point group ``xcargo.codecs``, instances of users' classes, ``fallbacks``. What none of
+    them takes may be stored as a built-in value that it equals (``substitutes.py``). The tree codec asks the registry
+    for what it does not know itself, so that every codec works at any depth.
 
     Args:
         classes: Names users' classes and finds them again; without it their instances have no codec.
         fallbacks: Codecs for what none of the above accepts.
         last_resort: Encodes what the codec so chosen refuses, if it accepts the value.
         entry_points: Whether codecs of other packages are looked up. They are loaded at first need.
+        mask: Hides secrets in what the log shows of a value.
     """
 
     def __init__(
@@ -71,12 +75,14 @@ class Registry:
         fallbacks: Iterable[Codec] = (),
         last_resort: Codec | None = None,
         entry_points: bool = True,
+        mask: Callable[[str], str] = str,
     ) -> None:
         self.tree = TreeCodec(self)
         self._loaded: dict[str, Codec] = {}
         objects = () if classes is None else (ObjectCodec(classes, self.tree),)
         self._fallbacks: tuple[Codec, ...] = (*objects, *fallbacks)
         self._last_resort = last_resort
+        self._mask = mask
         self._plugins: dict[str, tuple[Codec, str]] | None = None if entry_points else {}
 
     @property
@@ -85,13 +91,36 @@ class Registry:
         last = () if self._last_resort is None else (self._last_resort,)
         return (self.tree, *map(self._own, _OWN), *self._fallbacks, *last)
 
-    def encode(self, value: object) -> Encoded:
-        """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does."""
+    def encode(self, value: object, settings: Settings | None = None) -> Encoded:
+        """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does.
+
+        Settings that apply to the value say whether it may be stored as what it equals, and whether it is encrypted.
+        """
+        push = Push()
+        push.settings, push.mask = settings, self._mask
+        token = CURRENT.set(push)
         try:
-            encoded = None if type(value) in _ALWAYS_TREE else self.encode_leaf(value)
-            return self.tree.encode(value) if encoded is None else encoded
+            encoded = self.tree.encode(value) if type(value) in _ALWAYS_TREE else self._encode(value)
         except (RecursionError, TooDeepError):
             raise too_deep(value) from None
+        finally:
+            CURRENT.reset(token)
+        if type(encoded.parts) not in (tuple, list) and encoded.size_bytes is None:
+            return replace(encoded, parts=push.resumed(encoded.parts, value))
+        if push.first:
+            push.report(value)
+        return encoded
+
+    def _encode(self, value: object) -> Encoded:
+        try:
+            encoded = self.encode_leaf(value)
+        except UnsupportedTypeError as refusal:
+            return self.tree.encode(self.substitute(value, refusal))
+        return self.tree.encode(value) if encoded is None else encoded
+
+    def substitute(self, value: object, refusal: UnsupportedTypeError) -> Any:
+        """What is stored in place of a value for which every codec raised ``refusal``; raises that if nothing is."""
+        return current_push().substitute(value, refusal, tree=self.tree)
 
     def encode_leaf(self, value: object) -> Encoded | None:
         """The value by the codec that takes it; None if that is the tree's, or if none does."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import BytesSource, Source, open_seekable, read_bytearray, read_bytes, same_bytes
+from xcargo.codecs.substitutes import current_push
 from xcargo.errors import UnsupportedTypeError
 from xcargo.types import Buffer
 
@@ -64,7 +65,10 @@ class StreamCodec:
     def encode(self, value: types.GeneratorType[Any, None, None] | ByteStream) -> Encoded:
         if isinstance(value, ByteStream):
             return Encoded(self.id, iter(value), suffix=".bin", expected_bytes=value.size_bytes)
-        return Encoded(self.id, _checked(value), suffix=".bin")
+        first, chunks = current_push().opened(value)
+        if first and not isinstance(first[0], _CHUNKS):
+            raise _not_bytes(first[0])
+        return Encoded(self.id, _checked(chunks), suffix=".bin")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> ByteStream:
         return self.open(BytesSource(payload), params)
@@ -73,16 +77,21 @@ class StreamCodec:
         return ByteStream(source)
 
 
-def _checked(generator: types.GeneratorType[Any, None, None]) -> Iterator[Buffer]:
-    if generator.gi_frame is None:
-        raise UnsupportedTypeError("The generator has ended before it was stored", hint="Return one that was not used.")
-    for chunk in generator:
-        if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            raise UnsupportedTypeError(
-                f"A generator of {type(chunk).__name__} cannot be stored; one of bytes can",
-                hint="Return list(...) of it, or make it yield bytes.",
-            )
+_CHUNKS = (bytes, bytearray, memoryview)
+
+
+def _checked(chunks: Iterator[Any]) -> Iterator[Buffer]:
+    for chunk in chunks:
+        if not isinstance(chunk, _CHUNKS):
+            raise _not_bytes(chunk)
         yield bytes(chunk)  # a copy: the generator may use its buffer again
+
+
+def _not_bytes(chunk: object) -> UnsupportedTypeError:
+    return UnsupportedTypeError(
+        f"A generator of {type(chunk).__name__} cannot be stored; one of bytes can",
+        hint="Return list(...) of it, or make it yield bytes.",
+    )
 
 
 class BytesCodec:

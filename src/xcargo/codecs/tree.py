@@ -12,9 +12,10 @@ memoryview like bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.gc_tuning import gc_paused
 from xcargo.codecs.parts import Parts, assemble, is_part
 from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.substitutes import builtin_parts, current_push
 from xcargo.codecs.value_path import TooDeepError, add_path, path_to, too_deep
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
@@ -109,11 +111,16 @@ class _Packing:
     def __init__(self, codecs: CodecLookup, *, apart: bool) -> None:
         self._codecs = codecs
         self._apart = apart
-        self._error: XCargoError | None = None
+        self._error: BaseException | None = None
         self._culprit: object = _Packing  # stands for none
         self._exact = False
         self.parts: list[Encoded] = []
         self._numbers: dict[int, tuple[Any, int]] = {}
+
+    @cached_property
+    def _converters(self) -> dict[type, Callable[[Any], Any]]:
+        """Those that this push has found to be needed so far, and will."""
+        return current_push().converters
 
     def run(self, value: Any) -> bytes:
         try:
@@ -141,19 +148,25 @@ class _Packing:
             return ormsgpack.packb(value, default=self._extension, option=_OPTIONS)
         except TypeError as error:
             if self._error is not None:
-                raise self._error from None
+                raise self._error from self._error.__cause__
             if self._exact:  # only depth is refused here, and that before _extension is entered
                 raise TooDeepError from error
             raise _RefusedError from None
 
-    def _extension(self, value: Any) -> ormsgpack.Ext:
+    def _extension(self, value: Any) -> Any:
         try:
             known = extension_of(value)
             if known is not None:
-                return ormsgpack.Ext(known[0], self._pack(known[1](value)))
+                return self._tagged(value, *known)
+            convert = self._converters.get(type(value))
+            if convert is not None:
+                return self._inserted(convert(value))
             if id(value) in self._numbers:  # occurs twice; an iterator gives its bytes only once
                 return ormsgpack.Ext(Tag.PART, ormsgpack.packb(self._numbers[id(value)][1]))
-            encoded = _encode_leaf(self._codecs, value)
+            try:
+                encoded = _encode_leaf(self._codecs, value)
+            except UnsupportedTypeError as refusal:
+                return self._inserted(self._codecs.substitute(value, refusal))
             if self._apart and is_part(encoded):
                 self._numbers[id(value)] = value, len(self.parts)  # kept alive, so that no other value gets its id
                 self.parts.append(encoded)
@@ -167,6 +180,25 @@ class _Packing:
         except RecursionError:
             self._error = self._error or TooDeepError()
             raise
+        except BaseException as error:
+            if not isinstance(error, Exception):  # a signal's, such as a task's timeout
+                self._error = error
+            raise
+
+    def _tagged(self, value: Any, tag: int, state_of: Callable[[Any], Any]) -> Any:
+        try:
+            state = state_of(value)
+        except UnsupportedTypeError as refusal:
+            return self._inserted(self._codecs.substitute(value, refusal))
+        return ormsgpack.Ext(tag, self._pack(state))
+
+    def _inserted(self, substitute: Any) -> Any:
+        """What is packed in place of another value, as the packer takes it."""
+        if not self._exact:
+            return substitute
+        if type(substitute) in (list, dict):
+            return ormsgpack.Ext(Tag.NESTED, self._pack(substitute))
+        return self._lower(substitute, 0)
 
     def _lower(self, value: Any, depth: int) -> Any:
         """The same value made of what native code takes as it is."""
@@ -177,10 +209,11 @@ class _Packing:
             return ormsgpack.Ext(Tag.TEXT, self._native(value.encode("utf-8", "surrogatepass")))
         if kind is bytearray:
             return ormsgpack.Ext(Tag.BYTEARRAY, self._native(bytes(value)))
-        if kind is memoryview:
+        if kind is memoryview or isinstance(value, str):
             return self._extension(value)
         if kind is not list and kind is not dict:
-            return value
+            convert = self._converters.get(kind)
+            return value if convert is None else self._lower(convert(value), depth)
         if depth == _NEST_EVERY:
             return ormsgpack.Ext(Tag.NESTED, self._native(self._lower(value, 0)))
         values = []
@@ -191,6 +224,13 @@ class _Packing:
         if all(type(key) is str and is_utf8(key) for key in value):
             return dict(zip(value, values, strict=True))
         keys = [self._lower(key, depth + 1) for key in value]
+        if all(type(key) is str for key in keys):
+            lowered = dict(zip(keys, values, strict=True))
+            if len(lowered) < len(keys):
+                raise UnsupportedTypeError(
+                    "Two keys of the dict would become one text", hint="Return a dict whose keys are of type str."
+                )
+            return lowered
         return ormsgpack.Ext(Tag.PAIRS, self._native([keys, values]))
 
 
@@ -349,4 +389,4 @@ def _probe(value: Any) -> Any:
         return [list(vars(value).values())]
     if isinstance(value, slice):
         return [value.start, value.stop, value.step]
-    return list(value) if isinstance(value, (list, tuple, set, frozenset, deque)) else None
+    return list(value) if isinstance(value, (list, tuple, set, frozenset, deque)) else builtin_parts(value)

@@ -10,13 +10,25 @@ from typing import Any
 
 from xcargo.errors import UnsupportedTypeError
 
-__all__ = ["TooDeepError", "add_path", "cell_path", "column_types", "label_text", "path_to", "too_deep"]
+__all__ = [
+    "TooDeepError",
+    "add_path",
+    "cell_path",
+    "column_types",
+    "first_path",
+    "label_text",
+    "names_part",
+    "path_to",
+    "shift_index",
+    "too_deep",
+]
 
 _BEGINNING = "At value"
 _MOST_SEEN = 1_000_000
 _SHOWN_COLUMNS = 64
 _SHOWN_CHARS = 64
 _CELL = re.compile(r"^At value\[1\]\['(?:columns'\]\[(?P<column>\d+)|values')\]\[1\](?:\[(?P<row>\d+)\])?")
+_POSITION = re.compile(r"^At value\[(\d+)\]")
 _SAFE = ("builtins", "datetime", "decimal", "numpy", "pandas", "uuid")
 
 
@@ -40,8 +52,20 @@ def too_deep(value: Any) -> UnsupportedTypeError:
 def add_path(error: UnsupportedTypeError, path: str) -> None:
     """Put ``path`` in front of the path in the error, whose value is a part of a larger one."""
     if path and not isinstance(error, TooDeepError):
-        known = error.what.startswith(_BEGINNING)
-        error.what = f"{_BEGINNING}{path}{error.what.removeprefix(_BEGINNING) if known else f': {error.what}'}"
+        what = error.what.removeprefix(_BEGINNING) if names_part(error) else f": {error.what}"
+        error.what = f"{_BEGINNING}{path}{what}"
+
+
+def names_part(error: UnsupportedTypeError) -> bool:
+    """Whether the error is about a part of the value, not about the value itself."""
+    return error.what.startswith(_BEGINNING)
+
+
+def shift_index(error: UnsupportedTypeError, offset: int) -> None:
+    """Count the position in a list from that of a chunk of it on."""
+    match = _POSITION.match(error.what)
+    if match is not None:
+        error.what = f"{_BEGINNING}[{int(match[1]) + offset}]{error.what[match.end() :]}"
 
 
 def path_to(value: Any, culprit: object) -> str:
@@ -56,6 +80,25 @@ def path_to(value: Any, culprit: object) -> str:
             seen.add(id(item))
             todo.extend((path + step, part, depth + 1) for step, part in _parts(item))
     return ""
+
+
+def first_path(value: Any, culprit: object, *, most: int) -> str | None:
+    """The same, if it is among the first ``most`` parts in the order in which they are packed; else None."""
+    stack = [iter([("", value)])]
+    for _ in range(most):
+        while (step := next(stack[-1], None)) is None:
+            stack.pop()
+            if not stack:
+                return None
+        path, item = step
+        if item is culprit:
+            return path
+        stack.append(_steps(path, item))
+    return None
+
+
+def _steps(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+    return ((path + step, part) for step, part in _parts(item))
 
 
 def _cycle(value: Any) -> tuple[str, str] | None:

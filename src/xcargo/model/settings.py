@@ -115,6 +115,7 @@ class Settings:
     preview_chars: int = 160
     keep_key_order: bool = False
     allow_pickle: bool = False
+    strict_types: bool = False
     timeout_seconds: float = 60.0
     retry_wait_seconds: float = 0.1
     retry_max_wait_seconds: float = 5.0

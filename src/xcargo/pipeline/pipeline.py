@@ -135,17 +135,18 @@ class Pipeline:
 
     def _row(self, value: Any, coordinate: Coordinate, settings: Settings, plain_size: float | None) -> Any:
         """The row of a value, wherever it goes; ``plain_size`` is that of its JSON, as far as it was measured."""
-        limit = _limit(settings)
+        limit = self._limit if settings is self.settings else _limit(settings)
         if self.rules.control_keys.fullmatch(coordinate.key):
             if plain_bytes(value, math.inf) is not None:
                 return value
             limit, plain_size = math.inf, None
+            settings = replace(settings, threshold_bytes=-1)
         elif value is None and not self.rules.takes_none:
             limit, plain_size = math.inf, None
         if plain_size is not None and plain_size <= limit:
             check_size(value, plain_size, settings, coordinate, self._mask)
             return marked(value) if self._marks_key_order else value
-        encoded = self._codecs.encode(value)
+        encoded = self._codecs.encode(value, settings)
         payload_bytes = encoded.size_bytes
         if payload_bytes is None:
             encoded = _measured(encoded, limit)

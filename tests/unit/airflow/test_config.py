@@ -64,6 +64,7 @@ OPTION_VALUES: dict[str, tuple[str, str, Any]] = {
     "keep_key_order": ("True", "keep_key_order", True),
     "fsync": ("False", "fsync", False),
     "allow_pickle": ("true", "allow_pickle", True),
+    "strict_types": ("t", "strict_types", True),
     "timeout_seconds": ("2.5", "timeout_seconds", 2.5),
     "purge_timeout_seconds": ("3", "purge_timeout_seconds", 3),
     "part_bytes": ("5242880", "part_bytes", 5242880),

@@ -20,6 +20,7 @@ from xcargo.codecs.arrow import ArrowCodec
 from xcargo.codecs.base import contiguous
 from xcargo.codecs.stream import BytesCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+from xcargo.model.settings import Settings
 from xcargo.testing import CodecTests
 
 NUMPY = Registry(entry_points=False).codec("numpy")
@@ -170,7 +171,7 @@ def test_a_contiguous_array_is_not_copied_to_encode_it() -> None:
 def test_arrays_that_would_not_come_back_are_refused(value: Any) -> None:
     """Objects that no codec takes, fields that are objects, subclasses."""
     with pytest.raises(UnsupportedTypeError):
-        Registry(entry_points=False).encode(value)
+        Registry(entry_points=False).encode(value, Settings(root=None, strict_types=True))
 
 
 def test_metadata_of_a_dtype_is_dropped_without_a_word() -> None:

@@ -19,6 +19,7 @@ from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Codec, Registry
 from xcargo.codecs.base import contiguous
 from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.model.settings import Settings
 from xcargo.testing import CodecTests
 
 
@@ -381,7 +382,8 @@ class Sly(list):  # type: ignore[type-arg]
 @pytest.mark.parametrize("value", [Sly([1]), object(), lambda: 0, Sly], ids=["subclass", "object", "function", "class"])
 def test_nothing_comes_back_as_another_type_in_silence(registry: Registry, value: Any) -> None:
     """What neither we nor Airflow can restore exactly is refused when it is pushed."""
+    strict = Settings(root=None, strict_types=True)
     with pytest.raises(UnsupportedTypeError):
-        registry.encode(value)
+        registry.encode(value, strict)
     with pytest.raises(UnsupportedTypeError):
-        registry.encode({"nested": [value]})
+        registry.encode({"nested": [value]}, strict)

@@ -14,6 +14,7 @@ from xcargo.codecs import Registry
 from xcargo.codecs.base import Encoded, contiguous
 from xcargo.codecs.objects import PickleCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+from xcargo.model.settings import Settings
 
 
 def registry(*, allowed: bool) -> Registry:
@@ -32,7 +33,7 @@ class Text(str):
 def test_nothing_is_pickled_unless_allowed() -> None:
     """By default an unknown value is refused."""
     with pytest.raises(UnsupportedTypeError, match="Neither xcargo nor Airflow"):
-        registry(allowed=False).encode(Text("a"))
+        registry(allowed=False).encode(Text("a"), Settings(root=None, strict_types=True))
 
 
 def test_what_nothing_else_takes_is_pickled() -> None:

@@ -1,0 +1,259 @@
+"""Values that no codec takes, stored as the built-in values that they equal."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import types
+import uuid
+from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.codecs.test_tree import same
+from xcargo.airflow.serde_codec import SerdeCodec
+from xcargo.codecs import Registry
+from xcargo.codecs.base import contiguous
+from xcargo.errors import SizeLimitError, UnsupportedTypeError
+from xcargo.model.settings import Settings
+
+REGISTRY = Registry(fallbacks=[SerdeCodec()], entry_points=False)
+
+
+class Text(str):
+    """With a content of its own to show, as lxml's texts have attributes."""
+
+    __slots__ = ("parent",)
+
+    def __str__(self) -> str:
+        return "shown"
+
+
+class Folded(Text):
+    """Equal to what other texts are not."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class Number(int):
+    def __int__(self) -> int:
+        return 7
+
+
+class Real(float):
+    pass
+
+
+class Blob(bytes):
+    pass
+
+
+class Buffer(bytearray):
+    pass
+
+
+class Row(OrderedDict[Any, Any]):
+    """As psycopg2's RealDictRow."""
+
+
+class Sorted(dict[Any, Any]):
+    """As of sortedcontainers: in an order of its own."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(sorted(super().__iter__()))
+
+    def items(self) -> Any:
+        return [(key, self[key]) for key in self]
+
+
+class Lazy(dict[Any, Any]):
+    """A dict whose content is elsewhere."""
+
+    def items(self) -> Any:
+        return {"a": 1}.items()
+
+
+class Rows(list[Any]):
+    pass
+
+
+class Pair(tuple[Any, ...]):
+    __slots__ = ()
+
+
+class Tags(set[Any]):
+    pass
+
+
+class Frozen(frozenset[Any]):
+    pass
+
+
+class Queue(deque[Any]):
+    pass
+
+
+def moved() -> Row:
+    row = Row(a=1, b=2)
+    row.move_to_end("a")
+    return row
+
+
+SUBSTITUTES: dict[str, tuple[Any, Any]] = {
+    "str": (Text("a"), "a"),
+    "surrogate": (Text("\ud800"), "\ud800"),
+    "int": (Number(3), 3),
+    "huge": (Number(10**40), 10**40),
+    "float": (Real("-inf"), float("-inf")),
+    "bytes": (Blob(b"ab"), b"ab"),
+    "bytearray": (Buffer(b"ab"), bytearray(b"ab")),
+    "list": (Rows([1, Rows([Text("a")])]), [1, ["a"]]),
+    "dict": (Row(a=Row(b=(1, {2}))), {"a": {"b": (1, {2})}}),
+    "order": (moved(), {"b": 2, "a": 1}),
+    "own order": (Sorted(b=1, a=2), {"a": 2, "b": 1}),
+    "keys": ({Text("a"): 1, "b": {Text("c"): 2}}, {"a": 1, "b": {"c": 2}}),
+    "mixed keys": ({Text("a"): 1, 2: 3, Number(4): 5}, {"a": 1, 2: 3, 4: 5}),
+    "tuple": (Pair((1, Pair())), (1, ())),
+    "set": (Tags({1}), {1}),
+    "frozenset": (Frozen({1}), frozenset({1})),
+    "deque": (Queue([1], 3), deque([1], 3)),
+    "uuid": (type("UUID", (uuid.UUID,), {})(int=5), uuid.UUID(int=5)),
+    "factory": (defaultdict(lambda: 1, {"a": {1: 2}}), {"a": {1: 2}}),
+    "UserDict": (UserDict({"a": bytearray(b"x")}), {"a": bytearray(b"x")}),
+    "UserList": (UserList([1, (2,)]), [1, (2,)]),
+    "UserString": (UserString("a"), "a"),
+    "ChainMap": (ChainMap({"a": 1}, {"a": 2, "b": Row()}), {"a": 1, "b": {}}),
+    "mappingproxy": (types.MappingProxyType({1: 2}), {1: 2}),
+    "views": ([{"a": 1}.keys(), {"a": 1}.values(), OrderedDict(a=1).items()], [["a"], [1], [("a", 1)]]),
+    "views of others": ([UserDict({"a": 1}).keys(), ChainMap({"a": 1}).values()], [["a"], [1]]),
+    "map": (map(str, range(2000)), [str(n) for n in range(2000)]),
+    "zip": ([zip("ab", [1, 2], strict=True)], [[("a", 1), ("b", 2)]]),
+    "iterators": ([filter(None, [0, 1]), enumerate("a"), iter((1,)), reversed([1, 2])], [[1], [(0, "a")], [1], [2, 1]]),
+    "groups": (itertools.groupby("aab"), [("a", ["a", "a"]), ("b", ["b"])]),
+    "generator": ({"rows": (Row(n=n) for n in range(3))}, {"rows": [{"n": 0}, {"n": 1}, {"n": 2}]}),
+    "generator of text": ((Text(n) for n in "ab"), ["a", "b"]),
+    "beside what is packed in another way": ([map(str, [1]), {1: Row({(1,): 2})}], [["1"], {1: {(1,): 2}}]),
+}
+
+
+def round_trip(value: Any, **options: Any) -> Any:
+    encoded = REGISTRY.encode(value, Settings(root=None, **options))
+    return REGISTRY.decode(encoded.codec, bytes(contiguous(encoded)), json.loads(json.dumps(dict(encoded.params))))
+
+
+@pytest.mark.parametrize(("value", "built_in"), SUBSTITUTES.values(), ids=SUBSTITUTES)
+def test_what_equals_a_built_in_value_is_stored_as_that(value: Any, built_in: Any) -> None:
+    """With the content that the built-in type sees, at any depth, in order, and with the types of what is in it."""
+    assert same(round_trip(value), built_in)
+
+
+def test_the_log_names_each_class_and_its_first_place_once(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for a push, however many values of a class there are; none where all is stored as it is."""
+    round_trip({"rows": [{"n": 1}, Row(text=Text("a")), Row(text=Text("b"))], 7: map(str, "a")})
+    (line,) = caplog.messages
+    module = Row.__module__
+    assert f"{module}.Row as dict (value['rows'][1])" in line
+    assert f"{module}.Text as str (value['rows'][1]['text'])" in line
+    assert "map as list (value[7])" in line
+    caplog.clear()
+    round_trip([{"a": (1,)}])
+    assert caplog.messages == []
+
+
+def test_long_lists_are_stored_as_they_are_packed(caplog: pytest.LogCaptureFixture) -> None:
+    """In chunks, with one line at the end; also if the list is of a subclass itself."""
+    rows = Rows(Row(n=n, text="x" * 200, pair=(n,)) for n in range(30_000))
+    encoded = REGISTRY.encode(rows)
+    assert encoded.size_bytes is None
+    assert caplog.messages == []
+    assert REGISTRY.decode(encoded.codec, b"".join(encoded.parts), {}) == [dict(row) for row in rows]
+    (line,) = caplog.messages
+    assert f"{Row.__module__}.Row as dict (value[0])" in line
+
+
+@pytest.mark.parametrize("name", [*SUBSTITUTES])
+def test_strict_types_refuses_it(name: str) -> None:
+    """Whether or not it was read before, if it is an iterator."""
+    with pytest.raises(UnsupportedTypeError):
+        round_trip(SUBSTITUTES[name][0], strict_types=True)
+
+
+@pytest.mark.parametrize("value", [Lazy(), {Folded("a"): 1, Folded("a"): 2}], ids=["content", "keys"])
+def test_what_equals_nothing_built_in_is_refused(value: Any) -> None:
+    """A dict that shows other content than it has; keys that differ although their texts do not."""
+    with pytest.raises(UnsupportedTypeError, match=r"does not show|would become one text"):
+        round_trip([value])
+
+
+@pytest.mark.parametrize("wrap", [lambda items: items, lambda items: {"a": [items]}], ids=["alone", "nested"])
+@pytest.mark.parametrize("limit", [0, 100_000])
+def test_an_iterator_without_end_meets_the_limit(wrap: Any, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ``max_size_bytes``, or of 256 MiB (less here)."""
+    monkeypatch.setattr("xcargo.codecs.substitutes._ITERATOR_BYTES", 50_000)
+    with pytest.raises(SizeLimitError, match=str(limit or 50_000)):
+        round_trip(wrap(itertools.count()), max_size_bytes=limit)
+
+
+def test_what_an_iterator_gives_has_its_place_in_errors() -> None:
+    """Counted from its beginning."""
+    with pytest.raises(UnsupportedTypeError, match=r"At value\['a'\]\[5000\]\['b'\]: Neither"):
+        round_trip({"a": ({"b": object()} if n == 5000 else n for n in range(6000))})
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_error_of_an_iterator_is_the_cause_of_ours(nested: bool) -> None:
+    """So that its traceback is in the log."""
+    items = map(int, ["1", "x"])
+    with pytest.raises(UnsupportedTypeError, match="The map raised ValueError") as caught:
+        round_trip([items] if nested else items)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_timeout_inside_an_iterator_stays_one() -> None:
+    """What ends a task from outside is no matter of the value."""
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        round_trip({"a": items()})
+
+
+def test_what_was_not_awaited_is_refused() -> None:
+    """With what to do about it."""
+
+    async def fetch() -> None: ...
+
+    async def stream() -> Any:
+        yield 1
+
+    coroutine = fetch()
+    with pytest.raises(UnsupportedTypeError, match=r"coroutine that was not awaited.*`await it`"):
+        round_trip({"a": coroutine})
+    coroutine.close()
+    with pytest.raises(UnsupportedTypeError, match="async for"):
+        round_trip(stream())
+
+
+def test_files_and_cursors_of_bytes_are_no_iterators(tmp_path: Any) -> None:
+    """An open file gives lines, and is not a list of them."""
+    with (tmp_path / "a").open("w+") as file, pytest.raises(UnsupportedTypeError):
+        round_trip([file])
+
+
+def test_a_deep_value_of_subclasses_is_kept() -> None:
+    """As deep as one of built-in types."""
+    value: Any = Row({1: "end"})
+    expected: Any = {1: "end"}
+    for _ in range(290):
+        value, expected = Row(a=value), {"a": expected}
+    assert round_trip(value) == expected
