@@ -133,6 +133,10 @@ fuzz: .venv-fuzz/.ready ## Fuzz every decoder (FUZZ="pandas --seconds 600" for o
 roundtrips: setup ## Every type through both backends on three Airflows; writes the table of docs/types.md
 	@UV="$(abspath $(UV))" $(RUN) -m tests.roundtrips
 
+.PHONY: peers
+peers: setup ## Push and pull what pandas, pyarrow, numpy, polars and hypothesis test themselves with (PEERS="--scale 0.1" for less)
+	@$(RUN) -m tests.peers $(PEERS)
+
 # The example has an environment of its own, as a package that somebody else wrote would.
 .PHONY: examples
 examples: setup ## Install the example codec into an environment of its own and run its tests
