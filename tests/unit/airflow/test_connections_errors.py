@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.servers import Server
 from tests.unit.airflow.connection_kit import SECRET, Connection, access, put, set_variables
-from xcargo.errors import ConfigurationError, MissingDependencyError
+from xcargo.errors import AccessDeniedError, ConfigurationError, MissingDependencyError
 
 pytestmark = pytest.mark.usefixtures("bare")
 
@@ -31,6 +32,14 @@ def gcp(**extra: Any) -> Connection:
 
 def wasb(**fields: Any) -> Connection:
     return Connection("wasb", **fields)
+
+
+def acc(**extra: Any) -> Connection:
+    return Connection("wasb", host="acc", extra=extra)
+
+
+def string(text: str) -> Connection:
+    return Connection("wasb", extra={"connection_string": text})
 
 
 def sftp(**extra: Any) -> Connection:
@@ -55,11 +64,7 @@ def sftp(**extra: Any) -> Connection:
         (S3, aws(service_config={"s3": [SECRET]}), "service_config.s3 must be a JSON object"),
         (S3, aws(service_config=f"{{{SECRET}"), "service_config is not valid JSON"),
         (S3, aws(config_kwargs={"s3": {"addressing_style": "sideways"}}), "must be one of auto, path, virtual"),
-        (
-            S3,
-            aws(endpoint_url="http://127.0.0.1:1", config_kwargs={"s3": {"addressing_style": "virtual"}}),
-            "IP address",
-        ),
+        (S3, aws(endpoint_url="http://127.0.0.1:1", config_kwargs={"s3": {"addressing_style": "virtual"}}), "IP addr"),
         (S3, aws(config_kwargs={"signature_version": "s3"}), "must be one of s3v4, v4, unsigned"),
         (S3, aws(config_kwargs={"read_timeout": "soon"}), "config_kwargs.read_timeout must be a number"),
         (S3, aws(config_kwargs={"proxies": {"https": "my proxy"}}), "config_kwargs.proxies must be a URL"),
@@ -90,39 +95,21 @@ def sftp(**extra: Any) -> Connection:
         (AZ, wasb(login="acc", extra={"sas_token": SECRET}), "sas_token does not hold a shared access signature"),
         (AZ, wasb(host="http://127.0.0.1:10000", password=KEY), "host must end with the account name"),
         (AZ, wasb(host="http://my store/", password=KEY), "host must be a URL"),
-        (AZ, wasb(extra={"connection_string": SECRET}), "connection_string must be parts Name=value"),
-        (AZ, wasb(extra={"connection_string": f"AccountKey={KEY}"}), "must hold AccountName or BlobEndpoint"),
-        (AZ, wasb(extra={"connection_string": "AccountName=acc"}), "neither AccountKey nor SharedAccessSignature"),
-        (
-            AZ,
-            wasb(extra={"connection_string": f"AccountName=acc;AccountKey={SECRET}!"}),
-            "connection_string does not hold an account key",
-        ),
-        (
-            AZ,
-            wasb(extra={"connection_string": f"AccountName=acc;DefaultEndpointsProtocol=ftp;AccountKey={KEY}"}),
-            "must be one of http, https",
-        ),
+        (AZ, string(SECRET), "connection_string must be parts Name=value"),
+        (AZ, string(f"AccountKey={KEY}"), "must hold AccountName or BlobEndpoint"),
+        (AZ, string("AccountName=acc"), "neither AccountKey nor SharedAccessSignature"),
+        (AZ, string(f"AccountName=acc;AccountKey={SECRET}!"), "connection_string does not hold an account key"),
+        (AZ, string(f"AccountName=acc;DefaultEndpointsProtocol=ftp;AccountKey={KEY}"), "must be one of http, https"),
         (AZ, wasb(host="acc", login="client", extra={"tenant_id": "t"}), "tenant_id needs a client id as login"),
+        (AZ, acc(tenant_id="t", client_secret_auth_config={"x": 1}), "auth_config holds what cannot be used: x"),
+        (AZ, acc(client_secret_auth_config=f"{{{SECRET}"), "client_secret_auth_config is not valid JSON"),
+        (AZ, acc(workload_identity_client_id="c"), "AZURE_FEDERATED_TOKEN_FILE is not set"),
         (
             AZ,
-            wasb(
-                host="acc", login="c", password=SECRET, extra={"tenant_id": "t", "client_secret_auth_config": {"x": 1}}
-            ),
-            "client_secret_auth_config holds what cannot be used: x",
-        ),
-        (
-            AZ,
-            wasb(host="acc", extra={"client_secret_auth_config": f"{{{SECRET}"}),
-            "client_secret_auth_config is not valid JSON",
-        ),
-        (AZ, wasb(host="acc", extra={"workload_identity_client_id": "c"}), "AZURE_FEDERATED_TOKEN_FILE is not set"),
-        (
-            AZ,
-            wasb(host="acc", extra={"workload_identity_client_id": "c", "workload_identity_token_file": "/token"}),
+            acc(workload_identity_client_id="c", workload_identity_token_file="/token"),
             "workload_identity_tenant_id is needed, or AZURE_TENANT_ID",
         ),
-        (AZ, wasb(host="acc", extra={"anon": "sometimes"}), "anon must be true or false"),
+        (AZ, acc(anon="sometimes"), "anon must be true or false"),
     ],
 )
 def test_what_cannot_be_used_is_named(url: str, connection: Connection, says: str) -> None:
@@ -152,6 +139,16 @@ def test_what_the_client_cannot_use_is_named_at_first_use(url: str, connection: 
     with pytest.raises(ConfigurationError, match=says) as caught:
         put(url, connection)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("cloud", ["s3_server", "azure_server"])
+def test_a_wrong_secret_is_refused_without_being_shown(request: pytest.FixtureRequest, cloud: str) -> None:
+    """AccessDeniedError names the connection, not the secret."""
+    server: Server = request.getfixturevalue(cloud)
+    with pytest.raises(AccessDeniedError, match=server.connection_id) as caught:
+        put(server.root, Connection(**{**server.connection, "password": KEY}))
+    assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize("connection", [Connection("generic"), None])

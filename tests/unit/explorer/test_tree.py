@@ -66,42 +66,30 @@ def test_the_pages_of_a_tree_are_the_value(value: Any) -> None:
 
 
 def test_types_beyond_json_are_named_and_shown() -> None:
-    """Tuples, sets, dates, decimals, ordered and other dictionaries open or show as what they are."""
-    moment = dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)
-    value = {
+    """Tuples, sets, dictionaries of any class, dates, decimals, single values of numpy and pandas as what they are."""
+    containers = {
         "tuple": (1, 2),
         "set": {3},
-        "decimal": Decimal("1.50"),
-        "when": moment,
-        "id": uuid.UUID(int=1),
-        "ordered": OrderedDict(b=1, a=2),
-        "counter": Counter("aab"),
-        "default": defaultdict(list, {"x": [1]}),
+        "OrderedDict": OrderedDict(b=1, a=2),
+        "Counter": Counter("aab"),
+        "defaultdict": defaultdict(list, {"x": [1]}),
         "deque": deque([1, 2, 3], maxlen=5),
-        "keys": {1: "one", (2, 3): "pair"},
-        "bytes": b"123",
-        "huge": 2**200,
-        "Pattern": re.compile("a+"),
-        "memoryview": memoryview(b"ab"),
-        "array": array("d", [1.5]),
     }
-    tree = preview(value).tree
+    scalars: list[Any] = [Decimal("1.50"), dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc), uuid.UUID(int=1), 2**200]
+    scalars += [np.float32(1.5), np.datetime64("2026-01-01"), pd.Timestamp("2026-01-01", tz="Europe/Rome"), pd.NaT]
+    scalars += [pd.Period("2026-01"), pd.Interval(0, 1), pd.offsets.MonthEnd(2)]
+    named = {"Pattern": re.compile("a+"), "memoryview": memoryview(b"ab"), "array": array("d", [1.5]), "bytes": b"123"}
+    tree = preview({**containers, **named, "scalars": scalars, "keys": {1: "one", (2, 3): "pair"}}).tree
     shown = {item["key"]["value"]: item for item in tree.children(0)["items"]}
-    assert {name: shown[name].get("count") for name in ("tuple", "set", "ordered", "counter", "default", "deque")} == {
-        "tuple": 2,
-        "set": 1,
-        "ordered": 2,
-        "counter": 2,
-        "default": 1,
-        "deque": 3,
-    }
-    assert shown["decimal"]["value"] == "1.50"
-    assert shown["when"]["value"] == str(moment)
-    assert shown["huge"]["value"] == str(2**200)
-    assert [shown[name]["type"] for name in ("Pattern", "memoryview", "array")] == ["Pattern", "memoryview", "array"]
-    assert (shown["bytes"]["type"], shown["bytes"]["length"]) == ("bytes", 3)
-    assert [item["key"]["value"] for item in tree.children(shown["ordered"]["at"])["items"]] == ["b", "a"]
-    assert [item["value"] for item in tree.children(shown["default"]["at"])["items"] if "value" in item] == []
+    for name, value in containers.items():
+        assert (shown[name]["type"], shown[name]["count"]) == (name, len(value))
+    assert all(shown[name]["type"] == name for name in named)
+    assert shown["bytes"]["length"] == 3
+    items = tree.children(shown["scalars"]["at"])["items"]
+    assert [item["value"] for item in items] == list(map(str, scalars))
+    assert {item["type"] for item in items} >= {"Decimal", "float32", "datetime64", "Timestamp", "Period", "MonthEnd"}
+    assert preview(pd.Period("2026-01")).describe()["root"] == {"at": 0, "type": "Period", "value": "2026-01"}
+    assert [item["key"]["value"] for item in tree.children(shown["OrderedDict"]["at"])["items"]] == ["b", "a"]
     assert [item["key"]["value"] for item in tree.children(shown["keys"]["at"])["items"]] == ["1", "<tuple>"]
 
 
@@ -198,11 +186,6 @@ def test_tables_and_arrays_inside_a_value_open_as_what_they_are() -> None:
 
 def test_the_download_of_a_tree_is_json() -> None:
     """What JSON has no word for is text; nothing is lost of what it has."""
-    value = preview({"n": [1, 2.5, None, True], "t": (1, 2), "d": Decimal("1.5"), "inf": float("inf"), 3: "x"})
-    assert json.loads(value.tree.json()) == {
-        "n": [1, 2.5, None, True],
-        "t": [1, 2],
-        "d": "1.5",
-        "inf": "inf",
-        "3": "x",
-    }
+    value = preview({"n": [1, 2.5, None, True], "t": (1, 2), "d": Decimal("1.5"), "inf": float("inf"), 3: np.int64(7)})
+    expected = {"n": [1, 2.5, None, True], "t": [1, 2], "d": "1.5", "inf": "inf", "3": "7"}
+    assert json.loads(value.tree.json()) == expected

@@ -120,12 +120,33 @@ def test_arrays_that_lie_about_their_size_are_refused() -> None:
 def test_an_array_is_downloaded_as_npy(order: Any) -> None:
     """The header and the stored bytes are the file that numpy opens; a masked array has no such file."""
     array = np.asarray(np.arange(24, dtype="<i4").reshape(2, 3, 4), order=order)
-    value, file = stored(array)
-    header = value.array().npy_header()
-    assert header is not None
-    read = np.load(io.BytesIO(header + file.getvalue()))
+    download = preview(array).download("npy")
+    file = b"".join(download.chunks)
+    read = np.load(io.BytesIO(file))
     assert (read.tolist(), read.dtype, read.flags.f_contiguous) == (array.tolist(), array.dtype, order == "F")
-    assert preview(np.ma.masked_equal([1, 2], 2)).array().npy_header() is None
+    assert (download.suffix, download.size_bytes) == (".npy", len(file))
+    with pytest.raises(UnsupportedTypeError, match="no file of the form 'npy'"):
+        preview(np.ma.masked_equal([1, 2], 2)).download("npy")
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "suffix"),
+    [
+        (PNG, "raw", ".png"),
+        (b"\xff\xd8\xff\xe0" + bytes(9), "raw", ".jpg"),
+        (b"RIFF\0\0\0\0WEBP", "raw", ".webp"),
+        (b"%PDF-1.7\n%\xe2", "raw", ".pdf"),
+        (b"PK\x03\x04" + bytes(9), "raw", ".zip"),
+        ("é".encode(), "raw", ".txt"),
+        (bytes(9), "raw", ".bin"),
+        ("é", "txt", ".txt"),
+    ],
+)
+def test_a_download_is_named_by_what_it_is(value: Any, form: str, suffix: str) -> None:
+    """Bytes by how they begin; a text is itself, not JSON."""
+    download = preview(value).download(form)
+    assert download.suffix == suffix
+    assert b"".join(download.chunks) == (value.encode() if isinstance(value, str) else value)
 
 
 def test_two_trees_differ_where_they_do() -> None:
@@ -152,6 +173,14 @@ def test_two_tables_differ_in_schema_rows_and_cells() -> None:
     assert [one["column"] for one in told["statistics"]] == ["a", "b"]
     same = compare(preview(pd.DataFrame({"a": [1]})), preview(pd.DataFrame({"a": [1]})))
     assert same["same"] is True
+
+
+def test_two_tables_are_compared_in_all_their_columns() -> None:
+    """Also where levels of an index and columns have one name."""
+    index = pd.MultiIndex.from_product([["a"], ["b"]], names=["x", "x"])
+    other = pd.MultiIndex.from_product([["a"], ["c"]], names=["x", "x"])
+    told = compare(*(preview(pd.DataFrame({"x": [1]}, index=one)) for one in (index, other)))
+    assert [(c["left"], c["right"]) for c in told["changes"]] == [("b", "c")]
 
 
 def test_two_binaries_differ_at_a_byte_and_other_kinds_in_kind() -> None:

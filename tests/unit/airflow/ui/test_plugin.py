@@ -11,9 +11,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
@@ -31,69 +31,51 @@ from xcargo.transfer.reporting import format_bytes
 STATIC = Path(ui.__file__).parent / "static"
 
 LOADED = """
-import json, sys
+import json, sys, threading
 from airflow import plugins_manager
+
 plugins, errors = plugins_manager._get_plugins()
-before = set(sys.modules)
 views = [view for plugin in plugins for view in plugin.external_views if "xcargo" in view["href"]]
-new = sorted(name for name in set(sys.modules) - before)
-ours = [name for name in sys.modules if name.startswith("xcargo.airflow.ui") or name.startswith("xcargo.explorer")]
-print("TOLD", json.dumps({"views": views, "new": new, "ours": ours, "errors": errors,
-      "heavy": [n for n in ("fastapi", "pyarrow", "numpy", "msgpack", "obstore") if n in sys.modules]}))
-"""
+ours = [name for name in sys.modules if name.startswith(("xcargo.airflow.ui", "xcargo.explorer"))]
+print(json.dumps({"views": views, "ours": ours, "errors": errors, "pyarrow": "pyarrow" in sys.modules}))
 
-
-def loaded(home: Path, **options: str) -> dict[str, Any]:
-    """What a process other than an API server loads with its plugins."""
-    environ = {**os.environ, "AIRFLOW_HOME": str(home), **options}
-    done = subprocess.run([sys.executable, "-c", LOADED], env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("TOLD ")]
-    found: dict[str, Any] = json.loads(line.partition(" ")[2])
-    return found
-
-
-def test_off_by_default_and_two_modules_of_ours(tmp_path: Path) -> None:
-    """Every process that loads plugins pays for two small modules and no library."""
-    told = loaded(tmp_path)
-    assert told["views"] == []
-    assert sorted(told["ours"]) == ["xcargo.airflow.ui", "xcargo.airflow.ui.plugin"]
-    assert told["errors"] == {}
-    assert "pyarrow" not in told["heavy"]
-
-
-def test_on_there_are_four_views_below_the_base_url_and_still_no_library(tmp_path: Path) -> None:
-    """The application is built only where it is asked for, which naming the views is not."""
-    told = loaded(tmp_path, AIRFLOW__XCARGO__UI="True", AIRFLOW__API__BASE_URL="https://example.invalid/airflow/prod/")
-    assert [view["destination"] for view in told["views"]] == ["task_instance", "dag_run", "dag", "nav"]
-    assert all(view["href"].startswith("/airflow/prod/xcargo/") for view in told["views"])
-    assert len({view["url_route"] for view in told["views"]}) == 4
-    assert sorted(told["ours"]) == ["xcargo.airflow.ui", "xcargo.airflow.ui.plugin"]
-
-
-WARMED = """
-import sys, threading
 from airflow.models.xcom import XComModel
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import class_mapper
 from xcargo.airflow.ui.app import build
 
 def loaded():
-    return "pyarrow.compute" in sys.modules, class_mapper(XComModel, configure=False).configured
+    return ["pyarrow.compute" in sys.modules, class_mapper(XComModel, configure=False).configured]
 
 app = build()
 before = loaded()
 with TestClient(app):
     [thread.join() for thread in threading.enumerate() if thread.name == "xcargo-warm"]
-    print("TOLD", before, loaded())
+    print(json.dumps([before, loaded()]))
 """
 
 
-def test_what_the_first_answer_needs_is_loaded_when_a_server_starts(tmp_path: Path) -> None:
-    """Not when the application is made, which may be in another process; no request has to come."""
-    environ = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", WARMED], env=environ, capture_output=True, text=True, check=False)
-    assert "TOLD (False, False) (True, True)" in done.stdout, done.stdout + done.stderr
+def test_what_a_process_loads_and_when(tmp_path: Path) -> None:
+    """Who loads plugins pays for two small modules and no library; a server loads what answers need at its start.
+
+    Not when the application is made, which may be in another process. Its views are below the base URL.
+    """
+    options = {"AIRFLOW__XCARGO__UI": "True", "AIRFLOW__API__BASE_URL": "https://example.invalid/airflow/prod/"}
+    environ = {**os.environ, "AIRFLOW_HOME": str(tmp_path), **options}
+    done = subprocess.run([sys.executable, "-c", LOADED], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    plugins, server = (json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", "[[")))
+    assert [view["destination"] for view in plugins["views"]] == ["task_instance", "dag_run", "dag", "nav"]
+    assert all(view["href"].startswith("/airflow/prod/xcargo/") for view in plugins["views"])
+    assert len({view["url_route"] for view in plugins["views"]}) == 4
+    assert sorted(plugins["ours"]) == ["xcargo.airflow.ui", "xcargo.airflow.ui.plugin"]
+    assert (plugins["errors"], plugins["pyarrow"]) == ({}, False)
+    assert server == [[False, False], [True, True]]
+
+
+def test_off_by_default() -> None:
+    """Neither views nor an application."""
+    assert (XCargoPlugin().external_views, XCargoPlugin().fastapi_apps) == ([], [])
 
 
 def routes() -> list[APIRoute]:
@@ -109,22 +91,18 @@ def test_each_answer_asks_airflow_for_the_right_and_changes_nothing(route: APIRo
     assert can_read_xcoms in asked if "{dag_id}" in route.path else current_user in asked
 
 
-@pytest.fixture(scope="module")
-def client() -> TestClient:
-    (app,) = _built()
-    return TestClient(app["app"], raise_server_exceptions=False)
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """The application, as a server asks the plugin for it."""
+    monkeypatch.setenv("AIRFLOW__XCARGO__UI", "True")
+    (mounted,) = XCargoPlugin().fastapi_apps
+    application: FastAPI = mounted["app"]
+    return application
 
 
-def _built() -> list[dict[str, Any]]:
-    os.environ["AIRFLOW__XCARGO__UI"] = "True"
-    try:
-        return XCargoPlugin().fastapi_apps
-    finally:
-        del os.environ["AIRFLOW__XCARGO__UI"]
-
-
-def test_every_answer_carries_the_policy(client: TestClient) -> None:
+def test_every_answer_carries_the_policy(app: FastAPI) -> None:
     """Page, script, refusal and error alike."""
+    client = TestClient(app, raise_server_exceptions=False)
     for path in ("/", "/static/app.js", "/static/none.js", "/api/nothing", "/api/stored"):
         answer = client.get(path)
         assert answer.headers["content-security-policy"] == POLICY, path
@@ -155,57 +133,39 @@ def test_the_page_writes_sizes_as_the_rest_of_xcargo_does(tmp_path: Path) -> Non
     assert [text.replace("\u00a0", " ") for text in json.loads(done.stdout)] == list(map(format_bytes, sizes))
 
 
-def test_other_methods_are_refused(client: TestClient) -> None:
-    """There is nothing to write to."""
-    assert client.post("/api/dags/d/xcoms").status_code == 405
-    assert client.delete("/api/dags/d/value").status_code == 405
-
-
-def test_an_unexpected_error_is_named_and_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the answer nor anything that reaches the server's log has its text, which may hold a part of a value."""
-    (app,) = _built()
-
-    def fails() -> None:
-        raise ValueError("could not convert 'secret'")
-
-    app["app"].add_api_route("/api/fails", fails)
-    answer = TestClient(app["app"]).get("/api/fails")  # raises what a server would log
-    assert (answer.status_code, answer.json()["error"]["what"]) == (500, "The explorer failed: ValueError")
-    assert answer.headers["content-security-policy"] == POLICY
-    assert "secret" not in answer.text + caplog.text
-
-
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "status", "what"),
     [
-        (AccessDeniedError("x"), 502),
-        (StoreUnavailableError("x"), 503),
-        (TooLargeError("x"), 413),
-        (PreviewTimeoutError("x"), 413),
-        (IntegrityError("x"), 422),
+        (AccessDeniedError("x"), 502, "x"),
+        (StoreUnavailableError("x"), 503, "x"),
+        (TooLargeError("x"), 413, "x"),
+        (PreviewTimeoutError("x"), 413, "x"),
+        (IntegrityError("x"), 422, "x"),
+        (RecursionError("secret"), 422, "The value is nested too deeply to be shown"),
+        (ValueError("could not convert 'secret'"), 500, "The explorer failed: ValueError"),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_our_errors_are_answered_with_what_to_do(error: XCargoError, status: int) -> None:
-    """Each kind with its status, what went wrong and the hint."""
-    (app,) = _built()
-    error.hint = "Do this."
+def test_errors_are_answered_with_what_to_do(
+    app: FastAPI, caplog: pytest.LogCaptureFixture, error: Exception, status: int, what: str
+) -> None:
+    """Each of ours with its hint; of any other no text, which may hold a part of a value, gets into answer or log."""
+    if isinstance(error, XCargoError):
+        error.hint = "Do this."
 
     def fails() -> None:
         raise error
 
-    app["app"].add_api_route("/api/fails", fails)
-    answer = TestClient(app["app"]).get("/api/fails")
-    assert (answer.status_code, answer.json()["error"]["what"], answer.json()["error"]["hint"]) == (
-        status,
-        "x",
-        "Do this.",
-    )
+    app.add_api_route("/api/fails", fails)
+    answer = TestClient(app).get("/api/fails")  # raises what a server would log
+    told = answer.json()["error"]
+    assert (answer.status_code, told["what"], bool(told["hint"])) == (status, what, True)
+    assert answer.headers["content-security-policy"] == POLICY
+    assert "secret" not in answer.text + caplog.text
 
 
-def test_no_more_than_eight_downloads_run_at_once() -> None:
+def test_no_more_than_eight_downloads_run_at_once(app: FastAPI) -> None:
     """The ninth is asked to try again; whichever way the others end, their places are free again."""
-    (app,) = _built()
     end, running = threading.Event(), threading.Semaphore(0)
 
     def chunks() -> Iterator[bytes]:
@@ -214,9 +174,9 @@ def test_no_more_than_eight_downloads_run_at_once() -> None:
         end.wait(30)
         raise OSError("the store went away")
 
-    app["app"].add_api_route("/api/slow", lambda: DownloadResponse(chunks()))
-    app["app"].add_api_route("/api/quick", lambda: DownloadResponse(iter([b"done"])))
-    client = TestClient(app["app"], raise_server_exceptions=False)
+    app.add_api_route("/api/slow", lambda: DownloadResponse(chunks()))
+    app.add_api_route("/api/quick", lambda: DownloadResponse(iter([b"done"])))
+    client = TestClient(app, raise_server_exceptions=False)
     with ThreadPoolExecutor(8) as users:
         slow = [users.submit(client.get, "/api/slow") for _ in range(8)]
         assert all(running.acquire(timeout=30) for _ in slow)

@@ -1,17 +1,24 @@
-"""Rows of XComs in a real metadata database of each kind, and how many queries they cost."""
+"""Rows of XComs in a real metadata database of each kind, what they cost, and what is shown of them."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 from airflow.models.dag import DagModel
 
 from tests.metadata import NOON, Metadata
-from xcargo.airflow.ui import xcoms
+from xcargo.airflow import runtime
+from xcargo.airflow.ui import previews, xcoms
+from xcargo.airflow.ui.stored import sum_sweep
+from xcargo.airflow.ui.xcoms import XComId, XComRow
+from xcargo.errors import EnvelopeError
+from xcargo.lifecycle.plan import Count, Verdict
+from xcargo.lifecycle.sweep import Report
 
 # In a process of its own: Airflow has one database for the life of a process.
 ASKED = """
@@ -89,16 +96,8 @@ def test_rows_are_listed_found_and_measured_in_two_queries(metadata: Metadata) -
     """
     answers = answers_of(metadata)
     told = {name: one["answer"] for name, one in answers.items()}
-    assert told["mixed"] == [
-        5,
-        [
-            ["a", False, {"n": 1}],
-            ["b", False, None],
-            ["c", False, "text"],
-            ["envelope", False, ENVELOPE],
-            ["large", True, None],
-        ],
-    ]
+    mixed = {"a": {"n": 1}, "b": None, "c": "text", "envelope": ENVELOPE, "large": None}
+    assert told["mixed"] == [5, [[key, key == "large", value] for key, value in mixed.items()]]
     assert told["ten"] == [100, [[f"k{n:03}", False, n] for n in range(10)]]
     assert (told["one"], told["too large"], told["none"]) == ({"n": 1}, "TooLargeError", "ObjectNotFoundError")
     assert told["others"] == ["other"]
@@ -136,3 +135,38 @@ def test_the_auth_manager_is_asked_in_batches(monkeypatch: pytest.MonkeyPatch, h
     monkeypatch.setattr(DagModel, "get_dag_id_to_team_name_mapping", lambda dag_ids: {}, raising=False)
     assert set(xcoms.readable_dags(None)) == manager.dags - hidden
     assert manager.batches <= batches
+
+
+def row_of(value: Any) -> XComRow:
+    return XComRow(XComId("d", "r", "t", "return_value"), None, 100, value)
+
+
+def test_a_row_that_refers_to_another_dags_value_is_refused() -> None:
+    """Whoever may read one Dag's XComs gets no other Dag's value through a row that was copied there."""
+    root = runtime.settings().root
+    assert root is not None
+    row = {
+        "__id__": "xcargo/1",
+        "type": "bytes",
+        "codec": "bytes",
+        "size_bytes": 4,
+        "stored_bytes": 4,
+        "uri": root.uri("other/r/t/return_value~0123456789abcdef.bin"),
+        "checksum": "blake3:0",
+    }
+    with pytest.raises(EnvelopeError, match="refers to a value of Dag 'other'"):
+        previews.open_value(row_of(row), previews.budget())
+    assert previews.summary(row_of(row))["uri"] == row["uri"]
+
+
+def test_the_last_sweeps_report_is_summed_up() -> None:
+    """Roots and parts together, by verdict; a result that is no report counts as none."""
+    count = Count()
+    count.add(1000)
+    report = Report("s3://b/x", (), datetime(2026, 1, 2, tzinfo=timezone.utc), 3600.0, missing=1)
+    report.total[Verdict.ORPHAN] = count
+    summed = sum_sweep([row_of([report.to_json(), report.to_json()])])
+    assert summed is not None
+    assert summed["objects"]["orphan"] == {"objects": 2, "size_bytes": 2000}
+    assert (summed["roots"], summed["missing"], summed["applied"]) == (["s3://b/x"], 2, False)
+    assert sum_sweep([row_of("nothing")]) is None
