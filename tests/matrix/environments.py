@@ -17,7 +17,14 @@ __all__ = ["CHECKOUT", "clean_environ", "environment_of", "find_uv", "is_ready",
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXTRAS = ("arrow", "numpy", "pandas", "polars", "ui")
-TEST_REQUIREMENTS = ("apache-airflow-providers-common-io", "hypothesis>=6.100", "pytest>=8", "pytz", "statsd>=3.3")
+TEST_REQUIREMENTS = (
+    "apache-airflow-providers-common-io",
+    "hypothesis>=6.100",
+    "pydantic>=2",
+    "pytest>=8",
+    "pytz",
+    "statsd>=3.3",
+)
 
 _STAMP = "requirements.sha256"
 

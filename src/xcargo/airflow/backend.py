@@ -37,7 +37,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         if type(value) is Row:  # from aset
             return value.value
         mapped = -1 if map_index is None else map_index
-        row = runtime.pipeline().push(value, Coordinate(dag_id or "", run_id or "", task_id or "", key or "", mapped))
+        row = _push(value, Coordinate(dag_id or "", run_id or "", task_id or "", key or "", mapped))
         return json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode() if AIRFLOW_2 else row
 
     @classmethod
@@ -46,7 +46,7 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
         mapped = -1 if coordinate.region_index is None else coordinate.region_index
         attempt = None if coordinate.ti_id is None else str(coordinate.ti_id)
         where = Coordinate(coordinate.dag_id, coordinate.run_id, coordinate.task_id, key, mapped, attempt)
-        return runtime.pipeline().push(value, where)
+        return _push(value, where)
 
     @staticmethod
     def deserialize_value(result: Any) -> Any:
@@ -132,6 +132,12 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
             with querying(raw=True):
                 found = await super().aget_all(**query)
             return await asyncio.to_thread(rows.load_all, found, query.get("dag_id"))
+
+
+def _push(value: Any, coordinate: Coordinate) -> Any:
+    row = runtime.pipeline().push(value, coordinate)
+    runtime.classes().warn()
+    return row
 
 
 def loads_as_ours(backend: Any) -> bool:

@@ -1,63 +1,185 @@
-"""Which classes may be rebuilt from stored values: those that Airflow's own allow-list admits."""
+"""Which classes may be rebuilt from stored values: those of the Dag itself, and those on Airflow's allow-list.
+
+Airflow loads the file of a Dag as a module whose name holds a hash of the file's path, which differs by worker and by
+version of the bundle. So a class of such a file is stored by the file's path below the folder on ``sys.path`` that
+holds it: Airflow puts the root of the bundle, or the dags folder, there.
+
+Of the Dag itself are the file that this process has loaded as a Dag, and modules below the same folder that it has
+imported. They are looked up among the loaded modules: because of a name in a payload nothing is imported, and no code
+runs. Any other class is imported only if ``[core] allowed_deserialization_classes`` admits it.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from xcargo.airflow import compat
-from xcargo.codecs.class_names import import_name
+from xcargo.codecs.class_names import attribute, dotted, import_name
+from xcargo.codecs.rows import is_named_tuple
 from xcargo.errors import DecodeError
 
 __all__ = ["AirflowClasses", "how_to_allow"]
 
+log = logging.getLogger(__name__)
+
+_MOST_SHOWN = 20
+"""Classes that a message names."""
+
 
 class AirflowClasses:
-    """Names and classes by Airflow's rules, as `ClassNames`."""
+    """The classes of this process, by the rules above (`ClassNames`)."""
+
+    def __init__(self) -> None:
+        self._names: dict[type, str] = {}
+        self._classes: dict[str, type] = {}
+        self._refused: dict[str, None] = {}
 
     def name_of(self, cls: type) -> str:
-        """``module:qualified name``. Raises UnsupportedTypeError for a class that no other process could find."""
-        return import_name(cls)
+        """The name to store. Raises UnsupportedTypeError for a class that no other process could find."""
+        name = self._names.get(cls)
+        if name is None:
+            name = import_name(cls)
+            module = sys.modules.get(cls.__module__)
+            if module is not None and _is_dag_file(module):
+                name = f"{_path(module)}:{cls.__qualname__}"
+                self._classes[name] = cls  # this very class comes back, even if the file is loaded once more
+            elif not (is_named_tuple(cls) or _class_of_dag(name) or _allowed(name)):
+                self._refused[name] = None
+            self._names[cls] = name
+        return name
 
-    def class_of(self, name: str) -> type:
-        """The class of a stored name, if Airflow's ``[core] allowed_deserialization_classes`` admits it.
+    def class_of(self, name: str) -> type | None:
+        """The class of a stored name; None if it may not be rebuilt here. Raises DecodeError if it is not there."""
+        cls = self._classes.get(name)
+        if cls is None:
+            cls = _class_of_dag(name) or (_imported(name) if _allowed(name) else None)
+            if cls is not None:
+                self._classes[name] = cls
+        return cls
 
-        Raises DecodeError that names the setting and the value to add, or the class that is not there any more.
-        """
-        return _imported(name.replace(":", "."))
+    def refusal(self, names: Iterable[str]) -> DecodeError:
+        """The error for classes that may not be rebuilt here, with the setting that admits them."""
+        return DecodeError(f"{_listed(names)} may not be rebuilt from an XCom", hint=how_to_allow(names))
 
-
-def _imported(name: str) -> type:
-    if not _allowed(name):
-        raise DecodeError(
-            f"The class {name} may not be rebuilt from an XCom",
-            hint=how_to_allow(name),
-        )
-    parts = name.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        try:
-            target: Any = import_module(".".join(parts[:cut]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[cut:]:
-            target = getattr(target, part, None)
-        if isinstance(target, type):
-            return target
-    raise DecodeError(
-        f"There is no class {name} where this task runs",
-        hint="Install the package that defines it, or run the task that pushed the value again.",
-    )
+    def warn(self) -> None:
+        """Log the classes that were stored, each the first time, although a pull would refuse them."""
+        names, self._refused = self._refused, {}
+        if names:
+            log.warning("%s may not be rebuilt by the task that pulls them. %s", _listed(names), how_to_allow(names))
 
 
-def how_to_allow(name: str) -> str:
-    """The setting that admits the class, with the exact value."""
-    value = " ".join([*_patterns(), name])
-    return f"Where this task runs, set AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES='{value}'."
+def how_to_allow(names: Iterable[str]) -> str:
+    """What admits the classes: the setting with the exact value, or to move them if their names do not last."""
+    shown = list(names)[:_MOST_SHOWN]
+    lasting = [_import_path(name) for name in shown if not _FLEETING.match(name)]
+    value = " ".join(dict.fromkeys([*_patterns(), *lasting]))
+    hints = []
+    if lasting:
+        hints.append(f"Where the pulling task runs, set AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES='{value}'.")
+    if len(lasting) < len(shown) or any(name.startswith("./") for name in shown):
+        start = "Or define" if lasting else "Define"
+        hints.append(f"{start} classes of a Dag file in a module beside it, which every Dag that uses them imports.")
+    return " ".join(hints)
+
+
+def _listed(names: Iterable[str]) -> str:
+    all_names = [dotted(name) for name in names]
+    shown = ", ".join(all_names[:_MOST_SHOWN])
+    more = len(all_names) - _MOST_SHOWN
+    return f"The class{'es' if len(all_names) > 1 else ''} {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+_PARSED = "unusual_prefix_"
+"""Beginning of the names that Airflow gives to the modules of Dag files."""
+
+_FLEETING = re.compile(rf"{_PARSED}|__main__\b")
+
+
+def _is_dag_file(module: ModuleType) -> bool:
+    """Whether Airflow loaded it as the file of a Dag, or it is a file that runs its Dag itself (``dag.test()``)."""
+    return module.__name__.startswith(_PARSED) or (module.__name__ == "__main__" and _file(module) != "")
+
+
+def _dag_files() -> Iterator[ModuleType]:
+    for name, module in list(sys.modules.items()):
+        if name.startswith(_PARSED) or name == "__main__":
+            yield module
+
+
+def _file(module: ModuleType) -> str:
+    return getattr(module, "__file__", None) or ""
+
+
+def _folder(module: ModuleType) -> str:
+    """The deepest folder on ``sys.path`` that holds the module's file, or the file's own."""
+    file = _file(module)
+    folders = [folder for folder in map(os.path.abspath, sys.path) if file.startswith(folder + os.sep)]
+    return max(folders, key=len, default=str(Path(file).parent))
+
+
+def _path(module: ModuleType) -> str:
+    return "./" + os.path.relpath(_file(module), _folder(module))
+
+
+def _class_of_dag(name: str) -> type | None:
+    """The class of a stored name if it is of the Dag itself."""
+    module_name, _, qualname = name.rpartition(":")
+    for dag_file in filter(_is_dag_file, _dag_files()):
+        for module in _modules_of_dag(module_name, dag_file):
+            cls: Any = module
+            for part in qualname.split("."):  # not getattr, which may run code
+                cls = vars(cls).get(part) if isinstance(cls, (ModuleType, type)) else None
+            if isinstance(cls, type) and (cls.__module__, cls.__qualname__) == (module.__name__, qualname):
+                return cls
+    return None
+
+
+def _modules_of_dag(name: str, dag_file: ModuleType) -> Iterator[ModuleType]:
+    """The loaded modules of a stored module name or path: the file of a Dag may be imported by its name too."""
+    by_path = name.startswith("./")
+    path = name if by_path else f"./{name.replace('.', '/')}.py"
+    parsed = [dag_file] if _path(dag_file) == path else []
+    imported = sys.modules.get(_module_name(name))
+    beside = [imported] if imported is not None and _is_beside(imported, _folder(dag_file)) else []
+    yield from [*parsed, *beside] if by_path else [*beside, *parsed]
+
+
+def _is_beside(module: ModuleType, folder: str) -> bool:
+    """Whether the module's file is below the folder, and not of an installed package (an environment may be there)."""
+    file = _file(module)
+    if not file.startswith(folder + os.sep):
+        return False
+    return not any(file.startswith(place) and not folder.startswith(place) for place in _installed())
+
+
+@cache
+def _installed() -> frozenset[str]:
+    return frozenset(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
+
+
+def _module_name(name: str) -> str:
+    return name[2:].removesuffix(".py").replace("/", ".") if name.startswith("./") else name
+
+
+def _import_path(name: str) -> str:
+    """A stored name as the allow-list has it."""
+    module, colon, qualname = name.rpartition(":")
+    return f"{_module_name(module)}.{qualname}" if colon else name
 
 
 def _allowed(name: str) -> bool:
+    name = _import_path(name)
     if any(fnmatchcase(name, pattern) for pattern in _patterns()):
         return True
     regexps = compat.conf().get("core", "allowed_deserialization_classes_regexp", fallback="") or ""
@@ -68,3 +190,19 @@ def _allowed(name: str) -> bool:
 
 def _patterns() -> list[str]:
     return (compat.conf().get("core", "allowed_deserialization_classes", fallback="airflow.*") or "").split()
+
+
+def _imported(name: str) -> type:
+    module_name, _, qualname = name.rpartition(":")
+    cls = cause = None
+    try:
+        if re.fullmatch(r"\w[\w-]*(\.\w[\w-]*)*", _module_name(module_name)):
+            cls = attribute(import_module(_module_name(module_name)), qualname)
+    except Exception as error:  # of the module's own code
+        cause = error
+    if isinstance(cls, type):
+        return cls
+    raise DecodeError(
+        f"There is no class {dotted(name)} where this task runs" + (f": {cause}" if cause else ""),
+        hint="Install the package that defines it, or run the task that pushed the value again.",
+    ) from cause

@@ -24,7 +24,7 @@ from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline, RowRules
 from xcargo.stores import Access, StorePool
 
-__all__ = ["open_pipeline", "pipeline", "settings"]
+__all__ = ["classes", "open_pipeline", "pipeline", "settings"]
 
 _RULES = RowRules(
     takes_none=not compat.REFUSES_NONE,
@@ -43,6 +43,12 @@ def settings() -> Settings:
 
 
 @cache
+def classes() -> AirflowClasses:
+    """Which classes this process stores and rebuilds."""
+    return AirflowClasses()
+
+
+@cache
 def pipeline() -> Pipeline:
     """The pipeline of this process. It is made at the first call, without garbage collections."""
     with gc_paused():
@@ -52,7 +58,7 @@ def pipeline() -> Pipeline:
 def open_pipeline(settings: Settings, **more: Any) -> Pipeline:
     """A pipeline by these settings, with the codecs and connections of this deployment."""
     codecs = Registry(
-        classes=AirflowClasses(),
+        classes=classes(),
         fallbacks=[SerdeCodec()],
         last_resort=PickleCodec(allowed=settings.allow_pickle),
         mask=compat.mask,

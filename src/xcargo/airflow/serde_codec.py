@@ -51,7 +51,7 @@ class SerdeCodec:
             name = str(error).partition(" ")[0]
             raise DecodeError(
                 f"Airflow does not allow (or find) the class {name}: {error}",
-                hint=how_to_allow(name),
+                hint=how_to_allow([name]),
             ) from error
         except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
             raise DecodeError(f"Airflow could not rebuild the value: {error}") from error

@@ -21,7 +21,7 @@ from typing import Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
 from xcargo.codecs.base import Encoded, importable
-from xcargo.codecs.class_names import ClassNames
+from xcargo.codecs.class_names import ClassNames, allowed_class, dotted
 from xcargo.codecs.rows import find_class, is_named_tuple, stored_name
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.tree import TreeCodec
@@ -76,7 +76,7 @@ class ObjectCodec:
             raise
         # The same dictionary, which a payload that is an iterator fills in at its end.
         params = cast("dict[str, Any]", encoded.params)
-        params["class"] = f"{cls.__module__}.{cls.__qualname__}"
+        params["class"] = dotted(f"{name.rpartition(':')[0]}:{cls.__qualname__}")
         return replace(encoded, codec=self.id)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
@@ -91,12 +91,14 @@ class ObjectCodec:
         if kind == "namedtuple" and type(state) is dict and not more:
             cls = find_class(name, list(state), classes=self._classes)
         else:
-            cls = self._classes.class_of(name)
+            cls = allowed_class(self._classes, name)
+        if cls is None:
+            return None
         if kind == "pydantic" and more and _kind(cls) == kind:
             cls, more = self._generic(cls, more.pop()), []
         if not isinstance(cls, type) or _kind(cls) != kind:
             raise DecodeError(
-                f"The class {name} is not a {kind} any more",
+                f"The class {dotted(name)} is not a {kind} any more",
                 hint="Run the task that pushed the value again.",
             )
         try:
@@ -108,7 +110,7 @@ class ObjectCodec:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DecodeError(
-                f"The class {name} has changed since the value was stored: {error}",
+                f"The class {dotted(name)} has changed since the value was stored: {error}",
                 hint="Run the task that pushed the value again.",
             ) from error
 
@@ -138,7 +140,7 @@ class ObjectCodec:
 
         def rebuild(described: Any) -> Any:
             if isinstance(described, str):
-                return _PLAIN.get(described) or self._classes.class_of(described)
+                return _PLAIN.get(described) or allowed_class(self._classes, described)
             name, parts = described
             if name == "types:UnionType":
                 return reduce(or_, map(rebuild, parts))

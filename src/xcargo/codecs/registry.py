@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from xcargo.codecs.base import Codec, Encoded
-from xcargo.codecs.class_names import ClassNames
+from xcargo.codecs.class_names import ClassNames, are_joined, joining_refusals
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.source import BytesSource, Source, read_all
 from xcargo.codecs.substitutes import CURRENT, Push, current_push
@@ -79,6 +79,7 @@ class Registry:
     ) -> None:
         self.tree = TreeCodec(self)
         self._loaded: dict[str, Codec] = {}
+        self._classes = classes
         objects = () if classes is None else (ObjectCodec(classes, self.tree),)
         self._fallbacks: tuple[Codec, ...] = (*objects, *fallbacks)
         self._last_resort = last_resort
@@ -147,6 +148,9 @@ class Registry:
 
     def open(self, codec_id: str, source: Source, params: Mapping[str, Any]) -> Any:
         """The value whose payload the source reads, by the codec that an envelope names."""
+        if self._classes is not None and not are_joined():
+            with joining_refusals(self._classes):
+                return self.open(codec_id, source, params)
         package = params.get(_PACKAGE)
         codec: Any = self.codec(codec_id, package=package)
         if package is not None:

@@ -50,6 +50,8 @@ def find_class(name: str, fields: Sequence[str], *, classes: ClassNames | None) 
     if ":" in name and classes is not None:
         try:
             cls = classes.class_of(name)
+            if cls is None:
+                _log_refused(name, classes)
         except DecodeError as error:
             _log_equal(name, error.hint or "")
     if cls is None:
@@ -87,6 +89,11 @@ def _equal_class(name: str, fields: tuple[str, ...]) -> Any:
 def make_row(name: str, fields: Sequence[str], values: Sequence[Any]) -> Any:
     """An instance of `equal_class`."""
     return equal_class(name, fields)._make(values)
+
+
+@lru_cache(maxsize=256)
+def _log_refused(name: str, classes: ClassNames) -> None:
+    _log_equal(name, classes.refusal([name]).hint or "")
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 
 from xcargo.codecs.class_names import import_name
@@ -19,9 +20,10 @@ class KnownClasses:
     def name_of(self, cls: type) -> str:
         return import_name(cls)
 
-    def class_of(self, name: str) -> type:
+    def class_of(self, name: str) -> type | None:
         module = None if self._module is None else import_module(self._module)
         cls = getattr(module, name.rpartition(":")[2], None)
-        if not isinstance(cls, type):
-            raise DecodeError(f"{name} may not be rebuilt")
-        return cls
+        return cls if isinstance(cls, type) else None
+
+    def refusal(self, names: Iterable[str]) -> DecodeError:
+        return DecodeError(f"{', '.join(names)} may not be rebuilt")
