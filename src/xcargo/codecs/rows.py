@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from xcargo.codecs.class_names import ClassNames, attribute
 from xcargo.errors import DecodeError, UnsupportedTypeError
@@ -51,7 +51,7 @@ def find_class(name: str, fields: Sequence[str], *, classes: ClassNames | None) 
         try:
             cls = classes.class_of(name)
             if cls is None:
-                _log_refused(name, classes)
+                _log_refused(name, cast(Hashable, classes))
         except DecodeError as error:
             _log_equal(name, error.hint or "")
     if cls is None:
@@ -92,7 +92,7 @@ def make_row(name: str, fields: Sequence[str], values: Sequence[Any]) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _log_refused(name: str, classes: ClassNames) -> None:
+def _log_refused(name: str, classes: Any) -> None:
     _log_equal(name, classes.refusal([name]).hint or "")
 
 
