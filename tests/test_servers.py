@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -105,15 +105,6 @@ def test_client_and_raw_calls_meet_in_the_same_bucket(server: Server) -> None:
         server.raw_get(key)
 
 
-@every(KINDS)
-def test_environment_holds_the_connection(server: Server) -> None:
-    """env() is the connection as Airflow reads it, under the id that the root names."""
-    (name,) = server.env()
-    assert name == f"AIRFLOW_CONN_{server.connection_id.upper()}"
-    assert json.loads(server.env()[name]) == server.connection
-    assert f"://{server.connection_id}@{server.bucket}/" in server.root
-
-
 @pytest.mark.servers
 @every(KINDS)
 def test_list_goes_over_several_pages(server: Server) -> None:
@@ -136,22 +127,6 @@ def test_wrong_secret_is_refused(server: Server) -> None:
     with pytest.raises((PermissionDeniedError, UnauthenticatedError)):
         store.put("demo/y", b"y")
     assert server.list_keys() == ["demo/x"]
-
-
-@pytest.mark.servers
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_two_instances_are_apart(started: dict[Kind, Server], kind: Kind) -> None:
-    """A second instance runs beside the first and shares nothing; leaving it, by an error too, frees its port."""
-    started[kind].raw_put("first", b"")
-    with contextlib.suppress(ZeroDivisionError), start(kind) as second:
-        assert second.list_keys() == []
-        open_store(second).put("second", b"")
-        assert "second" not in started[kind].list_keys()
-        with pytest.raises(RuntimeError, match="count=True"):
-            second.requests()
-        raise ZeroDivisionError
-    assert not is_listening(second.endpoint)
-    started[kind].raw_delete("first")
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -235,26 +210,6 @@ def test_faults_of_a_body(server: Server, proxy: FaultProxy) -> None:
     data = bytes(store.get("demo/x").bytes())
     assert [a == b for a, b in zip(data, b"0123456789", strict=True)].count(False) == 1
     assert bytes(store.get("demo/x").bytes()) == b"0123456789"
-
-
-def test_stall_fault(server: Server, proxy: FaultProxy) -> None:
-    """No answer comes until the client gives up, and the server has seen nothing."""
-    proxy.add(Fault("stall"))
-    with socket.create_connection(("127.0.0.1", urlsplit(proxy.url).port or 0)) as link:
-        link.sendall(b"GET /xcom/demo/x HTTP/1.1\r\nHost: x\r\n\r\n")
-        link.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            link.recv(1)
-    assert server.requests() == []
-
-
-def test_latency_fault(server: Server, proxy: FaultProxy) -> None:
-    """The right answer comes, later, every time."""
-    server.raw_put("demo/x", b"x")
-    proxy.add(Fault("latency", seconds=0.15, times=None))
-    store, began = open_store(server.via(proxy.url)), time.monotonic()
-    assert [bytes(store.get("demo/x").bytes()) for _ in range(2)] == [b"x", b"x"]
-    assert time.monotonic() - began >= 0.3
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "refuse", "method": "PUT"}, {"kind": "typo"}])

@@ -61,15 +61,6 @@ def test_list_shows_a_small_value(dag_runs: dict[str, Run]) -> None:
     assert loaded(dag_runs["contract_flow"], "small") == {"n": 1}
 
 
-def test_pull_of_a_missing_object_is_an_error(run_without_object: Run) -> None:
-    """While the list still shows its row, the value itself cannot be had and nothing else is given for it."""
-    import xcargo
-
-    where = {"dag_id": run_without_object.dag_id, "run_id": run_without_object.run_id, "task_id": "large_one"}
-    with pytest.raises(xcargo.ObjectNotFoundError):
-        XCom.get_one(key="return_value", **where)
-
-
 def test_clear_of_a_text_deletes_nothing(dag_runs: dict[str, Run]) -> None:
     """A row whose value is a text that spells another XCom's envelope does not take that XCom's object with it."""
     run = dag_runs["contract_flow"]

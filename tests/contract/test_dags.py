@@ -47,16 +47,6 @@ def test_objects_and_references_match(dag_runs: dict[str, Run], dag_id: str) -> 
     assert referred
 
 
-def test_small_value_is_its_row(dag_runs: dict[str, Run]) -> None:
-    """The row of a small return value is that value."""
-    assert dag_runs["contract_flow"].row("small") == {"n": 1}
-
-
-def test_large_value_is_offloaded(dag_runs: dict[str, Run]) -> None:
-    """The row of a large return value is an envelope."""
-    assert is_offloaded(dag_runs["contract_flow"].row("large_one"))
-
-
 def test_every_mapped_task_has_an_object_of_its_own(dag_runs: dict[str, Run]) -> None:
     """Map indexes do not meet: four rows, four objects, each below its map index."""
     run = dag_runs["contract_flow"]

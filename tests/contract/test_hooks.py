@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from contract_values import LARGE, PLAIN, VALUES, alike, large
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from xcargo.airflow import compat, runtime
 from xcargo.airflow.config import read_settings
 
 from .conftest import file_of
 from .generation import AIRFLOW_2, HOOKS, STOCK_HOOKS, BaseXCom, Hooks, XCom, as_json, carried
-from .settle import THRESHOLD_BYTES, Place
+from .settle import Place
 
 EVERY = PLAIN | VALUES
 STOCK = ("tuple", "set", "frozenset", "aware_datetime", "timedelta")
@@ -26,11 +23,6 @@ STOCK = ("tuple", "set", "frozenset", "aware_datetime", "timedelta")
 every_hooks = pytest.mark.parametrize("hooks", HOOKS, ids=repr)
 each_value = pytest.mark.parametrize("value", EVERY.values(), ids=EVERY.keys())
 control_key = pytest.mark.parametrize("key", ["skipmixin_key", "_link_x", "_airflow_loop_x"])
-
-
-def text_of_size(size_bytes: int) -> str:
-    """A text whose JSON is that long."""
-    return "x" * (size_bytes - len('""'))
 
 
 @every_hooks
@@ -79,26 +71,6 @@ def test_value_comes_back_as_it_was(hooks: Hooks, value: Any, padding: Any) -> N
     row = hooks.push(pushed, "return_value")
     assert alike(hooks.pull(carried(row)), pushed)
     assert ("uri" in json.dumps(as_json(row))) is (padding is not None)
-
-
-@every_hooks
-@pytest.mark.parametrize(
-    ("fits", "exceeds"),
-    [
-        (text_of_size(THRESHOLD_BYTES), text_of_size(THRESHOLD_BYTES + 1)),
-        ("é" * ((THRESHOLD_BYTES - 2) // 2), "é" * ((THRESHOLD_BYTES - 2) // 2) + "x"),
-        ([1] * 48 + [10], [1] * 48 + [100]),
-        ({"key": text_of_size(THRESHOLD_BYTES - 8)}, {"key": text_of_size(THRESHOLD_BYTES - 7)}),
-    ],
-    ids=["text", "two_byte_characters", "list", "dict"],
-)
-def test_threshold_is_inclusive(hooks: Hooks, fits: Any, exceeds: Any) -> None:
-    """A value whose compact JSON is exactly threshold_bytes long stays in the row, one byte more goes out."""
-    for value, length in ((fits, THRESHOLD_BYTES), (exceeds, THRESHOLD_BYTES + 1)):
-        compact = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(compact) == length
-    assert as_json(hooks.push(fits, "return_value")) == fits
-    assert "uri" in as_json(hooks.push(exceeds, "return_value"))
 
 
 @every_hooks
@@ -160,27 +132,6 @@ def test_coordinate_tells_writes_apart(index: int | None, own: bool) -> None:
     assert [XCom.load_value(row) for row in rows] == [large(0), large(1)]
 
 
-@every_hooks
-def test_two_pushes_never_share_an_object(hooks: Hooks) -> None:
-    """Pushing the same coordinate again leaves the first object alone."""
-    first, second = (hooks.push(large(number), "return_value") for number in (1, 2))
-    assert as_json(first)["uri"] != as_json(second)["uri"]
-    assert hooks.pull(first) == large(1)
-    assert hooks.pull(second) == large(2)
-
-
-@every_hooks
-def test_missing_object_is_an_error(hooks: Hooks) -> None:
-    """Without its object a row gives no value but an error that says which object is missing."""
-    import xcargo
-
-    row = hooks.push(large(1), "return_value")
-    path: Path = file_of(as_json(row))
-    path.unlink()
-    with pytest.raises(xcargo.ObjectNotFoundError, match=path.name):
-        hooks.pull(row)
-
-
 @pytest.mark.parametrize("stock", STOCK_HOOKS, ids=lambda hooks: f"stock_{hooks}")
 @every_hooks
 @pytest.mark.parametrize("name", [*PLAIN, *STOCK])
@@ -196,38 +147,6 @@ def test_rows_of_the_stock_backend_are_read(stock: Hooks, hooks: Hooks, name: st
 def test_plain_rows_are_read_by_the_stock_backend(stock: Hooks, hooks: Hooks, name: str) -> None:
     """Small plain values stay readable when the backend is switched off."""
     assert alike(stock.pull(carried(hooks.push(PLAIN[name], "return_value"))), PLAIN[name])
-
-
-atoms = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters())
-    | st.binary()
-    | st.datetimes()
-    | st.decimals(allow_nan=False)
-    | st.uuids()
-)
-hashable = st.text(st.characters()) | st.integers() | st.tuples(st.integers(), st.text())
-trees = st.recursive(
-    atoms,
-    lambda inner: (
-        st.lists(inner, max_size=5)
-        | st.tuples(inner, inner)
-        | st.dictionaries(hashable, inner, max_size=5)
-        | st.sets(st.integers() | st.text(), max_size=5)
-    ),
-    max_leaves=20,
-)
-
-
-@every_hooks
-@given(value=trees)
-@settings(max_examples=150, deadline=None, database=None)
-def test_any_tree_of_builtin_values_comes_back(hooks: Hooks, value: Any) -> None:
-    """Whatever is nested how: equal, of the same type, through every transport."""
-    assert alike(hooks.pull(carried(hooks.push(value, "return_value"))), value)
 
 
 @every_hooks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from contract_values import large
 
 from .conftest import file_of
 from .generation import HOOKS, Hooks, XCom, as_json, handed_to_purge
-from .settle import Place
 
 every_hooks = pytest.mark.parametrize("hooks", HOOKS, ids=repr)
 
@@ -67,30 +65,6 @@ def test_purge_never_raises(value: Any) -> None:
     """Whatever the row holds, purge returns: an error here would fail a task before it has begun."""
     purge(value)
     assert XCom.purge(object(), None) is None
-
-
-@every_hooks
-@pytest.mark.parametrize("way", ["outside", "dots", "sibling", "encoded_dots"])
-def test_forged_envelope_deletes_nothing_outside_the_root(hooks: Hooks, way: str, place: Place, tmp_path: Path) -> None:
-    """An envelope that points elsewhere is not followed: neither by purge nor by a pull."""
-    victim = tmp_path / "victim"
-    if way in ("dots", "encoded_dots"):
-        victim = place.home / "victim"
-    elif way == "sibling":
-        (place.home / "objects-of-others").mkdir(exist_ok=True)
-        victim = place.home / "objects-of-others" / "victim"
-    victim.write_bytes(b"precious")
-    uris = {
-        "outside": victim.as_uri(),
-        "sibling": victim.as_uri(),
-        "dots": f"{place.root.as_uri()}/a/../../victim",
-        "encoded_dots": f"{place.root.as_uri()}/a/%2E%2E/%2E%2E/victim",
-    }
-    honest = as_json(hooks.push(large(1), "return_value"))
-    forged = {**honest, "uri": uris[way]}
-    purge(forged)
-    assert victim.read_bytes() == b"precious"
-    assert file_of(honest).exists()
 
 
 @every_hooks

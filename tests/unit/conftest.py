@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import os
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import pytest
 
 from tests.conftest import Connection
+from tests.servers import FaultProxy, Server
 from xcargo.airflow.connections import access_of
 from xcargo.codecs import Registry
 from xcargo.model.coordinate import Coordinate
@@ -85,6 +91,40 @@ def google_key() -> dict[str, str]:
     key = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     account = {"type": "service_account", "client_email": "me@project.iam.gserviceaccount.com"}
     return {**account, "private_key": key.decode(), "private_key_id": "1"}
+
+
+@pytest.fixture
+def proxy(s3_server: Server) -> Iterator[FaultProxy]:
+    """A proxy in front of the S3 server that disturbs what it is told to."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+def in_fork(work: Callable[[], object]) -> int:
+    """Exit code of a child, forked here and now, that runs ``work``: 0 if that returns something true.
+
+    The negative number of the signal that killed it; 99 if it hangs.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that a fork does not have
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if work() else 2
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return 99
 
 
 @pytest.fixture(autouse=True)

@@ -111,13 +111,6 @@ def test_a_truncated_object_is_reported_with_both_lengths(parts: list[bytes], da
             read(source)
 
 
-def test_exchanged_chunks_are_detected() -> None:
-    """Two chunks of one size, exchanged in the object, are not taken for one another."""
-    table, stored = encode([os.urandom(2 * SMALL)])
-    with pytest.raises(IntegrityError):
-        read_all(source_of(stored[SMALL:] + stored[:SMALL], table))
-
-
 def test_the_table_of_a_huge_payload_stays_small() -> None:
     """Chunks grow: equal ones cost one pair of numbers, and a digest each."""
     table, _ = encode([os.urandom(10_000)])

@@ -156,7 +156,8 @@ def test_a_push_that_is_killed_at_any_step_and_tried_again_loses_nothing(
     assert code == 0
     assert requests == (1 if size == "small" else 7)  # begin, five parts, complete
     steps: list[dict[str, Any]] = [{"step": step} for step in IN_PROCESS]
-    steps += [{"at": (n, when)} for n in range(requests) for when in ("before", "after")]
+    alike = (2, 3, 4) if size == "in parts" else ()  # the parts between the first and the last
+    steps += [{"at": (n, when)} for n in range(requests) if n not in alike for when in ("before", "after")]
     direct = make_pipeline(f"{s3_server.root}/crash", connection=s3_server.connection, compression="none")
     value = random.Random(SIZES[size]).randbytes(SIZES[size])
     for step in steps:
@@ -203,8 +204,8 @@ def test_a_pull_that_is_killed_at_any_step_and_tried_again_gives_the_value(
     before = objects(s3_server)
     code, requests = run_child(s3_server, database, "pull", SIZES[size])
     assert code == 0
-    steps: list[dict[str, Any]] = [{"step": "after the pull"}]
-    steps += [{"at": (n, when)} for n in range(requests) for when in ("before", "after")]
+    steps: list[dict[str, Any]] = [{"step": "after the pull"}]  # ranges between the first and the last are alike
+    steps += [{"at": (n, when)} for n in {0, requests - 1} for when in ("before", "after")]
     for step in steps:
         assert run_child(s3_server, database, "pull", SIZES[size], **step)[0] == -signal.SIGKILL, step
         assert run_child(s3_server, database, "pull", SIZES[size])[0] == 0, step

@@ -13,6 +13,7 @@ from tests.faults.run import run
 NAMES = (
     *("503 with Retry-After: 1, once / push", "reset after the request, once / push in parts"),
     *("no answer, lasting / pull", "answer altered, lasting / pull many", "answer cut short, once / read a part"),
+    *("429, once / pull", "reset before the request, once / pull", "503, lasting / push"),
     *("credentials expire, once / push", "connection refused, lasting / purge", "upload altered, once / push"),
 )
 CHOSEN = [cell for cell in cells() if cell.name.partition(" / ")[2] in NAMES]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 from dataclasses import replace
@@ -178,27 +177,6 @@ def test_what_does_not_shrink_is_stored_as_it_is() -> None:
     row: Any = make_pipeline().push(data, HERE)
     assert row["compression"] == "none"
     assert next(iter(objects().values()))[0] == data
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"), [(BIG, "times smaller"), (os.urandom(5000), "bytes, 5000 bytes in memory:")]
-)
-def test_the_log_names_compression_only_where_there_was_some(
-    caplog: pytest.LogCaptureFixture, value: Any, shown: str
-) -> None:
-    """One line for what was stored, with its sizes."""
-    caplog.set_level("INFO", logger="xcargo")
-    make_pipeline().push(value, HERE)
-    (line,) = caplog.messages
-    assert shown in line
-    assert "(1.0 times" not in line
-
-
-@pytest.mark.parametrize("name", ["none", "zstd", "lz4", "gzip", "bz2", "xz", "lzma", "snappy", "zip", "gz"])
-def test_objects_are_read_by_how_they_were_written(name: str) -> None:
-    """Changing the setting does not touch what is stored."""
-    row = make_pipeline(compression=name).push(BIG, HERE)
-    assert make_pipeline(compression="none").pull(row) == BIG
 
 
 def test_an_unknown_compression_is_refused_at_once() -> None:

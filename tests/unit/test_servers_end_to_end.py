@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
-import signal
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.servers import Fault, FaultProxy, Server
-from tests.unit.conftest import HERE, make_pipeline
+from tests.unit.conftest import HERE, in_fork, make_pipeline
 from xcargo.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -22,7 +19,6 @@ from xcargo.errors import (
     ObjectNotFoundError,
     RootNotFoundError,
     StoreError,
-    StoreUnavailableError,
 )
 from xcargo.pipeline.pipeline import Pipeline
 
@@ -93,14 +89,6 @@ def test_a_size_that_an_envelope_only_claims_is_not_allocated(any_server: Server
     assert requests(any_server) == ["GET"] * 2  # and a look whether the object has expired
 
 
-def test_what_lies_in_the_bucket_is_found_by_its_coordinate(any_server: Server) -> None:
-    """The object is where the row says, under Dag, run, task and key."""
-    row: Any = pipeline_on(any_server).push(VALUE, HERE)
-    key = row["uri"].split("/", 3)[3]
-    assert key in any_server.list_keys()
-    assert "/my_dag/" in "/" + key
-
-
 @pytest.mark.parametrize("kind", ["s3", "gcs", "azure"])
 def test_a_missing_bucket_is_named_and_not_created(kind: str, request: pytest.FixtureRequest) -> None:
     """Push and pull say that the bucket is missing."""
@@ -149,12 +137,6 @@ def test_credentials_that_were_rotated_are_looked_up_again(s3_server: Server) ->
     assert secrets == []
 
 
-@pytest.fixture
-def proxy(s3_server: Server) -> Iterator[FaultProxy]:
-    with FaultProxy(s3_server.endpoint) as proxy:
-        yield proxy
-
-
 @pytest.mark.parametrize(
     "fault",
     [
@@ -174,23 +156,6 @@ def test_a_passing_fault_of_a_push_is_retried_inside_it(s3_server: Server, proxy
     assert len(set(s3_server.list_keys()) - before) == 1
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("status", method="GET", status=429, times=1),
-        Fault("reset_before", method="GET", times=2),
-        Fault("truncate", method="GET", times=1),
-    ],
-    ids=lambda fault: fault.kind,
-)
-def test_a_passing_fault_of_a_pull_is_retried_inside_it(s3_server: Server, proxy: FaultProxy, fault: Fault) -> None:
-    """The pull gives the value."""
-    pipeline = through(proxy, s3_server, retry_wait_seconds=0.01)
-    row = pipeline.push(VALUE, HERE)
-    proxy.add(fault)
-    assert pipeline.pull(row) == VALUE
-
-
 def test_a_body_altered_on_the_way_is_never_a_value(s3_server: Server, proxy: FaultProxy) -> None:
     """A flipped byte in an answer fails the checksum."""
     pipeline = through(proxy, s3_server)
@@ -198,30 +163,6 @@ def test_a_body_altered_on_the_way_is_never_a_value(s3_server: Server, proxy: Fa
     proxy.add(Fault("corrupt", method="GET", times=None))
     with pytest.raises(IntegrityError):
         pipeline.pull(row)
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("status", status=503, times=None),
-        Fault("stall", times=None),
-    ],
-    ids=lambda fault: fault.kind,
-)
-def test_a_lasting_fault_ends_within_its_time_bound(s3_server: Server, proxy: FaultProxy, fault: Fault) -> None:
-    """StoreUnavailableError, naming the XCom, within a few times timeout_seconds; purge stays quiet."""
-    pipeline = through(proxy, s3_server, timeout_seconds=1, purge_timeout_seconds=1)
-    row = pipeline.push(VALUE, HERE)
-    proxy.add(fault)
-    started = time.monotonic()
-    with pytest.raises(StoreUnavailableError, match="my_dag"):
-        pipeline.push(VALUE, HERE)
-    with pytest.raises(StoreUnavailableError, match="my_dag"):
-        pipeline.pull(row)
-    assert pipeline.purge(row) is False
-    assert time.monotonic() - started < 30  # the incumbent takes 41 s for one of them
-    proxy.clear()
-    assert pipeline.pull(row) == VALUE
 
 
 def test_a_dead_end_is_not_retried(s3_server: Server, proxy: FaultProxy) -> None:
@@ -238,26 +179,6 @@ def test_an_endpoint_that_is_no_url_is_a_configuration_error(s3_server: Server) 
     connection = {**s3_server.connection, "extra": {"endpoint_url": "127.0.0.1:9000"}}
     with pytest.raises(ConfigurationError, match="xcargo_s3"):
         make_pipeline(s3_server.root, connection=connection, timeout_seconds=1).push(VALUE, HERE)
-
-
-def in_fork(work: Any) -> int:
-    """Exit code of a child, forked here and now, that runs ``work``; 99 if it hangs."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = 0 if work() else 2
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.05)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return 99
 
 
 def test_a_child_forked_after_a_pull_pushes_and_pulls(any_server: Server) -> None:
@@ -292,21 +213,3 @@ def test_a_forked_child_may_have_more_descriptors_open_than_select_takes(s3_serv
         return max(held) > 1024 and bool(pipeline.pull(pipeline.push(VALUE, HERE)) == VALUE)
 
     assert in_fork(child) == 0
-
-
-def _pull_in_worker(row: Any) -> bool:
-    return bool(_shared.pull(row) == VALUE)
-
-
-_shared: Any = None
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_process_pool_forked_after_a_pull_works(s3_server: Server) -> None:
-    """What joblib and multiprocessing do in a user's task."""
-    global _shared
-    _shared = pipeline_on(s3_server)
-    row = _shared.push(VALUE, HERE)
-    assert _shared.pull(row) == VALUE
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert pool.map_async(_pull_in_worker, [row] * 4).get(timeout=60) == [True] * 4

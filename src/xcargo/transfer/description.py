@@ -223,6 +223,8 @@ log = logging.getLogger(__name__)
 _MAX_DEPTH = 6
 _NAMED = 100_000
 """Parts of a container that may be named: its first ones."""
+_MANY = 1_000
+"""Parts of a container beyond which each is looked at less closely."""
 _LOOKED_AT = (20, 5, 2)
 """Items of a part, of an item, of an item of that which are looked at; the size of more is estimated from these."""
 _NUMBER_BYTES = 9
@@ -284,10 +286,10 @@ def _parts(whole: Any) -> Iterator[tuple[str, Any, float]]:
         yield from _columns(whole)
     elif isinstance(whole, dict):
         for key, part in islice(whole.items(), _NAMED):
-            yield f"[{_key(key)}]", part, _bytes_of(part)
+            yield f"[{_key(key)}]", part, _bytes_of(part, level=1 if len(whole) > _MANY else 0)
     elif isinstance(whole, (list, tuple)):
         for n, part in enumerate(islice(whole, _NAMED)):
-            yield f"[{n}]", part, _bytes_of(part)
+            yield f"[{n}]", part, _bytes_of(part, level=1 if len(whole) > _MANY else 0)
     elif is_dataclass(whole) and not isinstance(whole, type):
         for field in fields(whole):
             part = getattr(whole, field.name, None)

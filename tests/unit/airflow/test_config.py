@@ -42,13 +42,6 @@ def settings(env: pytest.MonkeyPatch, **options: str) -> Settings:
     return read_settings(conf)
 
 
-def test_one_variable_is_enough(env: pytest.MonkeyPatch) -> None:
-    """With a path alone, values above 1024 bytes go there, compressed with zstd."""
-    made = settings(env, xcargo__path="s3://my_conn@bucket/xcom")
-    assert made.root == Root("s3", "bucket", "xcom", "my_conn")
-    assert (made.threshold_bytes, made.compression) == (1024, "zstd")
-
-
 SECRET_KEY = Key("first", base64.b64decode(B64))
 OPTION_VALUES: dict[str, tuple[str, str, Any]] = {
     "path": ("file:///srv/x", "root", Root.parse("file:///srv/x")),

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from tests.metadata import Metadata
 from tests.servers.postgres import Postgres
@@ -202,26 +201,6 @@ def test_a_database_that_goes_away_midway_is_refused(
             planned.apply(report)
     postgres.sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     assert gone.exists()
-
-
-def test_an_empty_database_is_refused(sandbox: Sandbox) -> None:
-    """It may be the wrong one."""
-    gone = sandbox.push("gone", row=False)
-    done = sandbox.gc("--apply", "--yes", "--max-share", "1")
-    assert (done.code, gone.exists()) == (3, True)
-    assert "not one live reference" in done.err
-
-
-def test_a_database_that_is_not_there_is_refused(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Nothing is listed, nothing deleted."""
-    sandbox.push("kept")
-    gone = sandbox.push("gone", row=False)
-    monkeypatch.setattr("airflow.settings.engine", sa.create_engine(f"sqlite:///{tmp_path}/none.db"))
-    done = sandbox.gc("--apply", "--yes")
-    assert (done.code, gone.exists()) == (3, True)
-    assert "has no table of XComs" in done.err
 
 
 @pytest.mark.parametrize(

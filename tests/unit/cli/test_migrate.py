@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import signal
-import warnings
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from tests.metadata import Metadata
 from tests.servers import Server
 from tests.unit.cli.kit import Call
-from tests.unit.conftest import make_pipeline
+from tests.unit.conftest import in_fork, make_pipeline
 from xcargo.airflow import rows
 from xcargo.airflow.migration import ToStock, ToStore
 from xcargo.airflow.references.database import DatabaseReferences, DatabaseRowWriter
@@ -244,19 +243,13 @@ def migrate_until_killed(migrate: Call, metadata: Metadata, step: str, *args: st
     """The command in a fork of this process, which dies by kill -9 at a step of the second row."""
     what, when = step.split()
     metadata.engine.dispose()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that a fork does not have
-        pid = os.fork()
-    if pid == 0:
-        try:
-            for owner, name in STEPS[what]:
-                kill_before_or_after_second_call(owner, name, when)
-            migrate("--apply", "--workers", "1", *args, **env)
-        finally:
-            os._exit(99)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+
+    def work() -> None:
+        for owner, name in STEPS[what]:
+            kill_before_or_after_second_call(owner, name, when)
+        migrate("--apply", "--workers", "1", *args, **env)
+
+    assert in_fork(work) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

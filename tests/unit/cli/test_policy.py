@@ -196,14 +196,6 @@ def test_flags_leave_rights_out() -> None:
     assert azure_sas_permissions(Needs("b", delete=False, list=False)) == "rw"
 
 
-def test_a_bucket_that_is_not_there_is_named(moto: Moto) -> None:
-    """S3 says so at the first put."""
-    root = Root.parse("s3://conn@no-such-bucket/xcom")
-    (told,) = exercise(root, moto.access(aws_policy(Needs.of(root)), root=root), LIMITS, large=False)
-    assert (told.name, told.status) == ("store.put", Status.FAILED)
-    assert "'no-such-bucket'" in told.what
-
-
 # --- Azure -----------------------------------------------------------------------------------------------------------
 
 

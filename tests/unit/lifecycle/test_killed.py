@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from tests.unit.lifecycle.killed_sweep import Rows, sweep
+from tests.unit.conftest import in_fork
+from xcargo.cli.bench import measure
 from xcargo.lifecycle.plan import SweepOptions
+from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter
 from xcargo.lifecycle.sweep import Sweep
+from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
@@ -45,54 +47,88 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def killed_sweep(folder: Path, rows: set[str], fatal: int, quarantine_seconds: float | None) -> None:
-    """A sweep in a process of its own, which is killed before its n-th call of the store."""
-    file = folder.with_suffix(".json")
-    file.write_text(json.dumps(sorted(rows)))
-    done = subprocess.run(
-        [sys.executable, "-m", sweep.__module__, folder.as_uri(), str(file), str(fatal), str(quarantine_seconds or "")],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+class Dying(LocalStore):
+    """Counts its calls, and dies at one of them."""
+
+    def __init__(self, root: Root, fatal: int) -> None:
+        super().__init__(root)
+        self.calls, self._fatal = 0, fatal
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self._fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def put(self, key: str, parts: Iterable[Any], **options: Any) -> None:
+        self._count()
+        super().put(key, parts, **options)
+
+    def head(self, key: str) -> Any:
+        self._count()
+        return super().head(key)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._count()
+        super().delete(keys)
 
 
-PUT = """
-def parts():
-    yield b"a part" * 1000
-    os.kill(os.getpid(), signal.SIGKILL)
-store.put("d/gone/t/k~0123456789abcde0.bin", parts())
-"""
-BENCH = """
-from xcargo.cli.bench import measure
-store.get = lambda key: os.kill(os.getpid(), signal.SIGKILL)
-measure(store, Limits(), 1000, budget_seconds=9)
-"""
+class Rows:
+    """References to these URIs."""
+
+    hides_attempts = hides_dags = False
+    origin: ClassVar = {"database": "a list"}
+
+    def __init__(self, uris: set[str]) -> None:
+        self._uris = uris
+
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
+        for uri in sorted(self._uris):
+            yield Reference(Coordinate("d", "r", "t", "k"), uri, 1, 1, None, "xcom")
+
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
+        yield from ()
+
+
+def sweep(url: str, uris: set[str], *, fatal: int = 0, quarantine_seconds: float | None = None) -> int:
+    """Sweep, whatever the share. Returns how many calls it made, if it comes to its end."""
+    root = Root.parse(url)
+    store = Dying(root, fatal)
+    source: Any = Rows(uris)
+    options = SweepOptions(grace_seconds=3600, max_share=None, quarantine_seconds=quarantine_seconds, workers=1)
+    with Sweep(store, source, root=root, options=options) as sweep:
+        sweep.apply(sweep.plan())
+    return store.calls
+
+
+def put_until_killed(store: Store) -> None:
+    def parts() -> Iterator[bytes]:
+        yield b"a part" * 1000
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    store.put("d/gone/t/k~0123456789abcde0.bin", parts())
+
+
+def measure_until_killed(store: Any) -> None:
+    store.get = lambda key: os.kill(os.getpid(), signal.SIGKILL)
+    measure(store, Limits(), 1000, budget_seconds=9)
 
 
 @pytest.mark.parametrize(
-    ("scheme", "code"),
-    [("file", PUT), ("fsspec", PUT), ("file", BENCH)],
+    ("scheme", "work"),
+    [("file", put_until_killed), ("fsspec", put_until_killed), ("file", measure_until_killed)],
     ids=["put", "put-fsspec", "bench"],
 )
-def test_what_a_killed_process_had_written_is_swept_past_the_grace(tmp_path: Path, scheme: str, code: str) -> None:
+def test_what_a_killed_process_had_written_is_swept_past_the_grace(
+    tmp_path: Path, scheme: str, work: Callable[[Store], None]
+) -> None:
     """A file that never became an object, an object that would have been deleted again: never moved to quarantine."""
     rows, kept = lay_out(tmp_path)
-    begin = "import os, signal, sys\nfrom tests.unit.lifecycle.test_killed import *\n_, folder, scheme = sys.argv\n"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{begin}store = store_of(scheme, folder)\n{code}", str(tmp_path), scheme],
-        cwd=Path(__file__).parents[3],
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
+    assert in_fork(lambda: work(store_of(scheme, str(tmp_path)))) == -signal.SIGKILL
     (left,) = [path for path in tmp_path.rglob("*") if path.is_file() and ".xcargo-" in str(path)]
     store = store_of(scheme, str(tmp_path))
 
     def swept() -> set[str]:
-        source: Any = Rows(sorted(rows))
+        source: Any = Rows(rows)
         options = SweepOptions(grace_seconds=3600, max_share=None, quarantine_seconds=86400)
         with Sweep(store, source, root=Root.parse(tmp_path.as_uri()), options=options) as sweeping:
             report = sweeping.apply(sweeping.plan())
@@ -121,7 +157,7 @@ def test_killed_at_every_step_and_run_again(tmp_path: Path, quarantine_seconds: 
     """After the second run all is as if there had been no first; before it nothing is missing that should be there."""
     whole = tmp_path / "whole"
     rows, kept = lay_out(whole)
-    calls = sweep(whole.as_uri(), sorted(rows), quarantine_seconds=quarantine_seconds)
+    calls = sweep(whole.as_uri(), rows, quarantine_seconds=quarantine_seconds)
     expected = contents(whole)
     assert expected.items() >= kept.items()
     assert len(expected) == len(kept) + 1 + (2 if quarantine_seconds else 0)  # and whose it is
@@ -130,12 +166,13 @@ def test_killed_at_every_step_and_run_again(tmp_path: Path, quarantine_seconds: 
         folder = tmp_path / str(n)
         rows, kept = lay_out(folder)
         before = contents(folder)
-        killed_sweep(folder, rows, n, quarantine_seconds)
+        killed = partial(sweep, folder.as_uri(), rows, fatal=n, quarantine_seconds=quarantine_seconds)
+        assert in_fork(killed) == -signal.SIGKILL
         now = contents(folder)
         assert now.items() >= kept.items(), n
         if quarantine_seconds:  # whatever is not in its place is there
             for key, data in before.items():
                 assert data in (now.get(key), now.get(f"~xcargo/quarantine/{key}")), (n, key)
-        sweep(folder.as_uri(), sorted(rows), quarantine_seconds=quarantine_seconds)
+        sweep(folder.as_uri(), rows, quarantine_seconds=quarantine_seconds)
         left = {key: data for key, data in contents(folder).items() if not key.startswith("~xcargo/clock/")}
         assert left == expected, n

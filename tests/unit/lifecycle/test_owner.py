@@ -50,11 +50,6 @@ def test_another_deployment_is_refused_before_it_takes_anything(here: Deployment
         sweep.apply(sweep.plan())
 
 
-def test_the_owner_goes_on(here: Deployment, staging: Deployment) -> None:
-    """What the other one pushed is an orphan to it: one path, one deployment."""
-    assert here.sweep().deletable.objects == 1
-
-
 def test_a_root_can_be_taken_over(here: Deployment, staging: Deployment) -> None:
     """By those who say so; then the former owner is the one who is refused."""
     assert staging.sweep(claim="me").deletable.objects == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.servers
 
 DATA = os.urandom(9_000_000)
 ROOT = Root.parse("s3://c@bucket/prefix")
-
-
-@pytest.fixture
-def proxy(s3_server: Server) -> Iterator[FaultProxy]:
-    with FaultProxy(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

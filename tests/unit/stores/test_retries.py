@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -72,12 +72,6 @@ def test_limits_are_those_of_the_settings() -> None:
     )
     assert Limits.from_settings(settings) == Limits(7, 6 * 1024 * 1024, 3, 0.3, 0.9, 2, fsync=False)
     assert Limits.from_settings(settings, timeout_seconds=1, max_concurrency=9).retry_wait_seconds == 0.3
-
-
-@pytest.fixture
-def proxy(s3_server: Server) -> Iterator[FaultProxy]:
-    with FaultProxy(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

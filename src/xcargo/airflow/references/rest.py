@@ -25,6 +25,7 @@ _IDENTITY = ("task_id", "region_id", "region_index", "map_index", "key")
 _LISTINGS = 5
 """How often a listing is read again because it changed meanwhile."""
 
+_CONCURRENCY = 8
 _ATTEMPTS = 5
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _NOTHING_DONE = "What is referred to is not known, so nothing was deleted or moved."
@@ -191,14 +192,13 @@ class RestReferences:
     Entries are counted: a listing that is cut short, or an entry that is listed and cannot be read, is a
     ReferencesUnavailableError. The API does not show rows in archives of ``airflow db clean``; those of Dags that the
     user may not read (``hides_dags``); those of earlier attempts on Airflow 3.4 (``hides_attempts``). One request for
-    100 runs, one at least for a run, one for an XCom; up to ``concurrency`` at once.
+    100 runs, one at least for a run, one for an XCom; up to eight at once.
     """
 
-    def __init__(self, api: RestApi, *, hides_dags: bool = True, page_rows: int = 100, concurrency: int = 8) -> None:
+    def __init__(self, api: RestApi, *, hides_dags: bool = True, page_rows: int = 100) -> None:
         self.hides_dags = hides_dags
         self._api = api
         self._page_rows = page_rows
-        self._concurrency = concurrency
 
     @property
     def origin(self) -> Mapping[str, str]:
@@ -228,7 +228,7 @@ class RestReferences:
             entries,
             lambda entry: self._row(*entry),
             size_bytes=lambda _: 0,
-            workers=self._concurrency,
+            workers=_CONCURRENCY,
             window_bytes=0,
         ):
             if row is not None and (is_envelope(row.value) or not only_envelopes):
