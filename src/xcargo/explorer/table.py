@@ -44,7 +44,7 @@ class Table:
         self._pc = importable("pyarrow.compute", "a table", extra="arrow")
         self._payload = payload
         self.rows = Rows(payload, params)
-        self._forms = dict(enumerate(map(_form_of_field, self.rows.schema)))
+        self._forms = dict(enumerate(map(_form, self.rows.schema)))
         self._index: dict[int, str] = {}
         """Names of the columns that are a frame's index, by their numbers."""
         self.hidden = 0
@@ -75,7 +75,7 @@ class Table:
             if order is None:
                 column = self._column(number, start, start + count, shorten=True)
             else:
-                column = self._converted(number, self.rows.at(self._checked(number), numbers))
+                column = self._forms[number].converted(self.rows.at(self._checked(number), numbers))
             cells.append([cell_text(value) for value in self._forms[number].cells(column)])
         return {"total": total, "rows": self.rows.count, "start": start, "numbers": numbers, "cells": cells}
 
@@ -168,7 +168,7 @@ class Table:
                 chunks += self._column(number, start, start + size, shorten=True).chunks
             else:
                 numbers = sorted(order.slice(start, size).to_pylist())
-                chunks += self._converted(number, self.rows.at(number, numbers)).chunks
+                chunks += self._forms[number].converted(self.rows.at(number, numbers)).chunks
         pa, pc, types = self._pa, self._pc, self._pa.types
         column = pa.chunked_array(chunks) if chunks else self._column(number, 0, 0)
         present = pc.filter(column, pc.invert(pc.is_null(column, nan_is_null=types.is_floating(column.type))))
@@ -186,17 +186,7 @@ class Table:
         return spread | {"distinct": len(counts), "top": top}
 
     def _column(self, number: int, start: int, stop: int, *, shorten: bool = False) -> Any:
-        return self._converted(number, self.rows.column(self._checked(number), start, stop, shorten=shorten))
-
-    def _converted(self, number: int, column: Any) -> Any:
-        """Categories in place of their codes (-1 is a missing one), and times in their zone."""
-        pc, form = self._pc, self._forms[number]
-        if form.zone:
-            return pc.assume_timezone(column, "UTC").cast(self._pa.timestamp(column.type.unit, form.zone))
-        if form.labels is None:
-            return column
-        inside = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(form.labels)))
-        return form.labels.take(pc.if_else(inside, column, None))
+        return self._forms[self._checked(number)].converted(self.rows.column(number, start, stop, shorten=shorten))
 
     def _texts(self, number: int, column: Any) -> Any:
         """The cells as text, as they are shown."""
@@ -281,13 +271,8 @@ class Table:
             if one[0] in ("objects", "raw", "sparse"):
                 self.hidden += 1
                 continue
-            with suppress(XCargoError, self._pa.ArrowException, LookupError, TypeError, ValueError):
-                if one[0] == "category":
-                    self._forms[one[3]] = _Form("category", labels=_labels(one[1]))
-                elif one[0] == "zoned":
-                    zone = self._pa.lib.tzinfo_to_string(one[1])
-                    unit = self.rows.schema.field(one[2]).type.unit
-                    self._forms[one[2]] = _Form(f"timestamp[{unit}, tz={zone}]", zone=zone)
+            with suppress(XCargoError, self._pa.ArrowException, AttributeError, LookupError, TypeError, ValueError):
+                self._forms[one[-1]] = _form(self.rows.schema.field(one[-1]), one)
 
     def _name_index(self, number: Any, name: object) -> None:
         if type(number) is int:
@@ -310,38 +295,60 @@ class _Form:
         """Whether its cells are text in place of what is stored: periods and intervals."""
         return bool(self.freq or self.closed)
 
+    def converted(self, column: Any) -> Any:
+        """Categories in place of their codes (-1 is a missing one), and times in their zone."""
+        pc = importable("pyarrow.compute", "a table", extra="arrow")
+        if self.labels is not None:
+            inside = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(self.labels)))
+            return self.labels.take(pc.if_else(inside, column, None))
+        return self._zoned(column) if self.zone and not self.closed else column
+
     def cells(self, column: Any) -> list[Any]:
         """The cells of some rows: periods as text in place of their ordinals, intervals in place of their ends."""
-        cells: list[Any] = column.to_pylist()
         if self.freq:
             period = importable("pandas", "a column of periods").Period
-            return [None if n is None else str(period(ordinal=n, freq=self.freq)) for n in cells]
+            return [None if n is None else str(period(ordinal=n, freq=self.freq)) for n in column.to_pylist()]
         if self.closed:
-            left, right = (
-                "[" if self.closed in ("left", "both") else "(",
-                "]" if self.closed in ("right", "both") else ")",
-            )
-            return [None if ends is None else f"{left}{ends['left']}, {ends['right']}{right}" for ends in cells]
+            pc = importable("pyarrow.compute", "a table", extra="arrow")
+            begin = "[" if self.closed in ("left", "both") else "("
+            end = "]" if self.closed in ("right", "both") else ")"
+            sides = (self._zoned(pc.struct_field(column, n)).to_pylist() for n in (0, 1))
+            return [None if low is None else f"{begin}{low}, {high}{end}" for low, high in zip(*sides, strict=True)]
+        cells: list[Any] = column.to_pylist()
         return cells
 
+    def _zoned(self, column: Any) -> Any:
+        if not self.zone:
+            return column
+        pc = importable("pyarrow.compute", "a table", extra="arrow")
+        return pc.assume_timezone(column, "UTC").cast(arrow().timestamp(column.type.unit, self.zone))
 
-def _form_of_field(field: Any) -> _Form:
-    """The form of a column by its Arrow type, whether or not pandas has registered its own types here."""
+
+def _form(field: Any, state: Any = ("",)) -> _Form:
+    """The form of a column by its Arrow type, registered here or not, and by what a pandas value says of it."""
     pa, kind, metadata = arrow(), field.type, field.metadata or {}
+    if state[0] == "category":
+        return _Form("category", labels=_labels(state[1]))
+    if state[0] == "zoned":
+        zone = pa.lib.tzinfo_to_string(state[1])
+        return _Form(f"timestamp[{kind.unit}, tz={zone}]", zone=zone)
+    if state[0] == "intervals":
+        zone = pa.lib.tzinfo_to_string(state[1])
+        return _Form(
+            f"interval[timestamp[{kind.field(0).type.unit}, tz={zone}], {state[2]}]", zone=zone, closed=state[2]
+        )
     if pa.types.is_dictionary(kind):
         return _Form("category")
     name = getattr(kind, "extension_name", "") or metadata.get(b"ARROW:extension:name", b"").decode("utf-8", "replace")
     if name not in ("pandas.period", "pandas.interval"):
         return _Form()
     try:
-        if isinstance(kind, pa.BaseExtensionType):
-            state = json.loads(kind.__arrow_ext_serialize__())
-        else:
-            state = json.loads(metadata[b"ARROW:extension:metadata"])
-        if name == "pandas.period":
-            # Only pandas knows its frequencies: without it their numbers are shown.
-            return _Form(f"period[{state['freq']}]", freq=str(state["freq"])) if find_spec("pandas") else _Form()
-        return _Form(f"interval[{state['subtype']}, {state['closed']}]", closed=str(state["closed"]))
+        own = kind.__arrow_ext_serialize__() if isinstance(kind, pa.BaseExtensionType) else None
+        said = json.loads(own or metadata[b"ARROW:extension:metadata"])
+        if name == "pandas.interval":
+            return _Form(f"interval[{said['subtype']}, {said['closed']}]", closed=str(said["closed"]))
+        # Only pandas knows its frequencies: without it their numbers are shown.
+        return _Form(f"period[{said['freq']}]", freq=str(said["freq"])) if find_spec("pandas") else _Form()
     except (LookupError, TypeError, ValueError):
         return _Form()
 
@@ -357,13 +364,9 @@ def _labels(state: Any) -> Any:
     if values[0] in ("objects", "raw"):
         return pa.array([cell_text(cell) for cell in values[1]], pa.large_string())
     table = ipc.read_stream(values[-1])
-    form, column = _form_of_field(table.schema.field(0)), table.column(0).combine_chunks()
+    form, column = _form(table.schema.field(0), values), table.column(0).combine_chunks()
     column = column.storage if isinstance(column, pa.ExtensionArray) else column
-    if values[0] == "zoned":
-        pc = importable("pyarrow.compute", "a table", extra="arrow")
-        zone = pa.lib.tzinfo_to_string(values[1])
-        column = pc.assume_timezone(column, "UTC").cast(pa.timestamp(column.type.unit, zone))
-    return pa.array([cell_text(cell) for cell in form.cells(column)], pa.large_string())
+    return pa.array([cell_text(cell) for cell in form.cells(form.converted(column))], pa.large_string())
 
 
 def cell_text(value: Any) -> str | None:

@@ -189,6 +189,7 @@ ZONED = pd.date_range("2024-01-01", periods=3, tz="Europe/Rome")
     [
         (MONTHS.insert(3, pd.NaT), "period[M]"),
         (pd.interval_range(0, 4, closed="left"), "interval[int64, left]"),
+        (pd.IntervalIndex.from_breaks(ZONED), "interval[timestamp[.s, tz=Europe/Rome], right]"),
         (ZONED, "timestamp[.s, tz=Europe/Rome]"),
         (pd.Categorical(["a", None, "b"]), "category"),
         *((pd.Categorical(labels), "category") for labels in (MONTHS, ZONED, pd.cut([1, 5], 2), [1, "x"], range(3))),
