@@ -20,7 +20,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.orm import configure_mappers
 
-from xcargo.airflow.ui import previews, stored, values
+from xcargo.airflow.ui import stored, values, xcoms
 from xcargo.errors import ErrorKind, XCargoError
 from xcargo.explorer.limits import PreviewTimeoutError, TooLargeError
 
@@ -90,7 +90,7 @@ def _load() -> None:
         with suppress(ImportError):
             import_module(library)
     with suppress(Exception):
-        previews.pipeline()
+        xcoms.pipeline()
 
 
 class _Assets(StaticFiles):

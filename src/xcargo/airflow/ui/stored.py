@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
-from xcargo.airflow.ui import previews, xcoms
-from xcargo.airflow.ui.previews import in_preview_pool
-from xcargo.airflow.ui.xcoms import XComRow, can_read_xcoms, current_user, well_formed
+from xcargo.airflow.ui import xcoms
+from xcargo.airflow.ui.xcoms import XComRow, can_read_xcoms, current_user, in_preview_pool, well_formed
 from xcargo.errors import XCargoError
 
 __all__ = ["router", "sum_sweep", "summarize"]
@@ -91,7 +90,7 @@ def summarize(rows: Iterable[XComRow], by: str) -> dict[str, Any]:
             {"dag_id": dag_id, "run_id": run_id, "at": at, **vars(sums)}
             for (dag_id, run_id), (at, sums) in list(runs.items())[:_SHOWN_RUNS]
         ],
-        "largest": [previews.summary(row) for _, _, row in sorted(stored_rows, reverse=True)],
+        "largest": [xcoms.summary(row) for _, _, row in sorted(stored_rows, reverse=True)],
         "cost": _cost(schemes),
     }
 
@@ -101,7 +100,7 @@ def sum_sweep(rows: list[XComRow]) -> dict[str, Any] | None:
     reports: list[dict[str, Any]] = []
     for row in rows:
         try:
-            value = previews.open_value(row, previews.budget()).tree.to_json()
+            value = xcoms.open_value(row, xcoms.budget()).tree.to_json()
         except XCargoError:
             continue
         reports += [report for report in value if isinstance(report, dict)] if isinstance(value, list) else []

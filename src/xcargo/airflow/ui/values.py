@@ -14,9 +14,8 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from xcargo.airflow.ui import previews, xcoms
-from xcargo.airflow.ui.previews import in_preview_pool
-from xcargo.airflow.ui.xcoms import MAX_NUMBER, XComId, XComRow, can_read_xcoms, well_formed
+from xcargo.airflow.ui import xcoms
+from xcargo.airflow.ui.xcoms import MAX_NUMBER, XComId, XComRow, can_read_xcoms, in_preview_pool, well_formed
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError, XCargoError
 from xcargo.explorer.compare import compare
 from xcargo.explorer.limits import Budget, TooLargeError
@@ -56,8 +55,8 @@ class ValueRequest:
 
     def value(self) -> StoredValue:
         """The value, ready to be read. Raises XCargoError."""
-        limits = previews.budget()
-        return previews.open_value(self.row(limits), limits).inside(self.inside)
+        limits = xcoms.budget()
+        return xcoms.open_value(self.row(limits), limits).inside(self.inside)
 
 
 def parse_map_index(text: str) -> int:
@@ -114,28 +113,28 @@ def listed(
     """The XComs of a task instance, a run or a Dag, by their rows. No request to a store."""
     index = None if map_index is None else parse_map_index(map_index)
     total, rows = xcoms.list_xcoms(dag_id, run_id=run_id, task_id=task_id, map_index=index, start=start, count=count)
-    return {"total": total, "xcoms": [previews.summary(row) for row in rows]}
+    return {"total": total, "xcoms": [xcoms.summary(row) for row in rows]}
 
 
 @router.get("/others")
 def others(requested: Requested) -> dict[str, Any]:
     """The same XCom of other runs, map indexes and attempts, to compare with."""
-    return {"xcoms": [previews.summary(row) for row in xcoms.list_others(requested.xcom, _MAX_OTHERS)]}
+    return {"xcoms": [xcoms.summary(row) for row in xcoms.list_others(requested.xcom, _MAX_OTHERS)]}
 
 
 @router.get("/value")
 async def value(requested: Requested) -> dict[str, Any]:
     """The row, and what can be shown of the value; a problem with the store is given beside the row."""
-    row = await run_in_threadpool(requested.row, previews.budget())
-    answer: dict[str, Any] = {"xcom": previews.summary(row)}
+    row = await run_in_threadpool(requested.row, xcoms.budget())
+    answer: dict[str, Any] = {"xcom": xcoms.summary(row)}
     if is_envelope(row.value):
         answer["envelope"] = {name: part for name, part in row.value.items() if name not in ("data", "chunks")}
 
     def describe() -> dict[str, Any]:
-        return previews.open_value(row, previews.budget()).inside(requested.inside).describe()
+        return xcoms.open_value(row, xcoms.budget()).inside(requested.inside).describe()
 
     try:
-        answer["value"] = await previews.pool.run(describe)
+        answer["value"] = await xcoms.pool.run(describe)
     except XCargoError as error:
         answer["problem"] = {"kind": str(error.kind), "what": error.what[:1000], "hint": error.hint}
     return answer
@@ -274,11 +273,11 @@ def download(requested: Requested, form: str = "raw") -> Response:
 
     Streamed, or from the store by a signed URL.
     """
-    limits = previews.budget(_DOWNLOAD_SECONDS)
+    limits = xcoms.budget(_DOWNLOAD_SECONDS)
     row = requested.row(limits)
-    value = previews.open_value(row, limits).inside(requested.inside)
+    value = xcoms.open_value(row, limits).inside(requested.inside)
     file = value.download(form)
-    if form == "raw" and not requested.inside and (url := previews.signed_url(row)):
+    if form == "raw" and not requested.inside and (url := xcoms.signed_url(row)):
         return RedirectResponse(url, status_code=307)
     name = _safe_name(file.name) or _file_name(requested.xcom, file.suffix)
     headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}

@@ -1,4 +1,4 @@
-"""XComs of the metadata database that a user may see: Airflow's answer to who may, and its rows, read only.
+"""XComs that a user may see: Airflow's answer to who may, the rows, read only, and previews of the values behind them.
 
 Airflow does not declare the functions of ``core_api.security`` a public interface, so nothing else here imports them.
 An Airflow that has moved them has no explorer (the application cannot be built), never one without rights.
@@ -6,10 +6,12 @@ An Airflow that has moved them has no explorer (the application cannot be built)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from functools import cache, partial, wraps
+from typing import Any, TypeVar
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -21,26 +23,41 @@ from airflow.utils.session import create_session
 from fastapi import Request
 from sqlalchemy import Text, and_, case, cast, func, null, select
 
+from xcargo.airflow import compat, runtime
 from xcargo.errors import DecodeError, ObjectNotFoundError, UnsupportedTypeError
-from xcargo.explorer.limits import TooLargeError
-from xcargo.model.envelope import is_envelope
+from xcargo.explorer.limits import BlockCache, Budget, PreviewPool, TooLargeError
+from xcargo.explorer.value import StoredValue
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import Envelope, is_envelope
+from xcargo.model.key_order import restored
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.transfer.description import preview
 
 __all__ = [
     "KEEPS_ATTEMPTS",
     "MAX_NUMBER",
     "XComId",
     "XComRow",
+    "budget",
     "can_read_xcoms",
     "current_user",
     "find",
     "has_more_rows",
+    "in_preview_pool",
     "list_envelopes",
     "list_others",
     "list_xcoms",
+    "open_value",
+    "pipeline",
+    "pool",
     "readable_dags",
+    "signed_url",
+    "summary",
     "sweep_reports",
     "well_formed",
 ]
+
+_T = TypeVar("_T")
 
 can_read_xcoms = requires_access_dag("GET", DagAccessEntity.XCOM)
 """Dependency of each route of a Dag: 401 for nobody, 403 for someone who may not read the Dag's XComs."""
@@ -63,6 +80,15 @@ _LISTED_BYTES = 256 * 1024
 _SCANNED_ROWS = 100_000
 _TEXT = cast(XComModel.value, Text)
 _KEY = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index, XComModel.key)
+
+_WORKERS = 4
+"""Values that are read at once in this process, so that memory is bounded whoever asks."""
+
+_SECONDS = 15.0
+_SIGNED_SECONDS = 60.0
+_CACHE_BYTES = 64 * 1024 * 1024
+
+pool = PreviewPool(_WORKERS, queue_seconds=20, seconds=_SECONDS + 1)
 
 
 @dataclass(frozen=True)
@@ -243,3 +269,97 @@ def _row(row: Any) -> XComRow:
     attempt = getattr(row, "attempt", None) or 0
     xcom = XComId(row.dag_id, row.run_id, row.task_id, row.key, row.map_index, attempt)
     return XComRow(xcom, row.timestamp, row.row_bytes or 0, row.value)
+
+
+# --- previews
+
+
+def budget(seconds: float = _SECONDS) -> Budget:
+    """What one request may take."""
+    return Budget(max_bytes=runtime.settings().max_preview_bytes, seconds=seconds)
+
+
+def in_preview_pool(route: Callable[..., _T]) -> Callable[..., Any]:
+    """Makes a route of a function that reads values."""
+
+    @wraps(route)
+    async def answer(*args: Any, **parameters: Any) -> _T:
+        return await pool.run(partial(route, *args, **parameters))
+
+    # Names in annotations are those of the route's module, where FastAPI would not look for them.
+    answer.__signature__ = inspect.signature(route, eval_str=True)  # type: ignore[attr-defined]
+    return answer
+
+
+@cache
+def pipeline() -> Pipeline:
+    """One whose requests to a store end in the time of a preview: else a store that stalls would hold all threads."""
+    settings = runtime.settings()
+    return runtime.open_pipeline(replace(settings, timeout_seconds=min(settings.timeout_seconds, _SECONDS)))
+
+
+@cache
+def _block_cache() -> BlockCache:
+    return BlockCache(_CACHE_BYTES)
+
+
+def open_value(row: XComRow, limits: Budget) -> StoredValue:
+    """The value behind a row. No request yet."""
+    value = row.value
+    if not is_envelope(value):
+        xcom = row.id
+        coordinate = Coordinate(xcom.dag_id, xcom.run_id, xcom.task_id, xcom.key, xcom.map_index)
+        value = pipeline().push_inline(restored(value), coordinate)
+    handle = pipeline().handle(value, row.id.dag_id)
+    return StoredValue.from_envelope(Envelope.from_row(value), handle.open, cache=_block_cache(), budget=limits)
+
+
+def signed_url(row: XComRow) -> str | None:
+    """Where a browser gets the object itself, for a minute; None where it is to be streamed. It is in no log."""
+    if not runtime.settings().ui_signed_downloads or not is_envelope(row.value):
+        return None
+    return pipeline().signed_url(row.value, row.id.dag_id, _SIGNED_SECONDS)
+
+
+def summary(row: XComRow) -> dict[str, Any]:
+    """What a list shows of a row, without a request to any store."""
+    xcom = row.id
+    shown: dict[str, Any] = {
+        "dag_id": xcom.dag_id,
+        "run_id": xcom.run_id,
+        "task_id": xcom.task_id,
+        "key": xcom.key,
+        "map_index": xcom.map_index,
+        "attempt": xcom.attempt or None,
+        "every_attempt": KEEPS_ATTEMPTS,
+        "stored_at": row.stored_at.isoformat() if row.stored_at else None,
+        "row_bytes": row.row_bytes,
+        "where": "row",
+    }
+    if not is_envelope(row.value):
+        not_fetched = row.value is None and row.row_bytes > len("null")
+        kind = "?" if not_fetched else "None" if row.value is None else type(row.value).__name__
+        return shown | {"type": kind, "size_bytes": row.row_bytes, "preview": _masked_preview(row.value)}
+    try:
+        envelope = Envelope.from_row(row.value)
+    except Exception as error:
+        return shown | {"type": "?", "problem": str(error)[:500]}
+    return shown | {
+        "type": envelope.type,
+        "codec": envelope.codec,
+        "size_bytes": envelope.size_bytes,
+        "stored_bytes": envelope.stored_bytes,
+        "compression": envelope.compression,
+        "where": "object" if envelope.uri else "row",
+        "uri": envelope.uri,
+        "checksum": envelope.checksum,
+        "created_at": envelope.created_at,
+        "preview": envelope.preview,
+        "shape": envelope.params.get("shape"),
+    }
+
+
+def _masked_preview(value: Any) -> str | None:
+    """The beginning of a value that is in its row, unless previews are turned off."""
+    shown = preview(value, runtime.settings().preview_chars)
+    return None if shown is None else compat.mask(shown)

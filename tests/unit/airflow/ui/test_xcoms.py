@@ -13,7 +13,7 @@ from airflow.models.dag import DagModel
 
 from tests.metadata import NOON, Metadata
 from xcargo.airflow import runtime
-from xcargo.airflow.ui import previews, xcoms
+from xcargo.airflow.ui import xcoms
 from xcargo.airflow.ui.stored import sum_sweep
 from xcargo.airflow.ui.xcoms import XComId, XComRow
 from xcargo.errors import EnvelopeError
@@ -155,8 +155,8 @@ def test_a_row_that_refers_to_another_dags_value_is_refused() -> None:
         "checksum": "blake3:0",
     }
     with pytest.raises(EnvelopeError, match="refers to a value of Dag 'other'"):
-        previews.open_value(row_of(row), previews.budget())
-    assert previews.summary(row_of(row))["uri"] == row["uri"]
+        xcoms.open_value(row_of(row), xcoms.budget())
+    assert xcoms.summary(row_of(row))["uri"] == row["uri"]
 
 
 def test_the_last_sweeps_report_is_summed_up() -> None:

@@ -81,7 +81,7 @@ export function tableView(where, value) {
 	};
 	if (!all.length && !value.hidden) return h("p", { class: "hint" }, "The table has no columns.");
 	const empty = { start: 0, total: 0, numbers: [], cells: [], waiting: true };
-	show(grid, table(all.slice(0, COLUMNS), empty, state, act, spread)); // columns and charts need no rows
+	show(grid, table(all.slice(0, COLUMNS), empty, state, act, spread)); // the columns are known before any row is read
 	load();
 	const hidden = value.hidden
 		? h(
@@ -114,11 +114,11 @@ function table(columns, page, state, act, spread) {
 			});
 		};
 		const plot = h("div", { class: "spread" });
-		observe(plot, () =>
+		const draw = () =>
 			spread(column)
 				.then((answer) => show(plot, spreadOf(answer)))
-				.catch(() => show(plot)),
-		);
+				.catch(() => show(plot));
+		if (!page.waiting) observe(plot, draw); // the rows come first
 		return h(
 			"th",
 			{
