@@ -155,11 +155,7 @@ function table(columns, page, state, act, spread) {
 				h(
 					"td",
 					{ colspan: columns.length + 1, class: "none" },
-					page.waiting
-						? "Loading …"
-						: state.filters.length
-							? "No row passes the filter."
-							: "The table has no rows.",
+					page.waiting ? "Loading …" : state.filters.length ? "No row passes the filter." : "The table has no rows.",
 				),
 			),
 		);
