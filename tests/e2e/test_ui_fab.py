@@ -9,10 +9,7 @@ import importlib.metadata
 import shutil
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ import pytest
 
 from demo.environment import airflow_environment
 from tests.e2e import browser
+from tests.e2e.explorer import LOOPBACK
 from tests.matrix.environments import CHECKOUT, clean_environ, find_uv
 from tests.servers.processes import free_ports, running
 
@@ -85,21 +83,13 @@ def fab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fab]:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     made = Fab(f"http://127.0.0.1:{port}", (home / "run").read_text())
 
+    def is_ready() -> bool:
+        with LOOPBACK.open(f"{made.url}/xcargo/", timeout=10):
+            return True
+
     command = [str(python), "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, is_ready=lambda: True, env=env):
-        wait_for(made.url)
+    with running(command, is_ready=is_ready, env=env):
         yield made
-
-
-def wait_for(url: str, seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/xcargo/", timeout=10):
-                return
-        except urllib.error.URLError:
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
 
 
 @pytest.fixture

@@ -146,9 +146,10 @@ class Table:
             chunks.append(self._column(number, start, start + _SCAN_ROWS, shorten=True).combine_chunks())
         column = self._pa.chunked_array(chunks) if chunks else self._column(number, 0, 0)
         column = column if rows is None else column.take(rows)
-        keys = [("key", "descending" if descending else "ascending")]
+        ends = column.flatten() if self._forms[number].closed else [column]  # of an interval the left one counts first
+        keys = [(str(n), "descending" if descending else "ascending") for n in range(len(ends))]
         try:
-            order = self._pc.sort_indices(self._pa.table({"key": column}), sort_keys=keys)
+            order = self._pc.sort_indices(self._pa.table(ends, names=[key for key, _ in keys]), sort_keys=keys)
         except (self._pa.ArrowException, TypeError) as error:
             raise UnsupportedTypeError(
                 f"A column of type {str(column.type)[:80]} has no order", hint="Sort by another one."

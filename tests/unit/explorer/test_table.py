@@ -218,6 +218,7 @@ def test_values_of_pandas_are_shown_as_pandas_prints_them(values: Any, type_: st
 def test_filters_take_what_is_shown(values: Any, operator: str, typed: str, found: str) -> None:
     """A time without an offset is of the column's zone; what is no value of the column is refused in words."""
     table = preview(pd.DataFrame({"c": values})).table()
+    assert table.sort(0, descending=True).to_pylist() == [2, 1, 0]
     order = table.filter([{"column": 0, "operator": operator, "value": typed}])
     assert table.page(0, 9, [0], order)["cells"] == [[found]]
     assert table.distribution(0)["missing"] == 0
