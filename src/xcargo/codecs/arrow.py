@@ -10,6 +10,7 @@ from typing import Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.base import Encoded, arrow, importable
+from xcargo.codecs.extension_types import extension_params
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.table_file import TableFile, scan
 from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
@@ -53,6 +54,7 @@ class ArrowCodec:
         elif kind in ("pyarrow.Array", "pyarrow.ChunkedArray"):
             params["shape"] = [len(value)]
         params["columns"] = column_types((field.name, field.type) for field in table.schema)
+        params |= extension_params(table.schema)
         return Encoded(self.id, ipc.write(table), params, _SUFFIX)
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
@@ -62,7 +64,7 @@ class ArrowCodec:
             return frame if kind == "polars.DataFrame" else frame.to_series()
         if kind not in [f"pyarrow.{name}" for name in (*_PYARROW, *_PYARROW_BASES)]:
             raise DecodeError(f"The envelope names an unknown kind of table, {str(kind)[:80]!r}")
-        table = ipc.read(payload)
+        table = ipc.read(payload, params.get("extensions"))
         try:
             return _from_table(arrow(), str(kind), table)
         except XCargoError:
@@ -91,6 +93,7 @@ class ArrowStreamCodec:
         if pa is not None and isinstance(value, pa.RecordBatchReader):
             columns = column_types((field.name, field.type) for field in value.schema)
             params: dict[str, Any] = {"type": "pyarrow.RecordBatchReader", "columns": columns}
+            params |= extension_params(value.schema)
             return Encoded(self.id, _written(arrow(), value, params), params, ".arrow")
         columns = column_types(value.collect_schema().items())
         return Encoded(self.id, _collected(value), {"type": "polars.LazyFrame", "columns": columns}, ".arrow")
@@ -105,7 +108,7 @@ class ArrowStreamCodec:
         file = TableFile(source)
         if kind == "polars.LazyFrame":
             return scan(file)
-        file.register_pandas_types()
+        file.register_types(params.get("extensions"))
         return arrow().RecordBatchReader.from_batches(file.schema, file.batches())
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from xcargo.codecs.base import arrow, importable
-from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.codecs.base import arrow
+from xcargo.codecs.extension_types import register_types
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "culprit",
     "read",
     "read_stream",
-    "register_pandas_types",
     "write",
 ]
 
@@ -33,7 +33,6 @@ _Range = tuple[int, int]
 """Start and end in a file."""
 _Read = Callable[[int, int], Buffer]
 
-_EXTENSION = b"ARROW:extension:name"
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 _MAX_ROWS = 2**32
 """Of one batch; so many nulls take no bytes."""
@@ -61,15 +60,19 @@ def write(table: Any) -> list[Buffer]:
         ) from error
 
 
-def read(payload: Buffer) -> Any:
+def read(payload: Buffer, extensions: object = None) -> Any:
     """The table of a file that `write` wrote, checked to the last value; shares the payload's memory.
+
+    Args:
+        payload: The whole file.
+        extensions: What `extension_params` gave at the push; by default whatever is not registered here counts.
 
     Raises:
         DecodeError: For anything else.
-        MissingDependencyError: For an extension type that is not registered here.
+        MissingDependencyError: For an extension type that cannot be registered here.
     """
     check(payload)
-    table = _table(payload, "open_file")
+    table = _table(payload, "open_file", extensions)
     try:
         _validate(table, len(payload))
     except arrow().ArrowException as error:
@@ -88,7 +91,7 @@ def read_stream(payload: Buffer) -> Any:
     return table
 
 
-def _table(payload: Buffer, opener: str) -> Any:
+def _table(payload: Buffer, opener: str, extensions: object = None) -> Any:
     pa = arrow()
 
     def read_all() -> Any:
@@ -97,38 +100,12 @@ def _table(payload: Buffer, opener: str) -> Any:
 
     try:
         table = read_all()
-        if register_pandas_types(table.schema):
+        if register_types(table.schema, extensions):
             table = read_all()
+            register_types(table.schema, extensions, again=True)
     except (pa.ArrowException, OSError, OverflowError) as error:
         raise DecodeError(f"The object is not valid Arrow data: {error}") from error
-    for column, name in _unregistered_types(table.schema):
-        raise MissingDependencyError(
-            f"Column {column[:80]!r} has the Arrow extension type {name[:80]!r}, which is not registered here",
-            hint="Import the package that defines it before the value is pulled.",
-        )
     return table
-
-
-def register_pandas_types(schema: Any) -> bool:
-    """Register pandas' extension types if the schema has columns of them that were read as their storage.
-
-    Arrow gives the storage of a type that is not registered, and pandas registers its types at their first use.
-    """
-    if {name for _, name in _unregistered_types(schema)}.isdisjoint(("pandas.period", "pandas.interval")):
-        return False
-    pd = importable("pandas", "a table with periods or intervals of pandas")
-    for dtype in ("period[D]", "interval[int64]"):
-        arrow().array(pd.array([], dtype=dtype))
-    return True
-
-
-def _unregistered_types(schema: Any) -> Iterator[tuple[str, str]]:
-    """Names of the columns whose extension type is not registered, and of the type."""
-    base = arrow().BaseExtensionType
-    for field in schema:
-        name = (field.metadata or {}).get(_EXTENSION)
-        if name is not None and not isinstance(field.type, base):
-            yield field.name, name.decode("utf-8", "replace")
 
 
 def culprit(columns: Iterable[tuple[str, Any, Any]], write: Callable[[Any], object]) -> str:

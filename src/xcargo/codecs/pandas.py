@@ -13,8 +13,9 @@ from typing import Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.base import Encoded, arrow, importable
+from xcargo.codecs.extension_types import DTYPE_PACKAGES, extension_params
 from xcargo.codecs.pandas_columns import PandasReader, PandasWriter
-from xcargo.codecs.pandas_parts import DTYPE_PACKAGES, offset_state, restore_offset, restore_scalar, scalar_state
+from xcargo.codecs.pandas_parts import offset_state, restore_offset, restore_scalar, scalar_state
 from xcargo.codecs.source import Source
 from xcargo.codecs.table_file import TableFile
 from xcargo.codecs.tree import TreeCodec
@@ -86,6 +87,7 @@ class PandasCodec:
             params["columns"] = column_types(zip(value.columns, value.dtypes, strict=True))
         table = pa.Table.from_arrays(writer.arrays, names=writer.names)
         try:
+            params |= extension_params(table.schema)
             table = table.replace_schema_metadata({_KEY: self._tree.pack([kind, state])})
         except UnsupportedTypeError as error:
             error.what = cell_path(error.what, value)
@@ -101,7 +103,7 @@ class PandasCodec:
         missing: KeyError | None = None
         try:
             file = TableFile(source)
-            file.register_pandas_types()
+            file.register_types(params.get("extensions"))
             kind, state = self._tree.unpack(file.schema.metadata[_KEY])
             if kind != "frame":
                 raise UnsupportedTypeError(f"A {params.get('type')} has no columns", hint="load() it.")
@@ -129,7 +131,7 @@ class PandasCodec:
                 return restore_offset(pd, self._tree.unpack(payload))
             if params.get("type") == "pandas.ExtensionDtype":
                 return self._tree.unpack(payload).dtype
-            table = ipc.read(payload)
+            table = ipc.read(payload, params.get("extensions"))
             kind, state = self._tree.unpack(table.schema.metadata[_KEY])
             reader = PandasReader(pd, arrow(), table, payload)
             if kind not in ("frame", "series", "index", "array"):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from xcargo.codecs import ipc
+from xcargo.codecs.extension_types import extension_params
 from xcargo.codecs.pandas_parts import (
     dtype_state,
     offset_state,
@@ -147,6 +148,7 @@ class PandasWriter:
             self.names.append(name if name not in self.names else f"{name}.{len(self.names)}")
             return len(self.arrays) - 1
         table = self._pa.Table.from_arrays([array], names=[name])
+        extension_params(table.schema)  # refuses those that a pull could not register
         sink = self._pa.BufferOutputStream()
         with self._pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
-from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+from xcargo.codecs.extension_types import DTYPE_PACKAGES, import_package
+from xcargo.errors import DecodeError, UnsupportedTypeError
 
 __all__ = [
-    "DTYPE_PACKAGES",
     "dtype_state",
-    "import_package",
     "offset_state",
     "restore_dtype",
     "restore_frequency",
@@ -23,11 +21,6 @@ __all__ = [
     "with_frequency",
 ]
 
-DTYPE_PACKAGES = {"db_dtypes": "db-dtypes", "pint_pandas": "pint-pandas"}
-"""Packages that define dtypes of pandas, each with what to install. They are imported for a column of theirs, no other.
-
-A name in a payload picks one of these and is never imported itself.
-"""
 _DERIVED = ("calendar",)
 """Arguments that pandas derives from the rest."""
 _NEW = {"method": 3}
@@ -167,20 +160,3 @@ def restore_dtype(pd: Any, state: list[Any]) -> Any:
             "The value was written with pandas 3, whose text columns the pandas installed here does not know",
             hint="Run: pip install 'pandas>=2.3'",
         ) from error
-
-
-def import_package(package: str, value: str) -> None:
-    """Import one of the known packages. Raises MissingDependencyError if it is another, or is not installed."""
-    distribution = DTYPE_PACKAGES.get(package)
-    try:
-        if distribution is not None:
-            import_module(package)
-            return
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"The value has {value}, and {package} is not installed here", hint=f"Run: pip install {distribution}"
-        ) from error
-    raise MissingDependencyError(
-        f"The value has {value}, whose package {package[:80]} xcargo does not know",
-        hint="Run: pip install --upgrade airflow-provider-xcargo",
-    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.base import arrow, importable
+from xcargo.codecs.extension_types import register_types
 from xcargo.codecs.source import BytesSource, Source, open_seekable
 from xcargo.errors import DecodeError, MissingDependencyError, XCargoError
 from xcargo.types import Buffer
@@ -38,9 +39,11 @@ class TableFile:
         with self._open() as file:
             self.schema = file.schema
 
-    def register_pandas_types(self) -> None:
-        """Read columns of periods and intervals as pandas' types from now on. Imports pandas if there are any."""
-        if ipc.register_pandas_types(self.schema):
+    def register_types(self, extensions: object = None) -> None:
+        """Read columns of extension types as such from now on, as `extension_types.register_types` says."""
+        again = False
+        while register_types(self.schema, extensions, again=again):
+            again = True
             with self._open() as file:
                 self.schema = file.schema
 

@@ -89,7 +89,7 @@ class Lazy:
             except pa.ArrowException as error:
                 raise UnsupportedTypeError(f"Arrow cannot hold the frame: {error}", hint="load() it.") from error
         table = self._table()
-        table.register_pandas_types()
+        table.register_types(self._envelope.params.get("extensions"))
         return table.table(columns, rows)
 
     def scan(self, engine: Literal["polars", "pyarrow", "duckdb"] = "polars") -> Any:

@@ -210,6 +210,16 @@ def test_a_forged_shape_or_dtype_is_refused_without_allocating(params: dict[str,
 FRAME = pd.DataFrame({"a": [1, 2], "s": ["x", None]})
 
 
+NAMED = pa.schema([pa.field("a", pa.int64(), metadata={"ARROW:extension:name": "geoarrow.wkb"})])
+EXTENSIONS = [
+    pa.table({"p": pa.array(pd.period_range("2026-01", periods=2, freq="M"))}),
+    pa.table({"l": pa.ListArray.from_arrays([0, 1, 2], pa.array(pd.interval_range(0, 2)))}),
+    pa.table({"a": [1]}).cast(NAMED),
+    *([pa.table({"u": pa.array([b"0" * 16, None], pa.uuid())})] if hasattr(pa, "uuid") else []),
+]
+"""Types that pandas registers at first use, at any depth; one that was not registered at the push; pyarrow's own."""
+
+
 class TestArrow(CodecTests):
     """Tables of the three libraries."""
 
@@ -219,6 +229,7 @@ class TestArrow(CodecTests):
         pa.table({"a": [1, None], "b": ["x", "y"]}),
         pa.record_batch({"a": [1, 2]}),
         pa.record_batch({"a": pa.array([], pa.int8())}),
+        *EXTENSIONS,
         pl.DataFrame(
             {
                 "category": pl.Series(["a", "b"], dtype=pl.Categorical),
@@ -291,26 +302,6 @@ def test_a_column_that_cannot_be_stored_is_named() -> None:
         ArrowCodec().encode(pl.DataFrame({"fine": [1], "strange": empty}))
 
 
-def test_an_extension_type_that_is_not_registered_is_an_error() -> None:
-    """Arrow itself would give the storage in its stead, without a word."""
-
-    class Mine(pa.ExtensionType):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__(pa.int8(), "tests.mine")
-
-        def __arrow_ext_serialize__(self) -> bytes:
-            return b""
-
-        @classmethod
-        def __arrow_ext_deserialize__(cls, storage_type: Any, serialized: bytes) -> Any:
-            return cls()
-
-    value = pa.table({"x": pa.ExtensionArray.from_storage(Mine(), pa.array([1], pa.int8()))})
-    encoded = ArrowCodec().encode(value)
-    with pytest.raises(MissingDependencyError, match=r"'x'.*'tests\.mine'"):
-        ArrowCodec().decode(contiguous(encoded), encoded.params)
-
-
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_arrow_data_that_is_compressed_by_itself_is_refused(compression: str) -> None:
     """A few bytes of it may claim any amount of memory; nothing is decompressed to find out."""
@@ -358,3 +349,48 @@ def test_encoding_ordinary_values_imports_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Celsius(pa.ExtensionType):  # type: ignore[misc]
+    """A type that only this module could register."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.float64(), "tests.celsius")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: Any, serialized: bytes) -> Any:
+        return cls()
+
+
+CELSIUS = pa.ExtensionArray.from_storage(Celsius(), pa.array([1.5]))
+MONTHS = pa.array(pd.period_range("2026-01", periods=2, freq="M"))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (pa.table({"c": CELSIUS}), "'tests.celsius' of the package tests"),
+        (pa.table({"c": CELSIUS}).to_reader(), "'tests.celsius' of the package tests"),
+        (pa.table({"s": pa.StructArray.from_arrays([CELSIUS], names=["c"])}), "Column 's' .*'tests.celsius'"),
+        (pd.Series(pd.arrays.ArrowExtensionArray(pa.chunked_array([CELSIUS]))), "'tests.celsius'"),
+        (pd.Index(pd.arrays.ArrowExtensionArray(pa.chunked_array([CELSIUS]))), "'tests.celsius'"),
+        (pd.DataFrame([[1]], columns=pd.arrays.ArrowExtensionArray(pa.chunked_array([CELSIUS]))), "'tests.celsius'"),
+        (pa.table({"d": pa.DictionaryArray.from_arrays([0, 1], MONTHS)}), "does not read"),
+    ],
+    ids=["table", "reader", "struct", "series", "index", "labels", "dictionary"],
+)
+def test_extension_types_that_a_pull_could_not_register_are_refused(value: Any, why: str) -> None:
+    """Another process would get their storage in their place, or nothing."""
+    with pytest.raises(UnsupportedTypeError, match=why):
+        Registry(entry_points=False).encode(value)
+
+
+@pytest.mark.parametrize("params", [{}, {"extensions": ["tests.celsius"]}, {"extensions": 7}])
+def test_an_extension_type_that_is_not_registered_is_an_error(params: dict[str, Any]) -> None:
+    """Arrow itself would give the storage in its stead, without a word."""
+    payload = b"".join(ipc.write(pa.table({"c": CELSIUS})))
+    with pytest.raises(MissingDependencyError, match=r"'c'.*'tests\.celsius'"):
+        ArrowCodec().decode(payload, {"type": "pyarrow.Table", **params})
