@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 import pydantic
+import sklearn.base
 
 T = TypeVar("T")
 
@@ -35,6 +36,11 @@ class Order:
 class Parcel:
     order: Order
     weight: float = 0.0
+
+
+class Scaler(sklearn.base.BaseEstimator):  # type: ignore[misc]
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
 
 
 class Page(pydantic.BaseModel, Generic[T]):

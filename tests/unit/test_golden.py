@@ -29,14 +29,18 @@ import dateutil.tz
 import numpy as np
 import pandas as pd
 import pendulum
+import PIL.Image
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.sparse
+import xarray as xr
 from airflow.sdk import ObjectStoragePath
 
 import xcargo
 from tests.unit import golden_classes
 from tests.unit.codecs.known_classes import KnownClasses
+from tests.unit.codecs.test_libraries import same as same_of_library
 from tests.unit.codecs.test_tree import same
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow.serde_codec import SerdeCodec
@@ -155,6 +159,11 @@ VALUES: dict[str, Any] = {
     "model": golden_classes.page(),
     "pickle": functools.partial(int, "7", base=8),
     "airflow_serde": lambda: ObjectStoragePath("file:///data/x.csv"),
+    "polynomial": np.polynomial.Chebyshev([1, 2.5], domain=[0, 5], symbol="t"),
+    "sparse": scipy.sparse.csr_array(np.array([[0, 1.5], [2, 0]])),
+    "dataset": xr.Dataset({"heat": (("t", "x"), np.arange(4.0).reshape(2, 2), {"units": "K"})}, {"t": [10, 20]}),
+    "image": PIL.Image.new("RGB", (2, 1), "red"),
+    "estimator": golden_classes.Scaler(2.5),
     "lazy_frame": pl.LazyFrame({"a": [1, None], "b": ["x", "y"]}),
     "parts": lambda: {"a": np.arange(20_000) % 3, "b": (FileCodec().decode(b"x", {"name": "x"}), 1)},
     **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in SUFFIXES},
@@ -208,6 +217,12 @@ def equal(left: Any, right: Any) -> bool:
         )
     if isinstance(right, pd.DatetimeIndex):
         return bool(left.equals(right)) and left.freq == right.freq
+    if isinstance(right, golden_classes.Scaler):
+        return type(left) is type(right) and bool(left.get_params() == right.get_params())
+    if isinstance(right, PIL.Image.Image):
+        return bool(left == right)
+    if isinstance(right, (scipy.sparse.csr_array, xr.Dataset, np.polynomial.Chebyshev)):
+        return same_of_library(left, right)
     if isinstance(right, np.ndarray):
         assert type(left) is type(right)
         if isinstance(right, np.ma.MaskedArray):

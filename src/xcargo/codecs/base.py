@@ -79,15 +79,18 @@ class CodecLookup(Protocol):
         """The value whose payload the source reads, by the codec of this id."""
 
 
-def importable(library: str, value: str, *, extra: str | None = None) -> Any:
-    """The library, now that a value needs it. Raises MissingDependencyError naming the extra that brings it."""
+def importable(library: str, value: str, *, extra: str | None = None, package: str | None = None) -> Any:
+    """The library, now that a value needs it.
+
+    Raises MissingDependencyError naming the extra that brings it, or the package where there is no extra.
+    """
     try:
         return import_module(library)
     except ImportError as error:
         extra = extra or ("arrow" if library == "pyarrow" else library)
         raise MissingDependencyError(
-            f"The value is {value}, and {library} is not installed here",
-            hint=f"Run: pip install 'airflow-provider-xcargo[{extra}]'",
+            f"The value is {value}, and {package or library} is not installed here",
+            hint="Run: pip install " + (package or f"'airflow-provider-xcargo[{extra}]'"),
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from xcargo.codecs.base import Codec, Encoded
 from xcargo.codecs.class_names import ClassNames, are_joined, joining_refusals
 from xcargo.codecs.objects import ObjectCodec
+from xcargo.codecs.skops import SkopsCodec
 from xcargo.codecs.source import BytesSource, Source, read_all
 from xcargo.codecs.substitutes import CURRENT, Push, current_push
 from xcargo.codecs.tree import TreeCodec
@@ -37,6 +38,8 @@ _OWN = {
     "arrow-stream": ("arrow", "ArrowStreamCodec", "polars pyarrow"),
     "file": ("files", "FileCodec", "xcargo"),
     "stream": ("stream", "StreamCodec", "builtins xcargo"),
+    "library": ("libraries", "LibraryCodec", "numpy scipy torch xarray"),
+    "image": ("images", "ImageCodec", "PIL"),
 }
 """Id of each codec of ours -> module and class, and the libraries one of which defines the value's class or a base of
 it. A codec is imported when a value may need it, and is asked only then."""
@@ -46,7 +49,7 @@ _BY_LIBRARY = {
     for library in {library for _, _, libraries in _OWN.values() for library in libraries.split()}
 }
 
-_NESTING = frozenset(("numpy", "pandas"))
+_NESTING = frozenset(("image", "library", "numpy", "pandas"))
 """Codecs whose values hold values of others."""
 
 _ALWAYS_TREE = frozenset((dict, list, str, int, float, bool, type(None), tuple))
@@ -80,7 +83,7 @@ class Registry:
         self.tree = TreeCodec(self)
         self._loaded: dict[str, Codec] = {}
         self._classes = classes
-        objects = () if classes is None else (ObjectCodec(classes, self.tree),)
+        objects = () if classes is None else (ObjectCodec(classes, self.tree), SkopsCodec(classes))
         self._fallbacks: tuple[Codec, ...] = (*objects, *fallbacks)
         self._last_resort = last_resort
         self._mask = mask
@@ -116,7 +119,9 @@ class Registry:
         try:
             encoded = self.encode_leaf(value)
         except UnsupportedTypeError as refusal:
-            return self.tree.encode(self.substitute(value, refusal))
+            value = self.substitute(value, refusal)
+            cls: Any = type(value)
+            encoded = self.encode_leaf(value) if _candidates(cls) else None
         return self.tree.encode(value) if encoded is None else encoded
 
     def substitute(self, value: object, refusal: UnsupportedTypeError) -> Any:

@@ -90,7 +90,7 @@ class Push:
         cls = type(value)
         if inspect.isawaitable(value) or inspect.isasyncgen(value):
             raise _not_awaited(value) from None
-        convert = _converter(cls)
+        convert = _converter(cls) or _library_converter(cls)
         if (convert is None and not _is_iterator(value)) or names_part(refusal) or isinstance(refusal, TooDeepError):
             raise refusal
         if self.settings is not None and self.settings.strict_types:
@@ -284,6 +284,63 @@ def _converter(cls: type) -> Callable[[Any], Any] | None:
         if show is not None:
             return _checked(cls, show, show)
     return None
+
+
+def _library_converter(cls: type) -> Callable[[Any], Any] | None:
+    """The same of a subclass of a library's class that has a codec, and of a drawing."""
+    for base in cls.__mro__:
+        convert = _OF_LIBRARIES.get(_name(base))
+        if convert is not None and (cls is not base or convert is _drawn):
+            return convert
+    return None
+
+
+def _array(value: Any) -> Any:
+    import numpy as np
+
+    if type(value) is not np.memmap and getattr(value, "__dict__", None):
+        raise UnsupportedTypeError(
+            f"A {_name(type(value))} is an array with attributes of its own, which would be lost",
+            hint="Return np.asarray(value), and beside it what its attributes say.",
+        )
+    return np.asarray(value)
+
+
+def _picture(value: Any) -> Any:
+    if getattr(value, "is_animated", False):
+        raise UnsupportedTypeError(
+            f"A {_name(type(value))} of {value.n_frames} frames cannot be stored",
+            hint="Return xcargo.File(path), or value.copy() for the frame that it shows.",
+        )
+    try:
+        return value.copy()
+    except Exception as error:  # of the file that it is read from
+        raise UnsupportedTypeError(
+            f"The {_name(type(value))} cannot be read: {error}", hint="Call load() before its file is closed."
+        ) from error
+
+
+def _drawn(figure: Any) -> Any:
+    """A figure as a file with its PNG."""
+    from xcargo.codecs.files import File
+    from xcargo.codecs.temporary_folder import temporary_folder
+
+    path = temporary_folder() / "figure.png"
+    try:
+        figure.savefig(path, format="png")
+    except Exception as error:  # artists, and fonts, raise anything
+        raise UnsupportedTypeError(
+            f"The figure cannot be drawn: {type(error).__name__}: {error}",
+            hint="Save it yourself, and return xcargo.File(path).",
+        ) from error
+    return File(path)
+
+
+_OF_LIBRARIES: dict[str, Callable[[Any], Any]] = {
+    "numpy.ndarray": _array,
+    "PIL.Image.Image": _picture,
+    "matplotlib.figure.Figure": _drawn,
+}
 
 
 def _checked(cls: type, content: Callable[[Any], Any], shown: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -79,7 +79,7 @@ class StoredValue:
     @property
     def kind(self) -> str:
         """``tree``, ``table``, ``array``, ``bytes``, ``folder``, or ``opaque`` for what is only described."""
-        if self.codec in ("msgpack", "object", "airflow-serde"):
+        if self.codec in ("msgpack", "object", "library", "airflow-serde"):
             return "tree"
         if self.codec == "pandas":
             return "tree" if self.params.get("type") in PANDAS_SCALARS else "table"
@@ -89,7 +89,7 @@ class StoredValue:
             return "tree" if self.params.get("dtype") in ("|O", "T") else "array"
         if self.codec == "file" and "directory" in self.params:
             return "folder"
-        return "bytes" if self.codec in ("bytes", "stream", "file") else "opaque"
+        return "bytes" if self.codec in ("bytes", "stream", "file", "image") else "opaque"
 
     def inside(self, path: str) -> StoredValue:
         """The part at a path of ``part:number`` and ``leaf:offset`` steps; the value itself for an empty one."""
@@ -139,8 +139,8 @@ class StoredValue:
         if self.codec == "airflow-serde":
             payload.budget.check_size(payload.size_bytes * 4, "The value")
             payload, params = payload.in_memory(json_to_packed(bytes(payload.read_all()))), {}
-        packed, parts = split_parts(payload, params if self.codec in ("msgpack", "object") else {})
-        return Tree(packed, fields_only=self.codec == "object"), parts
+        packed, parts = split_parts(payload, params if self.codec != "airflow-serde" else {})
+        return Tree(packed, fields_only=self.codec in ("object", "library")), parts
 
     def table(self) -> Table:
         """The value as a table."""

@@ -37,7 +37,7 @@ _BRACKETS: dict[type, tuple[str, str]] = {
 }
 _LEVELS = 3
 _STANDARD = ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo")
-_LIBRARIES = ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum")
+_LIBRARIES = ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum", "scipy", "torch", "xarray")
 _PANDAS_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
 _UNREAD = ("LazyFrame", "RecordBatchReader")
 _TABLE_CODECS = ("arrow", "arrow-stream", "pandas")
