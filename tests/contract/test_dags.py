@@ -19,6 +19,7 @@ every_dag = pytest.mark.parametrize(
     "dag_id",
     [
         "contract_types",
+        "contract_own_classes",
         "contract_flow",
         "contract_retry",
         "contract_fan_in",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from xcargo.codecs.builtin import Tag
+from xcargo.codecs.class_names import dotted
 from xcargo.errors import DecodeError
 from xcargo.explorer.limits import Payload
 from xcargo.explorer.packed import (
@@ -286,7 +287,7 @@ class Tree:
         """A small value of another codec, by its codec's id; an instance of a class, by its name."""
         if (body := self._instance(head)) is not None:
             name = self._packed.head(self._packed.end(self._packed.head(body).body))
-            class_name = self._packed.text(name, 200).replace(":", ".") if name.kind == "str" else "object"
+            class_name = dotted(self._packed.text(name, 200)) if name.kind == "str" else "object"
             return {"type": class_name, "count": self._children(self._state(body)).total, "object": True}
         codec = self._packed.head(self._packed.head(head.body).body)
         name_of_codec = self._packed.text(codec, 100) if codec.kind == "str" else "?"

@@ -7,7 +7,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,33 @@ def contract_types() -> None:
             assert alike(big, [value, large(0)]), (name, big)
 
     push_all() >> pull_all()
+
+
+@dataclass
+class Order:
+    """A class that the file of a Dag defines. It is not on the allow-list."""
+
+    class Kind(Enum):
+        URGENT = "u"
+
+    id: int
+    kind: Kind
+
+
+@plain_dag
+def contract_own_classes() -> None:
+    """Instances of it, small and large, as arguments."""
+
+    @task
+    def give(number: int) -> Any:
+        return {"orders": [Order(number, Order.Kind.URGENT)] * number}
+
+    @task
+    def take(value: Any, number: int) -> None:
+        assert value == {"orders": [Order(number, Order.Kind.URGENT)] * number}
+
+    take(give(1), 1)
+    take(give(500), 500)
 
 
 @plain_dag
@@ -365,7 +394,14 @@ def contract_loop() -> None:
     accumulate.loop(max_iterations=3, until=lambda *, loop: loop.result["number"] == 3) >> collect()
 
 
-DAGS = [contract_types(), contract_flow(), contract_retry(), contract_delete(), contract_fan_in()]
+DAGS = [
+    contract_types(),
+    contract_own_classes(),
+    contract_flow(),
+    contract_retry(),
+    contract_delete(),
+    contract_fan_in(),
+]
 if ASYNC:
     DAGS.append(plain_dag(contract_async)())
 if LOOPS:
