@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from itertools import zip_longest
+from types import GeneratorType
 from typing import Any
 
 __all__ = ["assert_exact"]
@@ -14,6 +15,10 @@ _MISSING = object()
 
 def assert_exact(back: Any, value: Any, path: str = "value") -> None:
     """Raise AssertionError naming the first part that differs."""
+    if type(value) is GeneratorType:  # of bytes
+        assert type(back).__name__ == "ByteStream", f"{path}: a generator became {_name(back)}"
+        assert back.read() == b"".join(value), path
+        return
     assert type(back) is type(value), f"{path}: {_name(value)} became {_name(back)}"
     library = type(value).__module__.partition(".")[0]
     if "pandas" in sys.modules and _is_pandas(value):
@@ -34,6 +39,8 @@ def assert_exact(back: Any, value: Any, path: str = "value") -> None:
         assert_exact(sorted(back, key=_sort_key), sorted(value, key=_sort_key), path)
     elif type(value).__name__ == "memoryview":
         assert (back.format, back.shape, back.tobytes()) == (value.format, value.shape, value.tobytes()), path
+    elif library == "xcargo" or hasattr(value, "__pydantic_private__"):
+        assert back == value, f"{path}: another {type(value).__name__}"
     elif repr(value) == object.__repr__(value):
         assert_exact(vars(back), vars(value), path)
     else:

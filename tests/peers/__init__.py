@@ -15,4 +15,4 @@ def pipeline() -> Any:
     from xcargo.model.root import Root
     from xcargo.model.settings import Settings
 
-    return open_pipeline(Settings(Root.parse("memory://peers/xcom"), threshold_bytes=2**30))
+    return open_pipeline(Settings(Root.parse("memory://peers/xcom"), threshold_bytes=2**30, strict_types=True))

@@ -1,4 +1,4 @@
-"""The table of docs/types.md, of what the probes found."""
+"""The tables of docs/types.md, of what the probes found."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 
 from .examples import examples
 
-__all__ = ["RESULTS", "VERSIONS", "page", "results"]
+__all__ = ["LIBRARIES", "RESULTS", "VERSIONS", "Outcomes", "page", "renewed", "results"]
 
 RESULTS = Path(__file__).parent / "results"
+LIBRARIES = RESULTS / "libraries.json"
 VERSIONS = ("2.11.2", "3.3.2", "3.4.0b2")
-BEGIN = "<!-- written by tests/roundtrips: begin -->"
-END = "<!-- written by tests/roundtrips: end -->"
-
 Outcomes = dict[str, dict[str, dict[str, str]]]
 """Type -> backend -> place -> what came back."""
 
@@ -24,13 +22,21 @@ def results() -> dict[str, Outcomes]:
 
 
 def page(current: str) -> str:
-    """The page with its table renewed."""
-    before, _, rest = current.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{_table()}\n\n{END}{after}"
+    """The page with its tables renewed."""
+    for name, table in (("airflow", _airflow()), ("libraries", _libraries())):
+        current = renewed(current, f"tests/roundtrips {name}", table)
+    return current
 
 
-def _table() -> str:
+def renewed(page: str, writer: str, text: str) -> str:
+    """The page with what stands between the marks of a writer replaced."""
+    begin, end = f"<!-- written by {writer}: begin -->", f"<!-- written by {writer}: end -->"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
+def _airflow() -> str:
     found = results()
     lines = [
         "| Type | xcargo, everywhere | Airflow's in the row | as an object | nested in the row | nested in an object |",
@@ -43,6 +49,19 @@ def _table() -> str:
             for place in ("row", "object", "nested row", "nested object")
         ]
         lines.append(f"| {kind} | {' | '.join(map(_cell, [ours, *theirs]))} |")
+    return "\n".join(lines)
+
+
+def _libraries() -> str:
+    """The sets of versions, and a row for each type that is not exact between all of them."""
+    found = json.loads(LIBRARIES.read_text("utf-8"))
+    lines = [f"- {name}: {versions}" for name, versions in found["versions"].items()]
+    lines += ["", "| Type | Pushed → pulled with | Result |", "|---|---|---|"]
+    for kind in examples():
+        ways: dict[str, list[str]] = {}
+        for way, outcome in found["changes"].get(kind, {}).items():
+            ways.setdefault(outcome, []).append(way)
+        lines += [f"| {kind} | {', '.join(those)} | {outcome} |" for outcome, those in ways.items()]
     return "\n".join(lines)
 
 

@@ -46,9 +46,13 @@ class Codec(Protocol):
     """Turns values of some types into a payload and back, equal and of the same type.
 
     ``id`` is stored in every envelope that the codec wrote and is never reused for another format: every release reads
-    what earlier ones wrote. ``decode`` treats the payload as hostile: it never imports a name that it reads there,
-    allocates no more than the payload justifies, and raises DecodeError. It may keep the payload instead of a copy.
-    Whatever ``encode`` accepts, ``decode`` restores in another process that has imported nothing yet.
+    what earlier ones wrote. ``decode`` treats the payload as hostile: it allocates no more than the payload justifies,
+    and raises DecodeError. It may keep the payload instead of a copy.
+
+    Whatever ``encode`` accepts, ``decode`` restores in another process that has imported nothing yet, given the same
+    packages. So the codec knows what it needs to import, and what has to be registered there: its own constants name
+    the modules. A payload may pick one of them (as the dtype of a column picks its package), but nothing that is read
+    there is ever imported. What such a process could not restore, ``encode`` refuses.
 
     A codec that reads its payload itself, in part or into its own memory, also has ``open(source, params)``. It returns
     the same value as ``decode``, which may keep the `Source` and read from it later.

@@ -10,7 +10,7 @@ from typing import Any
 
 from xcargo.codecs.base import Encoded, importable
 from xcargo.codecs.tree import TreeCodec
-from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
 __all__ = ["NumpyCodec"]
@@ -119,6 +119,11 @@ class NumpyCodec:
     def _unpack_items(self, np: Any, payload: Buffer, params: Mapping[str, Any]) -> Any:
         items, dtype = self._tree.unpack(payload), np.dtype(object)
         if params["dtype"] == "T":
+            if not hasattr(np.dtypes, "StringDType"):
+                raise MissingDependencyError(
+                    "The array was written with numpy 2, whose StringDType the numpy installed here does not know",
+                    hint="Run: pip install 'numpy>=2'",
+                )
             missing, coerce, texts = items
             dtype = np.dtypes.StringDType(coerce=coerce, **({"na_object": missing[0]} if missing else {}))
             items = [missing[0] if missing and text is None else text for text in texts]

@@ -246,6 +246,10 @@ class PandasReader:
                 return pd.arrays.ArrowExtensionArray(self._pa.chunked_array([column]))
             column = self._column(state[2], "is_null", "is_dictionary", "is_run_end_encoded", forbidden=True)
             dtype = restore_dtype(pd, state[1])
+            if isinstance(dtype, (pd.Float32Dtype, pd.Float64Dtype)) and self._pa.types.is_floating(column.type):
+                # pandas 3 would take a nan for a missing value, as pandas 2 and one of its options do not.
+                missing = np.array(column.is_null())
+                return pd.arrays.FloatingArray(np.array(column.fill_null(1), dtype.numpy_dtype), missing)
             array = dtype.__from_arrow__(self._pa.chunked_array([column]))
             if state[1][0] == "string" and type(array) is not dtype.construct_array_type():  # in pandas 2.3
                 array = dtype.construct_array_type()._from_sequence(column.to_pylist(), dtype=dtype)

@@ -138,6 +138,15 @@ def test_a_reader_that_fails_or_does_not_fit_stores_nothing() -> None:
     assert not buckets.get("test/xcom")
 
 
+def test_a_lazy_frame_that_could_not_be_read_again_is_refused() -> None:
+    """Its table is read by pyarrow, which has no integers of 128 bits."""
+    frame = pl.LazyFrame(
+        {"fine": [1], "wide": [[{"a": 1}]]}, schema_overrides={"wide": pl.List(pl.Struct({"a": pl.Int128}))}
+    )
+    with pytest.raises(UnsupportedTypeError, match="column 'wide' of type List"):
+        ArrowStreamCodec().encode(frame)
+
+
 def test_a_lazy_frame_s_query_fetches_the_columns_it_needs() -> None:
     """Two of four columns cost fewer requests than all; head() few; predicates and slices give what polars gives."""
     kit = Kit()

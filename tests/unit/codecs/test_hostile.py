@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from contextlib import suppress
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import pytest
@@ -47,6 +51,30 @@ def test_mutated_payloads_raise_only_what_a_decoder_may(name: str) -> None:
                 raise
 
     check()
+
+
+class ImportWatch(MetaPathFinder):
+    """Sees what is imported, and finds nothing."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        self.names.append(fullname)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_name_in_a_payload_is_imported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each word of real payloads is replaced in turn by one that would be seen."""
+    watch = ImportWatch()
+    monkeypatch.setattr(sys, "meta_path", [watch, *sys.meta_path])
+    for seed in SEEDS[name]:
+        for word in re.finditer(rb"[A-Za-z_][\w.:-]{2,}", seed[1:]):
+            forged = seed[: word.start() + 1] + b"z" * len(word[0]) + seed[word.end() + 1 :]
+            with suppress(*ALLOWED, ValueError):
+                TARGETS[name].run(forged)
+    forged_names = [imported for imported in watch.names if "zzz" in imported]
+    assert not [name for name in forged_names if not name.startswith("tzdata.zoneinfo.")]  # where zoneinfo looks
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -26,6 +26,7 @@ from xcargo.testing import CodecTests, round_trip_in_fresh_process
 REGISTRY = Registry(entry_points=False)
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 DAYS = pd.date_range("2026-01-01", periods=3, freq="D")
+NAN_AND_NA = pd.arrays.FloatingArray(np.array([np.nan, 1.0]), np.array([False, True]))  # as pandas 2 divides 0 by 0
 MORNINGS = pd.date_range("2020-11-01 05:00", periods=3, freq="D", tz="UTC").tz_convert("America/New_York")
 """Their frequency is one that pandas 2 would not set: it keeps it."""
 HALVES = pd.interval_range(pd.Timestamp("2026-01-01", tz="Europe/Berlin"), periods=2)
@@ -100,7 +101,12 @@ class TestPandas(CodecTests):
     VALUES: Sequence[Any] = (
         frame(i=np.array([1, 2, 3], "i1"), u=np.array([1, 2, 3], "u8"), f=np.array([1.5, np.nan, -0.0], "f4")),
         frame(b=[True, False], h=np.array([1, 2], "f2"), c=[1 + 2j, 3]),
-        frame(n=pd.array([1, None], "Int8"), x=pd.array([1.5, None], "Float32"), b=pd.array([True, None], "boolean")),
+        frame(
+            n=pd.array([1, None], "Int8"),
+            x=pd.array([1.5, None], "Float32"),
+            y=NAN_AND_NA,
+            b=pd.array([True, None], "boolean"),
+        ),
         frame(s=["a", None, "ü"], t=pd.array(["x", None, ""], "string")),
         frame(o=pd.Series([1, None, "x", 2.5, True], dtype=object)),
         frame(o=pd.Series([1, None], dtype=object), p=pd.Series([None, None], dtype=object)),
