@@ -181,6 +181,40 @@ def _polars() -> list[Any]:
     ]
 
 
+def _libraries() -> list[Any]:
+    import numpy as np
+    import scipy.sparse
+    import xarray as xr
+
+    dense = np.array([[0, 1.5, 0], [2, 0, 3]])
+    formats = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
+    array = xr.DataArray(dense, dims=("t", "x"), coords={"t": [1, 2], "h": ("x", ["a", "b", "c"])}, name="n")
+    return [
+        *(getattr(scipy.sparse, f"{name}_array")(dense) for name in formats),
+        np.poly1d([1, 2]),
+        np.polynomial.Chebyshev([1, 2.5]),
+        np.random.default_rng(1),
+        np.random.RandomState(1),
+        array,
+        array.stack(both=("t", "x")).to_dataset(),
+    ]
+
+
+def _images() -> list[Any]:
+    import PIL.Image
+
+    indexed = PIL.Image.new("P", (5, 5), 3)
+    indexed.putpalette(range(30))
+    return [PIL.Image.new("RGB", (9, 9), "red"), PIL.Image.new("1", (9, 2)), PIL.Image.new("F", (2, 2)), indexed]
+
+
+def _estimators() -> list[Any]:
+    import numpy as np
+    from sklearn.linear_model import LinearRegression
+
+    return [LinearRegression().fit(np.eye(3), [1, 2, 3])]
+
+
 def _decompress(data: bytes) -> None:
     names = sorted(SUFFIXES)
     if len(data) > 4:
@@ -213,6 +247,9 @@ TARGETS = {
     "pandas": _codec(_pandas),
     "pyarrow": _codec(_pyarrow),
     "polars": _codec(_polars),
+    "libraries": _codec(_libraries),
+    "images": _codec(_images),
+    "estimators": _codec(_estimators),
     "compression": Target(_decompress, _decompress_seeds),
     "row": Target(_row, _row_seeds),
 }
