@@ -155,6 +155,8 @@ def _pandas() -> list[Any]:
         pd.Timestamp("2026-01-01", tz="UTC"),
         pd.offsets.MonthEnd(2),
         pd.interval_range(0, 2),
+        pd.interval_range(days[0], periods=2),
+        pd.DataFrame([[1, 2]], columns=pd.period_range("2026-01", periods=2, freq="M")),
     ]
 
 
@@ -168,6 +170,7 @@ def _pyarrow() -> list[Any]:
         pa.RunEndEncodedArray.from_arrays([1, 3], ["a", "b"]),
         pa.scalar({"a": [1]}),
         pa.schema([("a", pa.decimal128(5, 2))]),
+        pa.table({"j": pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}"]))}),
     ]
 
 
@@ -178,6 +181,9 @@ def _polars() -> list[Any]:
         pl.DataFrame({"a": [1, None], "s": ["x", "a text that is longer than twelve bytes"], "l": [["x"], []]}),
         pl.DataFrame({"c": pl.Series(["a", "b"], dtype=pl.Categorical), "t": [{"k": 1}, {"k": 2}]}),
         pl.Series("e", ["x", None], dtype=pl.Enum(["x", "y"])),
+        pl.Schema({"a": pl.List(pl.Int8), "b": pl.Datetime("us", "UTC")}),
+        pl.Enum(["a", "b"]),
+        pl.Categorical,
     ]
 
 

@@ -31,10 +31,48 @@ SMALL = {"records": [{"id": n, "tags": ["a", "b"], "nested": {"x": n, "y": None}
 MEGABYTE = 1_000_000
 
 ONE_OF_EACH = """
-import json, os, sys
+import gc, json, os, sys
 from types import SimpleNamespace
 import airflow.sdk.execution_time.supervisor, airflow.sdk.execution_time.task_runner
 from airflow.sdk.execution_time.xcom import XCom
+
+told = {}
+
+def in_child(name, work):
+    # As each task is: a fork of a process that has imported its backend.
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.write(writer, json.dumps(work()).encode())
+        os._exit(0)
+    os.wait()
+    told[name] = json.loads(os.read(reader, 65536))
+
+def copied_bytes():
+    try:
+        with open("/proc/self/smaps_rollup") as lines:
+            return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+    except OSError:
+        return 0
+
+def full_collection():
+    before, tracked = copied_bytes(), len(gc.get_objects())
+    cycle = []
+    cycle.append(cycle)
+    del cycle
+    found = gc.collect()
+    return {"tracked": tracked, "found": found, "bytes": copied_bytes() - before}
+
+def first_push():
+    os.environ["AIRFLOW__XCARGO__PATH"] = "file://" + os.environ["AIRFLOW_HOME"] + "/objects"
+    before, loaded = [generation["collections"] for generation in gc.get_stats()], set(sys.modules)
+    row = push({"k": "x" * 5000})
+    after = [generation["collections"] for generation in gc.get_stats()]
+    return {
+        "collections": [b - a for a, b in zip(before, after)],
+        "modules": sorted(name for name in set(sys.modules) - loaded if name.startswith("xcargo")),
+        "uri": row["uri"],
+        "enabled": gc.isenabled(),
+    }
 
 def state():
     return set(sys.modules), len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
@@ -42,7 +80,9 @@ def state():
 def push(value):
     return XCom.serialize_value(value, key="k", dag_id="d", run_id="r", task_id="t", map_index=-1)
 
-told, before = {}, state()
+in_child("full collection", full_collection)
+in_child("first push", first_push)
+before = state()
 
 def tell(name):
     global before
@@ -97,6 +137,21 @@ def told(s3_server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("TOLD ")]
     found: dict[str, Any] = json.loads(line.partition(" ")[2])
     return found
+
+
+def test_the_first_push_sets_off_no_collection_and_loads_nothing_of_ours(told: dict[str, Any]) -> None:
+    """A collection would copy every page of the heap that a task inherits; our modules come from before the fork."""
+    first = told["first push"]
+    assert first.pop("uri").startswith("file://")
+    assert first == {"collections": [0, 0, 0], "modules": [], "enabled": True}
+
+
+def test_a_full_collection_in_a_task_does_not_copy_what_it_inherited(told: dict[str, Any]) -> None:
+    """Only what the task made itself is looked at, and garbage of its own is found."""
+    full = told["full collection"]
+    assert full["tracked"] < 1_000
+    assert full["found"] == 1
+    assert full["bytes"] < 10_000_000
 
 
 def test_a_value_in_the_row_loads_nothing_and_starts_no_thread(told: dict[str, Any]) -> None:

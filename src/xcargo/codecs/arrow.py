@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xcargo.codecs import ipc
@@ -20,7 +20,7 @@ from xcargo.types import Buffer
 
 __all__ = ["ArrowCodec", "ArrowStreamCodec"]
 
-_POLARS = ("DataFrame", "Series")
+_POLARS = ("DataFrame", "Series", "Schema")
 _PYARROW = ("Table", "RecordBatch", "Schema", "Field")
 _PYARROW_BASES = ("ChunkedArray", "Array", "Scalar", "DataType")
 """Classes with a subclass for each type."""
@@ -30,7 +30,7 @@ _MOST_RUNS = 1000
 
 
 class ArrowCodec:
-    """Polars frames and series; pyarrow tables, record batches, arrays, scalars, schemas, fields and types.
+    """Frames, series, schemas and types of polars; tables, batches, arrays, scalars, schemas and types of pyarrow.
 
     One Arrow IPC file each, no JSON and no hex; what is no table is a column, or the schema, of one. ``params["type"]``
     says what to make of it again. Not kept: how a table is cut into chunks.
@@ -44,6 +44,8 @@ class ArrowCodec:
     def encode(self, value: Any) -> Encoded:
         kind = str(_kind(value))
         params: dict[str, Any] = {"type": kind}
+        if kind in ("polars.Schema", "polars.DataType"):
+            return _encode_polars_type(kind, value)
         if kind.startswith("polars."):
             frame = value if kind == "polars.DataFrame" else value.to_frame()
             params |= {"shape": list(value.shape), "columns": column_types(frame.schema.items())}
@@ -59,9 +61,14 @@ class ArrowCodec:
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         kind = params.get("type")
-        if kind in ("polars.DataFrame", "polars.Series"):
-            frame = _read_polars(importable("polars", f"a {kind}"), payload)
-            return frame if kind == "polars.DataFrame" else frame.to_series()
+        if kind in [f"polars.{name}" for name in (*_POLARS, "DataType")]:
+            pl = importable("polars", f"a {kind}")
+            frame = _read_polars(pl, payload)
+            if kind == "polars.DataType":
+                return frame.schema[""] if "" in frame.columns else _polars_class(pl, params.get("class"))
+            if kind == "polars.Schema":
+                return frame.schema
+            return frame if kind == "polars.DataFrame" else _from_polars_series(frame)
         if kind not in [f"pyarrow.{name}" for name in (*_PYARROW, *_PYARROW_BASES)]:
             raise DecodeError(f"The envelope names an unknown kind of table, {str(kind)[:80]!r}")
         table = ipc.read(payload, params.get("extensions"))
@@ -97,7 +104,7 @@ class ArrowStreamCodec:
             return Encoded(self.id, _written(arrow(), value, params), params, ".arrow")
         schema = value.collect_schema()
         for name, dtype in schema.items():
-            if _contains(dtype, _is_of_128_bits):
+            if _has_128_bits(dtype):
                 raise UnsupportedTypeError(
                     f"A LazyFrame cannot be read again with column {name[:80]!r} of type {str(dtype)[:80]}",
                     hint="Return frame.collect(), or cast the column.",
@@ -130,6 +137,8 @@ def _kind(value: object) -> str | None:
     for name in _PYARROW_BASES if library == "pyarrow" else ():
         if isinstance(value, getattr(module, name, ())):
             return f"{library}.{name}"
+    if library == "polars" and (isinstance(value, module.DataType) or type(value) is type(module.DataType)):
+        return "polars.DataType"
     return None
 
 
@@ -173,8 +182,8 @@ def _from_table(pa: Any, kind: str, table: Any) -> Any:
 
 def _write_polars(frame: Any) -> memoryview:
     def write(part: Any) -> memoryview:
-        if any(_contains(dtype, _is_array_of_nothing) for dtype in part.dtypes):
-            raise ValueError("it would not read arrays of width 0 again")
+        for dtype in part.dtypes:
+            _check_readable(dtype)
         written = io.BytesIO()
         part.write_ipc(written, compression="uncompressed")
         return memoryview(written.getvalue())
@@ -189,20 +198,54 @@ def _write_polars(frame: Any) -> memoryview:
         ) from error
 
 
-def _contains(dtype: Any, kind: Callable[[Any], bool]) -> bool:
-    """Whether a dtype of polars is of this kind, or contains such."""
-    inner = [getattr(dtype, "inner", None), *(field.dtype for field in getattr(dtype, "fields", ()))]
-    return kind(dtype) or any(_contains(one, kind) for one in inner if one is not None)
+def _check_readable(dtype: Any) -> None:
+    """Raise ValueError for a dtype that polars writes and does not read as it was, at any depth."""
+    if getattr(dtype, "size", None) == 0:
+        raise ValueError("it would not read arrays of width 0 again")
+    if type(dtype).__module__.partition(".")[0] != "polars" and not isinstance(dtype, type):
+        raise ValueError("a task that pulls it does not know where its type is registered")
+    for inner in (getattr(dtype, "inner", None), *(field.dtype for field in getattr(dtype, "fields", ()))):
+        if inner is not None:
+            _check_readable(inner)
 
 
-def _is_array_of_nothing(dtype: Any) -> bool:
-    """Whether its width is 0: polars writes such arrays and does not read them."""
-    return getattr(dtype, "size", None) == 0
+def _has_128_bits(dtype: Any) -> bool:
+    """Whether a dtype is, or contains, an integer that pyarrow has no type for, and which only polars itself reads."""
+    inner = (getattr(dtype, "inner", None), *(field.dtype for field in getattr(dtype, "fields", ())))
+    return str(dtype) in ("Int128", "UInt128") or any(_has_128_bits(one) for one in inner if one is not None)
 
 
-def _is_of_128_bits(dtype: Any) -> bool:
-    """Whether it is an integer that pyarrow has no type for, and which only polars itself reads."""
-    return str(dtype) in ("Int128", "UInt128")
+def _encode_polars_type(kind: str, value: Any) -> Encoded:
+    """A schema or type as the schema of an empty table; a class of types, such as ``pl.List``, by its name."""
+    import polars as pl
+
+    params: dict[str, Any] = {"type": kind}
+    if isinstance(value, type):
+        params["class"] = value.__name__
+        if getattr(pl, value.__name__, None) is not value:
+            raise UnsupportedTypeError(
+                f"The type {value.__name__} is not one of polars itself", hint="Return its name as text."
+            )
+    schema = {} if "class" in params else {"": value} if kind == "polars.DataType" else value
+    if kind == "polars.Schema":
+        params["columns"] = column_types(schema.items())
+    payload = _write_polars(pl.DataFrame(schema=schema))
+    if dict(_read_polars(pl, payload).schema) != dict(schema):
+        raise UnsupportedTypeError(f"Polars does not store {value} as it is", hint="Return str(value).")
+    return Encoded(ArrowCodec.id, (payload,), params, _SUFFIX)
+
+
+def _from_polars_series(frame: Any) -> Any:
+    if frame.width != 1:
+        raise DecodeError(f"The object holds {frame.width} columns and not one")
+    return frame.to_series()
+
+
+def _polars_class(pl: Any, name: object) -> Any:
+    cls = getattr(pl, name, None) if isinstance(name, str) else None
+    if not (isinstance(cls, type) and issubclass(cls, pl.DataType)):
+        raise DecodeError(f"Polars has no type {str(name)[:80]!r}")
+    return cls
 
 
 def _read_polars(pl: Any, payload: Buffer) -> Any:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from itertools import islice
 from tempfile import TemporaryFile
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.bookkeeping import (
@@ -39,9 +39,6 @@ from xcargo.model.coordinate import text_of
 from xcargo.model.envelope import tombstone
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Outcome", "Report", "Sweep", "folders", "shards"]
 
@@ -146,7 +143,7 @@ class _Candidate(NamedTuple):
         return cls(ObjectInfo(key, size_bytes, at, e_tag), Verdict(verdict), rule)
 
 
-class Sweep:
+class Sweep(AbstractContextManager["Sweep"]):
     """A sweep of one root. A context manager: between `plan` and `apply` a temporary file is open.
 
     Memory: 8 bytes a live reference (`LiveObjects`).
@@ -167,10 +164,7 @@ class Sweep:
         self._live: LiveObjects | None = None
         self._owner: Owner | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

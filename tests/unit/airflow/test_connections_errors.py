@@ -68,6 +68,8 @@ def sftp(**extra: Any) -> Connection:
         (S3, aws(config_kwargs={"signature_version": "s3"}), "must be one of s3v4, v4, unsigned"),
         (S3, aws(config_kwargs={"read_timeout": "soon"}), "config_kwargs.read_timeout must be a number"),
         (S3, aws(config_kwargs={"proxies": {"https": "my proxy"}}), "config_kwargs.proxies must be a URL"),
+        (S3, aws(config_kwargs={"connect_timout": 2}), "config_kwargs.connect_timout is not known"),
+        (S3, aws(config_kwargs={"s3": {"adressing_style": "path"}}), "Did you mean 'addressing_style'"),
         (S3, aws(config_kwargs={"client_cert": "/c.pem"}), "client_cert cannot be used"),
         (S3, aws(verify="/nowhere/ca.pem"), "verify names a file that cannot be read"),
         (S3, aws(verify=__file__.replace("errors", "aws")), "verify names a file without a PEM certificate"),

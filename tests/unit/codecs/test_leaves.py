@@ -230,6 +230,12 @@ class TestArrow(CodecTests):
         pa.record_batch({"a": [1, 2]}),
         pa.record_batch({"a": pa.array([], pa.int8())}),
         *EXTENSIONS,
+        pl.DataFrame(),
+        pl.Schema(),
+        pl.Schema({"a": pl.Int64, "b": pl.List(pl.Enum(["x"])), "c": pl.Datetime("us", "Europe/Paris")}),
+        *(pl.Int64, pl.Int64(), pl.List, pl.Datetime, pl.Utf8, pl.Object, pl.Categorical),
+        *(pl.List(pl.Int8), pl.Datetime("ms", "UTC"), pl.Enum(["a", "b"]), pl.Struct({"a": pl.Duration("ns")})),
+        *(pl.Array(pl.Int8, (2, 3)), pl.Decimal(10, 2), pl.Categorical(pl.Categories("mine")), pl.Null()),
         pl.DataFrame(
             {
                 "category": pl.Series(["a", "b"], dtype=pl.Categorical),
@@ -276,6 +282,8 @@ class TestArrow(CodecTests):
     def equal(self, left: Any, right: Any) -> bool:
         if type(left) is not type(right):
             return False
+        if not hasattr(right, "equals"):  # types and schemas of polars
+            return bool(left == right) and repr(left) == repr(right)
         if isinstance(right, (pa.Schema, pa.Field)):
             return bool(left.equals(right, check_metadata=True))
         if getattr(left, "type", 0) != getattr(right, "type", 0) or getattr(left, "name", 0) != getattr(
@@ -300,6 +308,37 @@ def test_a_column_that_cannot_be_stored_is_named() -> None:
     empty = pl.Series([[[], []]], dtype=pl.List(pl.Array(pl.Int8, 0)))  # which polars writes and does not read
     with pytest.raises(UnsupportedTypeError, match="column 'strange' of type List"):
         ArrowCodec().encode(pl.DataFrame({"fine": [1], "strange": empty}))
+    with pytest.raises(UnsupportedTypeError, match="column 'strange' of type Object"):
+        ArrowCodec().encode(pl.Schema({"fine": pl.Int8(), "strange": pl.Object()}))
+    with pytest.raises(UnsupportedTypeError, match="Polars does not store Unknown as it is"):
+        ArrowCodec().encode(pl.Unknown())
+
+
+def test_a_class_that_is_no_type_of_polars_is_refused() -> None:
+    """A forged name gets nothing else out of the module."""
+    encoded = ArrowCodec().encode(pl.List)
+    for name in ("read_csv", "Expr", "DataFrame", None, 1, "absent"):
+        with pytest.raises(DecodeError, match="has no type"):
+            ArrowCodec().decode(contiguous(encoded), {**encoded.params, "class": name})
+
+
+@pytest.mark.skipif(not hasattr(pl, "BaseExtension"), reason="This polars has no extension types")
+def test_an_extension_type_of_polars_is_refused() -> None:
+    """Another process would get the storage, or another type."""
+    mine: Any = type("Mine", (pl.BaseExtension,), {"ext_from_params": classmethod(lambda cls, *params: cls(*params))})
+    kind = mine("tests.mine", pl.Int64(), None)
+    pl.register_extension_type("tests.mine", mine)
+    try:
+        for value in (
+            pl.List(kind),
+            pl.Schema({"a": kind}),
+            pl.DataFrame(schema={"a": kind}),
+            pl.Series([], dtype=kind),
+        ):
+            with pytest.raises(UnsupportedTypeError, match="does not know where its type is registered"):
+                ArrowCodec().encode(value)
+    finally:
+        pl.unregister_extension_type("tests.mine")
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])

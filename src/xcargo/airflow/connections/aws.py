@@ -44,6 +44,17 @@ _UPLOAD = {
 }
 """Names of boto3's upload arguments -> the client's options."""
 
+_CONFIG_KWARGS = {
+    "config_kwargs": (
+        *("region_name", "signature_version", "connect_timeout", "read_timeout", "client_cert", "s3"),
+        *("proxies", "proxies_config", "use_dualstack_endpoint", "use_fips_endpoint"),
+    ),
+    "config_kwargs.s3": (
+        *("addressing_style", "payload_signing_enabled", "use_accelerate_endpoint", "use_dualstack_endpoint"),
+    ),
+}
+"""What is read of botocore's options. A misspelled one is refused; others of botocore's mean nothing here."""
+
 _CLIENT_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -75,6 +86,7 @@ def access(fields: ConnectionFields) -> Access:
     fields.require_type(_TYPES)
     if fields.connection is not None and fields.get("role_arn"):
         fields.choice("assume_role_method", fields.get("assume_role_method") or "assume_role", _ASSUME_ROLE)
+    _refuse_misspelled(fields)
     source = _source(fields)
     region = _region(fields) or source.region or _profile().get("region") or "us-east-1"
     config: dict[str, Any] = {"region": region}
@@ -91,6 +103,16 @@ def access(fields: ConnectionFields) -> Access:
     endpoint = config.get("endpoint", "")
     client = {**_tls(fields, endpoint), **_proxy(fields, endpoint), **_timeouts(fields)}
     return Access(config=config, client=client, credentials=source.credentials)
+
+
+def _refuse_misspelled(fields: ConnectionFields) -> None:
+    import difflib
+
+    for name, known in _CONFIG_KWARGS.items():
+        for option in fields.mapping(name).keys() - set(known):
+            near = difflib.get_close_matches(str(option), known, n=1, cutoff=0.85)
+            if near:
+                raise fields.error(f"{name}.{option}", "is not known", hint=f"Did you mean {near[0]!r}?")
 
 
 # --- credentials
