@@ -26,8 +26,11 @@ def extension_params(schema: Any) -> dict[str, Any]:
 
     Raises UnsupportedTypeError for a type that another process would not know to register. It would get the storage.
     """
-    base, names, named = arrow().BaseExtensionType, set(), False
+    pa, names, named = arrow(), set(), False
+    base, plain = pa.BaseExtensionType, pa.DataType
     for column in schema:
+        if type(column.type) is plain and not column.metadata:
+            continue
         for field in _with_inner([column]):
             kind = _value_type(field.type)
             named = named or _EXTENSION in (field.metadata or {})

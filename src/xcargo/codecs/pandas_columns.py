@@ -38,8 +38,10 @@ class PandasWriter:
         self.names: list[str] = []
 
     def frame(self, frame: Any) -> dict[str, Any]:
-        # By position: items() of pandas 2 fails where a level of the columns has a label twice, as after describe().
-        columns = [self._values(frame.iloc[:, n], label_text(label), label) for n, label in enumerate(frame.columns)]
+        items: Any = frame.items()
+        if frame.columns.nlevels > 1:  # pandas 2 fails where a level has a label twice, as after describe()
+            items = ((label, frame.iloc[:, n]) for n, label in enumerate(frame.columns))
+        columns = [self._values(column, label_text(label), label) for label, column in items]
         return {
             "columns": columns,
             "labels": self.index(frame.columns, rows=False),

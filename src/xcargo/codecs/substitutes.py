@@ -15,7 +15,7 @@ from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, d
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
 from contextvars import ContextVar
 from dataclasses import is_dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, groupby, islice
 from types import GeneratorType, MappingProxyType
 from typing import Any, Protocol
@@ -87,7 +87,7 @@ class Push:
 
         Content is taken by the built-in type's own methods. Where a class overrides these, what it shows must equal it.
         """
-        cls = type(value)
+        cls: Any = type(value)
         if inspect.isawaitable(value) or inspect.isasyncgen(value):
             raise _not_awaited(value) from None
         convert = _converter(cls) or _library_converter(cls)
@@ -187,7 +187,8 @@ def current_push() -> Push:
 
 def builtin_parts(value: Any) -> Any:
     """The built-in value that would be stored in place of one; None if there is none, or it can be read only once."""
-    convert = _converter(type(value))
+    cls: Any = type(value)
+    convert = None if cls in _ITSELF else _converter(cls)
     return None if convert is None else convert(value)
 
 
@@ -264,14 +265,35 @@ _VIEWS: tuple[type, ...] = (KeysView, ValuesView, ItemsView, type({}.keys()), ty
 _SHOWN: dict[type, Callable[[Any], Any]] = {ChainMap: dict, MappingProxyType: dict, **dict.fromkeys(_VIEWS, list)}
 """The same of what has its content elsewhere."""
 
+_TABLES = ("pandas.DataFrame", "pandas.Series", "pandas.core.frame.DataFrame", "pandas.core.series.Series")
+"""Of pandas 3 and 2."""
+
+
+def _plain_table(value: Any) -> Any:
+    """The DataFrame or Series of which a class of a user's is a subclass, over the same columns."""
+    import pandas as pd
+
+    plain = (pd.DataFrame if isinstance(value, pd.DataFrame) else pd.Series)(value, copy=False)
+    plain.attrs = value.attrs
+    return plain if value.flags.allows_duplicate_labels else plain.set_flags(allows_duplicate_labels=False)
+
+
 _SHOWN_BY_NAME: dict[str, Callable[[Any], Any]] = {
     "requests.structures.CaseInsensitiveDict": lambda value: dict(value.items()),
+    **dict.fromkeys(_TABLES, _plain_table),
 }
 
 
+_ITSELF = frozenset((*_PLAIN, *_CONTAINERS)) - {UserString, UserDict, UserList}
+"""Types whose instances are stored as they are."""
+
+
+@lru_cache(maxsize=1000)
 def _converter(cls: type) -> Callable[[Any], Any] | None:
     """What gives the built-in value that an instance equals; None also where it has fields beside that."""
     if is_dataclass(cls) or hasattr(cls, "__attrs_attrs__"):
+        return None
+    if f"{cls.__module__}.{cls.__qualname__}" in _TABLES:
         return None
     for base in cls.__mro__:
         if base in _PLAIN:

@@ -49,6 +49,11 @@ def pack_timezone(zone: dt.tzinfo | None) -> list[Any] | None:
         key = getattr(zone, "zone", None)
         return ["pytz", key] if key else ["pytz-offset", _microseconds(zone.utcoffset(None)) // 60_000_000]
     packed = _pack_dateutil(zone, kind) if kind.startswith("dateutil.tz") else None
+    if kind.endswith("tz.tzlocal"):
+        raise UnsupportedTypeError(
+            "The machine's own time zone (dateutil's tzlocal) may be another one where the value is pulled",
+            hint="Convert the times to a named zone: tz_convert('UTC'), astimezone(timezone.utc).",
+        )
     if packed is None:
         raise UnsupportedTypeError(
             f"A time zone of type {kind} has no name or fixed offset to store",

@@ -21,6 +21,7 @@ from hypothesis.extra.pandas import column, data_frames, range_indexes
 from xcargo.codecs import Codec, Registry, ipc
 from xcargo.codecs.base import contiguous
 from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.model.settings import Settings
 from xcargo.testing import CodecTests, round_trip_in_fresh_process
 
 REGISTRY = Registry(entry_points=False)
@@ -349,6 +350,53 @@ def test_columns_of_db_dtypes_come_back_in_another_process() -> None:
         round_trip_in_fresh_process(REGISTRY.codec("pandas"), [*both, json]), [*both, json], strict=True
     ):
         assert strict(back, value)
+
+
+class Sales(pd.DataFrame):  # type: ignore[misc]
+    """A frame that adds methods, and an attribute of its own."""
+
+    _metadata = ("region",)
+
+    @property
+    def _constructor(self) -> Any:
+        return Sales
+
+    def __getitem__(self, key: Any) -> Any:
+        raise AssertionError("its own methods are not asked")
+
+
+class Track(pd.Series):  # type: ignore[misc]
+    @property
+    def _constructor(self) -> Any:
+        return Track
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Sales({"a": [1]}).__finalize__(with_attrs()), with_attrs()),
+        (
+            Sales({"a": [1]}).set_flags(allows_duplicate_labels=False),
+            frame(a=[1]).set_flags(allows_duplicate_labels=False),
+        ),
+        (Track([1, 2], name="t", index=DAYS[:2]), pd.Series([1, 2], name="t", index=DAYS[:2])),
+    ],
+    ids=["frame", "flags", "series"],
+)
+def test_a_subclass_comes_back_as_the_plain_class(value: Any, plain: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """By itself and inside other values, and the log says so; with strict_types it is refused."""
+    assert strict(round_trip(value), plain)
+    assert strict(round_trip({"a": [value, value]})["a"][1], plain)
+    assert all(f"{type(value).__name__} as {type(plain).__name__}" in line for line in caplog.messages)
+    assert len(caplog.messages) == 2
+    with pytest.raises(UnsupportedTypeError, match="strict_types"):
+        REGISTRY.encode(value, settings=Settings(root=None, strict_types=True))
+
+
+def test_times_of_the_machine_s_own_zone_are_refused() -> None:
+    """Where the value is pulled, that may be another zone."""
+    with pytest.raises(UnsupportedTypeError, match=r"column 't'.*own time zone.*tz_convert"):
+        REGISTRY.encode(frame(t=DAYS.tz_localize(dateutil.tz.tzlocal())))
 
 
 def test_an_open_dtype_is_refused() -> None:
