@@ -41,8 +41,9 @@ class Outcome:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status."""
-    own, _, pytest_arguments = _split(arguments)
-    options = _parser().parse_args(own)
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    pytest_arguments = arguments[at + 1 :]
+    options = _parser().parse_args(arguments[:at])
     try:
         releases = select(options.versions)
     except LookupError as error:
@@ -70,13 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="show the matrix and run nothing")
     parser.add_argument("--strict", action="store_true", help="a release without a Python counts as failed")
     return parser
-
-
-def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
-    if "--" not in arguments:
-        return arguments, False, []
-    at = arguments.index("--")
-    return arguments[:at], True, arguments[at + 1 :]
 
 
 def _run(release: Release, pytest_arguments: list[str]) -> Outcome:
