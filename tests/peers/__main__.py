@@ -16,11 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tests.peers.sources import SOURCES
+from tests.roundtrips.examples import PAGE
+from tests.roundtrips.table import renewed
 
 _OUTCOMES = ("exact", "refused", "changed", "error")
 
@@ -38,20 +41,29 @@ def main(arguments: list[str]) -> int:
         outcomes = dict(zip(names, pool.map(lambda name: _run(name, SOURCES[name][1] * options.scale), names)))
     print(f"{'':30}{'exact':>9}{'refused':>9}{'changed':>9}{'error':>9}{'own':>9}{'exact %':>9}")
     for name, found in (*outcomes.items(), ("all", [one for found in outcomes.values() for one in found])):
-        counts = Counter("own" if one["own"] and one["outcome"] == "refused" else one["outcome"] for one in found)
+        counts = Counter("own" if one["own"] and one["outcome"] != "exact" else one["outcome"] for one in found)
         share = 100 * counts["exact"] / max(1, len(found) - counts["own"])
         print(f"{name:30}" + "".join(f"{counts[kind]:>9,}" for kind in (*_OUTCOMES, "own")) + f"{share:>9.2f}")
-    faults = 0
-    for outcome in ("refused", "changed", "error"):
-        kinds: defaultdict[str, list[Outcome]] = defaultdict(list)
-        for one in (one for found in outcomes.values() for one in found if one["outcome"] == outcome):
-            if not (one["own"] and outcome == "refused"):
-                kinds[_kind(one["what"])].append(one)
-        for kind, those in sorted(kinds.items(), key=lambda item: -len(item[1])):
-            smallest = min(those, key=lambda one: len(one["shown"]))
-            print(f"\n{outcome} {len(those)}: {smallest['what'][:300]}\n  {smallest['shown'][:300]!r}")
-            faults += outcome != "refused"
-    return int(faults > 0)
+    kinds = _kinds(one for found in outcomes.values() for one in found)
+    for (outcome, _), those in kinds.items():
+        smallest = min(those, key=lambda one: len(one["shown"]))
+        print(f"\n{outcome} {len(those)}: {smallest['what'][:300]}\n  {smallest['shown'][:300]!r}")
+    if options.sources or options.scale < 1:
+        return int(any(outcome != "refused" for outcome, _ in kinds))
+    refused = [f"| {kind} | {len(those):,} |" for (outcome, kind), those in kinds.items() if outcome == "refused"]
+    count = sum(map(len, outcomes.values()))
+    table = "\n".join([f"Of {count:,} values:", "", "| Refused | Values |", "|---|---|", *refused])
+    PAGE.write_text(renewed(PAGE.read_text("utf-8"), "tests/peers", table), "utf-8")
+    return int(any(outcome != "refused" for outcome, _ in kinds))
+
+
+def _kinds(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], list[Outcome]]:
+    """What did not come back exactly, by outcome and kind; the worst last, the most frequent first."""
+    kinds: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for one in outcomes:
+        if one["outcome"] != "exact" and not one["own"]:
+            kinds[one["outcome"], _kind(one["what"])].append(one)
+    return dict(sorted(kinds.items(), key=lambda item: (_OUTCOMES.index(item[0][0]), -len(item[1]))))
 
 
 def _run(name: str, seconds: float) -> list[Outcome]:
@@ -69,8 +81,9 @@ def _run(name: str, seconds: float) -> list[Outcome]:
 
 def _kind(what: str) -> str:
     """The message without what differs between values of one kind."""
-    what = re.sub(r"^At value[^:]*: ", "", what)
-    return re.sub(r"\d+", "N", re.sub(r"'[^']*'|\[[^\]]*\]", "…", what))[:60]
+    what = re.sub(r"^(At value.*?|Column '[^']*'|The values): ?", "", what)
+    what = re.sub(r"^(Column '[^']*'|The values) of dtype", "values of dtype", what)
+    return re.sub(r"\d{3,}", "…", re.sub(r"'[^']*'", "…", what))[:100].replace("|", "/")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,8 @@ class PandasWriter:
                 if dtype.kind in "iufbmM" and dtype.itemsize <= 8 and dtype.isnative:
                     return ["numpy", dtype.str, self._store(pa.array(np.ascontiguousarray(array)), name, rows)]
                 if dtype.kind != "O":
+                    if dtype.kind in "mM" and not dtype.isnative:
+                        raise ValueError("pandas changes the byte order of times when it makes a column of them")
                     return ["raw", array]
                 if set(map(type, array)) <= {str, type(None)} and all(x is None or is_utf8(x) for x in array):
                     return ["text", self._store(pa.array(array, pa.large_string()), name, rows, narrow=True)]

@@ -69,7 +69,9 @@ def with_frequency(index: Any, frequency: Any) -> Any:
 
 
 def sparse_state(array: Any) -> list[Any]:
-    """Values, their indices, and the fill value."""
+    """Values, their indices, and the fill value. Raises ValueError for an array that is not of its dtype."""
+    if array.sp_values.dtype != array.dtype.subtype:
+        raise ValueError(f"its values are of dtype {array.sp_values.dtype}")
     return ["sparse", array.fill_value, array.kind, len(array), array.sp_index.indices, array.sp_values]
 
 

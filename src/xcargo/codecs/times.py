@@ -159,7 +159,13 @@ def restore_datetime(fields: Any) -> dt.datetime:
 
 def pack_time(moment: dt.time) -> list[Any]:
     """Fields, fold and zone."""
-    return [moment.hour, moment.minute, moment.second, moment.microsecond, moment.fold, pack_timezone(moment.tzinfo)]
+    zone = pack_timezone(moment.tzinfo)
+    if zone is not None and zone[0] == "pytz" and restore_timezone(zone) is not moment.tzinfo:
+        raise UnsupportedTypeError(  # pytz has an instance for each offset of a zone: only a date says which
+            f"A time of day with one of the offsets of pytz's zone {zone[1]} cannot be stored",
+            hint="Use zoneinfo.ZoneInfo, or return a datetime.",
+        )
+    return [moment.hour, moment.minute, moment.second, moment.microsecond, moment.fold, zone]
 
 
 def restore_time(fields: Any) -> dt.time:

@@ -15,6 +15,7 @@ from typing import Any
 import dateutil.tz
 import numpy as np
 import pytest
+import pytz
 
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
@@ -122,8 +123,9 @@ def test_memoryviews_keep_format_and_shape(make: Callable[[], memoryview]) -> No
         {"x": type("Table", (dict,), {})()},
         type("MyPath", (pathlib.PurePosixPath,), {})("a"),
         NotImplemented,
+        pytz.timezone("Europe/Paris").localize(dt.datetime(2026, 7, 1)).timetz(),
     ],
-    ids=["endian", "empty", "factory", "str", "key", "int", "list", "dict", "path", "singleton"],
+    ids=["endian", "empty", "factory", "str", "key", "int", "list", "dict", "path", "singleton", "pytz"],
 )
 def test_what_would_come_back_otherwise_is_refused_at_the_push(value: Any) -> None:
     """Never at the pull, when the value is gone. (Otherwise subclasses come back as what they equal.)"""

@@ -308,6 +308,14 @@ def test_a_column_that_arrow_cannot_hold_is_named() -> None:
         REGISTRY.encode(frame(fine=[1], odd=pd.Series(StrangeArray())))
 
 
+def test_times_of_foreign_byte_order_are_refused() -> None:
+    """pandas would make a column of this machine's byte order of them."""
+    value = frame(fine=[1, 2])
+    value["odd"] = pd.Series(np.array([1, 2], "m8[s]")).array.view(">m8[s]")
+    with pytest.raises(UnsupportedTypeError, match="Column 'odd' of dtype >m8"):
+        REGISTRY.encode(value)
+
+
 def test_an_array_of_two_dimensions_is_refused() -> None:
     """It would come back as an array of another class."""
     with pytest.raises(UnsupportedTypeError, match="2 dimensions"):
