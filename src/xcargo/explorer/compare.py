@@ -84,6 +84,8 @@ class _Comparison:
         left, right = (tree.to_json() for tree in trees)
         self.complete = self._nested("", left, right, 0)
         self.compared = "every value" if self.complete else f"until {_MAX_CHANGES} differences were found"
+        if not (self.schema or self.changes):
+            self.bytes()  # of what is inside as an array or table only the size is seen above
 
     def tables(self) -> None:
         tables = self._left.table(), self._right.table()

@@ -305,7 +305,7 @@ def _extension(tag: int, data: bytes) -> Any:
         return {_key(key): value for key, value in zip(keys, values, strict=True)}
     if tag == Tag.CODEC:
         codec, params, payload = body
-        if codec == "object":
+        if codec in ("object", "library"):
             return _unpacked(payload)[2]
         leaf = scalar_leaf(codec, params, payload)
         return leaf["value"] if leaf else f"<{codec}, {len(payload)} bytes>"

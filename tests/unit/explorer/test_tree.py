@@ -187,5 +187,6 @@ def test_tables_and_arrays_inside_a_value_open_as_what_they_are() -> None:
 def test_the_download_of_a_tree_is_json() -> None:
     """What JSON has no word for is text; nothing is lost of what it has."""
     value = preview({"n": [1, 2.5, None, True], "t": (1, 2), "d": Decimal("1.5"), "inf": float("inf"), 3: np.int64(7)})
+    assert preview({"p": np.poly1d([1, 2])}).tree.to_json() == {"p": {"coef": "<numpy, 16 bytes>", "variable": "x"}}
     expected = {"n": [1, 2.5, None, True], "t": [1, 2], "d": "1.5", "inf": "inf", "3": "7"}
     assert json.loads(value.tree.json()) == expected

@@ -160,6 +160,8 @@ def test_two_trees_differ_where_they_do() -> None:
         ("['c']", None, "1"),
     ]
     assert compare(preview([1]), preview([1]))["same"] is True
+    assert compare(preview({"a": np.zeros(3)}), preview({"a": np.ones(3)}))["same"] is False
+    assert compare(preview([np.zeros(20_000)]), preview([np.ones(20_000)]))["same"] is False
 
 
 def test_two_tables_differ_in_schema_rows_and_cells() -> None:
