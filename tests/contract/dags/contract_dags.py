@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow import __version__ as airflow_version
-from contract_values import PLAIN, VALUES, Probe, alike, large
+from contract_values import PLAIN, TABLES, VALUES, Probe, alike, large
 
 from xcargo import gather
 
@@ -28,7 +28,7 @@ except ImportError:
     from airflow.models.xcom import BaseXCom, XCom
     from airflow.operators.python import get_current_context
 
-PUSHED = PLAIN | VALUES
+PUSHED = PLAIN | VALUES | TABLES
 
 SLICES = not airflow_version.startswith("2.9.")
 ASYNC = hasattr(BaseXCom, "aset")

@@ -6,12 +6,13 @@ import math
 import threading
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from importlib.util import find_spec
 from typing import Any, ClassVar
 from uuid import UUID
 
 import airflow
 
-__all__ = ["LARGE", "PLAIN", "VALUES", "Probe", "alike", "large"]
+__all__ = ["LARGE", "PLAIN", "TABLES", "VALUES", "Probe", "alike", "large"]
 
 PLAIN: dict[str, Any] = {
     "none": None,
@@ -51,6 +52,19 @@ VALUES: dict[str, Any] = {
 }
 """What JSON, the transport or a metadata database would change or refuse."""
 
+TABLES: dict[str, Any] = {}
+"""Tables, where there is a library for them: pandas registers what these need only when it is used."""
+
+if find_spec("pandas") is not None and find_spec("pyarrow") is not None:
+    import pandas as pd
+
+    days = pd.date_range("2026-01-01", periods=2, tz="Europe/Paris")
+    TABLES |= {
+        "periods": pd.DataFrame({"p": pd.period_range("2026-01", periods=2, freq="M"), "n": [1, 2]}),
+        "zoned_intervals": pd.Series(pd.interval_range(days[0], periods=2), index=days),
+        "labels_twice": pd.DataFrame([[9, 1, 2], [8, 3, 4]], columns=["a", "b", "b"]).groupby("a").describe(),
+    }
+
 if airflow.__version__.startswith("3.0."):
     VALUES["none"] = PLAIN.pop("none")  # 3.0's client posts a row of None without a body, which its API refuses
 
@@ -70,6 +84,8 @@ def alike(one: Any, other: Any) -> bool:
         return (math.isnan(one) and math.isnan(other)) or (
             one == other and math.copysign(1.0, one) == math.copysign(1.0, other)
         )
+    if hasattr(one, "equals"):  # of pandas
+        return bool(one.equals(other)) and str(one) == str(other)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(alike, one, other))
     if isinstance(one, dict):
