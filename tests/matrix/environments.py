@@ -16,14 +16,17 @@ from .releases import Release
 __all__ = ["CHECKOUT", "clean_environ", "environment_of", "find_uv", "is_ready", "make"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-EXTRAS = ("arrow", "numpy", "pandas", "polars", "ui")
+EXTRAS = ("arrow", "numpy", "pandas", "polars", "sklearn", "ui")
 TEST_REQUIREMENTS = (
     "apache-airflow-providers-common-io",
     "hypothesis>=6.100",
+    "pillow",
     "pydantic>=2",
     "pytest>=8",
     "pytz",
+    "scipy",
     "statsd>=3.3",
+    "xarray",
 )
 
 _STAMP = "requirements.sha256"

@@ -20,8 +20,8 @@ _PIXEL_BYTES = {"L": 1, "P": 1, "LA": 2, "La": 2, "PA": 2, "I;16": 2, "I;16L": 2
     **dict.fromkeys(("RGB", "YCbCr", "HSV", "LAB"), 3),
     **dict.fromkeys(("RGBA", "RGBa", "RGBX", "CMYK", "I", "F"), 4),
 }
-_MOST_PNG_PIXELS = 64_000_000
-"""Beyond, PIL takes a PNG for an attack; and it would take seconds to write."""
+_MOST_PNG_PIXELS = 16_000_000
+"""Beyond, a PNG takes seconds to write; and far beyond, PIL takes it for an attack."""
 _MOST_PNG_FACTOR = 1100  # zlib's own
 
 

@@ -100,6 +100,40 @@ def contract_own_classes() -> None:
 
 
 @plain_dag
+def contract_science() -> None:
+    """Values of scientific libraries, nested."""
+
+    @task
+    def give() -> Any:
+        import numpy as np
+        import PIL.Image
+        import scipy.sparse
+        import xarray as xr
+        from sklearn.preprocessing import StandardScaler
+
+        return {
+            "sparse": scipy.sparse.csr_matrix(np.eye(300)),
+            "dataset": xr.Dataset({"heat": ("t", [1.5, 2.5])}, coords={"t": [10, 20]}, attrs={"units": "K"}),
+            "polynomials": [np.poly1d([1, 2]), np.polynomial.Chebyshev([1, 2], domain=[0, 5])],
+            "picture": PIL.Image.new("RGB", (300, 200), "red"),
+            "model": StandardScaler().fit([[1.0], [3.0]]),
+        }
+
+    @task
+    def take(value: Any) -> None:
+        again = give.function()
+        kinds = {name: type(part).__name__ for name, part in value.items()}
+        assert kinds == {name: type(part).__name__ for name, part in again.items()}
+        assert (value["sparse"] != again["sparse"]).nnz == 0
+        assert value["dataset"].identical(again["dataset"])
+        assert value["polynomials"] == again["polynomials"]
+        assert value["picture"] == again["picture"]
+        assert value["model"].transform([[5.0]]).tolist() == [[3.0]]
+
+    take(give())
+
+
+@plain_dag
 def contract_flow() -> None:
     """Arguments, mapping, fan-in, multiple outputs and a branch.
 
@@ -397,6 +431,7 @@ def contract_loop() -> None:
 DAGS = [
     contract_types(),
     contract_own_classes(),
+    contract_science(),
     contract_flow(),
     contract_retry(),
     contract_delete(),
