@@ -9,11 +9,13 @@ import datetime as dt
 import enum
 import ipaddress
 import json
+import os
 import re
+import time
 import uuid
 import zoneinfo
 from array import array
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -95,11 +97,23 @@ def _tree() -> list[Any]:
         ],
         [uuid.UUID(int=7), PurePosixPath("/a/b"), ..., re.compile("a+"), ipaddress.ip_network("10.0.0.0/8")],
         {"a": b"x", "b": bytearray(b"y"), "c": memoryview(b"z"), "d": array("d", [1.5]), "e": SimpleNamespace(a=1)},
+        [time.gmtime(0), os.stat("/")],
     ]
 
 
 def _objects() -> list[Any]:
     return [Colour.RED, Order(1, {"a": Order(2)}), [Order(3, Colour.RED)]]
+
+
+def _rows() -> list[Any]:
+    import sqlite3
+
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    rows = connection.execute("SELECT 1 AS a, 'x' AS b UNION SELECT 2, NULL").fetchall()
+    connection.close()
+    Row = namedtuple("Row", "id note")  # noqa: PYI024
+    return [rows, rows[0], [Row(1, (2,)), Row(None, [Row(3, 4)])], {"a": [Row(1, 2)], "b": Row(5, 6)}]
 
 
 def _numpy() -> list[Any]:
@@ -248,6 +262,7 @@ def _row_seeds() -> Iterator[bytes]:
 TARGETS = {
     "tree": _codec(_tree),
     "objects": _codec(_objects),
+    "rows": _codec(_rows),
     "numpy": _codec(_numpy),
     "numpy-params": Target(_numpy_params, _numpy_params_seeds),
     "pandas": _codec(_pandas),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sqlite3
 from collections import namedtuple
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -54,3 +55,12 @@ def page() -> Page[Parcel]:
     page = Page[Parcel](items=[Parcel(Order("A-1", Point(1, (2,)), [Colour.RED]), 2.5)], more={1: 2})  # type: ignore[call-arg]
     page._seen = True
     return page
+
+
+def sqlite_rows() -> list[sqlite3.Row]:
+    """Two rows whose columns have one name."""
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    rows = connection.execute("SELECT 1 AS a, 'x' AS a UNION SELECT 2, NULL").fetchall()
+    connection.close()
+    return rows

@@ -16,6 +16,7 @@ import io
 import json
 import sys
 import tarfile
+import time
 import types
 import uuid
 import zoneinfo
@@ -154,6 +155,9 @@ VALUES: dict[str, Any] = {
     "pandas_dtype": pd.CategoricalDtype([1, 2], ordered=True),
     "enum": [golden_classes.Colour.RED, golden_classes.Access(3)],
     "named_tuple": golden_classes.Point(1, (2, {3})),
+    "rows": [golden_classes.Point(1, (2,)), golden_classes.Point(None, "y")],
+    "rows_nested": lambda: {"a": golden_classes.sqlite_rows()},
+    "structs": [time.struct_time((2026, 1, 2, 3, 4, 5, 6, 7, 0), {"tm_zone": "CET", "tm_gmtoff": 3600})],
     "dataclass": golden_classes.Order("A-1", golden_classes.Point(1, 2), [golden_classes.Colour.RED]),
     "attrs": golden_classes.Parcel(golden_classes.Order("A-1", golden_classes.Point(1, 2))),
     "model": golden_classes.page(),

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import os
 import pathlib
 import re
 import sys
+import time
 import types
 import uuid
 import zoneinfo
@@ -66,6 +68,7 @@ class Tag:
     PENDULUM_INTERVAL = 33
     ARRAY = 34
     NAMESPACE = 35
+    STRUCT = 36
     PART = 48
 
 
@@ -83,6 +86,8 @@ _IPS: tuple[type, ...] = (
     ipaddress.IPv4Interface,
     ipaddress.IPv6Interface,
 )
+_STRUCTS: tuple[Any, ...] = (time.struct_time, os.stat_result, os.terminal_size, getattr(os, "statvfs_result", None))
+"""Classes of the interpreter that are a tuple with more fields behind it."""
 
 
 def _big_int(number: int) -> bytes:
@@ -139,6 +144,18 @@ def _restore_array(fields: Any) -> array[Any]:
     return array(typecode, data)
 
 
+def _struct(value: Any) -> list[Any]:
+    values, more = value.__reduce__()[1]
+    return [_STRUCTS.index(type(value)), list(values), more]
+
+
+def _restore_struct(fields: Any) -> Any:
+    number, values, more = fields
+    if type(values) is not list or type(more) is not dict:
+        raise TypeError(number)
+    return _STRUCTS[number](values, more)
+
+
 EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     tuple: (Tag.TUPLE, list),
     set: (Tag.SET, list),
@@ -167,6 +184,7 @@ EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     array: (Tag.ARRAY, lambda a: [a.typecode, a.itemsize, a.tobytes()]),
     types.SimpleNamespace: (Tag.NAMESPACE, vars),
     **{cls: (Tag.PATH, lambda p, n=n: [n, str(p)]) for n, cls in enumerate(_PATHS)},  # type: ignore[misc]
+    **{cls: (Tag.STRUCT, _struct) for cls in _STRUCTS if cls is not None},
     **{cls: (Tag.IP, lambda a, n=n: [n, str(a)]) for n, cls in enumerate(_IPS)},  # type: ignore[misc]
 }
 """Exact type -> (tag, function giving what is packed under it)."""
@@ -216,6 +234,7 @@ RESTORE: dict[int, Callable[[Any], Any]] = {
     Tag.PENDULUM_DURATION: times.restore_duration,
     Tag.PENDULUM_INTERVAL: times.restore_interval,
     Tag.ARRAY: _restore_array,
+    Tag.STRUCT: _restore_struct,
     Tag.NAMESPACE: lambda state: types.SimpleNamespace(**state),
 }
 

@@ -34,6 +34,7 @@ _OWN = {
     "bytes": ("stream", "BytesCodec", "builtins"),
     "numpy": ("numpy", "NumpyCodec", "numpy"),
     "pandas": ("pandas", "PandasCodec", "pandas"),
+    "rows": ("rows", "RowsCodec", "google sqlalchemy sqlite3"),
     "arrow": ("arrow", "ArrowCodec", "polars pyarrow"),
     "arrow-stream": ("arrow", "ArrowStreamCodec", "polars pyarrow"),
     "file": ("files", "FileCodec", "xcargo"),
@@ -48,9 +49,6 @@ _BY_LIBRARY = {
     library: [codec_id for codec_id, (_, _, libraries) in _OWN.items() if library in libraries.split()]
     for library in {library for _, _, libraries in _OWN.values() for library in libraries.split()}
 }
-
-_NESTING = frozenset(("image", "library", "numpy", "pandas"))
-"""Codecs whose values hold values of others."""
 
 _ALWAYS_TREE = frozenset((dict, list, str, int, float, bool, type(None), tuple))
 
@@ -81,10 +79,13 @@ class Registry:
         mask: Callable[[str], str] = str,
     ) -> None:
         self.tree = TreeCodec(self)
+        nesting = ("image", "library", "numpy", "pandas")
+        self._arguments = {**dict.fromkeys(nesting, (self.tree,)), "rows": (self.tree, classes)}
         self._loaded: dict[str, Codec] = {}
         self._classes = classes
-        objects = () if classes is None else (ObjectCodec(classes, self.tree), SkopsCodec(classes))
-        self._fallbacks: tuple[Codec, ...] = (*objects, *fallbacks)
+        self._objects = None if classes is None else ObjectCodec(classes, self.tree)
+        own = () if self._objects is None or classes is None else (self._objects, SkopsCodec(classes))
+        self._fallbacks: tuple[Codec, ...] = (*own, *fallbacks)
         self._last_resort = last_resort
         self._mask = mask
         self._plugins: dict[str, tuple[Codec, str]] | None = None if entry_points else {}
@@ -104,7 +105,9 @@ class Registry:
         push.settings, push.mask = settings, self._mask
         token = CURRENT.set(push)
         try:
-            encoded = self.tree.encode(value) if type(value) in _ALWAYS_TREE else self._encode(value)
+            # A list may hold rows, which are stored by column.
+            is_tree = type(value) in _ALWAYS_TREE and (type(value) is not list or _begins_plain(value))
+            encoded = self.tree.encode(value) if is_tree else self._encode(value)
         except (RecursionError, TooDeepError):
             raise too_deep(value) from None
         finally:
@@ -168,6 +171,8 @@ class Registry:
     def _codec_for(self, value: object) -> tuple[Codec | None, str]:
         """The codec other than the tree's that accepts the value, and its package if that is not ours."""
         cls: Any = type(value)
+        if cls is list:
+            return (self._own("rows") if self._are_rows(value) else None), ""
         for codec_id in _candidates(cls):
             codec = self._loaded.get(codec_id) or self._own(codec_id)
             if codec.accepts(value):
@@ -182,12 +187,16 @@ class Registry:
                 return codec, ""
         return None, ""
 
+    def _are_rows(self, value: Any) -> bool:
+        """Whether a list is stored by column: it holds rows of one class, which has no codec of another package."""
+        return self._own("rows").accepts(value) and self._codec_for(value[0])[0] in (self._own("rows"), self._objects)
+
     def _own(self, codec_id: str) -> Codec:
         codec = self._loaded.get(codec_id)
         if codec is None:
             module, name, _ = _OWN[codec_id]
             load = getattr(import_module(f"xcargo.codecs.{module}"), name)
-            codec = self._loaded[codec_id] = load(self.tree) if codec_id in _NESTING else load()
+            codec = self._loaded[codec_id] = load(*self._arguments.get(codec_id, ()))
         return codec
 
     def codec(self, codec_id: str, *, package: object = None) -> Codec:
@@ -222,6 +231,10 @@ class Registry:
                 plugins.setdefault(codec.id, (codec, point.dist.name if point.dist is not None else ""))
             self._plugins = plugins
         return self._plugins
+
+
+def _begins_plain(values: list[Any]) -> bool:
+    return not values or type(values[0]) in _ALWAYS_TREE
 
 
 @lru_cache(maxsize=1000)

@@ -1,22 +1,205 @@
-"""Rows: named tuples, whose names and fields suffice to make an equal class where their own cannot be had."""
+"""Rows as databases give them: named tuples, and rows of sqlalchemy, sqlite3 and BigQuery.
+
+A list of rows of one class is stored by column, so that a million of them take no longer than a million tuples. The
+name and fields of a named tuple suffice to make an equal class where its own cannot be had.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections import namedtuple
-from collections.abc import Hashable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from importlib import import_module
 from typing import Any, cast
 
+from xcargo.codecs.base import Encoded
 from xcargo.codecs.class_names import ClassNames, attribute
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.tree import TreeCodec
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.types import Buffer
 
-__all__ = ["equal_class", "find_class", "is_named_tuple", "make_row", "stored_name"]
+__all__ = ["RowsCodec", "equal_class", "find_class", "is_named_tuple", "make_row", "stored_name"]
 
 log = logging.getLogger(__name__)
 
 _MOST_FIELDS = 10_000
+
+
+class RowsCodec:
+    """Codec of a database's row, and of a list of rows of one class and the same fields.
+
+    A named tuple by itself is an instance of a user's class, and has `ObjectCodec`.
+    """
+
+    id = "rows"
+
+    def __init__(self, tree: TreeCodec, classes: ClassNames | None) -> None:
+        self._tree = tree
+        self._classes = classes
+
+    def accepts(self, value: object) -> bool:
+        if type(value) is not list:
+            return _class_name(type(value)) in _LIBRARIES
+        cls: Any = type(value[0]) if value else object
+        named = is_named_tuple(cls)
+        if not (named or _class_name(cls) in _LIBRARIES) or len(set(map(type, value))) > 1:
+            return False
+        if named:
+            return len(cls._fields) > 0 and (cls.__dictoffset__ == 0 or not any(map(vars, value)))
+        return _have_same_fields(value)
+
+    def encode(self, value: Any) -> Encoded:
+        rows = value if type(value) is list else [value]
+        cls: Any = type(rows[0])
+        params: dict[str, Any] = {"class": _class_name(cls)}
+        values_of: Callable[[Any], Iterable[Any]]
+        if is_named_tuple(cls):
+            name, fields, values_of = stored_name(cls, cast("ClassNames", self._classes)), cls._fields, tuple.__iter__
+        else:
+            name = _class_name(cls)
+            library = _LIBRARIES[name]
+            fields, values_of = library.fields(rows[0]), library.values
+            if hasattr(sys.modules.get(library.module), "__version__"):
+                params["version"] = sys.modules[library.module].__version__
+        fields = [str.__str__(field) for field in fields]
+        try:
+            columns = [list(column) for column in zip(*map(values_of, rows), strict=True)]
+            pairs = list(zip(fields, columns, strict=True))
+        except ValueError as error:
+            raise UnsupportedTypeError(
+                f"A row of class {cls.__qualname__} has more or fewer values than fields",
+                hint="Return tuples: [tuple(row) for row in rows].",
+            ) from error
+        form = "rows"
+        if rows is not value:
+            form, pairs = "row", [(field, column[0]) for field, column in pairs]
+        unique = len(set(fields)) == len(fields)
+        state = dict(pairs) if unique else [list(pair) for pair in pairs]
+        try:
+            encoded = self._tree.encode([form, name, state])
+        except UnsupportedTypeError as error:
+            error.what = _cell_path(error.what, fields, unique)
+            raise
+        cast("dict[str, Any]", encoded.params).update(params)
+        return replace(encoded, codec=self.id)
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        return self.open(BytesSource(payload), params)
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
+        body = self._tree.open(source, params)
+        try:
+            form, name, state = body
+            pairs = list(state.items()) if type(state) is dict else state
+            fields, values = [field for field, _ in pairs], [value for _, value in pairs]
+            if type(name) is not str or not set(map(type, fields)) == {str}:
+                raise TypeError("a name is no text")
+            make: Callable[[tuple[Any, ...]], Any]
+            if name in _LIBRARIES:
+                make = _LIBRARIES[name].maker(fields, params.get("version"))
+            else:
+                make = partial(tuple.__new__, find_class(name, fields, classes=self._classes))
+            if form == "row":
+                return make(tuple(values))
+            if form != "rows" or not set(map(type, values)) == {list}:
+                raise TypeError("a column is no list")
+            # Columns may refer to one part, and each of them makes as many values of it.
+            if len(fields) * len(values[0]) > source.size_bytes:
+                raise ValueError("it has fewer values than it claims")
+            return list(map(make, zip(*values, strict=True)))
+        except XCargoError:
+            raise
+        except Exception as error:  # of a library that makes a row of what is none
+            raise DecodeError(f"The object does not hold rows: {type(error).__name__}: {error}") from error
+
+
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _cell_path(what: str, fields: list[str], unique: bool) -> str:
+    """The message with the path in the rows in place of the one in what is packed of them."""
+    for position, field in enumerate(fields):
+        packed = "At value[2]" + (f"[{field!r:.80}]" if unique else f"[{position}][1]")
+        if what.startswith(packed):
+            row, rest = re.fullmatch(r"(\[\d+\])?(.*)", what.removeprefix(packed), re.DOTALL).groups("")  # type: ignore[union-attr]
+            return f"At value{row}" + (f".{field}" if field.isidentifier() else f"[{field!r:.80}]") + rest
+    return what
+
+
+def _have_same_fields(rows: list[Any]) -> bool:
+    # Rows of one result of sqlalchemy share an object, and take long to give their fields.
+    if len({id(getattr(row, "_parent", row)) for row in rows}) == 1:
+        return True
+    fields = _LIBRARIES[_class_name(type(rows[0]))].fields
+    return len(set(map(tuple, map(fields, rows)))) == 1
+
+
+@dataclass(frozen=True)
+class _Library:
+    """How a library's rows are taken apart and made again."""
+
+    module: str
+    fields: Callable[[Any], Iterable[str]]
+    make: Callable[[Any, list[str]], Callable[[tuple[Any, ...]], Any]]
+    """Gives of the library and the fields what makes a row of its values."""
+    values: Callable[[Any], Iterable[Any]] = iter
+
+    def maker(self, fields: list[str], version: object) -> Callable[[tuple[Any, ...]], Any]:
+        try:
+            library = import_module(self.module)
+        except ImportError as error:
+            package = self.module.replace(".", "-")
+            written = f" (it was written with {version})" if re.fullmatch(r"[\w.+-]{1,40}", str(version)) else ""
+            raise MissingDependencyError(
+                f"The value holds rows of {package}{written}, which is not installed here",
+                hint=f"Run: pip install {package} (where this task runs)",
+            ) from error
+        return self.make(library, fields)
+
+
+def _make_sqlalchemy(sqlalchemy: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
+    make: Callable[[tuple[Any, ...]], Any] = sqlalchemy.engine.result_tuple(fields)
+    return make
+
+
+def _make_mapping(sqlalchemy: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
+    make = _make_sqlalchemy(sqlalchemy, fields)
+    return lambda values: make(values)._mapping
+
+
+def _make_sqlite(sqlite3: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
+    """A row has its names from a cursor, and only from there."""
+    names = ", ".join('NULL AS "{}"'.format(field.replace('"', '""')) for field in fields)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        cursor = connection.execute(f"SELECT {names}")
+        if [column[0] for column in cursor.description] != fields:
+            raise DecodeError("The value holds rows with a name that no column can have")
+        return partial(sqlite3.Row, cursor)
+
+
+def _make_bigquery(bigquery: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
+    positions = {field: position for position, field in enumerate(fields)}
+    if len(positions) < len(fields):
+        raise DecodeError("The value holds rows with a name twice, which BigQuery does not have")
+    return lambda values: bigquery.Row(values, positions)
+
+
+_LIBRARIES = {
+    "sqlalchemy.engine.row.Row": _Library("sqlalchemy", lambda row: row._fields, _make_sqlalchemy),
+    "sqlalchemy.engine.row.RowMapping": _Library(
+        "sqlalchemy", lambda row: row.keys(), _make_mapping, lambda row: row.values()
+    ),
+    "sqlite3.Row": _Library("sqlite3", lambda row: row.keys(), _make_sqlite),
+    "google.cloud.bigquery.table.Row": _Library("google.cloud.bigquery", lambda row: row.keys(), _make_bigquery, tuple),
+}
+"""Class of rows -> its library. In payloads these names stand for the libraries, wherever the classes are by now."""
 
 
 def is_named_tuple(cls: type) -> bool:

@@ -11,14 +11,12 @@ memoryview like bytes.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import ormsgpack
 
@@ -27,7 +25,7 @@ from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.gc_tuning import gc_paused
 from xcargo.codecs.parts import Parts, assemble, is_part
 from xcargo.codecs.source import BytesSource, Source
-from xcargo.codecs.substitutes import builtin_parts, current_push
+from xcargo.codecs.substitutes import current_push, holds_mutable_buffer
 from xcargo.codecs.value_path import TooDeepError, add_path, path_to, too_deep
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
@@ -48,6 +46,8 @@ _JSON_TYPES = (dict, list, str, int, float, bool, type(None))
 _NEST_EVERY = 100
 _MOST_LEVELS = 64
 """Of nested instances, arrays and the like: a pull takes up to ten of Python's thousand frames for each."""
+_MOST_ROW_LEVELS = 32
+"""Of lists and dictionaries, below which rows are stored one by one."""
 
 _level: ContextVar[int] = ContextVar("xcargo_level", default=0)
 
@@ -114,6 +114,7 @@ class _Packing:
         self._error: BaseException | None = None
         self._culprit: object = _Packing  # stands for none
         self._exact = False
+        self._by_column = False
         self.parts: list[Encoded] = []
         self._numbers: dict[int, tuple[Any, int]] = {}
 
@@ -124,14 +125,20 @@ class _Packing:
 
     def run(self, value: Any) -> bytes:
         try:
-            try:
-                packed = self._native(value)
-                if not (_may_hold_buffers(packed) and _holds_mutable_buffer(value)):
-                    return packed
-            except _RefusedError:
-                pass
-            self._exact, self.parts, self._numbers = True, [], {}
-            return self._pack(value)
+            while True:  # three times at most: as it is, by column, and in the exact way
+                try:
+                    if self._exact:
+                        return self._pack(value)
+                    gathered = self._gather(value) if self._by_column else value
+                    packed = self._native(gathered)
+                    if not holds_mutable_buffer(gathered, packed):
+                        return packed
+                    self._exact = True
+                except _RefusedError:
+                    self._exact = True
+                except _RowsError:
+                    self._by_column = True
+                self._error, self.parts, self._numbers = None, [], {}
         except RecursionError:
             raise TooDeepError from None
         except TooDeepError:
@@ -141,7 +148,8 @@ class _Packing:
             raise
 
     def _pack(self, value: Any) -> bytes:
-        return self._native(self._lower(value, 0) if self._exact else value)
+        gathered = self._gather(value) if self._by_column else value
+        return self._native(self._lower(gathered, 0) if self._exact else gathered)
 
     def _native(self, value: Any) -> bytes:
         try:
@@ -161,18 +169,10 @@ class _Packing:
             convert = self._converters.get(type(value))
             if convert is not None:
                 return self._inserted(convert(value))
-            if id(value) in self._numbers:  # occurs twice; an iterator gives its bytes only once
-                return ormsgpack.Ext(Tag.PART, ormsgpack.packb(self._numbers[id(value)][1]))
             try:
-                encoded = _encode_leaf(self._codecs, value)
+                return self._leaf(value) or _refuse(value)
             except UnsupportedTypeError as refusal:
                 return self._inserted(self._codecs.substitute(value, refusal))
-            if self._apart and is_part(encoded):
-                self._numbers[id(value)] = value, len(self.parts)  # kept alive, so that no other value gets its id
-                self.parts.append(encoded)
-                return ormsgpack.Ext(Tag.PART, ormsgpack.packb(len(self.parts) - 1))
-            payload = contiguous(encoded)
-            return ormsgpack.Ext(Tag.CODEC, ormsgpack.packb([encoded.codec, dict(encoded.params), payload]))
         except XCargoError as error:
             if self._error is None:
                 self._error, self._culprit = error, value
@@ -181,7 +181,7 @@ class _Packing:
             self._error = self._error or TooDeepError()
             raise
         except BaseException as error:
-            if not isinstance(error, Exception):  # a signal's, such as a task's timeout
+            if isinstance(error, _RowsError) or not isinstance(error, Exception):  # such as a task's timeout
                 self._error = error
             raise
 
@@ -199,6 +199,44 @@ class _Packing:
         if type(substitute) in (list, dict):
             return ormsgpack.Ext(Tag.NESTED, self._pack(substitute))
         return self._lower(substitute, 0)
+
+    def _leaf(self, value: Any) -> ormsgpack.Ext | None:
+        """The value by its codec; None if it has none."""
+        if id(value) in self._numbers:  # occurs twice; an iterator gives its bytes only once
+            return ormsgpack.Ext(Tag.PART, ormsgpack.packb(self._numbers[id(value)][1]))
+        encoded = _encode_leaf(self._codecs, value)
+        if encoded is None:
+            return None
+        if not self._by_column and (encoded.codec == "rows" or isinstance(value, tuple)):
+            raise _RowsError
+        if self._apart and is_part(encoded):
+            self._numbers[id(value)] = value, len(self.parts)  # kept alive, so that no other value gets its id
+            self.parts.append(encoded)
+            return ormsgpack.Ext(Tag.PART, ormsgpack.packb(len(self.parts) - 1))
+        return ormsgpack.Ext(Tag.CODEC, ormsgpack.packb([encoded.codec, dict(encoded.params), contiguous(encoded)]))
+
+    def _gather(self, value: Any, above: tuple[int, ...] = ()) -> Any:
+        """The same value with lists of rows inside it by their codec, once a row was met.
+
+        The packer gives us rows one by one, which takes fifty times as long.
+        """
+        if id(value) in above or len(above) == _MOST_ROW_LEVELS:
+            return value
+        items = value if type(value) is list else value.values() if type(value) is dict else ()
+        if set(map(type, items)).isdisjoint((list, dict)):
+            return value
+        above = (*above, id(value))
+        gathered = []
+        for item in items:
+            rows = None
+            if type(item) is list and item and not (type(item[0]) in _JSON_TYPES or extension_of(item[0])):
+                try:
+                    rows = self._leaf(item)
+                except XCargoError as error:
+                    self._error, self._culprit = error, item
+                    raise
+            gathered.append(self._gather(item, above) if rows is None else rows)
+        return gathered if type(value) is list else dict(zip(value, gathered, strict=True))
 
     def _lower(self, value: Any, depth: int) -> Any:
         """The same value made of what native code takes as it is."""
@@ -234,19 +272,16 @@ class _Packing:
         return ormsgpack.Ext(Tag.PAIRS, self._native([keys, values]))
 
 
-def _encode_leaf(codecs: CodecLookup, value: Any) -> Encoded:
-    """What its codec gives, unless values of codecs are nested deeper than a pull could follow."""
+def _encode_leaf(codecs: CodecLookup, value: Any) -> Encoded | None:
+    """What its codec gives, if it has one, unless values of codecs are nested deeper than a pull could follow."""
     level = _level.get()
     if level == _MOST_LEVELS:
         raise TooDeepError
     token = _level.set(level + 1)
     try:
-        encoded = codecs.encode_leaf(value)
+        return codecs.encode_leaf(value)
     finally:
         _level.reset(token)
-    if encoded is None:
-        raise _unsupported(value)
-    return encoded
 
 
 class _Streamed:
@@ -346,47 +381,17 @@ class _Unpacking:
             raise
 
 
+class _RowsError(Exception):
+    """A row was met for the first time; lists of rows are stored by column."""
+
+
 class _RefusedError(Exception):
     """Native code refused the value; the exact way may still take it."""
 
 
-def _unsupported(value: object) -> UnsupportedTypeError:
+def _refuse(value: object) -> NoReturn:
     kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    return UnsupportedTypeError(
+    raise UnsupportedTypeError(
         f"No codec takes a value of type {kind}",
         hint="Return a type from the documentation's table, or register a codec for it under 'xcargo.codecs'.",
     )
-
-
-def _may_hold_buffers(packed: bytes) -> bool:
-    """Whether a byte occurs that could begin a binary field. Cheap (memchr); says yes for most numbers."""
-    return b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed
-
-
-def _holds_mutable_buffer(value: Any) -> bool:
-    """Whether ``value`` holds a bytearray or memoryview, which the packer writes like bytes.
-
-    No option of the packer tells them apart, but orjson passes each one to ``default``. Records of 10 MB encode in
-    123 ms with this pass, in 542 ms with a walk in Python instead. It may say yes without need: the value is then
-    packed in the exact way, which only takes longer.
-    """
-    import orjson
-
-    options = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-    try:
-        orjson.dumps(value, default=_probe, option=options)
-    except (TypeError, RecursionError):
-        return True
-    return False
-
-
-def _probe(value: Any) -> Any:
-    if isinstance(value, (bytearray, memoryview)):
-        raise TypeError
-    if isinstance(value, dict):
-        return [list(value), list(value.values())]
-    if isinstance(value, SimpleNamespace):
-        return [list(vars(value).values())]
-    if isinstance(value, slice):
-        return [value.start, value.stop, value.step]
-    return list(value) if isinstance(value, (list, tuple, set, frozenset, deque)) else builtin_parts(value)

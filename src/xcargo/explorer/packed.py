@@ -64,6 +64,7 @@ SCALARS = {
     Tag.IP: "IP",
     Tag.TIMEZONE: "timezone",
     Tag.ELLIPSIS: "ellipsis",
+    Tag.STRUCT: "struct",
     Tag.PENDULUM: "DateTime",
     Tag.PENDULUM_DATE: "Date",
     Tag.PENDULUM_TIME: "Time",
@@ -305,7 +306,7 @@ def _extension(tag: int, data: bytes) -> Any:
         return {_key(key): value for key, value in zip(keys, values, strict=True)}
     if tag == Tag.CODEC:
         codec, params, payload = body
-        if codec in ("object", "library"):
+        if codec in ("object", "library", "rows"):
             return _unpacked(payload)[2]
         leaf = scalar_leaf(codec, params, payload)
         return leaf["value"] if leaf else f"<{codec}, {len(payload)} bytes>"

@@ -302,7 +302,7 @@ class Tree:
         packed = self._packed
         at = packed.head(head.body).body
         codec = packed.head(at)
-        if codec.kind != "str" or packed.text(codec, 20) not in ("object", "library"):
+        if codec.kind != "str" or packed.text(codec, 20) not in ("object", "library", "rows"):
             return None
         payload = packed.head(packed.end(packed.end(at)))
         if payload.kind != "bin":

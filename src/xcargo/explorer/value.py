@@ -79,7 +79,7 @@ class StoredValue:
     @property
     def kind(self) -> str:
         """``tree``, ``table``, ``array``, ``bytes``, ``folder``, or ``opaque`` for what is only described."""
-        if self.codec in ("msgpack", "object", "library", "airflow-serde"):
+        if self.codec in ("msgpack", "object", "library", "rows", "airflow-serde"):
             return "tree"
         if self.codec == "pandas":
             return "tree" if self.params.get("type") in PANDAS_SCALARS else "table"
@@ -140,7 +140,7 @@ class StoredValue:
             payload.budget.check_size(payload.size_bytes * 4, "The value")
             payload, params = payload.in_memory(json_to_packed(bytes(payload.read_all()))), {}
         packed, parts = split_parts(payload, params if self.codec != "airflow-serde" else {})
-        return Tree(packed, fields_only=self.codec in ("object", "library")), parts
+        return Tree(packed, fields_only=self.codec in ("object", "library", "rows")), parts
 
     def table(self) -> Table:
         """The value as a table."""

@@ -40,6 +40,7 @@ _LEVELS = 3
 _STANDARD = ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo")
 _LIBRARIES = ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum", "scipy", "torch", "xarray")
 _PANDAS_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
+_DATABASE_ROWS = ("sqlalchemy.engine.row.Row", "sqlite3.Row")
 _UNREAD = ("LazyFrame", "RecordBatchReader")
 _TABLE_CODECS = ("arrow", "arrow-stream", "pandas")
 _NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "array", "object", "binary")
@@ -110,6 +111,10 @@ class _Short:
         brackets = _BRACKETS.get(kind)
         if brackets is not None:
             return self._container(x, level, brackets)
+        if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+            return self._named_tuple(x, level)
+        if f"{kind.__module__}.{kind.__qualname__}" in _DATABASE_ROWS:
+            return self.of(tuple(x), level)
         if kind.__module__ in _STANDARD and not (kind is Fraction and max(abs(x.numerator), x.denominator) >> 512):
             return repr(x)[: self._text_chars]
         if kind.__module__.startswith("xcargo."):
@@ -119,6 +124,13 @@ class _Short:
         shape = getattr(x, "shape", None)
         size = f" of shape {tuple(shape)}" if isinstance(shape, tuple) else ""
         return f"<{type_name(x)}{size}{self._content(x, level)}>"
+
+    def _named_tuple(self, x: Any, level: int) -> str:
+        if level <= 0:
+            return f"{type(x).__name__}(…)"
+        fields = islice(zip(x._fields, tuple.__iter__(x), strict=False), _ITEMS)
+        items = [f"{field}={self.of(value, level - 1)}" for field, value in fields]
+        return f"{type(x).__name__}({', '.join(items)}{', …' if len(x._fields) > len(items) else ''})"
 
     def _content(self, x: Any, level: int) -> str:
         """What a table or array of the known libraries holds, as far as it is cheap to see."""

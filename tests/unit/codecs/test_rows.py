@@ -1,23 +1,39 @@
-"""Named tuples, of classes that can be had and of others."""
+"""Named tuples, of classes that can be had and of others, and rows of databases, by themselves and in lists."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import pickle
+import re
 import shutil
+import sqlite3
+import sys
 import urllib.parse
 from collections import namedtuple
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import sqlalchemy
 
 from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.codecs.test_objects import round_trip
+from tests.unit.codecs.test_tree import same
 from xcargo.airflow.classes import AirflowClasses
-from xcargo.codecs import Registry
-from xcargo.errors import DecodeError, UnsupportedTypeError
-from xcargo.testing import round_trip_in_fresh_process
+from xcargo.codecs import Codec, Encoded, Registry
+from xcargo.codecs.base import contiguous
+from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
+from xcargo.testing import CodecTests, round_trip_in_fresh_process
+
+
+class Empty(NamedTuple):
+    pass
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
 
 
 class Point(NamedTuple):
@@ -130,3 +146,206 @@ def test_a_forged_named_tuple_is_a_decode_error(registry: Registry, name: str, s
     payload = registry.tree.pack(["namedtuple", name, state])
     with pytest.raises(DecodeError):
         registry.decode("object", payload, {})
+
+
+def database_rows() -> dict[str, list[Any]]:
+    """Two rows of each library that is installed; their columns have names that no field of a class may have."""
+    sqlite = sqlite3.connect(":memory:")
+    sqlite.row_factory = sqlite3.Row
+    select = """SELECT 1 AS id, 'a' AS "count(*)", NULL AS "x""y" UNION SELECT 2, x'00', 2.5"""
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as connection:
+        result = connection.execute(sqlalchemy.text(select)).fetchall()
+        mappings = connection.execute(sqlalchemy.text("SELECT 1 AS id, 2 AS b UNION SELECT 3, 4")).mappings().fetchall()
+    engine.dispose()
+    rows = {
+        "sqlite3": sqlite.execute(select).fetchall(),
+        "sqlite3, one name twice": sqlite.execute("SELECT 1 AS a, 2 AS a UNION SELECT 3, 4").fetchall(),
+        "sqlalchemy": list(result),
+        "sqlalchemy mappings": list(mappings),
+    }
+    sqlite.close()
+    return rows
+
+
+DATABASE_ROWS = database_rows()
+
+
+class TestRows(CodecTests):
+    """Rows of each library, alone and in lists, and lists of named tuples."""
+
+    VALUES = (
+        DATABASE_ROWS["sqlalchemy"],
+        *(DATABASE_ROWS[name][0] for name in ("sqlalchemy", "sqlalchemy mappings")),
+        [Point(1, 2), Point(3)],
+        [Point(1, (2, {3})), Point({1: "a"}, b"x")],  # type: ignore[arg-type]
+        [Noted(1)],
+    )
+
+    @pytest.fixture
+    def codec(self) -> Codec:
+        return Registry(classes=KnownClasses(__name__), entry_points=False).codec("rows")
+
+
+@pytest.mark.parametrize("name", DATABASE_ROWS)
+def test_rows_of_a_database_know_their_columns(registry: Registry, name: str) -> None:
+    """By name and in order, within any value."""
+    rows = DATABASE_ROWS[name]
+    back = round_trip({"a": [rows], "b": (rows[0],)}, registry)
+    elsewhere = round_trip_in_fresh_process(registry.codec("rows"), [rows, rows[0]])
+    twins = [*back["a"][0], *back["b"], *elsewhere[0], elsewhere[1]]
+    for row, twin in zip([*rows, rows[0], *rows, rows[0]], twins, strict=True):
+        assert type(twin) is type(row)
+        assert twin == row
+        if hasattr(row, "keys"):
+            assert list(twin.keys()) == list(row.keys())
+        else:
+            assert twin._fields == row._fields
+
+
+def test_rows_with_different_columns_come_back_in_one_list(registry: Registry) -> None:
+    rows = [DATABASE_ROWS["sqlite3"][0], DATABASE_ROWS["sqlite3, one name twice"][0]]
+    back = round_trip(rows, registry)
+    assert back == rows
+    assert [row.keys() for row in back] == [row.keys() for row in rows]
+
+
+def test_rows_of_bigquery_come_back() -> None:
+    bigquery = pytest.importorskip("google.cloud.bigquery")
+    rows = [bigquery.Row((n, {"a": (n,)}), {"id": 0, "b": 1}) for n in range(3)]
+    back = round_trip([rows, rows[0]], Registry(entry_points=False))
+    assert back == [rows, rows[0]]
+    assert [row.id for row in back[0]] == [0, 1, 2]
+
+
+MANY = 50_000
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_many_rows_of_one_class_are_stored_by_column(registry: Registry, nested: bool) -> None:
+    """Which takes less space than tuples do, and no longer."""
+    rows = [Point(n, n % 7) for n in range(MANY)]
+    encoded = registry.encode({"a": [1, {"rows": rows}]} if nested else rows)
+    assert sum(map(len, encoded.parts)) < len(registry.tree.pack([tuple(row) for row in rows])) * 2 // 3
+    back = registry.decode(encoded.codec, contiguous(encoded), encoded.params)
+    back = back["a"][1]["rows"] if nested else back
+    assert back == rows
+    assert set(map(type, back)) == {Point}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [Point(1), (2, 3), Point(4)],
+        [Point(1), Pair(1, 2)],
+        [*[Point(1)] * 4096, *[Pair(1, "x" * 2000)] * 4096],
+        [DATABASE_ROWS["sqlalchemy"][0], DATABASE_ROWS["sqlalchemy"][0]._mapping],
+        [Empty(), Empty()],
+        {1: [Point(1), Point(2)], "b": bytearray(b"x"), "c": [Point(bytearray(b"y"))]},  # type: ignore[arg-type]
+        [[Point(1, [Point(2)])] * 2] * 2,  # type: ignore[arg-type]
+        {"a": {Point(1): [Point(2)]}, "b": [1, 2]},
+        (Point(1), [Point(2)], {Point(3)}),
+        [Point(np.arange(3), 1), Point(np.arange(20_000), 2)],  # type: ignore[arg-type]
+    ],
+    ids=range(10),
+)
+def test_lists_of_rows_of_all_kinds_come_back(registry: Registry, value: Any) -> None:
+    """Of several classes, of none but one field, in values that take the exact way, with parts."""
+    assert same(round_trip(value, registry), value)
+
+
+def test_rows_with_a_list_that_holds_itself_are_an_error(registry: Registry) -> None:
+    looped: list[Any] = [Point(1)]
+    looped += [looped] * 10
+    with pytest.raises(UnsupportedTypeError, match="refers to itself"):
+        registry.encode(looped)
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ([Point(1), Point(2, [object()])], "value[1].y[0]"),  # type: ignore[arg-type]
+        ({"a": [Point(1), Point(object())]}, "value['a'][1].x"),  # type: ignore[arg-type]
+        ([sqlalchemy.engine.result_tuple(["count(*)"])([object()])], "value[0]['count(*)']"),
+        ([sqlalchemy.engine.result_tuple(["a", "a"])([1, object()])], "value[0].a"),
+        (sqlalchemy.engine.result_tuple(["a"])([object()]), "value.a"),
+    ],
+)
+def test_what_no_codec_takes_is_named_by_row_and_column(registry: Registry, value: Any, path: str) -> None:
+    with pytest.raises(UnsupportedTypeError, match="object") as caught:
+        registry.encode(value)
+    assert f"At {path}: " in str(caught.value)
+
+
+def test_a_library_that_is_not_here_is_named_with_the_version_that_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry(entry_points=False)
+    encoded = registry.encode(DATABASE_ROWS["sqlalchemy"])
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    with pytest.raises(MissingDependencyError, match=re.escape(sqlalchemy.__version__)) as caught:
+        registry.decode(encoded.codec, contiguous(encoded), encoded.params)
+    assert "pip install sqlalchemy" in str(caught.value)
+
+
+def test_a_codec_for_a_class_of_another_package_has_its_rows_in_lists_too(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it has single ones."""
+    assert registry.encode([Point(1)]).codec == "rows"
+    monkeypatch.setattr(registry, "_plugins", {"points": (Points(), "acme")})
+    assert round_trip([Point(1), Point(2)], registry) == [Point(-1), Point(-2)]
+
+
+class Points:
+    """A codec that turns points round."""
+
+    id = "points"
+
+    def accepts(self, value: object) -> bool:
+        return type(value) is Point
+
+    def encode(self, value: Any) -> Encoded:
+        return Encoded(self.id, (str(-value.x).encode(),))
+
+    def decode(self, payload: Any, params: Any) -> Point:
+        return Point(int(bytes(payload)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["rows", "sqlite3.Row", {"a": [1], "b": [1, 2]}],
+        ["rows", "sqlite3.Row", {"a": 5}],
+        ["rows", "sqlite3.Row", {"a": "text"}],
+        ["rows", "sqlite3.Row", {}],
+        ["rows", "sqlite3.Row", {"a\0b": [1]}],
+        ["rows", "sqlite3.Row", {1: [1]}],
+        ["rows", "sqlite3.Row", [["a"]]],
+        ["rows", "sqlite3.Row", {f"c{n}": [1] for n in range(40_000)}],
+        ["row", "sqlite3.Row", 7],
+        ["rows", "Row", {"a b": [1]}],
+        ["rows", "Row", [["a", [1]], ["a", [2]]]],
+        ["rows", 7, {"a": [1]}],
+        ["column", "Row", {"a": [1]}],
+        ["rows", "google.cloud.bigquery.table.Row", [["a", [1]], ["a", [2]]]],
+        ["rows", "Row"],
+        7,
+    ],
+    ids=lambda body: str(body)[:60],
+)
+def test_forged_rows_are_a_decode_error(registry: Registry, body: Any) -> None:
+    with pytest.raises(DecodeError):
+        registry.decode("rows", registry.tree.pack(body), {})
+
+
+def test_columns_that_share_a_part_claim_no_more_than_the_payload_holds(registry: Registry) -> None:
+    """A thousand columns that are one."""
+    inner = registry.encode({"rows": [Point(n) for n in range(100_000)]})
+    params = dict(inner.params)
+    payload = bytes(contiguous(inner))
+    head = payload[: len(payload) - params["tree_bytes"] - params["table_bytes"]]
+    columns = b"".join(registry.tree.pack(f"f{n}") + b"\xd4\x30\x00" for n in range(1000))
+    tree = b"\x93\xa4rows\xa3Row\xde" + (1000).to_bytes(2, "big") + columns
+    table = payload[len(payload) - params["table_bytes"] :]
+    params["tree_bytes"] = len(tree)
+    with pytest.raises(DecodeError, match="fewer values than it claims"):
+        registry.decode("rows", head + tree + table, params)

@@ -7,6 +7,7 @@ import datetime as dt
 import ipaddress
 import pathlib
 import re
+import sqlite3
 import types
 import uuid
 import zoneinfo
@@ -52,7 +53,7 @@ def same(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
     if isinstance(left, (set, frozenset)):
         return left == right and {type(x) for x in left} == {type(x) for x in right}
-    return repr(left) == repr(right)
+    return bool(left == right) if isinstance(left, sqlite3.Row) else repr(left) == repr(right)
 
 
 SCALARS = st.one_of(
