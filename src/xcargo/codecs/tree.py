@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import ormsgpack
 
 from xcargo.codecs.base import CodecLookup, Encoded, contiguous
-from xcargo.codecs.builtin import RESTORE, Tag, extension_of
+from xcargo.codecs.builtin import EXTENSIONS, RESTORE, Tag, extension_of
 from xcargo.codecs.gc_tuning import gc_paused
 from xcargo.codecs.parts import Parts, assemble, is_part
 from xcargo.codecs.source import BytesSource, Source
@@ -43,6 +43,7 @@ _OPTIONS = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 _JSON_TYPES = (dict, list, str, int, float, bool, type(None))
+_AS_THEY_ARE = frozenset((int, float, bool, type(None)))
 _NEST_EVERY = 100
 _MOST_LEVELS = 64
 """Of nested instances, arrays and the like: a pull takes up to ten of Python's thousand frames for each."""
@@ -163,12 +164,14 @@ class _Packing:
 
     def _extension(self, value: Any) -> Any:
         try:
-            known = extension_of(value)
+            known = EXTENSIONS.get(type(value))
+            if known is None:
+                convert = self._converters.get(type(value))
+                if convert is not None:
+                    return self._inserted(convert(value)) if self._exact else convert(value)
+                known = extension_of(value)
             if known is not None:
                 return self._tagged(value, *known)
-            convert = self._converters.get(type(value))
-            if convert is not None:
-                return self._inserted(convert(value))
             try:
                 return self._leaf(value) or _refuse(value)
             except UnsupportedTypeError as refusal:
@@ -256,7 +259,7 @@ class _Packing:
             return ormsgpack.Ext(Tag.NESTED, self._native(self._lower(value, 0)))
         values = []
         for item in value if kind is list else value.values():  # a comprehension would take a second frame a level
-            values.append(self._lower(item, depth + 1))  # noqa: PERF401
+            values.append(item if type(item) in _AS_THEY_ARE else self._lower(item, depth + 1))  # noqa: PERF401
         if kind is list:
             return values
         if all(type(key) is str and is_utf8(key) for key in value):
