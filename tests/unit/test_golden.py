@@ -33,6 +33,7 @@ import pendulum
 import PIL.Image
 import polars as pl
 import pyarrow as pa
+import pydantic
 import pytest
 import scipy.sparse
 import xarray as xr
@@ -168,10 +169,18 @@ VALUES: dict[str, Any] = {
     "dataset": xr.Dataset({"heat": (("t", "x"), np.arange(4.0).reshape(2, 2), {"units": "K"})}, {"t": [10, 20]}),
     "image": PIL.Image.new("RGB", (2, 1), "red"),
     "estimator": golden_classes.Scaler(2.5),
+    "pydantic": pydantic.PostgresDsn("postgres://u:p@a,b/c"),
+    "memory_file": lambda: memory_file(),
     "lazy_frame": pl.LazyFrame({"a": [1, None], "b": ["x", "y"]}),
     "parts": lambda: {"a": np.arange(20_000) % 3, "b": (FileCodec().decode(b"x", {"name": "x"}), 1)},
     **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in SUFFIXES},
 }
+
+
+def memory_file() -> io.StringIO:
+    file = io.StringIO("a\nb", newline="\n")
+    file.seek(2)
+    return file
 
 
 GOLDEN_KEY = Key("golden", bytes(range(32)))
@@ -200,6 +209,8 @@ def equal(left: Any, right: Any) -> bool:
         return type(left) is type(right) and bool(left.read_all() == right.read_all())
     if isinstance(right, pl.LazyFrame):
         return type(left) is type(right) and bool(left.collect().equals(right.collect()))
+    if isinstance(right, io.StringIO):
+        return type(left) is type(right) and (left.getvalue(), left.tell()) == (right.getvalue(), right.tell())
     if isinstance(right, (File, Directory, ByteStream)):
         return type(left) is type(right) and bool(left == right)
     if isinstance(right, dict) and isinstance(right.get("a"), np.ndarray):

@@ -13,7 +13,7 @@ from xcargo.types import Buffer
 if TYPE_CHECKING:
     from xcargo.codecs.source import Source
 
-__all__ = ["Buffer", "Codec", "CodecLookup", "Encoded", "arrow", "contiguous", "importable"]
+__all__ = ["Buffer", "Codec", "CodecLookup", "Encoded", "PlainSecretError", "arrow", "contiguous", "importable"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Codec(Protocol):
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a missing library."""
+
+
+class PlainSecretError(UnsupportedTypeError):
+    """Raised for a secret that would be stored unencrypted: no other codec is asked for it."""
 
 
 class CodecLookup(Protocol):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from xcargo.codecs.base import Codec, Encoded
+from xcargo.codecs.base import Codec, Encoded, PlainSecretError
 from xcargo.codecs.class_names import ClassNames, are_joined, joining_refusals
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.skops import SkopsCodec
@@ -37,10 +37,12 @@ _OWN = {
     "rows": ("rows", "RowsCodec", "google sqlalchemy sqlite3"),
     "arrow": ("arrow", "ArrowCodec", "polars pyarrow"),
     "arrow-stream": ("arrow", "ArrowStreamCodec", "polars pyarrow"),
+    "pydantic": ("pydantic", "PydanticCodec", "pydantic pydantic_core"),
     "file": ("files", "FileCodec", "xcargo"),
     "stream": ("stream", "StreamCodec", "builtins xcargo"),
     "library": ("libraries", "LibraryCodec", "numpy scipy torch xarray"),
     "image": ("images", "ImageCodec", "PIL"),
+    "memory-file": ("stream", "MemoryFileCodec", "_io"),
 }
 """Id of each codec of ours -> module and class, and the libraries one of which defines the value's class or a base of
 it. A codec is imported when a value may need it, and is asked only then."""
@@ -142,7 +144,7 @@ class Registry:
         try:
             encoded = codec.encode(value)
         except UnsupportedTypeError as refusal:
-            if last is None:
+            if last is None or isinstance(refusal, PlainSecretError):
                 raise
             try:
                 return last.encode(value)

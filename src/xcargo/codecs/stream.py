@@ -1,7 +1,8 @@
-"""Bytes in memory, and bytes that a generator gives while they are stored."""
+"""Bytes and files in memory, and bytes that a generator gives while they are stored."""
 
 from __future__ import annotations
 
+import base64
 import io
 import types
 from collections.abc import Iterator, Mapping
@@ -10,10 +11,11 @@ from typing import Any
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import BytesSource, Source, open_seekable, read_bytearray, read_bytes, same_bytes
 from xcargo.codecs.substitutes import current_push
-from xcargo.errors import UnsupportedTypeError
+from xcargo.codecs.tree import TreeCodec
+from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.types import Buffer
 
-__all__ = ["ByteStream", "BytesCodec", "StreamCodec"]
+__all__ = ["ByteStream", "BytesCodec", "MemoryFileCodec", "StreamCodec"]
 
 
 class ByteStream:
@@ -92,6 +94,57 @@ def _not_bytes(chunk: object) -> UnsupportedTypeError:
         f"A generator of {type(chunk).__name__} cannot be stored; one of bytes can",
         hint="Return list(...) of it, or make it yield bytes.",
     )
+
+
+class MemoryFileCodec:
+    """``io.BytesIO`` and ``io.StringIO``, with their position and what else they are given, such as a ``name``.
+
+    The payload is the content alone, as a file would hold it; nothing is copied to encode bytes.
+    """
+
+    id = "memory-file"
+
+    def __init__(self, tree: TreeCodec) -> None:
+        self._tree = tree
+
+    def accepts(self, value: object) -> bool:
+        return type(value) in (io.BytesIO, io.StringIO)
+
+    def encode(self, value: Any) -> Encoded:
+        try:
+            content, *newline, position, attributes = value.__getstate__()
+        except ValueError as error:
+            raise UnsupportedTypeError(
+                f"The {type(value).__name__} was closed before it was stored", hint="Return its content instead."
+            ) from error
+        params: dict[str, Any] = {"position": position}
+        if attributes:
+            params["attributes"] = base64.b64encode(self._tree.pack(attributes)).decode()
+        if type(value) is io.BytesIO:
+            return Encoded(self.id, (content,), params, ".bin")
+        return Encoded(self.id, (content.encode("utf-8", "surrogatepass"),), {**params, "newline": newline}, ".txt")
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> io.BytesIO | io.StringIO:
+        content = read_bytes(source)
+        try:
+            attributes = self._tree.unpack(base64.b64decode(params["attributes"])) if "attributes" in params else {}
+            if type(attributes) is not dict or not all(type(name) is str for name in attributes):
+                raise ValueError("attributes")
+            file: Any
+            if "newline" in params:
+                file = io.StringIO()
+                text = content.decode("utf-8", "surrogatepass")
+                file.__setstate__((text, *params["newline"], params["position"], None))
+            else:
+                file = io.BytesIO(content)
+                file.seek(params["position"])
+            vars(file).update(attributes)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise DecodeError(f"The object does not hold a file in memory: {type(error).__name__}") from error
+        return file  # type: ignore[no-any-return]
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> io.BytesIO | io.StringIO:
+        return self.open(BytesSource(payload), params)
 
 
 class BytesCodec:

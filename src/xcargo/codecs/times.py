@@ -48,6 +48,8 @@ def pack_timezone(zone: dt.tzinfo | None) -> list[Any] | None:
     if kind.startswith("pytz"):
         key = getattr(zone, "zone", None)
         return ["pytz", key] if key else ["pytz-offset", _microseconds(zone.utcoffset(None)) // 60_000_000]
+    if kind.startswith("pydantic_core."):  # of the datetimes that pydantic reads out of text
+        return ["pydantic-offset", _microseconds(zone.utcoffset(None)) // 1_000_000]
     packed = _pack_dateutil(zone, kind) if kind.startswith("dateutil.tz") else None
     if kind.endswith("tz.tzlocal"):
         raise UnsupportedTypeError(
@@ -97,6 +99,8 @@ def restore_timezone(spec: Any) -> dt.tzinfo | None:
         return _library("pendulum").timezone(int(args[0]))  # type: ignore[no-any-return]
     if kind == "pendulum":
         return _library("pendulum").timezone(args[0])  # type: ignore[no-any-return]
+    if kind == "pydantic-offset":
+        return _library("pydantic_core").TzInfo(args[0])  # type: ignore[no-any-return]
     if kind == "dateutil-utc":
         return _library("dateutil.tz").tzutc()  # type: ignore[no-any-return]
     if kind == "dateutil-offset":

@@ -36,6 +36,62 @@ class TestBytes(CodecTests):
         return BytesCodec()
 
 
+def memory_file(file: Any, position: int, **attributes: Any) -> Any:
+    file.seek(position)
+    vars(file).update(attributes)
+    return file
+
+
+class TestMemoryFiles(CodecTests):
+    """BytesIO and StringIO with every way to end a line."""
+
+    VALUES: Sequence[Any] = (
+        memory_file(io.BytesIO(b""), 0),
+        memory_file(io.BytesIO(b"\0\xff"), 1),
+        memory_file(io.BytesIO(b"ab"), 9, name="a.xlsx", more=(1, {2})),
+        memory_file(io.StringIO("ü\ud800"), 1, name="a.txt"),
+        *(memory_file(io.StringIO("a\r\nb\rc\n", newline), 2) for newline in (None, "", "\n", "\r", "\r\n")),
+    )
+
+    @pytest.fixture
+    def codec(self) -> Codec:
+        return Registry(entry_points=False).codec("memory-file")
+
+    def equal(self, left: Any, right: Any) -> bool:
+        return type(left) is type(right) and left.__getstate__() == right.__getstate__() and vars(left) == vars(right)
+
+
+def test_a_file_in_memory_can_be_read_and_written_on() -> None:
+    """From its position, and translating line ends as before; a closed one is refused."""
+    file = memory_file(io.StringIO("a\n", "\r\n"), 3)
+    encoded = (codecs := Registry(entry_points=False)).encode({"a": file})
+    back = codecs.decode(encoded.codec, contiguous(encoded), encoded.params)["a"]
+    back.write("b\n")
+    assert back.getvalue() == "a\r\nb\r\n"
+    file.close()
+    with pytest.raises(UnsupportedTypeError, match="closed"):
+        codecs.encode(file)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"position": -1},
+        {"position": "x"},
+        {"position": 2**70},
+        {"position": 0, "newline": ["x"]},
+        {"position": 0, "newline": 1},
+        {"position": 0, "attributes": "!"},
+        {"position": 0, "attributes": "kQE="},
+    ],
+)
+def test_a_forged_file_in_memory_is_an_error(params: dict[str, Any]) -> None:
+    """Whatever its params say."""
+    with pytest.raises(DecodeError):
+        Registry(entry_points=False).decode("memory-file", b"a", params)
+
+
 def test_bytes_are_not_copied_to_encode_them() -> None:
     """The payload of bytes is the very object."""
     value = b"x" * 1000
