@@ -81,7 +81,7 @@ class Registry:
         mask: Callable[[str], str] = str,
     ) -> None:
         self.tree = TreeCodec(self)
-        nesting = ("image", "library", "numpy", "pandas")
+        nesting = ("image", "library", "memory-file", "numpy", "pandas", "pydantic")
         self._arguments = {**dict.fromkeys(nesting, (self.tree,)), "rows": (self.tree, classes)}
         self._loaded: dict[str, Codec] = {}
         self._classes = classes
