@@ -185,15 +185,13 @@ def current_push() -> Push:
     return CURRENT.get(None) or Push()
 
 
-def holds_mutable_buffer(value: Any, packed: bytes) -> bool:
-    """Whether a value, or what is stored in its place, holds a bytearray or memoryview: ``packed`` has them as bytes.
+def holds_mutable_buffer(value: Any) -> bool:
+    """Whether a value, or what is stored in its place, holds a bytearray or memoryview, which is packed like bytes.
 
     No option of the packer tells them apart, but orjson passes each one to ``default``. Records of 10 MB encode in
     123 ms with this pass, in 542 ms with a walk in Python instead. It may say yes without need: the value is then
     packed in the exact way, which only takes longer.
     """
-    if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed):  # no binary field; cheap (memchr)
-        return False
     import orjson
 
     options = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME

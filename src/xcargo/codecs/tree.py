@@ -115,7 +115,7 @@ class _Packing:
         self._error: BaseException | None = None
         self._culprit: object = _Packing  # stands for none
         self._exact = False
-        self._by_column = False
+        self._by_column = _level.get() > 0  # else each level of rows in rows would be packed twice
         self.parts: list[Encoded] = []
         self._numbers: dict[int, tuple[Any, int]] = {}
 
@@ -132,7 +132,8 @@ class _Packing:
                         return self._pack(value)
                     gathered = self._gather(value) if self._by_column else value
                     packed = self._native(gathered)
-                    if not holds_mutable_buffer(gathered, packed):
+                    has_binary = b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed  # or has such a number
+                    if not (has_binary and holds_mutable_buffer(gathered)):
                         return packed
                     self._exact = True
                 except _RefusedError:

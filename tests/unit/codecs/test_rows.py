@@ -254,6 +254,19 @@ def test_lists_of_rows_of_all_kinds_come_back(registry: Registry, value: Any) ->
     assert same(round_trip(value, registry), value)
 
 
+def test_rows_in_rows_are_each_encoded_a_bounded_number_of_times(registry: Registry) -> None:
+    """Packing them again at each level would double the time with each."""
+    nested: Any = Point(1)
+    for _ in range(40):
+        nested = Point(nested)
+    assert round_trip([nested], registry) == [nested]
+    row: Any = 1
+    make = sqlalchemy.engine.result_tuple(["a"])
+    for _ in range(40):
+        row = make([row])
+    assert round_trip([row, 1], registry) == [row, 1]
+
+
 def test_rows_with_a_list_that_holds_itself_are_an_error(registry: Registry) -> None:
     looped: list[Any] = [Point(1)]
     looped += [looped] * 10
