@@ -208,8 +208,7 @@ class _Packing:
         """The value by its codec; None if it has none."""
         if id(value) in self._numbers:  # occurs twice; an iterator gives its bytes only once
             return ormsgpack.Ext(Tag.PART, ormsgpack.packb(self._numbers[id(value)][1]))
-        encoded = _encode_leaf(self._codecs, value)
-        if encoded is None:
+        if (encoded := _encode_leaf(self._codecs, value)) is None:
             return None
         if not self._by_column and (encoded.codec == "rows" or isinstance(value, tuple)):
             raise _RowsError
