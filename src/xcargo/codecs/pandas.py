@@ -66,11 +66,6 @@ class PandasCodec:
                 )
             empty = self._tree.pack(array)
             return Encoded(self.id, (empty,), {"type": "pandas.ExtensionDtype"}, ".msgpack")
-        if kind == "array" and value.ndim != 1:
-            raise UnsupportedTypeError(
-                f"A {type(value).__name__} of {value.ndim} dimensions cannot be stored",
-                hint="Return a DataFrame of it.",
-            )
         pa = arrow()
         writer = PandasWriter(pa)
         try:

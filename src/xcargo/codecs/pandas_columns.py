@@ -62,6 +62,8 @@ class PandasWriter:
     def array(self, array: Any) -> list[Any]:
         import pandas as pd
 
+        if array.ndim != 1:
+            return ["shaped", list(array.shape), self.array(array.ravel())]
         return self._values(pd.Series(array, copy=False), "values", None)
 
     def index(self, index: Any, *, rows: bool = True) -> list[Any]:
@@ -188,6 +190,8 @@ class PandasReader:
         return self._finished(series.rename(_name(state["name"])), state)
 
     def array(self, state: list[Any]) -> Any:
+        if state[0] == "shaped":
+            return self.array(state[2]).reshape(tuple(state[1]))
         values = self._values(state)
         return values if state[0] in ("category", "zoned") else self._pd.Series(values, copy=False).array
 

@@ -10,25 +10,23 @@ from __future__ import annotations
 import inspect
 import io
 import logging
-import uuid
-from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, deque
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import is_dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain, groupby, islice
-from types import GeneratorType, MappingProxyType, SimpleNamespace
+from types import GeneratorType
 from typing import Any, Protocol
 
 import ormsgpack
 
 from xcargo.codecs.builtin import EXTENSIONS, Tag
+from xcargo.codecs.plain_values import class_name, converter_of
 from xcargo.codecs.value_path import TooDeepError, first_path, names_part, shift_index
 from xcargo.errors import SizeLimitError, UnsupportedTypeError, XCargoError
 from xcargo.model.settings import Settings
 from xcargo.types import Buffer
 
-__all__ = ["CURRENT", "Packer", "Push", "current_push", "holds_mutable_buffer"]
+__all__ = ["CURRENT", "Packer", "Push", "current_push"]
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +81,11 @@ class Push:
         return self.settings is not None and bool(self.settings.encryption_key) and self.settings.threshold_bytes == 0
 
     def substitute(self, value: Any, refusal: UnsupportedTypeError, *, tree: Packer) -> Any:
-        """What is stored in place of a value for which every codec raised ``refusal``; raises that if nothing is.
-
-        Content is taken by the built-in type's own methods. Where a class overrides these, what it shows must equal it.
-        """
+        """What is stored in place of a value for which every codec raised ``refusal``; raises that if nothing is."""
         cls: Any = type(value)
         if inspect.isawaitable(value) or inspect.isasyncgen(value):
             raise _not_awaited(value) from None
-        convert = _converter(cls) or _library_converter(cls)
+        convert = converter_of(cls)
         if (convert is None and not _is_iterator(value)) or names_part(refusal) or isinstance(refusal, TooDeepError):
             raise refusal
         if self.settings is not None and self.settings.strict_types:
@@ -139,7 +134,7 @@ class Push:
             size_bytes += len(packed)
             if size_bytes > limit_bytes:
                 raise SizeLimitError(
-                    f"The {_name(cls)} gave more than {limit_bytes} bytes, and it may have no end",
+                    f"The {class_name(cls)} gave more than {limit_bytes} bytes, and it may have no end",
                     hint="Return list(value) if it has one and all of it is to be stored, or raise max_size_bytes.",
                 )
             bodies.append(packed[1 if len(chunk) < 16 else 3 :])
@@ -152,7 +147,7 @@ class Push:
         named = []
         for cls, (part, built_in) in islice((self.first or {}).items(), _NAMED_CLASSES):
             path = first_path(value, part, most=_SEARCHED)
-            named.append(f"{_name(cls)} as {built_in}" + ("" if path is None else f" (value{self.mask(path)})"))
+            named.append(f"{class_name(cls)} as {built_in}" + ("" if path is None else f" (value{self.mask(path)})"))
         more = len(self.first or ()) - len(named)
         log.warning(
             "xcargo stores %s%s: the next task gets the built-in type. [xcargo] strict_types = True refuses this",
@@ -185,39 +180,6 @@ def current_push() -> Push:
     return CURRENT.get(None) or Push()
 
 
-def holds_mutable_buffer(value: Any) -> bool:
-    """Whether a value, or what is stored in its place, holds a bytearray or memoryview, which is packed like bytes.
-
-    No option of the packer tells them apart, but orjson passes each one to ``default``. Records of 10 MB encode in
-    123 ms with this pass, in 542 ms with a walk in Python instead. It may say yes without need: the value is then
-    packed in the exact way, which only takes longer.
-    """
-    import orjson
-
-    options = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-    try:
-        orjson.dumps(value, default=_probe, option=options)
-    except (TypeError, RecursionError):
-        return True
-    return False
-
-
-def _probe(value: Any) -> Any:
-    if isinstance(value, (bytearray, memoryview)):
-        raise TypeError
-    if isinstance(value, dict):
-        return [list(value), list(value.values())]
-    if isinstance(value, SimpleNamespace):
-        return [list(vars(value).values())]
-    if isinstance(value, slice):
-        return [value.start, value.stop, value.step]
-    if isinstance(value, (list, tuple, set, frozenset, deque)):
-        return list(value)
-    cls: Any = type(value)
-    convert = None if cls in _ITSELF else _converter(cls)
-    return None if convert is None else convert(value)
-
-
 def _take(items: Iterator[Any], count: int, cls: type) -> list[Any]:
     try:
         return list(islice(items, count))
@@ -225,7 +187,7 @@ def _take(items: Iterator[Any], count: int, cls: type) -> list[Any]:
         raise
     except Exception as error:  # of a user's code
         raise UnsupportedTypeError(
-            f"The {_name(cls)} raised {type(error).__name__} while it was stored",
+            f"The {class_name(cls)} raised {type(error).__name__} while it was stored",
             hint="Return list(value): its error then says where.",
         ) from error
 
@@ -236,169 +198,9 @@ def _is_iterator(value: Any) -> bool:
 
 
 def _not_awaited(value: Any) -> UnsupportedTypeError:
-    kind = _name(type(value))
+    kind = class_name(type(value))
     if inspect.isasyncgen(value):
         return UnsupportedTypeError(
             f"An asynchronous generator ({kind}) cannot be stored", hint="Return [item async for item in it]."
         )
     return UnsupportedTypeError(f"The value is a {kind} that was not awaited", hint="Return what `await it` gives.")
-
-
-def _name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
-
-
-_EVERYTHING = slice(None)
-
-_PLAIN: dict[type, Callable[[Any], Any]] = {
-    str: str.__str__,
-    int: int.__int__,
-    float: float.__float__,
-    complex: complex.__pos__,
-    bytes: lambda value: bytes.__getitem__(value, _EVERYTHING),
-    bytearray: lambda value: bytearray.__getitem__(value, _EVERYTHING),
-    uuid.UUID: lambda value: uuid.UUID(bytes=value.bytes, is_safe=value.is_safe),
-    UserString: lambda value: str.__str__(value.data),
-}
-"""Type -> the instance of exactly this type that an instance of a subclass holds."""
-
-_DICT = ("__iter__", "__getitem__", "__len__", "items", "keys", "values")
-_LIST = ("__iter__", "__getitem__", "__len__")
-_SET = ("__iter__", "__len__")
-
-_CONTAINERS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, ...]]] = {
-    OrderedDict: (lambda value: dict(OrderedDict.items(value)), lambda value: dict(value.items()), _DICT),
-    dict: (lambda value: dict(dict.items(value)), lambda value: dict(value.items()), _DICT),
-    list: (list.copy, list, _LIST),
-    tuple: (lambda value: tuple.__getitem__(value, _EVERYTHING), tuple, _LIST),
-    set: (lambda value: set(set.__iter__(value)), set, _SET),
-    frozenset: (lambda value: frozenset(frozenset.__iter__(value)), frozenset, _SET),
-    deque: (lambda value: deque(deque.__iter__(value), value.maxlen), lambda value: deque(value, value.maxlen), _LIST),
-    UserDict: (lambda value: dict(value.data), lambda value: dict(value.items()), _DICT),
-    UserList: (lambda value: list(value.data), list, _LIST),
-}
-"""The same of containers, with what an instance shows of itself, and with the methods that this depends on."""
-
-_VIEWS: tuple[type, ...] = (KeysView, ValuesView, ItemsView, type({}.keys()), type({}.values()), type({}.items()))
-
-_SHOWN: dict[type, Callable[[Any], Any]] = {ChainMap: dict, MappingProxyType: dict, **dict.fromkeys(_VIEWS, list)}
-"""The same of what has its content elsewhere."""
-
-_TABLES = ("pandas.DataFrame", "pandas.Series", "pandas.core.frame.DataFrame", "pandas.core.series.Series")
-"""Of pandas 3 and 2."""
-
-
-def _plain_table(value: Any) -> Any:
-    """The DataFrame or Series of which a class of a user's is a subclass, over the same columns."""
-    import pandas as pd
-
-    plain = (pd.DataFrame if isinstance(value, pd.DataFrame) else pd.Series)(value, copy=False)
-    plain.attrs = value.attrs
-    return plain if value.flags.allows_duplicate_labels else plain.set_flags(allows_duplicate_labels=False)
-
-
-_SHOWN_BY_NAME: dict[str, Callable[[Any], Any]] = {
-    "requests.structures.CaseInsensitiveDict": lambda value: dict(value.items()),
-    **dict.fromkeys(_TABLES, _plain_table),
-}
-
-
-_ITSELF = frozenset((*_PLAIN, *_CONTAINERS)) - {UserString, UserDict, UserList}
-"""Types whose instances are stored as they are."""
-
-
-@lru_cache(maxsize=1000)
-def _converter(cls: type) -> Callable[[Any], Any] | None:
-    """What gives the built-in value that an instance equals; None also where it has fields beside that."""
-    if is_dataclass(cls) or hasattr(cls, "__attrs_attrs__") or (issubclass(cls, tuple) and hasattr(cls, "_fields")):
-        return None
-    if f"{cls.__module__}.{cls.__qualname__}" in _TABLES:
-        return None
-    for base in cls.__mro__:
-        if base in _PLAIN:
-            return _PLAIN[base]
-        if base in _CONTAINERS:
-            content, shown, methods = _CONTAINERS[base]
-            own = all(getattr(cls, method) is getattr(base, method) for method in methods)
-            if own:
-                return dict.copy if base is dict else content  # much faster, but asks overridden methods
-            return _checked(cls, content, shown)
-        show = _SHOWN.get(base) or _SHOWN_BY_NAME.get(_name(base))
-        if show is not None:
-            return _checked(cls, show, show)
-    return None
-
-
-def _library_converter(cls: type) -> Callable[[Any], Any] | None:
-    """The same of a subclass of a library's class that has a codec, and of a drawing."""
-    for base in cls.__mro__:
-        convert = _OF_LIBRARIES.get(_name(base))
-        if convert is not None and (cls is not base or convert is _drawn):
-            return convert
-    return None
-
-
-def _array(value: Any) -> Any:
-    import numpy as np
-
-    if type(value) is not np.memmap and getattr(value, "__dict__", None):
-        raise UnsupportedTypeError(
-            f"A {_name(type(value))} is an array with attributes of its own, which would be lost",
-            hint="Return np.asarray(value), and beside it what its attributes say.",
-        )
-    return np.asarray(value)
-
-
-def _picture(value: Any) -> Any:
-    if getattr(value, "is_animated", False):
-        raise UnsupportedTypeError(
-            f"A {_name(type(value))} of {value.n_frames} frames cannot be stored",
-            hint="Return xcargo.File(path), or value.copy() for the frame that it shows.",
-        )
-    try:
-        return value.copy()
-    except Exception as error:  # of the file that it is read from
-        raise UnsupportedTypeError(
-            f"The {_name(type(value))} cannot be read: {error}", hint="Call load() before its file is closed."
-        ) from error
-
-
-def _drawn(figure: Any) -> Any:
-    """A figure as a file with its PNG."""
-    from xcargo.codecs.files import File
-    from xcargo.codecs.temporary_folder import temporary_folder
-
-    path = temporary_folder() / "figure.png"
-    try:
-        figure.savefig(path, format="png")
-    except Exception as error:  # artists, and fonts, raise anything
-        raise UnsupportedTypeError(
-            f"The figure cannot be drawn: {type(error).__name__}: {error}",
-            hint="Save it yourself, and return xcargo.File(path).",
-        ) from error
-    return File(path)
-
-
-_OF_LIBRARIES: dict[str, Callable[[Any], Any]] = {
-    "numpy.ndarray": _array,
-    "PIL.Image.Image": _picture,
-    "matplotlib.figure.Figure": _drawn,
-}
-
-
-def _checked(cls: type, content: Callable[[Any], Any], shown: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Gives what an instance shows. Raises UnsupportedTypeError if that is not the content that it has."""
-
-    def convert(value: Any) -> Any:
-        try:
-            built_in = shown(value)
-            if content is not shown and not built_in == content(value):
-                raise ValueError
-        except Exception as error:  # a user's methods may raise anything
-            raise UnsupportedTypeError(
-                f"A {_name(cls)} does not show the content of the {type(shown).__name__} that it is",
-                hint="Return the plain value that you mean, such as dict(value).",
-            ) from error
-        return built_in
-
-    return convert

@@ -24,8 +24,9 @@ from xcargo.codecs.base import CodecLookup, Encoded, contiguous
 from xcargo.codecs.builtin import EXTENSIONS, RESTORE, Tag, extension_of
 from xcargo.codecs.gc_tuning import gc_paused
 from xcargo.codecs.parts import Parts, assemble, is_part
+from xcargo.codecs.plain_values import class_name, holds_mutable_buffer
 from xcargo.codecs.source import BytesSource, Source
-from xcargo.codecs.substitutes import current_push, holds_mutable_buffer
+from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.value_path import TooDeepError, add_path, path_to, too_deep
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
@@ -393,8 +394,7 @@ class _RefusedError(Exception):
 
 
 def _refuse(value: object) -> NoReturn:
-    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
     raise UnsupportedTypeError(
-        f"No codec takes a value of type {kind}",
+        f"No codec takes a value of type {class_name(type(value))}",
         hint="Return a type from the documentation's table, or register a codec for it under 'xcargo.codecs'.",
     )

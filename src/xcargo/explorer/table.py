@@ -256,7 +256,10 @@ class Table:
         try:
             kind, state = registry().tree.unpack(packed)
             columns = {"frame": "columns", "series": "values"}.get(kind)
-            values = [state] if kind == "array" else state[columns] if columns else []
+            if kind == "array":
+                values = [state[2] if state[0] == "shaped" else state]
+            else:
+                values = state[columns] if columns else []
             values = [values] if kind == "series" else list(values)
             index = state if kind == "index" else state["index"] if columns else ["none"]
             if index[0] == "values":
