@@ -7,12 +7,15 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.servers.postgres import run as run_postgres
+from tests.servers.processes import StartError
 
 from .settle import Place, settle
 
@@ -94,10 +97,27 @@ def database(place: Place) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dag_runs(place: Place, database: Path) -> dict[str, Run]:
+def connections(place: Place) -> Iterator[dict[str, str]]:
+    """The variables that name a database in a file, and a real PostgreSQL where there is one."""
+    sqlite = json.dumps({"conn_type": "sqlite", "host": str(place.home / "items.db")})
+    found = {"AIRFLOW_CONN_CONTRACT_SQLITE": sqlite}
+    try:
+        with run_postgres() as server:
+            url = server.url().replace("+psycopg2", "") + "?options=-c%20timezone%3DUTC"
+            found["AIRFLOW_CONN_CONTRACT_POSTGRES"] = url
+            found["AIRFLOW_CONN_CONTRACT_POSTGRES_NAMED"] = f"{url}&cursor=namedtuplecursor"
+            yield found
+    except StartError as error:
+        if error.may_retry:
+            raise
+        yield found
+
+
+@pytest.fixture(scope="session")
+def dag_runs(place: Place, database: Path, connections: dict[str, str]) -> dict[str, Run]:
     """Every contract Dag, run once by ``dag.test()`` in a process of its own."""
     report = place.home / "runs.json"
-    done = run(str(HERE / "run_dags.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS)
+    done = run(str(HERE / "run_dags.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS, env=connections)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-20_000:]
     with sqlite3.connect(database) as now, sqlite3.connect(place.database_then) as then:

@@ -21,6 +21,7 @@ every_dag = pytest.mark.parametrize(
         "contract_types",
         "contract_own_classes",
         "contract_science",
+        "contract_kinds",
         "contract_flow",
         "contract_retry",
         "contract_fan_in",

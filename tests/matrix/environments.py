@@ -19,8 +19,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 EXTRAS = ("arrow", "numpy", "pandas", "polars", "sklearn", "ui")
 TEST_REQUIREMENTS = (
     "apache-airflow-providers-common-io",
+    "apache-airflow-providers-postgres",
+    "apache-airflow-providers-sqlite",
     "hypothesis>=6.100",
     "pillow",
+    "psycopg2-binary",
     "pydantic>=2",
     "pytest>=8",
     "pytz",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import pydantic
+import sqlalchemy
 from airflow import __version__ as airflow_version
 from contract_values import PLAIN, TABLES, VALUES, Probe, alike, large
 
@@ -129,6 +134,43 @@ def contract_science() -> None:
         assert value["polynomials"] == again["polynomials"]
         assert value["picture"] == again["picture"]
         assert value["model"].transform([[5.0]]).tolist() == [[3.0]]
+
+    take(give())
+
+
+class Tagged(dict[str, int]):
+    """A subclass of a built-in type, which is stored as that."""
+
+
+@plain_dag
+def contract_kinds() -> None:
+    """Rows of databases, files in memory, pydantic's own types, and what is stored as a built-in type."""
+
+    @task
+    def give() -> Any:
+        row = sqlalchemy.engine.result_tuple(["id", "name"])
+        with sqlite3.connect(":memory:") as connection:
+            connection.row_factory = sqlite3.Row
+            (sqlite_row,) = connection.execute("SELECT 1 AS id, 'a' AS name")
+        return {
+            "rows": [row((n, f"name {n}")) for n in range(300)],
+            "sqlite_row": sqlite_row,
+            "time": time.gmtime(0),
+            "url": pydantic.HttpUrl("https://example.com/a"),
+            "file": io.BytesIO(b"content"),
+            "tagged": Tagged(a=1),
+            "numbers": (n for n in range(300)),
+        }
+
+    @task
+    def take(value: Any) -> None:
+        again = give.function() | {"tagged": {"a": 1}, "numbers": list(range(300))}
+        assert {name: type(part) for name, part in value.items()} == {name: type(part) for name, part in again.items()}
+        assert {type(row) for row in value["rows"]} == {type(row) for row in again["rows"]}
+        assert value["file"].getvalue() == b"content"
+        assert value["time"].tm_zone == again["time"].tm_zone
+        for name in value.keys() - {"file"}:
+            assert value[name] == again[name], name
 
     take(give())
 
@@ -432,6 +474,7 @@ DAGS = [
     contract_types(),
     contract_own_classes(),
     contract_science(),
+    contract_kinds(),
     contract_flow(),
     contract_retry(),
     contract_delete(),
