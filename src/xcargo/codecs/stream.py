@@ -70,7 +70,7 @@ class StreamCodec:
         first, chunks = current_push().opened(value)
         if first and not isinstance(first[0], _CHUNKS):
             raise _not_bytes(first[0])
-        return Encoded(self.id, _checked(chunks), suffix=".bin")
+        return Encoded(self.id, _checked(chunks, begun=bool(first)), suffix=".bin")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> ByteStream:
         return self.open(BytesSource(payload), params)
@@ -82,11 +82,18 @@ class StreamCodec:
 _CHUNKS = (bytes, bytearray, memoryview)
 
 
-def _checked(chunks: Iterator[Any]) -> Iterator[Buffer]:
+def _checked(chunks: Iterator[Any], *, begun: bool) -> Iterator[Buffer]:
+    """The bytes. Raises UnsupportedTypeError if those of a generator that gives some were taken before."""
     for chunk in chunks:
+        begun = False
         if not isinstance(chunk, _CHUNKS):
             raise _not_bytes(chunk)
         yield bytes(chunk)  # a copy: the generator may use its buffer again
+    if begun:
+        raise UnsupportedTypeError(
+            "One generator of bytes is in several parts of the value, and gives its bytes only once",
+            hint="Return it once, or bytes: b''.join(it).",
+        )
 
 
 def _not_bytes(chunk: object) -> UnsupportedTypeError:

@@ -88,6 +88,8 @@ class Push:
         convert = converter_of(cls)
         if (convert is None and not _is_iterator(value)) or names_part(refusal) or isinstance(refusal, TooDeepError):
             raise refusal
+        if any(isinstance(first, (bytes, bytearray, memoryview)) for first in self._opened.get(id(value), ((), ()))[1]):
+            raise refusal  # of a generator of bytes, some of which are taken
         if self.settings is not None and self.settings.strict_types:
             refusal.hint = f"{refusal.hint or ''} ([xcargo] strict_types refuses what only equals such a type.)".strip()
             raise refusal

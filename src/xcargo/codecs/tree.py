@@ -27,7 +27,7 @@ from xcargo.codecs.parts import Parts, assemble, is_part
 from xcargo.codecs.plain_values import class_name, holds_mutable_buffer
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.substitutes import current_push
-from xcargo.codecs.value_path import TooDeepError, add_path, path_to, too_deep
+from xcargo.codecs.value_path import TooDeepError, add_path, path_to, shift_index, too_deep
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
@@ -119,6 +119,7 @@ class _Packing:
         self._by_column = _level.get() > 0  # else each level of rows in rows would be packed twice
         self.parts: list[Encoded] = []
         self._numbers: dict[int, tuple[Any, int]] = {}
+        self._taken: dict[int, tuple[Any, ormsgpack.Ext]] = {}
 
     @cached_property
     def _converters(self) -> dict[type, Callable[[Any], Any]]:
@@ -186,8 +187,8 @@ class _Packing:
             self._error = self._error or TooDeepError()
             raise
         except BaseException as error:
-            if isinstance(error, _RowsError) or not isinstance(error, Exception):  # such as a task's timeout
-                self._error = error
+            if not isinstance(error, _RefusedError):  # such as a task's timeout, or of a generator
+                self._error = self._error or error
             raise
 
     def _tagged(self, value: Any, tag: int, state_of: Callable[[Any], Any]) -> Any:
@@ -209,6 +210,8 @@ class _Packing:
         """The value by its codec; None if it has none."""
         if id(value) in self._numbers:  # occurs twice; an iterator gives its bytes only once
             return ormsgpack.Ext(Tag.PART, ormsgpack.packb(self._numbers[id(value)][1]))
+        if id(value) in self._taken:
+            return self._taken[id(value)][1]
         if (encoded := _encode_leaf(self._codecs, value)) is None:
             return None
         if not self._by_column and (encoded.codec == "rows" or isinstance(value, tuple)):
@@ -217,7 +220,11 @@ class _Packing:
             self._numbers[id(value)] = value, len(self.parts)  # kept alive, so that no other value gets its id
             self.parts.append(encoded)
             return ormsgpack.Ext(Tag.PART, ormsgpack.packb(len(self.parts) - 1))
-        return ormsgpack.Ext(Tag.CODEC, ormsgpack.packb([encoded.codec, dict(encoded.params), contiguous(encoded)]))
+        payload = contiguous(encoded)  # first, since it may fill in the params
+        packed = ormsgpack.Ext(Tag.CODEC, ormsgpack.packb([encoded.codec, dict(encoded.params), payload]))
+        if encoded.size_bytes is None:  # packing the value in another way would find nothing any more
+            self._taken[id(value)] = value, packed
+        return packed
 
     def _gather(self, value: Any, above: tuple[int, ...] = ()) -> Any:
         """The same value with lists of rows inside it by their codec, once a row was met.
@@ -322,9 +329,9 @@ class _Streamed:
                 packed = _Packing(self._codecs, apart=False).run(chunk)
             except (RecursionError, TooDeepError):
                 raise too_deep(self._value) from None
-            except UnsupportedTypeError:
-                if done and type(chunk) is list:  # its paths count from the start of the chunk
-                    _Packing(self._codecs, apart=False).run(self._value)
+            except UnsupportedTypeError as error:
+                if type(chunk) is list:
+                    shift_index(error, done)
                 raise
             done += len(chunk)
             yield packed[1 if len(chunk) < 16 else 3 if len(chunk) < 2**16 else 5 :]

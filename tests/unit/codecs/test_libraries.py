@@ -256,7 +256,24 @@ def matrix(name: str, **state: Any) -> list[Any]:
     return ["scipy", f"scipy.sparse:{name}", {"shape": [2, 2], "data": ONE, **state}]
 
 
+def forged_position(generator: Any, position: int) -> list[Any]:
+    """Beyond the words that it has drawn ahead, where numpy's compiled code would read on."""
+    state = generator.state
+    place, name = (state["state"], "pos") if "pos" in state["state"] else (state, "buffer_pos")
+    place[name] = position
+    return ["numpy", f"numpy.random:{type(generator).__name__}", {"seed_seq": None, "state": state}]
+
+
 FORGED: dict[str, list[Any]] = {
+    "a position outside": forged_position(np.random.MT19937(1), 625),
+    "a negative position": forged_position(np.random.MT19937(1), -1),
+    "a position outside of the buffer": forged_position(np.random.Philox(1), 5),
+    "a negative position in the buffer": forged_position(np.random.Philox(1), -1),
+    "a position outside of an old generator": [
+        "numpy",
+        "numpy.random:RandomState",
+        {"state": {**forged_position(np.random.MT19937(1), 625)[2]["state"], "has_gauss": 0, "gauss": 0.0}},
+    ],
     "an index outside": matrix("csr_array", indices=np.array([7]), indptr=np.array([0, 1, 1])),
     "a row outside": matrix("csr_array", indices=np.array([0]), indptr=np.array([0, 2, 1])),
     "a negative index": matrix("coo_array", coords=[np.array([-1]), np.array([0])], canonical=True),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import types
 import uuid
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.codecs.test_tree import same
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
@@ -19,7 +21,17 @@ from xcargo.codecs.base import contiguous
 from xcargo.errors import SizeLimitError, UnsupportedTypeError
 from xcargo.model.settings import Settings
 
-REGISTRY = Registry(fallbacks=[SerdeCodec()], entry_points=False)
+REGISTRY = Registry(classes=KnownClasses(__name__), fallbacks=[SerdeCodec()], entry_points=False)
+
+
+class Point(NamedTuple):
+    a: int
+    b: int
+
+
+@dataclasses.dataclass
+class Held:
+    chunks: Any
 
 
 class Text(str):
@@ -215,6 +227,54 @@ def test_an_error_of_an_iterator_is_the_cause_of_ours(nested: bool) -> None:
     with pytest.raises(UnsupportedTypeError, match="The map raised ValueError") as caught:
         round_trip([items] if nested else items)
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+LONG = ["x" * 2000] * 3000
+"""Of so many items that a list is packed as it is stored."""
+
+
+@pytest.mark.parametrize("beside", [bytearray(b"b"), {1: 2}, [Point(1, 2)]], ids=["bytearray", "keys", "rows"])
+@pytest.mark.parametrize(
+    "wrap", [lambda items: [*LONG, *LONG, items], lambda items: iter([items])], ids=["long list", "iterator"]
+)
+def test_bytes_of_a_generator_are_kept_where_a_value_is_packed_twice(wrap: Any, beside: Any) -> None:
+    """In another way, because of what is beside it: the generator has given its bytes by then."""
+    chunks = (chunk for chunk in [b"ab", b"cd"])
+    first, _, second = round_trip(wrap([chunks, beside, chunks]))[-1]
+    assert first.read() == second.read() == b"abcd"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda chunks: [*LONG, chunks, *LONG, chunks],
+        lambda chunks: [chunks, iter([chunks])],
+        lambda chunks: [Held(chunks), Held(chunks)],
+    ],
+    ids=["long list", "iterator", "instances"],
+)
+def test_a_generator_of_bytes_in_parts_that_are_stored_apart_is_refused(wrap: Any) -> None:
+    """The second one would be empty."""
+    with pytest.raises(UnsupportedTypeError, match="gives its bytes only once"):
+        round_trip(wrap(chunk for chunk in [b"ab", b"cd"]))
+
+
+def test_a_generator_of_bytes_that_goes_on_with_text_is_refused() -> None:
+    """Not stored as a list of what is left of it."""
+    with pytest.raises(UnsupportedTypeError, match=r"At value\[0\]: A generator of str"):
+        round_trip(iter([(item for item in [b"a", "b", "c"])]))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_error_of_a_generator_of_bytes_is_that_error(nested: bool) -> None:
+    """At its first item too, wherever it is."""
+
+    def chunks() -> Iterator[bytes]:
+        raise LookupError("mine")
+        yield b""
+
+    with pytest.raises(LookupError, match="mine"):
+        round_trip([chunks()] if nested else chunks())
 
 
 def test_a_timeout_inside_an_iterator_stays_one() -> None:

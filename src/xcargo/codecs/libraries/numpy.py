@@ -42,7 +42,7 @@ def restore(cls: Any, state: dict[str, Any]) -> Any:
         return cls(bit_generator)
     if name == "RandomState":
         value = cls(getattr(np.random, _bit_generator(state["state"]["bit_generator"]))())
-        value.set_state(state["state"])
+        value.set_state(_checked(state["state"]))
         return value
     if name == "SeedSequence":
         if type(state["entropy"]) not in (int, list, tuple, np.ndarray) or not 4 <= state["pool_size"] <= 1024:
@@ -50,7 +50,7 @@ def restore(cls: Any, state: dict[str, Any]) -> Any:
         return cls(**state)
     if name in _BIT_GENERATORS:
         value = cls(state["seed_seq"])
-        value.state = state["state"]
+        value.state = _checked(state["state"])
         return value
     arrays = [_array(state[part]) for part in ("coef", "domain", "window")]
     return cls(*arrays, symbol=_text(state["symbol"]))
@@ -66,6 +66,14 @@ def _bit_generator(name: Any) -> str:
     if name not in _BIT_GENERATORS:
         raise ValueError("it is no bit generator of numpy")
     return str(name)
+
+
+def _checked(state: Any) -> Any:
+    """The state of a bit generator. numpy's compiled code reads beyond its memory for a position outside of it."""
+    for position, length in ((state["state"].get("pos", 0), 624), (state.get("buffer_pos", 0), 4)):
+        if type(position) is not int or not 0 <= position <= length:
+            raise ValueError("its position is outside of its state")
+    return state
 
 
 def _array(value: Any) -> Any:
