@@ -173,12 +173,16 @@ class _Packing:
                 if convert is not None:
                     return self._inserted(convert(value)) if self._exact else convert(value)
                 known = extension_of(value)
-            if known is not None:
-                return self._tagged(value, *known)
             try:
-                return self._leaf(value) or _refuse(value)
+                if known is None:
+                    return self._leaf(value) or _refuse(value)
+                tag, state_of = known
+                state = state_of(value)
             except UnsupportedTypeError as refusal:
                 return self._inserted(self._codecs.substitute(value, refusal))
+            # Without a call more for each of a million tuples.
+            packed = self._pack(state) if self._by_column or self._exact else self._native(state)
+            return ormsgpack.Ext(tag, packed)
         except XCargoError as error:
             if self._error is None:
                 self._error, self._culprit = error, value
@@ -190,13 +194,6 @@ class _Packing:
             if not isinstance(error, _RefusedError):  # such as a task's timeout, or of a generator
                 self._error = self._error or error
             raise
-
-    def _tagged(self, value: Any, tag: int, state_of: Callable[[Any], Any]) -> Any:
-        try:
-            state = state_of(value)
-        except UnsupportedTypeError as refusal:
-            return self._inserted(self._codecs.substitute(value, refusal))
-        return ormsgpack.Ext(tag, self._pack(state))
 
     def _inserted(self, substitute: Any) -> Any:
         """What is packed in place of another value, as the packer takes it."""
