@@ -244,6 +244,12 @@ def test_bytes_of_a_generator_are_kept_where_a_value_is_packed_twice(wrap: Any, 
     assert first.read() == second.read() == b"abcd"
 
 
+@pytest.mark.parametrize("wrap", [lambda item: [*LONG, *LONG, item], lambda item: iter([item])], ids=["list", "iter"])
+def test_an_instance_with_a_generator_of_bytes_is_read_again(wrap: Any) -> None:
+    """Although its params are complete only at the end of its payload."""
+    assert round_trip(wrap(Held(chunk for chunk in [b"ab", b"cd"])))[-1].chunks.read() == b"abcd"
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
