@@ -281,5 +281,5 @@ def _log_refused(name: str, classes: Any) -> None:
 
 @lru_cache(maxsize=256)
 def _log_equal(name: str, hint: str) -> None:
-    """Log it at the first time."""
-    log.warning("A named tuple equal to %s was made, without the methods of that class. %s", name, hint)
+    """Log it at the first time. The name may be anyone's."""
+    log.warning("A named tuple equal to %.200r was made, without the methods of that class. %s", name, hint)
