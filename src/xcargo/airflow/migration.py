@@ -13,6 +13,7 @@ from xcargo.airflow import compat, rows
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.airflow.references.tables import ValueFilter
+from xcargo.codecs.plain_values import class_name
 from xcargo.errors import ConfigurationError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.moves import DeterministicCoordinate, Move, NotMovableError, StaysInlineError
 from xcargo.lifecycle.references import EVERYTHING, XComFilter, XComRow
@@ -177,7 +178,7 @@ class ToStock:
         if not is_envelope(row.value):
             return restored(_copied(row.value)), None
         value = self._pipeline.pull(row.value, row.coordinate.dag_id)
-        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        kind = class_name(type(value))
         try:
             new = BaseXCom.serialize_value(value)
             text = new if isinstance(new, bytes) else json.dumps(new, allow_nan=False).encode()

@@ -62,7 +62,7 @@ def register_types(schema: Any, extensions: object = None, *, again: bool = Fals
     Args:
         schema: As it was read.
         extensions: Names of those that were types at the push; what else has a name was its storage there too.
-        again: After it returned True and the schema was read anew.
+        again: After it returned True and the schema was read again.
 
     Returns:
         Whether anything was registered, so that the schema is to be read again.

@@ -128,7 +128,7 @@ def _builtin_converter(cls: type) -> Callable[[Any], Any] | None:
     """What gives the built-in value that an instance equals; None also where it has fields beside that."""
     if is_dataclass(cls) or hasattr(cls, "__attrs_attrs__") or (issubclass(cls, tuple) and hasattr(cls, "_fields")):
         return None
-    if f"{cls.__module__}.{cls.__qualname__}" in _TABLES:
+    if class_name(cls) in _TABLES:
         return None
     for base in cls.__mro__:
         if base in _PLAIN:

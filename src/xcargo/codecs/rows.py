@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.class_names import ClassNames, attribute
+from xcargo.codecs.plain_values import class_name
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
@@ -45,10 +46,10 @@ class RowsCodec:
 
     def accepts(self, value: object) -> bool:
         if type(value) is not list:
-            return _class_name(type(value)) in _LIBRARIES
+            return class_name(type(value)) in _LIBRARIES
         cls: Any = type(value[0]) if value else object
         named = is_named_tuple(cls)
-        if not (named or _class_name(cls) in _LIBRARIES) or len(set(map(type, value))) > 1:
+        if not (named or class_name(cls) in _LIBRARIES) or len(set(map(type, value))) > 1:
             return False
         if named:
             return len(cls._fields) > 0 and (cls.__dictoffset__ == 0 or not any(map(vars, value)))
@@ -57,12 +58,12 @@ class RowsCodec:
     def encode(self, value: Any) -> Encoded:
         rows = value if type(value) is list else [value]
         cls: Any = type(rows[0])
-        params: dict[str, Any] = {"class": _class_name(cls)}
+        params: dict[str, Any] = {"class": class_name(cls)}
         values_of: Callable[[Any], Iterable[Any]]
         if is_named_tuple(cls):
             name, fields, values_of = stored_name(cls, cast("ClassNames", self._classes)), cls._fields, tuple.__iter__
         else:
-            name = _class_name(cls)
+            name = class_name(cls)
             library = _LIBRARIES[name]
             fields, values_of = library.fields(rows[0]), library.values
             if hasattr(sys.modules.get(library.module), "__version__"):
@@ -119,10 +120,6 @@ class RowsCodec:
             raise DecodeError(f"The object does not hold rows: {type(error).__name__}: {error}") from error
 
 
-def _class_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
 def _cell_path(what: str, fields: list[str], unique: bool) -> str:
     """The message with the path in the rows in place of the one in what is packed of them."""
     for position, field in enumerate(fields):
@@ -137,7 +134,7 @@ def _have_same_fields(rows: list[Any]) -> bool:
     # Rows of one result of sqlalchemy share an object, and take long to give their fields.
     if len({id(getattr(row, "_parent", row)) for row in rows}) == 1:
         return True
-    fields = _LIBRARIES[_class_name(type(rows[0]))].fields
+    fields = _LIBRARIES[class_name(type(rows[0]))].fields
     return len(set(map(tuple, map(fields, rows)))) == 1
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from xcargo.codecs.base import Encoded, importable
 from xcargo.codecs.class_names import ClassNames, dotted
+from xcargo.codecs.plain_values import class_name
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
@@ -36,7 +37,7 @@ class SkopsCodec:
         return base is not None and isinstance(value, base)
 
     def encode(self, value: Any) -> Encoded:
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        kind = class_name(type(value))
         try:
             with _no_warnings_of_skops():
                 skops = import_module("skops.io")
