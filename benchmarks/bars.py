@@ -98,7 +98,7 @@ BARS = (
 
 def markdown(results: Results) -> str:
     """Every bar that these results say something about; of a release's results, every bar."""
-    lines = ["### bars", "", "| what | latency | measure | wanted | measured | |", "|---|---:|---|---:|---:|---|"]
+    lines = ["### bars", "", "| what | latency | measure | target | measured | |", "|---|---:|---|---:|---:|---|"]
     for bar in BARS:
         figure, wanted, met = _verdict(bar, results)
         if figure is None and "--release" not in results.about["command"]:

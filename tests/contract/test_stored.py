@@ -88,11 +88,11 @@ def test_values_go_back_to_stock_rows_and_return(copy: dict[str, str], dag_runs:
     assert (again["missing"], again["damaged"], again["ok"]) == (0, 0, left + back["moved"])
 
 
-def test_objects_are_stored_anew_in_another_compression(copy: dict[str, str], dag_runs: dict[str, Run]) -> None:
+def test_objects_are_rewritten_in_another_compression(copy: dict[str, str], dag_runs: dict[str, Run]) -> None:
     """Every row refers to a new object, of the same value, and no old one is touched."""
     old = {json.loads(line)["uri"] for line in xcargo("ls", "--json", env=copy).splitlines()}
-    anew = ("migrate", "--anew", "--from", "store", "--apply", "--json")
-    text = xcargo(*anew, env={"AIRFLOW__XCARGO__COMPRESSION": "xz", **copy})
+    rewrite = ("migrate", "--rewrite", "--from", "store", "--apply", "--json")
+    text = xcargo(*rewrite, env={"AIRFLOW__XCARGO__COMPRESSION": "xz", **copy})
     assert {entry["status"] for entry in json.loads(text)["counts"]} == {"moved"}
     new = {json.loads(line)["uri"] for line in xcargo("ls", "--json", env=copy).splitlines()}
     assert not new & old

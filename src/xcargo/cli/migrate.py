@@ -80,10 +80,10 @@ class _Run:
                 {"from": kind, "status": status, "rows": number, "bytes": size_bytes[kind, status]}
                 for (kind, status), number in sorted(rows.items())
             ]
-            told = [
+            unmoved = [
                 {**asdict(r.move.row.coordinate), "from": r.move.kind, "status": r.status, "why": r.why} for r in named
             ]
-            out.print_json({"applied": args.apply, "counts": counts, "told": told, "journal": str(self.journal.path)})
+            out.print_json({"applied": args.apply, "counts": counts, "unmoved": unmoved, "journal": str(self.journal.path)})
         else:
             for result in named:
                 out.say(f"{result.status}: {result.move.row.coordinate}\n    {result.why}")
@@ -114,7 +114,7 @@ class _Run:
                 self.pipeline,
                 kinds=tuple(args.source) or KINDS,
                 team=args.team,
-                every_object=args.anew,
+                every_object=args.rewrite,
                 recode=args.recode,
             )
         moves = plan.moves(self.source, where_of(args))
@@ -193,7 +193,7 @@ COMMANDS = (
                 default="store",
                 help="store: where the settings say (default); stock: rows that Airflow's own backend reads",
             ),
-            Argument("--anew", action="store_true", help="rewrite every object, for example with another compression"),
+            Argument("--rewrite", action="store_true", help="rewrite every object, for example with another compression"),
             Argument(
                 "--recode", action="store_true", help="also decode and encode every object again, for another codec"
             ),

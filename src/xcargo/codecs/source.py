@@ -67,7 +67,7 @@ def allocate(size_bytes: int) -> mmap.mmap | bytearray:
     """Zeroed memory. A large block is a mapping of its own, in huge pages where there are some: they fault far less.
 
     The mapping is private: as with any memory, a forked child that writes to it writes to a copy. (One that is shared,
-    which is what mmap makes unless told otherwise, also has no huge pages on most systems.)
+    which is what mmap makes by default, also has no huge pages on most systems.)
     """
     with _memory_for(size_bytes):
         if size_bytes < _OWN_MAPPING_BYTES:

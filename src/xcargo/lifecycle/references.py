@@ -69,7 +69,7 @@ class XComRow:
 
     @property
     def archived(self) -> bool:
-        """Whether it lies in a table where ``airflow db clean`` keeps what it deleted: such a row is only read."""
+        """Whether it is in a table where ``airflow db clean`` keeps what it deleted: such a row is only read."""
         return self.source.startswith("_")
 
 

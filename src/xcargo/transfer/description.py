@@ -1,4 +1,4 @@
-"""What people are told of a value: its type and a short preview in the row, its biggest parts where it is too large.
+"""How a value is described to people: its type and a short preview in the row, its biggest parts where it is too large.
 
 Looks at a bounded part of the value, whatever its size, and calls no ``__repr__`` of a user's class.
 """

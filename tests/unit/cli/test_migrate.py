@@ -201,7 +201,7 @@ def test_the_way_back_leaves_what_stock_airflow_cannot_carry(metadata: Metadata,
     metadata.push(ordered, task_id="ordered")
     done = migrate("--to", "stock", "--apply")
     assert (done.code, counts(done)) == (1, {"stock left": 1, "stock moved": 4}), done.out
-    assert [(told["task_id"], told["status"]) for told in done.json["told"]] == [("bytes", "left")]
+    assert [(row["task_id"], row["status"]) for row in done.json["unmoved"]] == [("bytes", "left")]
 
     def stock(task_id: str) -> Any:
         return BaseXCom.deserialize_value(rows.Row(row_of(metadata, task_id)))
@@ -395,5 +395,5 @@ def test_a_place_without_credentials_is_an_error_and_nothing_changes(metadata: M
     metadata.push(row)
     done = migrate("--apply", AIRFLOW__XCARGO__READ_PATHS="s3://nobody@bucket/xcom")
     assert (done.code, counts(done)) == (1, {"store failed": 1})
-    assert "'nobody' is not defined" in done.json["told"][0]["why"]
+    assert "'nobody' is not defined" in done.json["unmoved"][0]["why"]
     assert row_of(metadata, "a_task") == row
