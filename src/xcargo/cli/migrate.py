@@ -83,7 +83,8 @@ class _Run:
             unmoved = [
                 {**asdict(r.move.row.coordinate), "from": r.move.kind, "status": r.status, "why": r.why} for r in named
             ]
-            out.print_json({"applied": args.apply, "counts": counts, "unmoved": unmoved, "journal": str(self.journal.path)})
+            journal = str(self.journal.path)
+            out.print_json({"applied": args.apply, "counts": counts, "unmoved": unmoved, "journal": journal})
         else:
             for result in named:
                 out.say(f"{result.status}: {result.move.row.coordinate}\n    {result.why}")
@@ -193,7 +194,7 @@ COMMANDS = (
                 default="store",
                 help="store: where the settings say (default); stock: rows that Airflow's own backend reads",
             ),
-            Argument("--rewrite", action="store_true", help="rewrite every object, for example with another compression"),
+            Argument("--rewrite", action="store_true", help="every object, for example with another compression"),
             Argument(
                 "--recode", action="store_true", help="also decode and encode every object again, for another codec"
             ),
