@@ -72,6 +72,11 @@ faults: setup ## Store kind x fault x operation, every cell; writes docs/faults.
 soak: setup ## 200,000 pushes and pulls by 16 processes, one request in 20 fails (SOAK="--seconds 60" for less)
 	@$(RUN) -m tests.faults.soak $(SOAK)
 
+# Needs Linux, and PostgreSQL and Redis, which root gets from Debian.
+.PHONY: cluster
+cluster: setup ## Celery and Edge workers, PostgreSQL, Redis, S3: Dags, and kills at every step (CLUSTER="--soak 600": a soak)
+	@UV="$(abspath $(UV))" $(RUN) -m tests.cluster $(CLUSTER)
+
 .PHONY: lowest
 lowest: setup ## The core's tests with the lowest versions that pyproject.toml allows, on the oldest Python at hand
 	@UV="$(abspath $(UV))" bash tests/floors.sh lowest-direct

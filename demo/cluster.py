@@ -119,7 +119,7 @@ class Cluster:
         self.env = airflow_environment(self.home, dags.resolve(), self.port, env or {})
         self._progress: Progress = progress or (lambda _step: None)
         self._start_seconds = start_seconds
-        self._processes: list[Process] = []
+        self.processes: dict[str, Process] = {}
         self._login = login
         self._token: str | None = None
         self._warm = False
@@ -130,7 +130,7 @@ class Cluster:
         self._keeper = Keeper()
         self._cleanup.callback(self._keeper.close)
         try:
-            self._start()
+            self.start()
         except BaseException:
             self.stop()
             raise
@@ -148,54 +148,59 @@ class Cluster:
         """Stop every process. Idempotent; returns within about 20 s."""
         try:
             with uninterrupted():
-                stop_all(self._processes)
-                self._processes.clear()
+                stop_all(list(self.processes.values()))
+                self.processes.clear()
         finally:
             self._cleanup.close()
 
     # -- starting ------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Make the database and start the components; returns when they are healthy."""
         self.logs.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self._start_seconds
         # Most of a start is importing, on one core each: the API server imports while the
         # database is made, and looks into it only when the first request asks it to.
-        api = self._launch("api-server", "api-server", "--host", "127.0.0.1", "--port", self.port)
-        migrate = self._launch("db-migrate", "db", "migrate")
+        self.launch("api-server", "api-server", "--host", "127.0.0.1", "--port", self.port)
+        migrate = self.launch("db-migrate", "db", "migrate")
         while migrate.exit_code is None:
-            self._poll("making the metadata database", deadline, watch=[api])
+            self._poll("making the metadata database", deadline)
         if migrate.exit_code != 0:
             raise _failure("airflow db migrate failed", migrate)
-        self._processes.remove(migrate)
-        scheduler = self._launch("scheduler", "scheduler", "--skip-serve-logs")
-        processor = self._launch("dag-processor", "dag-processor")
-        watch = [api, scheduler, processor]
+        del self.processes[migrate.name]
+        self.launch_components()
         while (waiting := self._unhealthy()) is not None:
-            self._poll(f"starting Airflow (waiting for the {waiting})", deadline, watch=watch)
+            self._poll(f"starting Airflow (waiting for the {waiting})", deadline)
 
-    def _launch(self, name: str, *arguments: str | int) -> Process:
+    def launch_components(self) -> None:
+        """Start what runs beside the API server."""
+        self.launch("scheduler", "scheduler", "--skip-serve-logs")
+        self.launch("dag-processor", "dag-processor")
+
+    def launch(self, name: str, *arguments: str | int, env: Mapping[str, str] | None = None) -> Process:
+        """Start an `airflow` command that runs until `stop`; `env` is laid over the cluster's."""
         airflow = Path(sys.executable).with_name("airflow")
         if not airflow.exists():
             raise ClusterError(f"there is no airflow beside {sys.executable}: install apache-airflow there")
         process = Process(
             name,
             [sys.executable, str(airflow), *map(str, arguments)],
-            env=self.env,
+            env={**self.env, **(env or {})},
             cwd=self.home,
             log=self.logs / f"{name}.log",
+            keeper=self._keeper,
         )
-        self._keeper.kill(process.session)
-        self._processes.append(process)
+        self.processes[name] = process
         return process
 
-    def _poll(self, step: str, deadline: float, *, watch: list[Process]) -> None:
-        for process in watch:
-            if process.exit_code is not None:
+    def _poll(self, step: str, deadline: float) -> None:
+        for process in self.processes.values():
+            if process.exit_code:
                 raise _failure(f"airflow {process.name} ended (exit {process.exit_code})", process)
         if time.monotonic() > deadline:
             raise ClusterError(
                 f"still {step} after {self._start_seconds:.0f} s\n"
-                + "\n".join(f"--- {p.log.name}\n{p.tail()}" for p in watch)
+                + "\n".join(f"--- {p.log.name}\n{p.tail()}" for p in self.processes.values())
             )
         self._progress(step)
         time.sleep(POLL_SECONDS)
@@ -203,11 +208,11 @@ class Cluster:
     def _unhealthy(self) -> str | None:
         """The first component that is not yet healthy, or None."""
         try:
-            health = self._request("GET", "/api/v2/monitor/health")
+            health = self.request("GET", "/api/v2/monitor/health")
             if not self._warm:
                 # The API of the tasks is built at its first request, in seconds; not at the
                 # expense of the first task, and while the scheduler still imports.
-                self._request("GET", "/execution/health")
+                self.request("GET", "/execution/health")
                 self._warm = True
         except (OSError, ClusterError):
             return "API server"
@@ -220,12 +225,12 @@ class Cluster:
 
     def pause(self) -> None:
         """Freeze every process, so that another cluster has the machine to itself."""
-        for process in self._processes:
+        for process in self.processes.values():
             signal_session(process.session, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Undo `pause`."""
-        for process in self._processes:
+        for process in self.processes.values():
             signal_session(process.session, signal.SIGCONT)
 
     # -- more ----------------------------------------------------------------------------------
@@ -233,16 +238,12 @@ class Cluster:
     def another_api_server(self, env: Mapping[str, str], *, seconds: float = 120.0) -> str:
         """Start one more API server over the same database, `env` laid over; returns its URL when it answers."""
         port = free_port()
-        usual, self.env = self.env, {**self.env, **env}
-        try:
-            process = self._launch(f"api-server-{port}", "api-server", "--host", "127.0.0.1", "--port", port)
-        finally:
-            self.env = usual
+        self.launch(f"api-server-{port}", "api-server", "--host", "127.0.0.1", "--port", port, env=env)
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError), _LOOPBACK.open(f"http://127.0.0.1:{port}/api/v2/version", timeout=10):
                 return f"http://127.0.0.1:{port}"
-            self._poll("starting another API server", deadline, watch=[process])
+            self._poll("starting another API server", deadline)
 
     # -- Dags ----------------------------------------------------------------------------------
 
@@ -255,7 +256,7 @@ class Cluster:
         path = f"/api/v2/dags/{urllib.parse.quote(dag_id)}"
         while True:
             try:
-                self._request("GET", path)
+                self.request("GET", path)
                 break
             except ClusterError as error:
                 if time.monotonic() > deadline:
@@ -263,12 +264,12 @@ class Cluster:
                     raise ClusterError(f"there is no Dag {dag_id}\n{errors}") from error
             self._progress(f"waiting for the Dag {dag_id} to be parsed")
             time.sleep(POLL_SECONDS)
-        run = self._request("POST", f"{path}/dagRuns", {"logical_date": None})
+        run = self.request("POST", f"{path}/dagRuns", {"logical_date": None})
         return str(run["dag_run_id"])
 
     def clear(self, dag_id: str, run_id: str) -> None:
         """Have every task of a run run again; `wait` waits for its end."""
-        self._request(
+        self.request(
             "POST",
             f"/api/v2/dags/{urllib.parse.quote(dag_id)}/clearTaskInstances",
             {"dag_run_id": run_id, "dry_run": False, "only_failed": False},
@@ -287,10 +288,10 @@ class Cluster:
 
     def result(self, dag_id: str, run_id: str) -> RunResult:
         """The run as it stands now in the metadata database."""
-        states = self._query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", dag_id, run_id)
+        states = self.query("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", dag_id, run_id)
         if not states:
             raise ClusterError(f"there is no run {run_id} of {dag_id}")
-        tasks = self._query(
+        tasks = self.query(
             "SELECT task_id, map_index, state, duration, try_number FROM task_instance"
             " WHERE dag_id = ? AND run_id = ?"
             " ORDER BY start_date IS NULL, start_date, task_id, map_index",
@@ -301,12 +302,16 @@ class Cluster:
 
     def xcoms(self, dag_id: str, run_id: str) -> list[XComRow]:
         """The rows of the table `xcom` of one run, in the order they were written."""
-        rows = self._query(
-            "SELECT task_id, map_index, key, value FROM xcom WHERE dag_id = ? AND run_id = ? ORDER BY timestamp, key",
+        rows = self.query(
+            "SELECT task_id, map_index, key, CAST(value AS TEXT) FROM xcom"
+            " WHERE dag_id = ? AND run_id = ? ORDER BY timestamp, key",
             dag_id,
             run_id,
         )
-        return [XComRow(dag_id, run_id, task, index, key, *_json_column(stored)) for task, index, key, stored in rows]
+        return [
+            XComRow(dag_id, run_id, task, index, key, json.loads(text), len(text.encode()))
+            for task, index, key, text in rows
+        ]
 
     def task_log(self, dag_id: str, run_id: str, task_id: str) -> str:
         """What the task's latest try logged, one line an event, with tracebacks."""
@@ -319,25 +324,20 @@ class Cluster:
 
     def token(self, user: str, password: str) -> str:
         """What a user logs in to the API with. Raises ClusterError for a wrong password."""
-        return str(self._request("POST", "/auth/token", {"username": user, "password": password})["access_token"])
+        return str(self.request("POST", "/auth/token", {"username": user, "password": password})["access_token"])
 
-    # -- inside --------------------------------------------------------------------------------
-
-    def _import_errors(self) -> str:
-        errors = self._request("GET", "/api/v2/importErrors")["import_errors"]
-        return "\n".join(f"{error['filename']}: {error['stack_trace']}" for error in errors)
-
-    def _query(self, sql: str, *parameters: object) -> list[Any]:
+    def query(self, sql: str, *parameters: object) -> list[Any]:
         """Read only, one statement, closed at once: a reader must not hold up Airflow."""
         with contextlib.closing(
             sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=10)
         ) as connection:
             return connection.execute(sql, parameters).fetchall()
 
-    def _request(self, method: str, path: str, body: object = None) -> Any:
+    def request(self, method: str, path: str, body: object = None) -> Any:
+        """The API server's answer, as an admin. Raises ClusterError with the text of an error, OSError without one."""
         if self._token is None and path != "/auth/token":
             self._token = (
-                self.token(*self._login) if self._login else self._request("GET", "/auth/token")["access_token"]
+                self.token(*self._login) if self._login else self.request("GET", "/auth/token")["access_token"]
             )
         request = urllib.request.Request(
             self.url + path,
@@ -354,15 +354,11 @@ class Cluster:
             text = error.read().decode(errors="replace")
             raise ClusterError(f"{method} {path}: HTTP {error.code} {text}") from error
 
+    # -- inside --------------------------------------------------------------------------------
 
-def _json_column(stored: str | float) -> tuple[Any, int]:
-    """The value of SQLite's JSON column and its length as text.
-
-    The column has numeric affinity: SQLite hands out a JSON number as a number, all else as text.
-    """
-    if isinstance(stored, str):
-        return json.loads(stored), len(stored.encode())
-    return stored, len(json.dumps(stored))
+    def _import_errors(self) -> str:
+        errors = self.request("GET", "/api/v2/importErrors")["import_errors"]
+        return "\n".join(f"{error['filename']}: {error['stack_trace']}" for error in errors)
 
 
 _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from demo.keeper import signal_session
+from demo.keeper import Keeper, signal_session
 
 TERMINATE_SECONDS = 10.0
 """How long a process may take to obey SIGTERM before it is killed."""
@@ -21,24 +21,38 @@ class Process:
     """A program running in its own session, its output in a file.
 
     A session, because Airflow's supervisors put each task into a process group of its own: a
-    signal to the group of the scheduler would not reach them, the session holds them all.
+    signal to the group of the scheduler would not reach them, the session holds them all. The
+    keeper kills the session when this process is gone.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, log: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        keeper: Keeper,
+        cwd: Path | None = None,
     ) -> None:
         self.name = name
         self.log = log
-        with log.open("ab") as output:
+        self._command, self._env, self._cwd, self._keeper = list(command), dict(env), cwd, keeper
+        self.start()
+
+    def start(self) -> None:
+        """Start the program; again, once it has ended."""
+        with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
-                list(command),
-                env=dict(env),
-                cwd=cwd,
+                self._command,
+                env=self._env,
+                cwd=self._cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._keeper.kill(self.session)
 
     @property
     def exit_code(self) -> int | None:
@@ -60,6 +74,11 @@ class Process:
         """Ask the program itself to stop; it stops its own children."""
         if self.exit_code is None:
             self._popen.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End its whole session at once, as when its machine loses power."""
+        signal_session(self.session, signal.SIGKILL)
+        self.wait(5.0)
 
     def tail(self, lines: int = 25) -> str:
         """The last lines of its output."""
@@ -83,8 +102,7 @@ def stop_all(processes: Sequence[Process], *, seconds: float = TERMINATE_SECONDS
     for process in processes:
         process.wait(max(0.0, deadline - time.monotonic()))
     for process in processes:
-        signal_session(process.session, signal.SIGKILL)
-        process.wait(5.0)
+        process.kill()
 
 
 @contextlib.contextmanager

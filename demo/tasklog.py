@@ -12,8 +12,9 @@ def read_task_log(logs: Path, dag_id: str, run_id: str, task_id: str) -> str:
 
     A note in brackets when there is no log: the task never started.
     """
-    folder = logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
-    files = sorted(folder.rglob("attempt=*.log"), key=lambda path: path.stat().st_mtime)
+    parts = {f"dag_id={dag_id}", f"run_id={run_id}", f"task_id={task_id}"}
+    files = [path for path in logs.rglob("attempt=*.log") if parts <= set(path.parts)]
+    files.sort(key=lambda path: path.stat().st_mtime)
     if not files:
         return "(no log: the task never started)"
     text = files[-1].read_text(encoding="utf-8", errors="replace")

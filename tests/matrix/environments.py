@@ -38,7 +38,7 @@ _STAMP = "requirements.sha256"
 def environment_of(release: Release, interpreter: Interpreter) -> Path:
     """Where the environment lies, made or not."""
     major, minor = interpreter.minor
-    return CHECKOUT / ".matrix" / f"{release.airflow}-py{major}{minor}"
+    return CHECKOUT / ".matrix" / f"{release.airflow}-py{major}{minor}{release.label}"
 
 
 def is_ready(release: Release, interpreter: Interpreter) -> bool:

@@ -23,6 +23,8 @@ class Release:
     newest_python: Minor
     pins: tuple[str, ...] = ()
     """Requirements that the newest version of a dependency breaks without."""
+    label: str = ""
+    """Tells an environment that holds more than the matrix needs from that of the matrix."""
 
     def runs_on(self, python: Minor) -> bool:
         """Whether this Airflow supports that Python."""

@@ -13,8 +13,10 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from demo.processes import Process
 
 from .debian import provide
 from .processes import StartError, free_ports, running, scratch_directory
@@ -30,6 +32,8 @@ class Postgres:
     bin: Path
     port: int
     password: str
+    process: Process | None = None
+    """The program, to kill it and start it again."""
 
     def url(self, database: str = "postgres") -> str:
         """SQLAlchemy's URL of a database."""
@@ -50,6 +54,14 @@ class Postgres:
             raise RuntimeError(done.stderr)
         return done.stdout
 
+    def is_ready(self) -> bool:
+        """Whether it answers. Raises OSError while nothing listens."""
+        with socket.create_connection(("127.0.0.1", self.port), 1):
+            pass
+        with contextlib.suppress(RuntimeError):
+            return self.sql("SELECT 1") == "1\n"
+        return False
+
     def create(self, name: str, template: str = "template1") -> str:
         """A new database. Gives its URL."""
         self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
@@ -57,7 +69,7 @@ class Postgres:
 
 
 @contextmanager
-def run() -> Iterator[Postgres]:
+def run(max_connections: int = 50) -> Iterator[Postgres]:
     """A PostgreSQL with its data in a scratch directory. Raises StartError where there is none and none may come."""
     programs = find_programs()
     data, password, (port,) = scratch_directory("postgres"), secrets.token_hex(16), free_ports(1)
@@ -85,10 +97,10 @@ def run() -> Iterator[Postgres]:
         shutil.rmtree(data, ignore_errors=True)
         raise StartError(f"initdb: {error.stderr.decode()}", may_retry=False) from error
     command = [*become, str(programs / "postgres"), "-D", str(cluster), "-p", str(port), "-k", str(data)]
-    command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=50"]
+    command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", f"max_connections={max_connections}"]
     server = Postgres(programs, port, password)
-    with running(command, is_ready=lambda: _ready(server), remove=[str(data)]):
-        yield server
+    with running(command, is_ready=server.is_ready, remove=[str(data)]) as process:
+        yield replace(server, process=process)
 
 
 def find_programs() -> Path:
@@ -105,11 +117,3 @@ def _programs() -> Path | None:
         return debian[-1].parent
     found = shutil.which("initdb")
     return Path(found).resolve().parent if found else None
-
-
-def _ready(server: Postgres) -> bool:
-    with socket.create_connection(("127.0.0.1", server.port), 1):
-        pass
-    with contextlib.suppress(RuntimeError):
-        return server.sql("SELECT 1") == "1\n"
-    return False

@@ -71,7 +71,7 @@ def running(
     is_ready: Callable[[], bool],
     remove: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
-) -> Iterator[None]:
+) -> Iterator[Process]:
     """Run a server while the block lasts; entered once `is_ready()` is true.
 
     `is_ready` may raise OSError for "not yet". Afterwards every process of its session is gone and the `remove` paths
@@ -85,10 +85,10 @@ def running(
     try:
         for path in [*remove, str(log)]:
             keeper.remove(path)
-        process = Process(command[0], command, env={**os.environ, **(env or {})}, log=log / "output")
-        keeper.kill(process.session)
+        env = {**os.environ, **(env or {})}
+        process = Process(command[0], command, env=env, log=log / "output", keeper=keeper)
         _wait_until_ready(process, is_ready)
-        yield
+        yield process
     finally:
         # A forked child that unwinds this frame must not stop its parent's server.
         if os.getpid() == owner:

@@ -66,7 +66,7 @@ def run() -> Iterator[Server]:
         "-volume.max=50",
     ]
     sockets = [f"/tmp/seaweedfs-{d}-grpc-{port}.sock" for d, port in grpc_ports.items()]
-    with running(command, is_ready=raw.create, remove=[str(data), *sockets]):
+    with running(command, is_ready=raw.create, remove=[str(data), *sockets]) as process:
         yield Server(
             kind="s3",
             endpoint=endpoint,
@@ -74,6 +74,7 @@ def run() -> Iterator[Server]:
             connection_id="xcargo_s3",
             connect=functools.partial(_connection, secret),
             raw=raw,
+            process=process,
         )
 
 

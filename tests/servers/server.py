@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
+from demo.processes import Process
+
 from .relay import Relay
 
 Kind = Literal["s3", "gcs", "azure"]
@@ -46,6 +48,8 @@ class Server:
     raw: Bucket = field(repr=False)
     counter: Relay | None = field(default=None, repr=False)
     bucket: str = BUCKET
+    process: Process | None = field(default=None, repr=False)
+    """The program, to kill it and start it again; of S3 alone."""
 
     @property
     def connection(self) -> dict[str, Any]:
