@@ -15,6 +15,7 @@ import json
 import lzma
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -37,14 +38,36 @@ DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def read(row: Mapping[str, Any], fetch: Callable[[str], bytes], keys: Mapping[str, bytes] | None = None) -> Any:
+Extension = Callable[[int, Any], Any]
+"""Makes a value of the number and data of an extension."""
+
+
+@dataclass(frozen=True)
+class Undecoded:
+    """A value that only the class or library that it is of could rebuild."""
+
+    codec: str
+    content: Any
+
+
+def natural(number: int, data: Any) -> Any:
+    """Python's own types; ``(number, data)`` for an extension that this reader does not know."""
+    return EXTENSIONS[number](data) if number in EXTENSIONS else (number, data)
+
+
+def read(
+    row: Mapping[str, Any],
+    fetch: Callable[[str], bytes],
+    keys: Mapping[str, bytes] | None = None,
+    extension: Extension = natural,
+) -> Any:
     """The value of an envelope. ``fetch`` gives the object of a URL, ``keys`` are those of encryption, by name."""
     assert row["__id__"] == "xcargo/1"
     stored = fetch(row["uri"]) if "uri" in row else base64.b64decode(row["data"])
     assert len(stored) == row["stored_bytes"]
     payload = _payload(row, stored, keys or {})
     assert len(payload) == row["size_bytes"]
-    return _decoded(row["codec"], row.get("params", {}), payload)
+    return _decoded(row["codec"], row.get("params", {}), payload, extension)
 
 
 def is_signed_by(row: Mapping[str, Any], name: str, key: bytes) -> bool:
@@ -94,10 +117,18 @@ def _decrypted(row: Mapping[str, Any], chunk: bytes, keys: Mapping[str, bytes], 
     return AESGCM(key).decrypt(context[0].to_bytes(12, "big"), chunk, associated)
 
 
-def _decoded(codec: str, params: Mapping[str, Any], payload: bytes) -> Any:
+def _decoded(codec: str, params: Mapping[str, Any], payload: bytes, extension: Extension) -> Any:
     if codec == "msgpack":
-        return _nested(payload, params)
-    if codec == "numpy":
+        return _nested(payload, params, extension)
+    is_scalar = codec == "pandas" and not payload.startswith(b"ARROW1")
+    if (
+        is_scalar
+        or codec in ("object", "library", "rows", "pydantic")
+        or params.get("dtype") in ("|O", "T")
+        or "packed" in params
+    ):
+        return Undecoded(codec, _nested(payload, {}, extension))
+    if codec == "numpy" and "class" not in params and isinstance(params["dtype"], str):
         return np.frombuffer(payload, np.dtype(params["dtype"])).reshape(
             params["shape"], order=params.get("order", "C")
         )
@@ -105,26 +136,27 @@ def _decoded(codec: str, params: Mapping[str, Any], payload: bytes) -> Any:
         return pa.ipc.open_file(payload).read_all()
     if codec in ("bytes", "file", "stream"):
         return payload
-    raise NotImplementedError(codec)
+    return Undecoded(codec, payload)
 
 
-def _nested(payload: bytes, params: Mapping[str, Any]) -> Any:
+def _nested(payload: bytes, params: Mapping[str, Any], extension: Extension) -> Any:
     table_bytes = params.get("table_bytes", 0)
     end = len(payload) - table_bytes
     start = end - params.get("tree_bytes", end)
     parts = json.loads(payload[end:]) if table_bytes else []
 
-    def extension(number: int, data: bytes) -> Any:
+    def extended(number: int, data: bytes) -> Any:
         body = unpack(data)
         if number == 0:
-            return _decoded(*body)
+            inner, inner_params, data = body
+            return _decoded(inner, inner_params, data, extension)
         if number == 48:
-            codec, inner, first, last = parts[body]
-            return _decoded(codec, inner, payload[first:last])
-        return EXTENSIONS[number](body) if number in EXTENSIONS else (number, body)
+            inner, inner_params, first, last = parts[body]
+            return _decoded(inner, inner_params, payload[first:last], extension)
+        return extension(number, body)
 
     def unpack(data: bytes) -> Any:
-        return msgpack.unpackb(data, ext_hook=extension, strict_map_key=False)
+        return msgpack.unpackb(data, ext_hook=extended, strict_map_key=False)
 
     return unpack(payload[start:end])
 

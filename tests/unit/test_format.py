@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,9 +14,17 @@ import pandas as pd
 import pytest
 
 from tests import format_reader
+from tests.format_vectors import ROOT, VECTORS
+from tests.format_vectors import read as read_case
 from tests.unit.conftest import HERE, make_pipeline
+from xcargo.airflow.serde_codec import SerdeCodec
+from xcargo.codecs import Registry
+from xcargo.codecs.objects import PickleCodec
+from xcargo.errors import XCargoError
 from xcargo.model.envelope import is_envelope
 from xcargo.model.keys import Key
+from xcargo.stores.local import MemoryStore
+from xcargo.transfer.compression import SUFFIXES
 
 NESTED = [
     (1, {2}, frozenset("a")),
@@ -70,3 +79,39 @@ def test_arrays_tables_and_bytes_are_read_from_the_page_alone(tmp_path: Path) ->
     table = format_reader.read(pipeline.push(frame, HERE), fetch)  # type: ignore[arg-type]
     assert table.to_pylist() == frame.to_dict("records")
     assert format_reader.read(pipeline.push(base64.b64decode("AAEC"), HERE), fetch) == b"\0\1\2"  # type: ignore[arg-type]
+
+
+CASES = {path.stem: json.loads(path.read_text()) for path in sorted(VECTORS.glob("*.json"))}
+PLAIN_ROWS = ("key_order",)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "value" in case and name not in PLAIN_ROWS])
+def test_every_vector_has_its_value(name: str) -> None:
+    """The reader that was written from the page finds the value that the file gives."""
+    assert read_case(CASES[name]) == CASES[name]["value"]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "refused" in case])
+def test_every_damaged_vector_is_refused(name: str) -> None:
+    """By the package too, with an error of its own."""
+    case = CASES[name]
+    keys = {field: tuple(Key(*key) for key in secrets_of(case, field)) for field in ("keys", "signing_keys")}
+    pipeline = make_pipeline(ROOT, encryption_keys=keys["keys"], signing_keys=keys["signing_keys"])
+    if "object" in case:
+        key = case["row"]["uri"].rpartition("/xcom/")[2]
+        MemoryStore(pipeline.settings.root).put(key, [base64.b64decode(case["object"])])  # type: ignore[arg-type]
+    with pytest.raises(XCargoError):
+        pipeline.pull(case["row"])
+
+
+def secrets_of(case: dict[str, Any], field: str) -> list[tuple[str, bytes]]:
+    """Names and bytes of the keys that a case brings."""
+    return [(name, base64.b64decode(secret)) for name, secret in case.get(field, {}).items()]
+
+
+def test_the_vectors_hold_every_codec_and_compression() -> None:
+    """What a new codec or compression needs: `python -m tests.format_vectors`."""
+    rows = [case["row"] for case in CASES.values()]
+    assert {row.get("compression") for row in rows} >= set(SUFFIXES)
+    ids = {codec.id for codec in Registry(fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=True)).codecs}
+    assert {row.get("codec") for row in rows} >= ids

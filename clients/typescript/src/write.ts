@@ -1,0 +1,118 @@
+/** From a value to an object and its row, so that Python pulls it. */
+
+import { zstdCompressSync } from "node:zlib";
+import { ExtData, encode as pack } from "@msgpack/msgpack";
+import { blake3 } from "@noble/hashes/blake3.js";
+import { Table, tableToIPC } from "apache-arrow";
+import { type Envelope, type Params, sign } from "./envelope.js";
+import { type Coordinate, objectKey } from "./keys.js";
+
+/** What a value is stored as. */
+export interface Encoded {
+	readonly codec: string;
+	readonly type: string;
+	readonly params: Params;
+	readonly payload: Uint8Array;
+	readonly suffix: string;
+}
+
+export interface WriteOptions {
+	/** Where objects are stored, such as `s3://bucket/xcom`. */
+	readonly root: string;
+	readonly coordinate: Coordinate;
+	/** `none` unless given. Never larger: what does not compress is stored as it is. */
+	readonly compression?: "none" | "zstd";
+	readonly signingKey?: { readonly name: string; readonly secret: Uint8Array };
+}
+
+/** An object to store under its key below the root, then the row to hand on. */
+export interface Written {
+	readonly key: string;
+	readonly object: Uint8Array;
+	readonly row: Envelope;
+}
+
+/**
+ * Encode a value: bytes, an Arrow table, or nested JSON-like values, which may hold bytes, bigint, Set, Map and Date.
+ *
+ * @throws TypeError for anything else: functions, symbols, undefined, instances of classes.
+ */
+export function write(value: unknown, { root, coordinate, compression = "none", signingKey }: WriteOptions): Written {
+	const { codec, type, params, payload, suffix } = encodeValue(value);
+	const compressed = compression === "zstd" ? zstdCompressSync(payload) : payload;
+	const isSmaller = compressed.length < payload.length;
+	const object = isSmaller ? compressed : payload;
+	const key = objectKey(coordinate, isSmaller ? `${suffix}.zst` : suffix);
+	const row: Envelope = {
+		__id__: "xcargo/1",
+		type,
+		size_bytes: payload.length,
+		stored_bytes: object.length,
+		uri: `${root.replace(/\/*$/, "")}/${key}`,
+		codec,
+		...(Object.keys(params).length ? { params } : {}),
+		compression: isSmaller ? "zstd" : "none",
+		checksum: `blake3:${Buffer.from(blake3(object)).toString("hex")}`,
+		created_at: new Date().toISOString().replace("Z", "+00:00"),
+	};
+	const signature = signingKey && { signature: sign(row, signingKey.name, signingKey.secret) };
+	return { key, object, row: { ...row, ...signature } };
+}
+
+/** The payload of a value, with the codec and params to decode it. */
+export function encodeValue(value: unknown): Encoded {
+	if (value instanceof Uint8Array) return { codec: "bytes", type: "bytes", params: {}, payload: value, suffix: ".bin" };
+	if (value instanceof Table) {
+		const params = { type: "pyarrow.Table", shape: [value.numRows, value.numCols] };
+		return { codec: "arrow", type: "pyarrow.Table", params, payload: tableToIPC(value, "file"), suffix: ".arrow" };
+	}
+	return { codec: "msgpack", type: pythonType(value), params: {}, payload: packed(value), suffix: ".msgpack" };
+}
+
+function pythonType(value: unknown): string {
+	if (value === null) return "NoneType";
+	if (typeof value === "string") return "str";
+	if (typeof value === "boolean") return "bool";
+	if (typeof value === "number") return Number.isInteger(value) ? "int" : "float";
+	if (typeof value === "bigint") return "int";
+	if (Array.isArray(value)) return "list";
+	return value instanceof Set ? "set" : value instanceof Date ? "datetime" : "dict";
+}
+
+function packed(value: unknown): Uint8Array {
+	return pack(lowered(value, "the value"), { useBigInt64: true });
+}
+
+/** The value in what MessagePack holds as it is; everything else as an extension. */
+function lowered(value: unknown, place: string): unknown {
+	if (typeof value === "bigint" && BigInt.asIntN(64, value) !== value) return extension(4, littleEndian(value));
+	if (typeof value === "string" && !value.isWellFormed()) throw new TypeError(`${place} holds half a surrogate pair`);
+	if (["undefined", "function", "symbol"].includes(typeof value)) throw new TypeError(`${place} is ${typeof value}`);
+	if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
+	if (Array.isArray(value)) return value.map((item, index) => lowered(item, `${place}[${index}]`));
+	if (value instanceof Set) return extension(2, lowered([...value], place));
+	if (value instanceof Map) return extension(15, lowered([[...value.keys()], [...value.values()]], place));
+	if (value instanceof Date) return extension(10, datetime(value));
+	const prototype = Object.getPrototypeOf(value);
+	if (prototype !== Object.prototype && prototype !== null) throw new TypeError(`${place} is not plain data`);
+	return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, lowered(item, `${place}.${key}`)]));
+}
+
+function extension(number: number, data: unknown): ExtData {
+	return new ExtData(number, pack(data, { useBigInt64: true }));
+}
+
+function datetime(value: Date): unknown[] {
+	const date = [value.getUTCFullYear(), value.getUTCMonth() + 1, value.getUTCDate()];
+	const time = [value.getUTCHours(), value.getUTCMinutes(), value.getUTCSeconds(), value.getUTCMilliseconds() * 1000];
+	return [...date, ...time, 0, ["offset", 0, null]];
+}
+
+function littleEndian(value: bigint): Uint8Array {
+	const bytes: number[] = [];
+	for (let rest = value; ; rest >>= 8n) {
+		const byte = Number(BigInt.asUintN(8, rest));
+		bytes.push(byte);
+		if ((rest === 0n && byte < 128) || (rest === -1n && byte >= 128)) return Uint8Array.from(bytes);
+	}
+}
