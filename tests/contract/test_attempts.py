@@ -11,8 +11,9 @@ from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ObjectExpiredError
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.references import XComFilter
+from xcargo.lifecycle.report import Outcome
 from xcargo.lifecycle.retention import parse_rules
-from xcargo.lifecycle.sweep import Outcome, Sweep
+from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.root import Root
 from xcargo.stores.local import LocalStore
 

@@ -26,8 +26,8 @@ of {BOUND_SECONDS:g} ({PARTS_BOUND_SECONDS:g} for those of many megabytes):
 - *value*: it worked, and gave exactly what was pushed. For a purge: the object is gone.
 - an [error](errors.md) of that class, within the time bound. Nothing is left: no object, no unfinished upload.
 - `left, logged`: a purge that could not delete says so in the log and fails nobody.
-- *+ orphan*: the store did what nobody could learn of. No row names that object or unfinished upload. A sweep takes the
-    one, a lifecycle rule of the bucket the other.
+- *+ orphan*: the store did what nobody could learn of. No row names that object or unfinished upload. A sweep takes
+    both.
 
 *once* is met by one request, *lasting* by all of them. *Push in parts* is a value of 21 MB, *read a part* a thousand
 bytes out of one of 9 MB. The emulators of Google and Azure do not look at a request's clock, SeaweedFS does. An upload

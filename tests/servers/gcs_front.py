@@ -12,12 +12,15 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 from .relay import Exchange, Relay
 from .wire import Reply, call, quote_all
 
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _JSON_API = ("storage", "upload", "download", "batch", "_internal")
 _PIECE_BYTES = 256 * 1024
 # XML API header -> property of the object in the JSON API
@@ -52,7 +55,7 @@ class GcsFront(Relay):
     """A Relay to fake-gcs-server under which the XML API can write.
 
     Knows PUT of an object, with x-goog-if-generation-match, and multipart uploads: initiate,
-    part, complete, abort. Parts lie in `spool` until then. A copy is answered with 501.
+    part, complete, abort, list. Parts lie in `spool` until then. A copy is answered with 501.
     """
 
     def __init__(self, upstream_url: str, spool: Path) -> None:
@@ -66,10 +69,12 @@ class GcsFront(Relay):
         exchange.head = exchange.head.with_field("Host", urlsplit(self._server).netloc)
         target = _Object.of(exchange.path)
         upload = target.query.get("uploadId")
-        if not target.key or target.bucket in _JSON_API:
+        if not target.key and "uploads" in target.query:
+            self._list_uploads(exchange, target)
+        elif not target.key or target.bucket in _JSON_API:
             exchange.forward()
         elif exchange.method == "POST" and "uploads" in target.query:
-            self._initiate(exchange)
+            self._initiate(exchange, target)
         elif upload is not None:
             self._go_on(exchange, target, self._spool / Path(upload).name)
         elif exchange.method != "PUT":
@@ -82,10 +87,29 @@ class GcsFront(Relay):
             reply = self._upload(target, exchange.head.fields, len(data), iter([data]))
             _answer(exchange, reply)
 
-    def _initiate(self, exchange: Exchange) -> None:
+    def _list_uploads(self, exchange: Exchange, target: _Object) -> None:
+        """Two at a time, so that every client has to turn pages."""
+        after = (target.query.get("key-marker", ""), target.query.get("upload-id-marker", ""))
+        begun = sorted(((folder / "key").read_text(), folder.name) for folder in self._spool.iterdir())
+        begun = [one for one in begun if one > after and one[0].startswith(target.query.get("prefix", ""))]
+        page = begun[:2]
+        parts = [f"<IsTruncated>{str(len(begun) > len(page)).lower()}</IsTruncated>"]
+        for key, name in page:
+            since = datetime.fromtimestamp((self._spool / name / "key").stat().st_mtime, timezone.utc)
+            parts.append(
+                f"<Upload><Key>{escape(key)}</Key><UploadId>{name}</UploadId>"
+                f"<Initiated>{since:%Y-%m-%dT%H:%M:%S.%fZ}</Initiated></Upload>"
+            )
+        for key, name in page[-1:]:
+            parts.append(f"<NextKeyMarker>{escape(key)}</NextKeyMarker><NextUploadIdMarker>{name}</NextUploadIdMarker>")
+        body = f'<ListMultipartUploadsResult xmlns="{_NAMESPACE}">{"".join(parts)}</ListMultipartUploadsResult>'
+        exchange.reply(200, {"Content-Type": "application/xml"}, body.encode())
+
+    def _initiate(self, exchange: Exchange, target: _Object) -> None:
         exchange.read_body()
         folder = self._spool / secrets.token_hex(8)
         folder.mkdir()
+        (folder / "key").write_text(target.key)
         # The headers of the first request count for the object that the last one makes.
         (folder / "headers").write_text(json.dumps(dict(exchange.head.fields)))
         _answer_xml(exchange, "InitiateMultipartUploadResult", "UploadId", folder.name)

@@ -157,7 +157,8 @@ def _store(root: Root) -> Store:
 
 def _shown(report: dict[str, Any]) -> dict[str, Any]:
     """What is not zero, for the log."""
-    return {
+    shown = {
         name: {word: count for word, count in report[name].items() if count["objects"]}
         for name in ("objects", "outcomes")
     }
+    return {**shown, "uploads": {word: count for word, count in (report["uploads"] or {}).items() if count}}

@@ -16,7 +16,8 @@ from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
     from xcargo.cli.command import Output
-    from xcargo.lifecycle.sweep import Report, Sweep
+    from xcargo.lifecycle.report import Report
+    from xcargo.lifecycle.sweep import Sweep
 
 __all__ = ["COMMANDS"]
 
@@ -69,13 +70,16 @@ def _sweep(sweep: Sweep, args: argparse.Namespace, out: Output, reports: list[Re
             out.note(f"Refused: {refusal}.", style="bold red")
         return ExitCode.REFUSED
     taken = report.deletable
+    uploads = report.uploads.unfinished if report.uploads else 0
     if not args.apply:
-        if taken.objects:
+        if taken.objects or uploads:
             out.note("Nothing was deleted. Give --apply to do it.")
         return ExitCode.OK
     doing = "Delete" if args.quarantine is None else "Move into quarantine"
-    if (taken.objects or args.quarantine is not None) and not out.confirm(
-        f"{doing} {taken.objects:,} objects, {format_bytes(taken.size_bytes)}, below {report.root}?", yes=args.yes
+    aborting = f", and abort {uploads:,} unfinished uploads" if uploads else ""
+    if (taken.objects or uploads or args.quarantine is not None) and not out.confirm(
+        f"{doing} {taken.objects:,} objects, {format_bytes(taken.size_bytes)}{aborting}, below {report.root}?",
+        yes=args.yes,
     ):
         return ExitCode.REFUSED
     try:
@@ -120,13 +124,19 @@ def _show(report: Report, out: Output) -> None:
     )
     if report.missing:
         out.note(f"The objects of {report.missing:,} live references are missing; 'xcargo verify' names them.")
+    uploads = report.uploads
+    if uploads is not None and uploads.unknown:
+        out.note(uploads.unknown, style="yellow")
+    elif uploads is not None and uploads.unfinished + uploads.too_young:
+        out.say(f"Unfinished uploads: {uploads.unfinished:,} older than the grace, {uploads.too_young:,} too young")
 
 
 def _show_outcomes(report: Report, out: Output) -> None:
-    done = ", ".join(
-        f"{c.objects:,} {outcome} ({format_bytes(c.size_bytes)})" for outcome, c in report.outcomes.items()
-    )
-    out.say(done or "There was nothing to do.")
+    done = [f"{c.objects:,} {outcome} ({format_bytes(c.size_bytes)})" for outcome, c in report.outcomes.items()]
+    if report.uploads:
+        numbers = {"aborted": report.uploads.aborted, "not aborted": report.uploads.failed}
+        done += [f"{number:,} unfinished uploads {what}" for what, number in numbers.items() if number]
+    out.say(", ".join(done) or "There was nothing to do.")
     for error in report.errors:
         out.note(f"  {error}", style="red")
 
@@ -175,8 +185,9 @@ COMMANDS = (
         description="Compares the objects below the configured paths with every live reference in the metadata "
         "database (or, through the REST API, with those that it shows), and prints what would be deleted, what is "
         "kept, and why. With --apply it deletes them. An object is deleted only if no row refers to it and it is "
-        "older than the grace by the store's own clock, or if a rule of [xcargo] retention lets its value expire. The "
-        "sweep is refused if the references are not completely known, if the path belongs to another deployment, if "
+        "older than the grace by the store's own clock, or if a rule of [xcargo] retention lets its value expire. "
+        "Unfinished uploads that are older than the grace are aborted, where the store can list them. The sweep is "
+        "refused if the references are not completely known, if the path belongs to another deployment, if "
         "another sweep is in progress, or if it would delete too large a share of the objects.",
         run=_gc,
         arguments=(

@@ -96,12 +96,8 @@ def aws_policy(needs: Needs) -> dict[str, Any]:
             hint="Choose a path without them.",
         )
     bucket = f"arn:aws:s3:::{needs.bucket}"
-    actions = [
-        "s3:GetObject",
-        "s3:PutObject",
-        "s3:AbortMultipartUpload",
-        *(["s3:DeleteObject"] if needs.delete else []),
-    ]
+    actions = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+    actions += ["s3:DeleteObject"] if needs.delete else []
     statements: list[dict[str, Any]] = [
         {"Sid": "XCargoObjects", "Effect": "Allow", "Action": actions, "Resource": f"{bucket}/{needs.folder}*"}
     ]
@@ -114,7 +110,8 @@ def aws_policy(needs: Needs) -> dict[str, Any]:
         }
         if needs.prefix:
             listing["Condition"] = {"StringLike": {"s3:prefix": [needs.prefix, f"{needs.folder}*"]}}
-        statements.append(listing)
+        uploads = {"Sid": "XCargoUploads", "Effect": "Allow", "Action": ["s3:ListBucketMultipartUploads"]}
+        statements += [listing, {**uploads, "Resource": bucket}]  # AWS cannot bound this one to a prefix
     if needs.kms_key:
         statements.append(
             {
@@ -234,7 +231,7 @@ def gcs_role(needs: Needs) -> dict[str, Any]:
         "storage.objects.create",
         "storage.objects.get",
         *(["storage.objects.delete"] if needs.delete else []),
-        *(["storage.objects.list"] if needs.list else []),
+        *(["storage.multipartUploads.list", "storage.objects.list"] if needs.list else []),
     ]
     return {
         "title": "xcargo",

@@ -32,6 +32,7 @@ __all__ = [
     "SweepOptions",
     "SweepPlan",
     "Verdict",
+    "is_ours",
     "is_scratch",
     "scratch_coordinate",
     "share_refusal",
@@ -247,6 +248,11 @@ class SweepPlan:
 def is_scratch(key: str) -> bool:
     """Whether an object is one that ``xcargo doctor`` or ``xcargo bench`` writes and deletes again, unless killed."""
     return _dag_of(key) == SCRATCH_DAG
+
+
+def is_ours(key: str) -> bool:
+    """Whether xcargo would write an object under this key."""
+    return _dag_of(key) is not None
 
 
 def share_refusal(total: Mapping[Verdict, Count], max_share: float | None) -> str | None:

@@ -12,13 +12,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from functools import partial
 from itertools import islice
 from tempfile import TemporaryFile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.bookkeeping import (
@@ -32,96 +30,19 @@ from xcargo.lifecycle.bookkeeping import (
     refusal,
     store_clock,
 )
-from xcargo.lifecycle.plan import Count, LiveObjects, SweepOptions, SweepPlan, Verdict, is_scratch
+from xcargo.lifecycle.plan import LiveObjects, SweepOptions, SweepPlan, Verdict, is_scratch
 from xcargo.lifecycle.references import EVERYTHING, ReferenceSource, XComFilter
+from xcargo.lifecycle.report import Outcome, Report
 from xcargo.lifecycle.retention import Expiry
+from xcargo.lifecycle.uploads import UploadSweep, upload_folders
 from xcargo.model.coordinate import text_of
 from xcargo.model.envelope import tombstone
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
 
-__all__ = ["Outcome", "Report", "Sweep", "folders", "shards"]
+__all__ = ["Sweep", "folders", "shards"]
 
 _BATCH = 500
-_MAX_ERRORS = 20
-
-
-class Outcome(str, Enum):
-    """What became of an object that was to be deleted. Append-only: reports hold these words."""
-
-    DELETED = "deleted"
-    QUARANTINED = "quarantined"
-    EXPIRED = "expired"
-    """A note took its place that says so."""
-    GONE = "gone"
-    """It was not there any more."""
-    CHANGED = "changed"
-    """Kept: it is not the object that was judged."""
-    REFERENCED = "referenced"
-    """Kept: a row refers to it now."""
-    FAILED = "failed"
-    """Kept: the store could not do it."""
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass
-class Report:
-    """What a sweep of one root found and did. Counts are of objects and their bytes."""
-
-    root: str
-    prefixes: tuple[str, ...]
-    started_at: datetime
-    """By the store's clock."""
-    grace_seconds: float
-    references: int = 0
-    """Live references in the whole deployment (below the prefixes' Dags, if there are prefixes)."""
-    missing: int | None = None
-    """Live references below the root whose object was not in the listing; None if only a part was listed."""
-    total: dict[Verdict, Count] = field(default_factory=dict)
-    dags: dict[str, dict[Verdict, Count]] = field(default_factory=dict)
-    refusals: list[str] = field(default_factory=list)
-    applied: bool = False
-    """Whether the sweep began to delete."""
-    outcomes: dict[Outcome, Count] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-    """The first few of them."""
-
-    def count(self, outcome: Outcome, size_bytes: int) -> None:
-        """Count what became of an object."""
-        self.outcomes.setdefault(outcome, Count()).add(size_bytes)
-
-    @property
-    def deletable(self) -> Count:
-        """What goes if the plan is applied."""
-        return Count.sum(count for verdict, count in self.total.items() if verdict.deletes)
-
-    @property
-    def failed(self) -> bool:
-        """Whether something could not be deleted."""
-        return Outcome.FAILED in self.outcomes
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON; every verdict and outcome that there is has an entry."""
-        return {
-            "root": self.root,
-            "prefixes": list(self.prefixes),
-            "started_at": self.started_at.isoformat(timespec="seconds"),
-            "grace_seconds": self.grace_seconds,
-            "references": self.references,
-            "missing": self.missing,
-            "refusals": self.refusals,
-            "applied": self.applied,
-            "objects": _counts(Verdict, self.total),
-            "dags": {dag: _counts(Verdict, counts) for dag, counts in sorted(self.dags.items())},
-            "outcomes": _counts(Outcome, self.outcomes),
-            "errors": self.errors,
-        }
-
-
-def _counts(kind: type[Verdict | Outcome], counts: Any) -> dict[str, dict[str, int]]:
-    return {str(one): asdict(counts.get(one, Count())) for one in kind}
 
 
 class _Candidate(NamedTuple):
@@ -163,6 +84,7 @@ class Sweep(AbstractContextManager["Sweep"]):
         self._candidates = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the sweep
         self._live: LiveObjects | None = None
         self._owner: Owner | None = None
+        self._uploads = UploadSweep(store)
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -212,6 +134,7 @@ class Sweep(AbstractContextManager["Sweep"]):
             missing=None if self._options.prefixes else max(0, len(live) - present),
             total=plan.total,
             dags=plan.dags,
+            uploads=self._uploads.plan(self._options.prefixes, now - timedelta(seconds=self._options.grace_seconds)),
             refusals=[*([not_ours] if not_ours else []), *plan.refusals(has_references=has_references)],
         )
 
@@ -240,6 +163,8 @@ class Sweep(AbstractContextManager["Sweep"]):
                 remove = partial(self._remove, lock, report.started_at, referenced)
                 self._count_outcomes(report, batch, pool.map(remove, batch), on_progress)
             self._empty_quarantine(report, lock)
+            for error in self._uploads.abort(report.uploads, lock, pool):
+                report.add_error(error)
         return report
 
     def _me(self) -> Owner:
@@ -337,8 +262,7 @@ class Sweep(AbstractContextManager["Sweep"]):
                 lasting = outcome
             else:
                 report.count(Outcome.FAILED, candidate.info.size_bytes)
-                if len(report.errors) < _MAX_ERRORS:
-                    report.errors.append(str(outcome))
+                report.add_error(outcome)
                 if isinstance(outcome, (AccessDeniedError, StoreUnavailableError)):
                     lasting = outcome
             on_progress()
@@ -367,7 +291,7 @@ def _is_same(now: ObjectInfo, judged: ObjectInfo) -> bool:
     if now.size_bytes != judged.size_bytes:
         return False
     if now.e_tag and judged.e_tag:
-        return now.e_tag == judged.e_tag
+        return now.e_tag.strip('"') == judged.e_tag.strip('"')  # some servers list them without quotes
     times = [info.last_modified and info.last_modified.replace(microsecond=0) for info in (now, judged)]
     return times[0] == times[1]
 
@@ -387,7 +311,7 @@ def folders(store: Store) -> list[str]:
     """
     directly = getattr(store, "folders", None)
     names: Iterable[str] = directly() if directly else (info.key.partition("/")[0] for info in store.list())
-    return sorted(set(names) - {BOOKKEEPING.rstrip("/")})
+    return sorted({*names, *upload_folders(store)} - {BOOKKEEPING.rstrip("/")})
 
 
 def shards(store: Store, number: int) -> list[list[str]]:

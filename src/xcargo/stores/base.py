@@ -21,6 +21,8 @@ __all__ = [
     "ReplayableParts",
     "SigningStore",
     "Store",
+    "Upload",
+    "Uploads",
     "Watched",
     "get_in_parts",
     "get_into",
@@ -28,6 +30,7 @@ __all__ = [
     "list_all",
     "slice_parts",
     "split_parts",
+    "uploads_of",
 ]
 
 
@@ -57,6 +60,34 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """An upload in parts that was begun and neither completed nor aborted. ``started_at`` is by the store's clock."""
+
+    key: str
+    upload_id: str
+    started_at: datetime
+
+
+class Uploads(Protocol):
+    """The unfinished uploads below one root. Their parts are stored, and billed, until somebody aborts them.
+
+    Raises:
+        AccessDeniedError: The credentials have no right to do this.
+        StoreUnavailableError: No answer within the time limit.
+        StoreError: Anything else, for example a server that does not know the request.
+    """
+
+    def list(self, prefix: str = "") -> Iterator[Upload]:
+        """Those whose key begins with ``prefix`` (complete segments), in no particular order, one page at a time."""
+
+    def abort(self, upload: Upload) -> None:
+        """Delete its parts. One that does not exist counts as aborted. One request."""
+
+    def rule_days(self) -> int | None:
+        """After how many days a lifecycle rule of the bucket aborts them; None without such a rule. One request."""
+
+
+@dataclass(frozen=True)
 class Access:
     """How a root is reached: the store client's options, and where its credentials come from.
 
@@ -66,12 +97,15 @@ class Access:
         client: HTTP options by the names of obstore's ``ClientConfig``: proxy, certificates, time limits.
         credentials: Asked for short-lived credentials whenever the previous ones expire.
         filesystem: Makes an fsspec file system, for schemes that have no store of ours.
+        uploads: Opens the unfinished uploads, each request within so many seconds; None where nothing lists them.
+            Raises MissingDependencyError without the cloud's own library: obstore cannot list them.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     client: Mapping[str, Any] = field(default_factory=dict, repr=False)
     credentials: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False)
     filesystem: Callable[[], Any] | None = field(default=None, repr=False)
+    uploads: Callable[[float], Uploads] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -217,10 +251,22 @@ def is_part(key: str) -> bool:
 def list_all(store: Store, prefix: str = "") -> Iterator[ObjectInfo]:
     """Objects and, from a store of files, what puts write or were killed while writing (`is_part`).
 
-    Object stores show none of that: parts of an upload that was broken off are the bucket's own to tidy.
+    Object stores show none of that; `uploads_of` does.
     """
     listing: Callable[[str], Iterator[ObjectInfo]] = getattr(store, "list_all", store.list)
     return listing(prefix)
+
+
+def uploads_of(store: Store) -> Uploads | None:
+    """The unfinished uploads of a store that keeps their parts until somebody aborts them; None for any other.
+
+    Folders and what is behind fsspec have none, and Azure deletes such parts by itself after a week.
+
+    Raises:
+        MissingDependencyError: The cloud's own library, which can list them, is not installed.
+    """
+    opened: Callable[[], Uploads | None] = getattr(store, "uploads", lambda: None)
+    return opened()
 
 
 class Watched:

@@ -26,7 +26,17 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Limits, ObjectInfo, PutMode, ReplayableParts, Watched, slice_parts, split_parts
+from xcargo.stores.base import (
+    Access,
+    Limits,
+    ObjectInfo,
+    PutMode,
+    ReplayableParts,
+    Uploads,
+    Watched,
+    slice_parts,
+    split_parts,
+)
 from xcargo.stores.direct import DirectReader, may_read_directly
 from xcargo.stores.error_mapping import first_line, map_exception
 from xcargo.stores.retry import Retry
@@ -170,6 +180,10 @@ class ObjectStore:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         yield from self._requests().list(prefix)
+
+    def uploads(self) -> Uploads | None:
+        """What was begun to be put in parts, see `uploads_of`. Makes no request."""
+        return self._access.uploads(self._limits.timeout_seconds) if self._access.uploads else None
 
     def folders(self) -> Sequence[str]:
         """Names of the folders at the top. One request for a thousand."""

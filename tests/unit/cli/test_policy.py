@@ -29,11 +29,11 @@ from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Finding, Status
 from xcargo.cli.checks.store import exercise
 from xcargo.cli.provision import setup_steps
-from xcargo.cli.rights import CLOUDS, Needs, aws_policy, azure_sas_permissions
+from xcargo.cli.rights import CLOUDS, Needs, aws_policy, azure_sas_permissions, s3_lifecycle
 from xcargo.errors import AccessDeniedError, ConfigurationError, StoreError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Limits
+from xcargo.stores.base import Access, Limits, uploads_of
 from xcargo.stores.pool import open_store
 
 ROOT = Root.parse("s3://conn@guarded/team/xcom")
@@ -127,6 +127,7 @@ def test_the_aws_policy_suffices(moto: Moto) -> None:
         ("s3:GetObject", "store.get"),
         ("s3:DeleteObject", "store.delete"),
         ("s3:ListBucket", "store.list"),
+        ("s3:ListBucketMultipartUploads", "store.uploads"),
     ],
 )
 def test_each_right_of_the_aws_policy_is_needed(moto: Moto, action: str, missed_by: str) -> None:
@@ -149,6 +150,65 @@ def test_the_right_to_abort_is_needed_to_leave_no_parts(moto: Moto, allowed: boo
     assert [upload["Key"] for upload in left if upload["Key"].endswith(f"k{allowed}")] == (
         [] if allowed else ["team/xcom/kFalse"]
     )
+
+
+def test_a_sweep_without_a_right_to_uploads_says_so(moto: Moto, here: Any, sqlite_metadata: Metadata) -> None:
+    """What may not be listed is not counted, and what may not be aborted stays. With the rights it is shown, and goes.
+
+    (moto refuses the signature of what a sweep lists while it deletes, so the abort is asked for by itself.)
+    """
+    root = Root.parse("s3://conn@guarded/team/uploads")
+    full = aws_policy(Needs.of(root))
+    pipeline = make_pipeline(str(root), connection=moto.connection(full), threshold_bytes=0)
+    at = Coordinate("sales", "r", "t", "k")
+    sqlite_metadata.push(pipeline.push("v", at), dag_id="sales", run_id="r", task_id="t", key="k")
+    moto.enforce(on=False)
+    moto.client("s3").create_multipart_upload(Bucket="guarded", Key=f"{root.prefix}/{at.object_key()}")
+
+    def gc(policy: dict[str, Any]) -> Done:
+        connection = json.dumps(moto.connection(policy))
+        return cast("Done", here(sqlite_metadata, AIRFLOW__XCARGO__PATH=str(root), AIRFLOW_CONN_CONN=connection)("gc"))
+
+    def uploads(policy: dict[str, Any]) -> Any:
+        return uploads_of(open_store(root, moto.access(policy, root=root), LIMITS))
+
+    unable = gc(without(full, "s3:ListBucketMultipartUploads"))
+    assert unable.code == 0, unable.err
+    assert "AccessDenied" in unable.err
+    assert "xcargo policy aws" in unable.err
+    assert "Unfinished uploads: 1 older than the grace, 0 too young" in gc(full).out
+    (upload,) = uploads(full).list()
+    with pytest.raises(AccessDeniedError, match="AbortMultipartUpload"):
+        uploads(without(full, "s3:AbortMultipartUpload")).abort(upload)
+    uploads(full).abort(upload)
+    assert list(uploads(full).list()) == []
+
+
+def test_the_doctor_looks_for_the_buckets_rule(moto: Moto) -> None:
+    """Of which it says what it may see, and which is enough where uploads cannot be listed."""
+    full = aws_policy(Needs.of(ROOT))
+    seeing = {"Sid": "See", "Effect": "Allow", "Action": ["s3:GetLifecycleConfiguration"], "Resource": "*"}
+    with_rule = {**full, "Statement": [*full["Statement"], seeing]}
+
+    def finding(policy: dict[str, Any]) -> Finding:
+        (found,) = (f for f in exercise(ROOT, moto.access(policy), LIMITS, large=False) if f.name == "store.uploads")
+        return found
+
+    assert "may not see" in finding(full).what
+    assert "has no rule" in finding(with_rule).what
+    moto.enforce(on=False)
+    client = moto.client("s3")
+    rules = s3_lifecycle(Needs.of(ROOT))
+    client.put_bucket_lifecycle_configuration(Bucket=ROOT.bucket, LifecycleConfiguration=rules)
+    able = finding(with_rule)
+    assert "The bucket aborts them after 7 days" in able.what
+    assert finding(without(with_rule, "s3:ListBucketMultipartUploads")).status is Status.OK
+    rules["Rules"][0]["Filter"]["Prefix"] = "elsewhere/"
+    moto.enforce(on=False)
+    client.put_bucket_lifecycle_configuration(Bucket=ROOT.bucket, LifecycleConfiguration=rules)
+    assert "has no rule" in finding(with_rule).what
+    moto.enforce(on=False)
+    client.delete_bucket_lifecycle(Bucket=ROOT.bucket)
 
 
 @pytest.mark.parametrize("missing", ["s3:ListBucket", "s3:DeleteObject"])

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.unit.conftest import make_pipeline
 from xcargo.lifecycle.bookkeeping import NOTE
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, reference_in
-from xcargo.lifecycle.sweep import Report, Sweep
+from xcargo.lifecycle.report import Report
+from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
-from xcargo.stores.base import ObjectInfo, PutMode, Store
+from xcargo.stores.base import ObjectInfo, PutMode, Store, Upload
 from xcargo.stores.local import MemoryStore
 from xcargo.types import Buffer
 
@@ -32,6 +33,10 @@ class ClockedStore:
         self.written: dict[str, datetime | None] = {}
         self.tells_time = True
         self.before: Callable[[str, str], None] = lambda verb, key: None
+        self.unfinished: dict[str, Upload] = {}
+
+    def uploads(self) -> ClockedUploads:
+        return ClockedUploads(self)
 
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
@@ -60,6 +65,26 @@ class ClockedStore:
 
     def _dated(self, info: ObjectInfo) -> ObjectInfo:
         return dataclasses.replace(info, last_modified=self.written.get(info.key) if self.tells_time else None)
+
+
+@dataclasses.dataclass
+class ClockedUploads:
+    """The uploads that the test says were begun, by their ids."""
+
+    store: ClockedStore
+
+    def list(self, prefix: str = "") -> Iterator[Upload]:
+        self.store.before("uploads", prefix)
+        for upload in tuple(self.store.unfinished.values()):
+            if not prefix or upload.key.startswith(f"{prefix}/"):
+                yield upload
+
+    def abort(self, upload: Upload) -> None:
+        self.store.before("abort", upload.key)
+        self.store.unfinished.pop(upload.upload_id, None)
+
+    def rule_days(self) -> int | None:
+        return None
 
 
 @dataclasses.dataclass
@@ -162,3 +187,20 @@ class Deployment:
     def referenced(self) -> set[str]:
         """Object keys that rows name, straight from the rows."""
         return {self.key_of(row) for row in [*self.table.values(), *(row for _, row in self.archive)]}
+
+
+class Rows:
+    """References to these URIs."""
+
+    hides_attempts = hides_dags = False
+    origin: ClassVar = {"database": "a list"}
+
+    def __init__(self, uris: set[str]) -> None:
+        self._uris = uris
+
+    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
+        for uri in sorted(self._uris):
+            yield Reference(Coordinate("d", "r", "t", "k"), uri, 1, 1, None, "xcom")
+
+    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
+        yield from ()

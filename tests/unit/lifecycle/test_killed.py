@@ -6,26 +6,29 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from tests.unit.conftest import in_fork
+from tests.unit.lifecycle.kit import Rows
 from xcargo.cli.bench import measure
 from xcargo.lifecycle.plan import SweepOptions
-from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Limits, Store
+from xcargo.stores.base import Access, Limits, Store, Upload
 from xcargo.stores.fsspec import FilesystemStore
 from xcargo.stores.local import LocalStore
 
 
 def lay_out(folder: Path) -> tuple[set[str], dict[str, bytes]]:
-    """Objects with rows, orphans, a young one, somebody else's file. Gives the URIs of rows, and what must stay."""
+    """Objects with rows, orphans, a young one, somebody else's file. Gives the URIs of rows, and what must stay.
+
+    Beside it two old uploads and a young one.
+    """
     store = LocalStore(Root.parse(folder.as_uri()))
     old = time.time() - 86400
     kept, rows = {}, set()
@@ -36,9 +39,17 @@ def lay_out(folder: Path) -> tuple[set[str], dict[str, bytes]]:
         if with_row:
             rows.add(f"{folder.as_uri()}/{key}")
             kept[key] = name.encode() * 100
+    uploads_beside(folder).mkdir()
+    for name, age in [("old", old), ("old2", old), ("young", time.time())]:
+        (uploads_beside(folder) / name).touch()
+        os.utime(uploads_beside(folder) / name, (age, age))
     store.put("d/young/t/k~0123456789abcdef.bin", [b"young"])
     store.put("other.txt", [b"other"])
     return rows, kept | {"d/young/t/k~0123456789abcdef.bin": b"young", "other.txt": b"other"}
+
+
+def uploads_beside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-uploads")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -47,11 +58,31 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+class FolderUploads:
+    """Unfinished uploads as files in a folder, so that they outlive a process; all of them are of one old upload."""
+
+    def __init__(self, folder: Path, count: Callable[[], None]) -> None:
+        self._folder, self._count = folder, count
+
+    def list(self, prefix: str = "") -> Iterator[Upload]:
+        for path in sorted(self._folder.glob("*")):
+            started = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+            yield Upload("d/gone/t/k~0123456789abcdef.bin", path.name, started)
+
+    def abort(self, upload: Upload) -> None:
+        self._count()
+        (self._folder / upload.upload_id).unlink(missing_ok=True)
+
+    def rule_days(self) -> int | None:
+        return None
+
+
 class Dying(LocalStore):
     """Counts its calls, and dies at one of them."""
 
     def __init__(self, root: Root, fatal: int) -> None:
         super().__init__(root)
+        self._folder = Path("/" + root.prefix)
         self.calls, self._fatal = 0, fatal
 
     def _count(self) -> None:
@@ -71,22 +102,8 @@ class Dying(LocalStore):
         self._count()
         super().delete(keys)
 
-
-class Rows:
-    """References to these URIs."""
-
-    hides_attempts = hides_dags = False
-    origin: ClassVar = {"database": "a list"}
-
-    def __init__(self, uris: set[str]) -> None:
-        self._uris = uris
-
-    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
-        for uri in sorted(self._uris):
-            yield Reference(Coordinate("d", "r", "t", "k"), uri, 1, 1, None, "xcom")
-
-    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
-        yield from ()
+    def uploads(self) -> FolderUploads:
+        return FolderUploads(uploads_beside(self._folder), self._count)
 
 
 def sweep(url: str, uris: set[str], *, fatal: int = 0, quarantine_seconds: float | None = None) -> int:
@@ -161,7 +178,8 @@ def test_killed_at_every_step_and_run_again(tmp_path: Path, quarantine_seconds: 
     expected = contents(whole)
     assert expected.items() >= kept.items()
     assert len(expected) == len(kept) + 1 + (2 if quarantine_seconds else 0)  # and whose it is
-    assert calls >= 10
+    assert calls >= 12
+    assert contents(uploads_beside(whole)).keys() == {"young"}
     for n in range(1, calls + 1):
         folder = tmp_path / str(n)
         rows, kept = lay_out(folder)
@@ -170,9 +188,11 @@ def test_killed_at_every_step_and_run_again(tmp_path: Path, quarantine_seconds: 
         assert in_fork(killed) == -signal.SIGKILL
         now = contents(folder)
         assert now.items() >= kept.items(), n
+        assert "young" in contents(uploads_beside(folder)), n
         if quarantine_seconds:  # whatever is not in its place is there
             for key, data in before.items():
                 assert data in (now.get(key), now.get(f"~xcargo/quarantine/{key}")), (n, key)
         sweep(folder.as_uri(), rows, quarantine_seconds=quarantine_seconds)
         left = {key: data for key, data in contents(folder).items() if not key.startswith("~xcargo/clock/")}
         assert left == expected, n
+        assert contents(uploads_beside(folder)).keys() == {"young"}, n

@@ -1,6 +1,7 @@
 """All that can happen to an XCom, in any order, against a model that knows only rows and objects.
 
-Whatever happens: no object that a row refers to is deleted. After a sweep past the grace: no other one is left.
+Whatever happens: no object that a row refers to is deleted, and no upload aborted that a task is at work on. After a
+sweep past the grace: no other object is left, and no upload.
 The clock of tasks and sweeps is months off that of the store all the time.
 """
 
@@ -19,8 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
 from xcargo.lifecycle.bookkeeping import QUARANTINE, restore
-from xcargo.lifecycle.sweep import Report, Sweep
+from xcargo.lifecycle.report import Report
+from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate, segment
+from xcargo.stores.base import Upload
 
 GRACE = DAY
 MARGIN = 600.0
@@ -53,6 +56,8 @@ class Life(RuleBasedStateMachine):
         self.here.store.put("somebody/elses.txt", [b"precious"])
         self.attempts = 0
         self.flying: list[tuple[Coordinate, Any, float]] = []
+        self.uploading: dict[str, tuple[Coordinate, float]] = {}
+        self._begin_upload("somebody/elses.txt")
         self.seconds = 0.0
         self.stale: list[tuple[Sweep, Report]] = []
         self.meanwhile: list[Callable[[], None]] = []
@@ -81,6 +86,21 @@ class Life(RuleBasedStateMachine):
     @rule()
     def crash_before_the_row(self) -> None:
         self.flying.pop()
+
+    @rule(at=coordinates)
+    def begin_upload(self, at: Coordinate) -> None:
+        """A push in parts: there is no object until its end."""
+        self.uploading[self._begin_upload(at.object_key())] = (at, self.seconds)
+
+    @precondition(lambda self: self.uploading)
+    @rule(data=st.data(), crashes=st.booleans())
+    def end_upload(self, data: st.DataObject, crashes: bool) -> None:
+        """It is completed and its row written; a task that was killed meanwhile does neither."""
+        upload_id = data.draw(st.sampled_from(list(self.uploading)))
+        at, _ = self.uploading.pop(upload_id)
+        if not crashes:
+            del self.here.store.unfinished[upload_id]
+            self._push(at)
 
     @precondition(lambda self: self.here.table)
     @rule(data=st.data(), fails=st.booleans())
@@ -141,6 +161,7 @@ class Life(RuleBasedStateMachine):
         self.here.pass_time(seconds)
         for at, row, since in [f for f in self.flying if self.seconds - f[2] > MARGIN]:
             self.flying.remove((at, row, since))
+        self.uploading = {u: f for u, f in self.uploading.items() if self.seconds - f[1] <= MARGIN}
 
     # --- sweeps ---
 
@@ -223,9 +244,11 @@ class Life(RuleBasedStateMachine):
     def sweep_past_the_grace(self) -> None:
         """Nothing is left that no row refers to."""
         self.flying.clear()
+        self.uploading.clear()
         self.here.pass_time(GRACE + 1)
         report = self.here.sweep()
         assert not report.refusals
+        assert [upload.key for upload in self.here.store.unfinished.values()] == ["somebody/elses.txt"]
         ours = {key for key in self.here.objects() if key != "somebody/elses.txt"}
         assert ours == self.here.referenced(), "an orphan is left"
         assert {key for key in self.here.notes() if not key.startswith((QUARANTINE, "~xcargo/clock"))} == set()
@@ -244,12 +267,18 @@ class Life(RuleBasedStateMachine):
             assert key in sizes, f"{key} is gone and a row refers to it"
             assert sizes[key] == row["stored_bytes"]
         assert store.get("somebody/elses.txt") == b"precious"
+        assert self.uploading.keys() <= self.here.store.unfinished.keys(), "an upload under way was aborted"
 
     def teardown(self) -> None:
         for sweep, _ in getattr(self, "stale", []):
             sweep.close()
 
     # --- parts of the above ---
+
+    def _begin_upload(self, key: str) -> str:
+        upload_id = str(next(_numbers))
+        self.here.store.unfinished[upload_id] = Upload(key, upload_id, self.here.store.now)
+        return upload_id
 
     def _push(self, at: Coordinate) -> None:
         self.here.run(at.dag_id, at.run_id)

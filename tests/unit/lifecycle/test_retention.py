@@ -15,8 +15,8 @@ from tests.unit.lifecycle.kit import BEGINNING, DAY, Deployment
 from xcargo.errors import ConfigurationError, IntegrityError, ObjectExpiredError
 from xcargo.lifecycle.plan import Verdict
 from xcargo.lifecycle.references import Reference, Run
+from xcargo.lifecycle.report import Outcome
 from xcargo.lifecycle.retention import FINISHED, Expiry, Rule, parse_duration, parse_rules, rules_of
-from xcargo.lifecycle.sweep import Outcome
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import TOMBSTONE_BYTES, tombstone
 from xcargo.model.root import Root

@@ -14,7 +14,7 @@ import pytest
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, SweepRefusedError
 from xcargo.lifecycle.plan import Count, Verdict, share_refusal
-from xcargo.lifecycle.sweep import Outcome, Report
+from xcargo.lifecycle.report import Outcome, Report
 from xcargo.model.coordinate import Coordinate
 from xcargo.stores.local import LocalStore
 

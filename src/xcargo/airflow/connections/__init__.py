@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from xcargo.airflow.connections import aws, azure, fsspec, google
 from xcargo.airflow.connections.base import ConnectionFields
 from xcargo.model.root import Root
-from xcargo.stores.base import Access
+from xcargo.stores.base import Access, Uploads
 
 __all__ = ["access_of"]
 
@@ -35,4 +37,11 @@ def access_of(root: Root, get_connection: Callable[[str], Any]) -> Access:
         return Access()
     connection = get_connection(root.connection_id) if root.connection_id else None
     read = _CLOUDS.get(root.scheme, fsspec.access)
-    return read(ConnectionFields.of(root, connection))
+    access = read(ConnectionFields.of(root, connection))
+    return replace(access, uploads=partial(_uploads, root, access)) if root.scheme in ("s3", "gs") else access
+
+
+def _uploads(root: Root, access: Access, timeout_seconds: float) -> Uploads:
+    from xcargo.airflow.connections.uploads import open_uploads  # only sweeps need it
+
+    return open_uploads(root, access, timeout_seconds=timeout_seconds)

@@ -13,10 +13,17 @@ from typing import Any, TypeVar
 
 from xcargo.cli.checks import Finding, Status, explain, failed, failure, ok, warning
 from xcargo.cli.checks.connection import endpoint_of, is_loopback
-from xcargo.errors import AccessDeniedError, ObjectExistsError, ObjectNotFoundError, StoreError, XCargoError
+from xcargo.errors import (
+    AccessDeniedError,
+    MissingDependencyError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StoreError,
+    XCargoError,
+)
 from xcargo.lifecycle.plan import SCRATCH_DAG, scratch_coordinate
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Limits, Store, get_in_parts
+from xcargo.stores.base import Access, Limits, Store, Uploads, get_in_parts, uploads_of
 from xcargo.stores.pool import open_store
 from xcargo.transfer.reporting import format_bytes
 
@@ -54,6 +61,8 @@ def exercise(root: Root, access: Access, limits: Limits, *, large: bool) -> Iter
             yield probe.public()
             if large:
                 yield from probe.parts()
+        if access.uploads is not None:
+            yield _uploads(probe.store, root)
     except _CheckFailedError as check:
         yield explain(check.name, check.error, root)
     if len(probe.keys) > 1 or _exists(probe.store, probe.keys[0]):
@@ -183,6 +192,36 @@ class _Probe:
         if any(_exists(self.store, key) for key in self.keys):
             return warning(name, "A deleted object is still there", fix=_NOT_A_STORE)
         return ok(name, "Objects can be deleted", milliseconds=milliseconds / len(self.keys))
+
+
+def _uploads(store: Store, root: Root) -> Finding:
+    """Who removes the parts of uploads that a killed task left: a sweep, a rule of the bucket, or nobody."""
+    name = "store.uploads"
+    try:
+        uploads: Any = uploads_of(store)
+        days, rule = _rule(uploads)
+    except MissingDependencyError as error:
+        return replace(failure(name, error), status=Status.WARNING)
+    try:
+        number, milliseconds = _timed(lambda: sum(1 for _ in uploads.list()))
+    except StoreError as error:
+        what = f"Unfinished uploads cannot be listed, so sweeps cannot abort them: {error.what}. {rule}"
+        if days is not None:
+            return ok(name, what)
+        cloud = "aws" if root.scheme == "s3" else "gcs"
+        fix = "Grant s3:ListBucketMultipartUploads (GCS: storage.multipartUploads.list), or let a rule of the bucket "
+        return warning(name, what, fix=f"{fix}abort them: `xcargo policy {cloud} --format commands` prints one.")
+    what = f"Sweeps can list unfinished uploads ({number:,} now) and abort those older than their grace. {rule}"
+    return ok(name, what, milliseconds=milliseconds)
+
+
+def _rule(uploads: Uploads) -> tuple[int | None, str]:
+    """After how many days the bucket itself aborts uploads, and that in words."""
+    try:
+        days = uploads.rule_days()
+    except StoreError:
+        return None, "These credentials may not see whether the bucket has a rule that aborts them"
+    return days, f"The bucket aborts them after {days} days" if days else "The bucket has no rule that aborts them"
 
 
 def _timed(work: Callable[[], _T]) -> tuple[_T, float]:

@@ -18,7 +18,7 @@ from xcargo.airflow.ui.stored import sum_sweep
 from xcargo.airflow.ui.xcoms import XComId, XComRow
 from xcargo.errors import EnvelopeError
 from xcargo.lifecycle.plan import Count, Verdict
-from xcargo.lifecycle.sweep import Report
+from xcargo.lifecycle.report import Report
 
 # In a process of its own: Airflow has one database for the life of a process.
 ASKED = """
