@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from xcargo.version import __version__
+
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
     from xcargo.airflow.inputs import gather, lazy
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
         XCargoError,
     )
     from xcargo.pipeline.handle import Lazy
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AccessDeniedError",

@@ -36,6 +36,10 @@ __all__ = [
 ]
 
 
+UPGRADE_HINT = "A newer xcargo may have stored it: run pip install --upgrade airflow-provider-xcargo on this worker."
+"""What to do about something stored in a form that this release does not know."""
+
+
 class ErrorKind(str, Enum):
     """Stable identifiers of what went wrong. Append-only: once released, an identifier keeps its meaning."""
 

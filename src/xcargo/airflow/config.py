@@ -6,12 +6,10 @@ deployment changes its backend by changing one variable.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +19,9 @@ from xcargo.errors import ConfigurationError
 from xcargo.model.keys import parse_keys
 from xcargo.model.root import Root
 from xcargo.model.settings import LegacyRoot, Settings, parse_routes
+from xcargo.model.unknown_names import check_unknown
 
 __all__ = ["read_settings", "runs_on_one_machine", "unknown_options"]
-
-log = logging.getLogger(__name__)
 
 _COMMON_IO = "common.io"
 _SINGLE_MACHINE = ("SequentialExecutor", "LocalExecutor", "DebugExecutor")
@@ -33,7 +30,7 @@ _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 """What Airflow takes for a boolean."""
 
 _PROTECTIVE = ("encryption_keys", "routes", "signing_key")
-"""Options without which values are stored less safely; a misspelling of one of them is an error."""
+"""Options without which values are stored less safely."""
 
 _external_value = re.compile("_(cmd|secret)$")
 """How Airflow marks an option whose value comes from a command or a secrets backend."""
@@ -44,12 +41,11 @@ _T = TypeVar("_T")
 def read_settings(conf: Any) -> Settings:
     """Settings of this process.
 
-    An unknown option is a warning in the log, once in a process: another component may be of a newer release.
-
     Raises:
-        ConfigurationError: A value cannot be used, or an option that protects values seems to be misspelt; named.
+        ConfigurationError: A value cannot be used, or an option is misspelt; named.
     """
-    _check_names(conf)
+    for source, name in unknown_options(conf).items():
+        check_unknown(name, source, OPTIONS, protective=_PROTECTIVE)
     values: dict[str, Any] = {}
     for option, declared in OPTIONS.items():
         text = _text(conf, option)
@@ -68,10 +64,10 @@ def read_settings(conf: Any) -> Settings:
     return Settings(**values)
 
 
-def unknown_options(conf: Any) -> dict[str, str | None]:
-    """Options that are set and do not exist: where each is set -> the nearest known option, if one is near."""
+def unknown_options(conf: Any) -> dict[str, str]:
+    """Options that are set and do not exist: where each is set -> its name."""
     return {
-        source: _nearest(name)
+        source: name
         for name, source in _set_options(conf).items()
         if name not in OPTIONS and not OPTIONS.get(_external_value.sub("", name), {}).get("sensitive")
     }
@@ -81,27 +77,6 @@ def runs_on_one_machine(conf: Any) -> bool:
     """Whether every configured executor runs its tasks on the machine of the scheduler."""
     names = [name.strip().rpartition(".")[2] for name in str(conf.get("core", "executor")).split(",")]
     return all(name.rpartition(":")[2] in _SINGLE_MACHINE for name in names)
-
-
-def _check_names(conf: Any) -> None:
-    for source, nearest in unknown_options(conf).items():
-        if nearest in _PROTECTIVE:
-            raise ConfigurationError(
-                f"There is no option for {source}",
-                hint=f"Did you mean {nearest!r}? Values would be stored without what it protects them by.",
-            )
-        _warn_once(f"xcargo ignores {source}: there is no such option", nearest)
-
-
-def _nearest(name: str) -> str | None:
-    import difflib
-
-    return next(iter(difflib.get_close_matches(name, OPTIONS, n=1)), None)
-
-
-@cache
-def _warn_once(message: str, nearest: str | None) -> None:
-    log.warning("%s%s", message, f"; did you mean {nearest!r}?" if nearest else "")
 
 
 def _set_options(conf: Any) -> dict[str, str]:

@@ -58,10 +58,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "0",
     },
     "keep_key_order": {
-        "description": "Whether dictionaries that stay in the database as plain JSON keep the order of their keys on "
-        "Airflow 3. PostgreSQL and MySQL sort the keys of JSON. If this is on, a dictionary in another order gets an "
-        "extra key, __id__, which records the order and is removed by pulls. Programs that read rows through the REST "
-        "API see that key.",
+        "description": "Whether dictionaries that stay in the database as plain JSON keep the order of their keys. "
+        "PostgreSQL and MySQL sort the keys of JSON on Airflow 3, and those of Airflow 2's rows when these are "
+        "upgraded. If this is on, a dictionary in another order gets an extra key, __id__, which records the order and "
+        "is removed by pulls. Programs that read rows through the REST API see that key.",
         "type": "boolean",
         "example": "True",
         "default": "False",

@@ -28,7 +28,6 @@ __all__ = ["classes", "open_pipeline", "pipeline", "settings"]
 
 _RULES = RowRules(
     takes_none=not compat.REFUSES_NONE,
-    keeps_key_order=compat.AIRFLOW_2,  # which stores JSON as it was written
     control_keys=re.compile("skipmixin_key|_link_.*|_airflow_loop_.*", re.DOTALL),
 )
 

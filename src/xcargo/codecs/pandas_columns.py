@@ -18,7 +18,7 @@ from xcargo.codecs.pandas_parts import (
     with_frequency,
 )
 from xcargo.codecs.value_path import label_text
-from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.errors import UPGRADE_HINT, DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
 
@@ -272,9 +272,7 @@ class PandasReader:
             return dtype.construct_array_type()._from_sequence(state[2], dtype=dtype)
         if kind == "sparse":
             return restore_sparse(pd, state)
-        raise DecodeError(
-            f"Unknown kind of column {str(kind)[:80]!r}; run: pip install --upgrade airflow-provider-xcargo"
-        )
+        raise DecodeError(f"Unknown kind of column {str(kind)[:80]!r}", hint=UPGRADE_HINT)
 
     def _zoned(self, column: Any, zone: Any) -> Any:
         """The times of a column, which are in UTC, as an index in their zone."""

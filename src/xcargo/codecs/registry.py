@@ -17,9 +17,10 @@ from xcargo.codecs.source import BytesSource, Source, read_all
 from xcargo.codecs.substitutes import CURRENT, Push, current_push
 from xcargo.codecs.tree import TreeCodec
 from xcargo.codecs.value_path import TooDeepError, too_deep
-from xcargo.errors import MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.errors import UPGRADE_HINT, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.model.settings import Settings
 from xcargo.types import Buffer
+from xcargo.version import __version__
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry"]
 
@@ -217,9 +218,7 @@ class Registry:
                 hint=f"Run: pip install {package} (where this task runs)",
             )
         raise MissingDependencyError(
-            f"The value was written by codec {codec_id!r}, which is not installed here",
-            hint=f"Install the package that registers it under the entry point group {ENTRY_POINT_GROUP!r} "
-            "(or a newer airflow-provider-xcargo) where this task runs.",
+            f"The value was written by codec {codec_id!r}, which xcargo {__version__} does not have", hint=UPGRADE_HINT
         )
 
     def _load_plugins(self) -> dict[str, tuple[Codec, str]]:

@@ -20,7 +20,7 @@ from xcargo.codecs.packing import JSON_TYPES, Packing
 from xcargo.codecs.parts import Parts, assemble
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.value_path import TooDeepError, shift_index, too_deep
-from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.errors import UPGRADE_HINT, DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
 
@@ -164,10 +164,7 @@ class _Unpacking:
                 return self._parts.value(body)
             restore = RESTORE.get(tag)
             if restore is None:
-                raise DecodeError(
-                    f"The value holds an unknown extension {tag}",
-                    hint="It may come from a newer xcargo: pip install --upgrade airflow-provider-xcargo.",
-                )
+                raise DecodeError(f"The value holds an unknown extension {tag}", hint=UPGRADE_HINT)
             return restore(body)
         except XCargoError as error:
             self._error = self._error or error

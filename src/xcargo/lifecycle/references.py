@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.model.coordinate import Coordinate
-from xcargo.model.envelope import MARKER, is_envelope
+from xcargo.model.envelope import MARKER, is_envelope, upgrade_hint
 
 __all__ = ["EVERYTHING", "Reference", "ReferenceSource", "Run", "XComFilter", "XComRow", "reference_in"]
 
@@ -147,7 +147,7 @@ def reference_in(row: XComRow) -> Reference | None:
         raise ReferencesUnavailableError(
             f"A row holds an envelope ({envelope[MARKER]}) of which it is not known what it refers to",
             where=row.coordinate,
-            hint="Upgrade xcargo here to the version that the workers run.",
+            hint=upgrade_hint(envelope.get("created_by")) or "Upgrade xcargo here to the version that the workers run.",
         )
     return Reference(
         row.coordinate,

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any
 
-from xcargo.errors import EnvelopeError, ObjectExpiredError
+from xcargo.errors import UPGRADE_HINT, EnvelopeError, ErrorKind, ObjectExpiredError, XCargoError
 from xcargo.types import Json
+from xcargo.version import __version__
 
 __all__ = [
     "RESERVED_KEYS",
@@ -33,6 +35,7 @@ __all__ = [
     "is_utf8",
     "plain_bytes",
     "tombstone",
+    "upgrade_hint",
 ]
 
 
@@ -71,6 +74,8 @@ class Envelope:
     preview: str | None = None
     created_at: str | None = None
     """ISO 8601, UTC."""
+    created_by: str | None = None
+    """The release that wrote the envelope, such as ``xcargo 0.1.0``."""
     encryption: Mapping[str, Any] = field(default_factory=dict)
     """How the stored bytes are encrypted (`xcargo.transfer.encryption`), if they are."""
     dag: str | None = None
@@ -81,8 +86,9 @@ class Envelope:
     def to_row(self) -> dict[str, Json]:
         """JSON for the row; fields without content are left out."""
         row: dict[str, Json] = {MARKER: f"{FORMAT}/{VERSION}"}
+        values = vars(self)
         for name in _ORDER:
-            value = getattr(self, name)
+            value = values[name]
             if value is not None and value != {}:
                 row[name] = dict(value) if _TYPES[name] is dict else value
         return row
@@ -95,7 +101,7 @@ class Envelope:
             if version.isdigit() and int(version) > VERSION:
                 raise EnvelopeError(
                     f"The value was stored by a newer xcargo (envelope version {version}, this one reads {VERSION})",
-                    hint="Run 'pip install --upgrade airflow-provider-xcargo' where this task runs.",
+                    hint=upgrade_hint(row.get("created_by")) or UPGRADE_HINT,
                 )
             raise EnvelopeError("The row claims to be an envelope of xcargo, of an unknown version")
         known = {name: row[name] for name in _TYPES if row.get(name) is not None}
@@ -106,6 +112,12 @@ class Envelope:
         if missing or ("uri" in known) == ("data" in known) or ("uri" in known and "checksum" not in known):
             raise EnvelopeError(f"The envelope is incomplete: {', '.join(missing) or 'uri and checksum'}")
         return cls(**known)
+
+    def explain(self, error: XCargoError) -> None:
+        """Let an error name both releases if a newer one stored the value in a form that this one does not know."""
+        forms = (ErrorKind.DECODE, ErrorKind.ENVELOPE, ErrorKind.MISSING_DEPENDENCY)
+        if error.kind in forms and error.hint in (None, UPGRADE_HINT):
+            error.hint = upgrade_hint(self.created_by) or error.hint
 
 
 _ORDER = (
@@ -120,6 +132,7 @@ _ORDER = (
     "compression",
     "checksum",
     "created_at",
+    "created_by",
     "encryption",
     "chunks",
     "dag",
@@ -133,6 +146,19 @@ _TYPES: dict[str, type] = dict.fromkeys(_ORDER, str) | {
     "encryption": dict,
 }
 _REQUIRED = {"type", "codec", "size_bytes", "stored_bytes"}
+
+_RELEASE = re.compile(r"xcargo ((\d{1,5})\.(\d{1,5})\.(\d{1,5})[a-z0-9.+]{0,20})")
+
+
+def upgrade_hint(created_by: object) -> str | None:
+    """What to do about a row that a newer release of xcargo wrote. None if it is not known to be newer."""
+    release = _RELEASE.fullmatch(created_by) if isinstance(created_by, str) else None
+    if release is None or [*map(int, release.groups()[1:])] <= [*map(int, re.findall(r"\d+", __version__)[:3])]:
+        return None
+    return (
+        f"xcargo {release[1]} stored it, and this is xcargo {__version__}: "
+        f"run pip install 'airflow-provider-xcargo>={release[1]}' on this worker."
+    )
 
 
 def is_envelope(row: object) -> bool:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from xcargo.errors import ConfigurationError, SignatureError
+from xcargo.errors import UPGRADE_HINT, ConfigurationError, SignatureError
+from xcargo.model.envelope import upgrade_hint
 from xcargo.types import Json
 
 __all__ = [
@@ -119,7 +120,10 @@ class Signer:
             raise SignatureError("The envelope is not signed, and [xcargo] signing_key is set", hint=_HINT)
         algorithm, _, rest = str(signature).partition(":")
         name, _, digest = rest.partition(":")
-        if algorithm != "hmac-sha256" or name not in self._keys:
+        if algorithm != "hmac-sha256":
+            hint = upgrade_hint(row.get("created_by")) or UPGRADE_HINT
+            raise SignatureError("The envelope is signed in a way that this version does not know", hint=hint)
+        if name not in self._keys:
             raise SignatureError("The envelope is signed with a key that is not in [xcargo] signing_key", hint=_HINT)
         if not hmac.compare_digest(digest.encode(), _digest(self._keys[name], row).encode()):
             raise SignatureError("The envelope's signature does not fit: it was changed, or made up", hint=_HINT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xcargo.codecs.base import arrow, importable
 from xcargo.codecs.source import Source, open_seekable
 from xcargo.codecs.table_file import TableFile, dataset, scan
-from xcargo.errors import UnsupportedTypeError
+from xcargo.errors import UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ class Lazy:
 
     def load(self) -> Any:
         """The value itself, as a pull without a handle returns it."""
-        return self._registry.open(self._envelope.codec, self._source(), self._envelope.params)
+        try:
+            return self._registry.open(self._envelope.codec, self._source(), self._envelope.params)
+        except XCargoError as error:
+            self._envelope.explain(error)
+            raise
 
     def open(self) -> io.BufferedReader:
         """The payload as a seekable binary file: a file's or stream's own bytes, an array's memory, an Arrow file."""

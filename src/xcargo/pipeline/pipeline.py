@@ -22,7 +22,7 @@ from xcargo.codecs.base import Encoded
 from xcargo.codecs.registry import Registry
 from xcargo.errors import DecodeError, EnvelopeError, StoreError, XCargoError
 from xcargo.model.coordinate import Coordinate, spellings
-from xcargo.model.envelope import Envelope, is_envelope, plain_bytes
+from xcargo.model.envelope import Envelope, is_envelope, plain_bytes, upgrade_hint
 from xcargo.model.key_order import marked
 from xcargo.model.keys import Signer
 from xcargo.model.root import Root
@@ -50,8 +50,6 @@ class RowRules:
 
     takes_none: bool = True
     """Whether a row may be None."""
-    keeps_key_order: bool = False
-    """Whether the keys of an object stay in order in every metadata database."""
     control_keys: re.Pattern[str] = re.compile("(?!)")
     """XCom keys whose rows Airflow itself reads as they are."""
 
@@ -91,9 +89,8 @@ class Pipeline:
         self._observer = observer
         self._team = team
         self._limit = _limit(settings)
-        self._marks_key_order = settings.keep_key_order and not self.rules.keeps_key_order
         sized = any(variant.max_size_bytes or variant.warn_size_bytes for variant in settings.variants)
-        self._takes_plain = self.rules.takes_none and not self._marks_key_order and not sized
+        self._takes_plain = self.rules.takes_none and not settings.keep_key_order and not sized
         """Whether a small plain value is its own row, and nothing else is to be done for it."""
         self._signer = Signer(settings.signing_keys, settings.unsigned_until)
         self._roots = RootResolver(settings, stores, team=team)
@@ -145,7 +142,7 @@ class Pipeline:
             limit, plain_size = math.inf, None
         if plain_size is not None and plain_size <= limit:
             check_size(value, plain_size, settings, coordinate, self._mask)
-            return marked(value) if self._marks_key_order else value
+            return marked(value) if settings.keep_key_order else value
         encoded = self._codecs.encode(value, settings)
         payload_bytes = encoded.size_bytes
         if payload_bytes is None:
@@ -240,6 +237,7 @@ class Pipeline:
         try:
             self._reader.verify(envelope)
         except XCargoError as error:
+            envelope.explain(error)
             error.at(envelope.uri)
             raise
 
@@ -259,6 +257,8 @@ class Pipeline:
             new = self._writer.store(None, encoded, coordinate, settings)
             preview = (old.preview or "")[: settings.preview_chars] or None
             new = replace(new, type=old.type, preview=preview, created_at=old.created_at)
+            if upgrade_hint(old.created_by):  # it encoded the payload, which is only copied here
+                new = replace(new, created_by=old.created_by)
             for _ in _hashed(self._reader.iter_payload(new), after):
                 pass
         except XCargoError as error:

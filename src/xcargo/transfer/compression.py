@@ -12,8 +12,9 @@ import threading
 from typing import Any
 
 from xcargo.codecs.source import allocate
-from xcargo.errors import ConfigurationError, DecodeError, IntegrityError, MissingDependencyError
+from xcargo.errors import UPGRADE_HINT, ConfigurationError, DecodeError, IntegrityError, MissingDependencyError
 from xcargo.types import Buffer
+from xcargo.version import __version__
 
 __all__ = [
     "SUFFIXES",
@@ -74,7 +75,7 @@ def canonical(name: str) -> str:
     if cleaned not in SUFFIXES:
         raise ConfigurationError(
             f"Unknown compression {name!r}",
-            hint=f"Known are: {', '.join(sorted(SUFFIXES))} (also gz, bzip2, lzma, zst).",
+            hint=f"xcargo {__version__} knows {', '.join(sorted(SUFFIXES))} (also gz, bzip2, lzma, zst).",
         )
     return cleaned
 
@@ -137,7 +138,7 @@ def decompress_into(name: str, data: Buffer, view: memoryview) -> None:
     if name not in SUFFIXES:
         raise MissingDependencyError(
             f"The object is compressed with {name!r}, which this version does not know",
-            hint="Run: pip install --upgrade airflow-provider-xcargo",
+            hint=UPGRADE_HINT,
         )
     module = _cramjam(name) if name in _MODULES else None
     try:

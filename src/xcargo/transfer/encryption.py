@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xcargo.errors import ConfigurationError, EnvelopeError, IntegrityError, MissingDependencyError
+from xcargo.errors import UPGRADE_HINT, ConfigurationError, EnvelopeError, IntegrityError, MissingDependencyError
 from xcargo.model.keys import KEY_BYTES, Key
 from xcargo.types import Buffer
 
@@ -91,7 +91,7 @@ class Cipher:
         if encryption.get("algorithm") != _ALGORITHM:
             raise EnvelopeError(
                 "The object is encrypted in a way that this version does not know",
-                hint="Run: pip install --upgrade airflow-provider-xcargo",
+                hint=UPGRADE_HINT,
             )
         name = encryption.get("key")
         try:

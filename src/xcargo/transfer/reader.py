@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from blake3 import blake3
 
 from xcargo.codecs.source import BytesSource, DeferredSource, Source, allocate
-from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, XCargoError
+from xcargo.errors import UPGRADE_HINT, DecodeError, EnvelopeError, IntegrityError, XCargoError
 from xcargo.model.envelope import TOMBSTONE_BYTES, Envelope, expired
 from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits
@@ -134,7 +134,7 @@ def _verify(stored: Buffer, envelope: Envelope) -> None:
         raise truncated(len(stored), envelope.stored_bytes)
     algorithm, _, expected = (envelope.checksum or "").partition(":")
     if algorithm != "blake3":
-        raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm!r}")
+        raise EnvelopeError(f"The envelope has an unknown kind of checksum, {algorithm[:40]!r}", hint=UPGRADE_HINT)
     if blake3(stored).hexdigest() != expected:
         raise checksum_mismatch()
 

@@ -27,6 +27,7 @@ from xcargo.transfer.encryption import ChunkContext, Cipher
 from xcargo.transfer.reporting import Progress, format_stored
 from xcargo.transfer.roots import RootResolver
 from xcargo.types import Buffer
+from xcargo.version import __version__
 
 __all__ = ["ObjectWriter", "payload_suffix"]
 
@@ -108,6 +109,7 @@ class ObjectWriter:
             "params": shown_params(encoded.codec, encoded.params, settings.preview_chars, self._mask),
             "preview": None if shown is None else self._mask(shown),
             "created_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "created_by": f"xcargo {__version__}",
         }
 
 

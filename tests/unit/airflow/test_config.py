@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import traceback
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from airflow.configuration import conf
 from airflow.secrets import BaseSecretsBackend
 
+import xcargo
 from xcargo.airflow import compat
 from xcargo.airflow.config import read_settings
 from xcargo.airflow.provider_info import OPTIONS
@@ -19,6 +21,7 @@ from xcargo.errors import ConfigurationError
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
 from xcargo.model.settings import LegacyRoot, Route, Settings
+from xcargo.model.unknown_names import check_unknown
 
 B64 = "kTtQGSAbZ3CA/hzxlPpNvN1g+AX0Jf8ZqUoBxbNH7ck="
 
@@ -203,6 +206,11 @@ def test_without_a_path_several_machines_get_no_folder(env: pytest.MonkeyPatch, 
         ({"xcargo__encryption_key": B64}, ["AIRFLOW__XCARGO__ENCRYPTION_KEY", "'encryption_keys'"]),
         ({"xcargo__signing_keys_secret": "x"}, ["SIGNING_KEYS_SECRET", "'signing_key'"]),
         ({"xcargo__route": "[]"}, ["ROUTE", "'routes'"]),
+        ({"xcargo__encryption_context": "x"}, ["ENCRYPTION_CONTEXT", "xcargo 0.1.0", "upgrade xcargo"]),
+        ({"xcargo__pathh": "x"}, ["PATHH", "'path'"]),
+        ({"xcargo__threshold_btyes": "x"}, ["THRESHOLD_BTYES", "'threshold_bytes'"]),
+        ({"xcargo__routes": '[{"match": {"operator": "x"}}]'}, ["'match'", "upgrade xcargo"]),
+        ({"xcargo__routes": '[{"encryption_keys": "a"}]'}, ["Did you mean 'encryption_key'", "less protection"]),
         ({"xcargo__path": "https://minio:9000/bucket"}, ["https://", "s3, gs, azblob", "endpoint_url"]),
         ({"xcargo__path": "s3://my_conn@bucket/a//b"}, ["[xcargo] path", "'//'"]),
         ({"xcargo__ui": "perhaps"}, ["ui", "perhaps", "True or False"]),
@@ -243,7 +251,7 @@ def test_a_wrong_setting_is_loud_and_named(env: pytest.MonkeyPatch, options: dic
 
 @pytest.mark.parametrize(
     ("option", "hint"),
-    [("pathh", "; did you mean 'path'?"), ("path_cmd", "; did you mean 'path'?"), ("of_a_newer_release_9", "")],
+    [("path_cmd", " Did you mean 'path'?"), ("of_a_newer_release_9", "")],
 )
 def test_an_unknown_option_is_one_warning(
     env: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, option: str, hint: str
@@ -252,7 +260,26 @@ def test_an_unknown_option_is_one_warning(
     for _ in range(2):
         assert settings(env, xcargo__path="s3://b", **{f"xcargo__{option}": "x"}).root == Root.parse("s3://b")
     variable = f"AIRFLOW__XCARGO__{option.upper()}"
-    assert caplog.messages == [f"xcargo ignores the variable {variable}: there is no such option{hint}"]
+    release = f"xcargo {xcargo.__version__}"
+    assert caplog.messages == [f"{release} ignores the variable {variable}, which it does not know.{hint}"]
+
+
+def test_an_unknown_field_of_a_route_is_one_warning(env: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The rest of the route applies."""
+    for _ in range(2):
+        routes = settings(env, xcargo__path="s3://b", xcargo__routes='[{"name": "a", "dag": "b", "linger": 5}]').routes
+        assert routes == (Route("a", dag="b"),)
+    assert [message for message in caplog.messages if "the field 'linger' of route 'a'" in message] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
+def test_no_name_looks_like_another_one_misspelt() -> None:
+    """So an older release takes an option of a later one for what it is. Names of all releases stay in the list."""
+    for names in (OPTIONS, {field.name for field in dataclasses.fields(Route)}):
+        for name in names:
+            others = [other for other in names if other != name]
+            if not name.startswith(("encryption_key", "signing_key", "routes")):
+                check_unknown(name, name, others, protective=())
 
 
 def test_an_unknown_option_in_the_file_is_a_warning_too(

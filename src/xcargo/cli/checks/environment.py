@@ -20,6 +20,7 @@ from xcargo.airflow.provider_info import OPTIONS, SECTION
 from xcargo.cli.checks import Finding, failed, failure, ok, warning
 from xcargo.errors import XCargoError
 from xcargo.model.settings import Settings
+from xcargo.model.unknown_names import nearest
 
 __all__ = [
     "Setting",
@@ -141,9 +142,10 @@ def _origin(conf: Any, option: str) -> str:
 def options(conf: Any) -> Iterator[Finding]:
     """Whether every option that is set exists."""
     name, unknown = "settings.valid", unknown_options(conf)
-    for source, nearest in unknown.items():
-        fix = f"Did you mean {nearest!r}?" if nearest else f"Known options: {', '.join(OPTIONS)}."
-        yield failed(name, f"There is no option for {source}", fix=fix)
+    for source, option in unknown.items():
+        meant = nearest(option, OPTIONS)
+        fix = f"Did you mean {meant!r}?" if meant else f"Known options: {', '.join(OPTIONS)}."
+        yield failed(name, f"xcargo {xcargo.__version__} has no option for {source}", fix=fix)
     if not unknown:
         yield ok(name, "Every option is known and has a usable value")
 

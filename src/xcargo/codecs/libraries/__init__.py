@@ -16,7 +16,7 @@ from typing import Any, cast
 from xcargo.codecs.base import Encoded, importable
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.tree import TreeCodec
-from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.errors import UPGRADE_HINT, DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
 __all__ = ["CLASSES", "LibraryCodec"]
@@ -97,7 +97,7 @@ class LibraryCodec:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DecodeError(
                 "The object does not hold a value of a library that is known here",
-                hint="It may come from a newer xcargo: pip install --upgrade airflow-provider-xcargo.",
+                hint=UPGRADE_HINT,
             ) from error
         cls = getattr(importable(module, f"a {name.replace(':', '.')}", package=library), class_name, None)
         if cls is None:
