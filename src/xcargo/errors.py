@@ -9,6 +9,7 @@ A message names the XCom or URI and the next step. It never contains a value, a 
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 __all__ = [
@@ -68,6 +69,21 @@ class ErrorKind(str, Enum):
         return self.value
 
 
+# Control characters, those of C1 too, and what turns the direction of text.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with every character escaped that a terminal might act upon, or that begins a line of a log."""
+    if text.isprintable():
+        return text
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode()
+
+
 class XCargoError(Exception):
     """Base class of all errors of xcargo.
 
@@ -97,7 +113,7 @@ class XCargoError(Exception):
         text = self.what.rstrip(".")
         if self.where is not None:
             text = f"{text} [{self.where}]"
-        return f"{text}. {self.hint}" if self.hint else f"{text}."
+        return printable(f"{text}. {self.hint}" if self.hint else f"{text}.")
 
     def __reduce__(self) -> tuple[object, ...]:
         # Airflow and multiprocessing pickle exceptions; keyword arguments and attributes would be lost without this.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import zipfile
+from contextlib import suppress
 from io import BytesIO
 
 import pytest
@@ -50,6 +51,18 @@ def test_a_bomb_stops_at_the_size_that_the_envelope_gives(name: str) -> None:
             with pytest.raises(IntegrityError):
                 use()
     assert peak.extra_bytes() < 20_000_000
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_bomb_takes_no_more_memory_than_its_envelope_claims(name: str) -> None:
+    """Nor does an honest payload: it is decompressed into the memory where it belongs."""
+    size = 30_000_000
+    stored = compression.compress(name, bytes(size))
+    for claimed in (size, size - 1):
+        peak = Peak()
+        with suppress(IntegrityError):
+            compression.decompress(name, stored, claimed)
+        assert peak.extra_bytes() < 1.5 * size
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -63,6 +63,14 @@ def test_the_innermost_place_is_kept_and_the_outer_one_added() -> None:
     assert "s3://b/k (dag 'd')" in str(error)
 
 
+@pytest.mark.parametrize("char", ["\n", "\r", "\x1b", "\x9b", "\x00", "\u2028", "\u202e", "\ud800"])
+def test_a_message_is_one_line_that_no_terminal_acts_upon(char: str) -> None:
+    """Rows, objects and stores may say anything: nothing of it begins a line of a log, or moves a cursor."""
+    error = errors.EnvelopeError(f"It{char}broke", where=f"s3://b/k{char}ERROR forged", hint=f"Mend{char}it.")
+    assert str(error).isprintable()
+    assert "ERROR forged" in str(error)
+
+
 def test_the_public_names_are_all_there() -> None:
     """Every error class is a public name of the package."""
     assert set(errors.__all__) == {*TREE, "ErrorKind"} <= set(xcargo.__all__)

@@ -23,6 +23,7 @@ from xcargo.errors import (
     EnvelopeError,
     IntegrityError,
     MissingDependencyError,
+    ObjectExpiredError,
     ObjectNotFoundError,
     StoreUnavailableError,
     UnsupportedTypeError,
@@ -211,6 +212,18 @@ def test_an_altered_object_is_an_integrity_error(damage: str) -> None:
     objects()[key] = (changed, when)
     with pytest.raises(IntegrityError, match="memory://test/xcom/my_dag"):
         pipeline.pull(row)
+
+
+def test_an_object_that_says_it_expired_writes_nothing_but_that_into_a_log() -> None:
+    """Whoever puts such a note in an object's place chooses its words, but neither their line nor their colour."""
+    pipeline = make_pipeline()
+    row = pipeline.push(BIG, HERE)
+    ((key, (_, when)),) = objects().items()
+    note = {"__id__": "xcargo/expired", "at": "\x1b[2J\nERROR forged", "rule": "\r\u202e"}
+    objects()[key] = (json.dumps(note, separators=(",", ":")).encode(), when)
+    with pytest.raises(ObjectExpiredError) as caught:
+        pipeline.pull(row)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(

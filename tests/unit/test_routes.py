@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import EnvelopeError, SizeLimitError
 from xcargo.model.envelope import is_envelope
 from xcargo.model.root import Root
-from xcargo.model.settings import parse_routes
+from xcargo.model.settings import LegacyRoot, parse_routes
 
 BIG = {f"key{i}": "x" * 100 for i in range(100)}
 
@@ -88,6 +89,20 @@ def test_a_teams_objects_are_closed_to_other_teams() -> None:
             pipeline.handle(row).load()
         assert pipeline.purge(row) is False
     assert mine.pull(of_a) == theirs.pull(of_b) == BIG
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_no_legacy_reference_reaches_a_teams_objects(tmp_path: Path, above: bool) -> None:
+    """Neither below the team's own path nor below one around it: whoever may write XComs could write such a text."""
+    object_file = tmp_path / "a/d/r/t/5f3e.json"
+    object_file.parent.mkdir(parents=True)
+    object_file.write_text('["secret"]')
+    route = {"name": "a", "team": "team_a", "path": (tmp_path / "a").as_uri()}
+    legacy = (LegacyRoot.parse((tmp_path if above else tmp_path / "a").as_uri()),)
+    text = object_file.as_uri()
+    assert routed(route, team="team_a", legacy_roots=legacy).pull_legacy(text, json.loads) == ["secret"]
+    with pytest.raises(EnvelopeError, match="of team team_a"):
+        routed(route, team="team_b", legacy_roots=legacy).pull_legacy(text, json.loads)
 
 
 def test_outside_of_tasks_teams_are_not_told_apart() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from xcargo.airflow import compat, metrics, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
+from xcargo.errors import printable
 from xcargo.model.envelope import is_envelope
 from xcargo.model.key_order import restored
 from xcargo.pipeline.prefetch import prefetch_ordered
@@ -129,7 +130,8 @@ def load(row: Any, dag_id: str | None = None, *, logged: bool = True) -> Any:
 
 def _log_pull(row: Any, seconds: float) -> None:
     stored = format_stored(row["size_bytes"], row["stored_bytes"])
-    log.info("xcargo pulled %s, %s out of %s, %.3f s", row.get("type"), stored, row["uri"], seconds)
+    kind = printable(str(row.get("type")))
+    log.info("xcargo pulled %s, %s out of %s, %.3f s", kind, stored, row["uri"], seconds)
 
 
 def load_parsed(value: Any, dag_id: str | None = None) -> Any:

@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +22,9 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Any, TextIO
 
-from xcargo.errors import ConfigurationError, MissingDependencyError, XCargoError
+from xcargo.errors import ConfigurationError, MissingDependencyError, XCargoError, printable
 
-__all__ = ["JSON", "YES", "Argument", "Command", "Example", "ExitCode", "Output", "hexdump", "printable"]
+__all__ = ["JSON", "YES", "Argument", "Command", "Example", "ExitCode", "Output", "hexdump"]
 
 
 class ExitCode(IntEnum):
@@ -118,6 +117,7 @@ class Output:
 
     def marked(self, mark: str, style: str, text: str) -> None:
         """A line of the result that begins with a coloured mark; what is folded is indented as far as it."""
+        text = printable(text, keep="\t\n")
         if self._out_console is None:
             print(mark + text, file=self._stdout)
             return
@@ -153,7 +153,7 @@ class Output:
             raise MissingDependencyError(
                 "Tables need rich, which comes with Airflow", hint="Run: pip install rich, or use --json."
             ) from None
-        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
         if self._out_console is not None:
             table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
             for column in columns:
@@ -241,6 +241,7 @@ def _console(stream: TextIO) -> Any:
 
 
 def _print_line(text: str, style: str, *, stream: TextIO, console: Any) -> None:
+    text = printable(text, keep="\t\n")
     if console is None:
         print(text, file=stream)
     else:
@@ -251,15 +252,6 @@ def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     return str(value)
-
-
-# Control characters but for tab and newline, those of C1, and what turns the direction of text.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """The text with every character escaped that a terminal might act upon."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def hexdump(data: bytes) -> list[str]:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, hexdump, printable
+from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, hexdump
 from xcargo.cli.deployment import SOURCE, WHERE, open_source, where_of
 from xcargo.errors import ConfigurationError, XCargoError
 from xcargo.transfer.reporting import format_bytes
@@ -118,7 +118,7 @@ def _lines(entry: dict[str, Any]) -> str:
     fields |= envelope if envelope is not None else {"value": f"in the row: {_to_json(value)}"}
     lines = []
     for name, field in fields.items():
-        text = printable(field if isinstance(field, str) else _to_json(field))
+        text = field if isinstance(field, str) else _to_json(field)
         lines.append(f"{name:<14}{text if len(text) <= _TEXT_CHARS else text[:_TEXT_CHARS] + '…'}")
     return "\n".join(lines)
 
@@ -143,7 +143,7 @@ def _cat(args: argparse.Namespace, out: Output) -> None:
             _print_bytes(file.read(_HEAD_BYTES), value.size_bytes, out)
     else:
         text, head = _as_text(value), args.head
-        out.say(printable(text[:head] if head else text))
+        out.say(text[:head] if head else text)
         if head and len(text) > head:
             out.note(f"The first {head:,} of {len(text):,} characters. --head 0 prints all, --output writes a file.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import mimetypes
 import os
@@ -15,7 +16,7 @@ from typing import Any, Union
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.source import BytesSource, Source, open_seekable, open_stream, same_bytes
 from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
 
@@ -26,6 +27,8 @@ _Path = Union[str, "os.PathLike[str]"]
 _READ_BYTES = 4 * 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_NAME_BYTES = 255
+_IMPOSSIBLE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)
+"""What the system says of entries that contradict one another, or that no folder can hold."""
 
 
 class _Local:
@@ -171,8 +174,12 @@ class Directory(_Local):
                 tarfile.open(fileobj=flow, mode="r|", bufsize=_READ_BYTES) as archive,
             ):
                 archive.extractall(target, filter=_safe_entry)  # noqa: S202 - the filter admits only what we write
-        except tarfile.TarError as error:
-            raise DecodeError(f"The object is not an archive of a folder: {error}") from error
+        except XCargoError:
+            raise
+        except (tarfile.TarError, OSError, ArithmeticError, ValueError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno not in _IMPOSSIBLE:
+                raise
+            raise DecodeError(f"The object is not an archive of a folder: {type(error).__name__}") from error
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -326,7 +333,7 @@ def _archive(entries: list[tuple[Path, tarfile.TarInfo]]) -> Iterator[bytes]:
 
 def _safe_entry(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
     """An entry that `_archive` could have written: nothing goes through a link, and no link leads out."""
-    if not (entry.type == tarfile.REGTYPE or entry.isdir() or entry.issym()):
+    if not (entry.type == tarfile.REGTYPE or entry.isdir() or entry.issym()) or entry.issparse():
         raise DecodeError("The archive of the folder holds something that is no file, folder or link")
     parent, base = PurePosixPath(entry.name).parent, Path(folder).resolve()
     try:

@@ -32,8 +32,8 @@ _SAMPLES = 20
 _BINS = 20
 _MAX_CHARS = 200
 _OFFSET = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
-_FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.]+([eE][+-]?[0-9]+)?$"
-"""How texts begin that spreadsheets take for formulas, and numbers among them."""
+_FORMULA, _NUMBER = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]", r"^[+-]?[0-9.]+([eE][+-]?[0-9]+)?$"
+"""How texts begin that spreadsheets take for formulas, signs of full width too, and numbers among them."""
 
 
 class Table:

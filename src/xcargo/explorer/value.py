@@ -14,7 +14,7 @@ from io import BufferedReader
 from typing import Any
 
 from xcargo.codecs.source import open_seekable
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.explorer.array import Array
 from xcargo.explorer.limits import BlockCache, Budget, Payload
 from xcargo.explorer.packed import PANDAS_SCALARS, json_to_packed, scalar_leaf
@@ -190,7 +190,9 @@ class StoredValue:
                         return {"entries": entries, "more": True}
                     kind = "folder" if entry.isdir() else "link" if entry.issym() else "file"
                     entries.append({"name": entry.name[:300], "kind": kind, "size_bytes": entry.size})
-        except (tarfile.TarError, UnicodeDecodeError) as error:
+        except XCargoError:
+            raise
+        except (tarfile.TarError, ArithmeticError, ValueError, RecursionError) as error:
             raise DecodeError("The object is not an archive of a folder") from error
         return {"entries": entries, "more": False}
 

@@ -60,6 +60,9 @@ BOOKKEEPING = "~xcargo/"
 
 NOTE = f"{BOOKKEEPING}owner.json"
 
+_MAX_BYTES = 64 * 1024
+"""More than any note or lock has: whoever may write to the bucket may have put anything in its place."""
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -95,14 +98,14 @@ class Owner:
 def read_owner(store: Store) -> Owner | None:
     """Whose the root is, as far as it says so. One request. Raises SweepRefusedError if the note cannot be read."""
     try:
-        note = json.loads(bytes(store.get(NOTE)))
+        note = json.loads(bytes(store.get(NOTE, end=_MAX_BYTES)))
         texts = {name: note.get(name) for name in ("deployment", "database", "api")}
         if not all(text is None or isinstance(text, str) for text in texts.values()):
             raise ValueError
         return Owner(**texts, shared=bool(note.get("shared")))
     except ObjectNotFoundError:
         return None
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, ValueError, RecursionError) as error:
         raise SweepRefusedError(
             "The note that says whose this root is cannot be read",
             where=NOTE,
@@ -234,16 +237,23 @@ class SweepLock:
 
     def _refuse_or_remove(self, key: str, age: timedelta) -> None:
         try:
-            other = json.loads(bytes(self._store.get(key)))
+            other = json.loads(bytes(self._store.get(key, end=_MAX_BYTES)))
             prefixes, holder = list(map(str, other["prefixes"])), str(other["holder"])
             is_dead = other["at"] == _here() and not _is_running(int(other["pid"]))
         except ObjectNotFoundError:
             return
-        except (KeyError, TypeError, ValueError):  # not written by us; it counts until it expires
+        except (
+            ArithmeticError,
+            KeyError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):  # not ours; it counts until it expires
             prefixes, holder, is_dead = [""], "an unknown holder", False
         if not any(_overlap(a, b) for a in self._prefixes or [""] for b in prefixes or [""]):
             return
-        if is_dead or age.total_seconds() > self._expires_seconds:
+        # Nobody wrote one in the future, since one clock dates them all.
+        if is_dead or abs(age.total_seconds()) > self._expires_seconds:
             self._store.delete([key])
             return
         raise SweepRefusedError(

@@ -219,7 +219,7 @@ class Pipeline:
             return text
         root, key = reference
         where = root.uri(key)
-        data = self._roots.store(root).get(key)
+        data = self._roots.legacy_store(root, key).get(key)
         try:
             return load_json(decompress_by_suffix(key, data).decode("utf-8"))
         except XCargoError as error:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from xcargo.errors import StoreUnavailableError
+from xcargo.errors import StoreUnavailableError, printable
 from xcargo.stores.base import Limits
 
 __all__ = ["Retry", "bounded", "pause_seconds"]
@@ -55,7 +55,7 @@ class Retry:
                     raise
                 log.warning(
                     "xcargo: attempt %d to %s %s failed, %.1f s after the first: %s. Next in %.1f s, for %g s in all",
-                    *(number, verb, where, spent, error.what, wait, bound),
+                    *(number, verb, where, spent, printable(error.what), wait, bound),
                 )
             self._count(verb)
             time.sleep(wait)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from xcargo.codecs.source import allocate
@@ -62,6 +64,7 @@ _local = threading.local()
 """This thread's contexts of zstandard. cramjam makes a new one for each call: small objects take it two to twelve times
 as long, chunks of records a seventh longer to compress; into given memory it decompresses as fast."""
 
+_STEP_BYTES = 1024 * 1024
 _SAMPLE_BYTES = 64 * 1024
 _MIN_BYTES = 128
 _WORTHWHILE = 0.8
@@ -142,12 +145,7 @@ def decompress_into(name: str, data: Buffer, view: memoryview) -> None:
         )
     module = _cramjam(name) if name in _MODULES else None
     try:
-        if module is not None:
-            length = module.decompress_into(data, view)
-        else:
-            payload = _read(name, data, len(view) + 1)
-            length = len(payload)
-            view[:length] = payload[: len(view)]
+        length = _read_into(name, data, view) if module is None else module.decompress_into(data, view)
     except Exception as error:  # each library has errors of its own
         raise _wrong_size_or_damaged(name, len(view), f"{type(error).__name__}: {error}") from error
     if length != len(view):
@@ -163,7 +161,10 @@ def decompress_by_suffix(key: str, data: Buffer) -> bytes:
     suffix = key.rpartition("/")[2].rpartition(".")[2]
     name = canonical(suffix) if suffix in _FOREIGN_SUFFIXES else "none"
     try:
-        return bytes(_cramjam(name).decompress(data) if name in _MODULES else _read(name, data))
+        if name in _MODULES:
+            return bytes(_cramjam(name).decompress(data))
+        with _opened(name, data) as file:
+            return bytes(file.read())
     except Exception as error:  # each library has errors of its own
         raise DecodeError(f"The old object is not valid {name} data: {error}") from error
 
@@ -210,20 +211,34 @@ def _zip(data: Buffer) -> Buffer:
     return sink.getvalue()
 
 
-def _read(name: str, data: Buffer, max_bytes: int = -1) -> Buffer:
-    """The payload, or its first ``max_bytes``, of what the standard library decompresses."""
+def _read_into(name: str, data: Buffer, view: memoryview) -> int:
+    """Fill ``view`` step by step, holding little else. Returns how many bytes there are, one too many at most."""
+    filled = 0
+    with _opened(name, data) as file:
+        while filled < len(view) and (part := file.read(min(_STEP_BYTES, len(view) - filled))):
+            view[filled : filled + len(part)] = part
+            filled += len(part)
+        return filled + len(file.read(1))
+
+
+@contextmanager
+def _opened(name: str, data: Buffer) -> Iterator[Any]:
+    """The payload, as a file, of what the standard library decompresses."""
+    source = io.BytesIO(data)
     if name == "none":
-        return data
-    if name == "gzip":
+        yield source
+    elif name == "gzip":
         import gzip
 
-        return gzip.GzipFile(fileobj=io.BytesIO(data)).read(max_bytes)
-    import zipfile
+        with gzip.open(source) as file:
+            yield file
+    else:
+        import zipfile
 
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        (payload,) = archive.namelist()
-        with archive.open(payload) as file:
-            return file.read(max_bytes)
+        with zipfile.ZipFile(source) as archive:
+            (payload,) = archive.namelist()
+            with archive.open(payload) as file:
+                yield file
 
 
 def _wrong_size_or_damaged(name: str, size_bytes: int, reason: object) -> IntegrityError:

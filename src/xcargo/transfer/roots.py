@@ -43,6 +43,16 @@ class RootResolver:
                 where=uri[:300],
                 hint=f"Configured: {configured}. If [xcargo] path was changed, add the former one to read_paths.",
             )
+        self._check_team(root, uri)
+        return root, root.object_key(uri)
+
+    def legacy_store(self, root: Root, key: str) -> RenewingStore:
+        """The store of an object that another backend left. A path below it may still be reserved for a team."""
+        uri = root.uri(key)
+        self._check_team(self._settings.root_of(uri) or root, uri)
+        return self.store(root)
+
+    def _check_team(self, root: Root, uri: str) -> None:
         teams = self._settings.teams_of(root)
         team = self._team() if teams else None
         if team is not None and team not in teams:
@@ -52,7 +62,6 @@ class RootResolver:
                 where=uri[:300],
                 hint="Another team's values cannot be pulled; look at who wrote the XCom.",
             )
-        return root, root.object_key(uri)
 
     def store(self, root: Root) -> RenewingStore:
         """The root's store."""

@@ -105,6 +105,10 @@ def test_cat_prints_safely_and_writes_files(store: Any, call: Call, tmp_path: Pa
     assert "\x1b" not in done.out
     assert "\\u001b]0;title" in done.out
     assert "The first 100 of" in done.err
+    store("x" * 1000, "text", key="\x1b[2J\x9b31m\nforged")
+    listed = call("ls").out + call("du", "--by", "task").out + call("show", "sales", RUN, "text").out
+    assert "\\x1b[2J\\x9b31m\\nforged" in listed
+    assert not {"\x1b", "\x9b"} & set(listed)
     target = tmp_path / "value.json"
     assert call("cat", "sales", RUN, "text", "-o", str(target)).code == 0
     assert json.loads(target.read_text())["rows"][0].endswith("ü" * 3000)

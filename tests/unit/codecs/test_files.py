@@ -279,6 +279,13 @@ def tar(*members: tuple[str, bytes, str]) -> bytes:
     return sink.getvalue()
 
 
+def pax(**headers: str) -> bytes:
+    """An archive of one file, described as well by these headers of the newer format."""
+    entry = tarfile.TarInfo("a")
+    entry.size, entry.pax_headers = 1, headers
+    return entry.tobuf(tarfile.PAX_FORMAT) + b"x".ljust(512, b"\0") + bytes(1024)
+
+
 REG, SYM, LNK, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 
 
@@ -296,13 +303,22 @@ REG, SYM, LNK, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.
         tar(("dev", tarfile.CHRTYPE, "")),
         tar(("fifo", tarfile.FIFOTYPE, "")),
         tar(("no/parent", REG, "x")),
+        tar(("a", REG, "x"), ("a/b", REG, "x")),
+        tar((".", REG, "x")),
+        tar(("a", DIR, ""), ("a", REG, "x")),
+        pax(path="a\0b"),
+        pax(path="a" * 5000),
+        pax(mtime="1e400"),
+        pax(size="-5"),
+        pax(**{"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}),  # a terabyte out of these few bytes
+        tar(("a", b"L", "x"))[:1024] * 2000,  # names of names of names
         b"not a tar at all" * 100,
         tar(("a", REG, "x" * 5000))[:2000],
         b"",
     ],
 )
 def test_a_hostile_archive_is_a_decode_error_and_writes_nothing_outside(tmp_path: Path, payload: bytes) -> None:
-    """Paths and links that lead out, hard links, devices, members through links, garbage."""
+    """Paths and links that lead out, hard links, devices, members through links, impossible ones, bombs, garbage."""
     target = tmp_path / "in" / "target"
     target.parent.mkdir()
     back: Any = FileCodec().decode(payload, {"directory": "d"})

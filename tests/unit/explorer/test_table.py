@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import io
 import re
@@ -243,6 +244,15 @@ def test_a_distribution_behind_a_filter_counts_its_rows_only() -> None:
     order = table.filter([{"column": 1, "operator": "equal", "value": "1"}])
     spread = table.distribution(0, order)
     assert (spread["rows"], spread["sampled"], spread["min"], spread["max"]) == (25_000, 10_000, "1.0", "49999.0")
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_text_of_an_exported_table_is_a_formula(sign: str) -> None:
+    """Neither a cell nor the name of a column, of text or of anything that is written as text."""
+    formula = f"{sign}HYPERLINK(1)"
+    frame = pd.DataFrame({formula: [formula], "c": pd.Categorical([formula])})
+    exported = b"".join(preview(frame).table().export("csv")).decode()
+    assert list(csv.reader(io.StringIO(exported, newline=""))) == [[f"'{formula}", "c"], [f"'{formula}"] * 2]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
