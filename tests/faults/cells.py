@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ _READS = ("pull", "pull many", "read a part")
 _WRITES = ("push", "push in parts")
 
 VALUE, UNAVAILABLE, DENIED, FULL = "value", "StoreUnavailableError", "AccessDeniedError", "StorageFullError"
-INTEGRITY, LEFT = "IntegrityError", "left, logged"
+INTEGRITY, REFUSED, LEFT = "IntegrityError", "ConfigurationError", "left, logged"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class FaultCase:
     """Instead of the proxy's."""
     clock: str = ""
     """By how much the clock of the process is wrong."""
+    call: tuple[str, int, int] | None = None
+    """The system call that fails, with which error, and how often."""
+
+
+def _call(call: str, error: str, outcome: str, only: tuple[str, ...] = ("push",), *, times: int = 1 << 30) -> FaultCase:
+    name = f"{call}: {error}, once" if times == 1 else f"{call}: {error}"
+    return FaultCase(name, (outcome,), only=only, call=(call, getattr(errno, error), times))
 
 
 def _once_and_lasting(
@@ -119,6 +127,31 @@ DISK_FAULTS: tuple[FaultCase, ...] = (
     FaultCase("object altered", (INTEGRITY,), only=_READS),
     FaultCase("object gone", ("ObjectNotFoundError",), only=_READS),
     FaultCase("object gone", (VALUE,), only=("purge",)),
+    _call("open", "EACCES", DENIED, ("push", "pull")),
+    _call("open", "EROFS", DENIED),
+    _call("open", "ENAMETOOLONG", REFUSED),
+    _call("open", "EMFILE", UNAVAILABLE, ("push", "pull")),
+    _call("open", "ENOTCONN", UNAVAILABLE, ("push", "pull")),
+    _call("open", "ESTALE", UNAVAILABLE, ("push", "pull", "read a part")),
+    _call("open", "ESTALE", VALUE, ("push", "pull", "read a part"), times=1),
+    _call("open", "EINTR", VALUE, ("push", "pull"), times=1),
+    _call("read", "ESTALE", UNAVAILABLE, ("pull", "read a part")),
+    _call("read", "ESTALE", VALUE, ("pull", "read a part"), times=1),
+    _call("read", "EIO", UNAVAILABLE, ("pull", "read a part")),
+    _call("mkdir", "EEXIST", REFUSED),
+    _call("mkdir", "EMLINK", FULL),
+    _call("mkdir", "ENOSYS", REFUSED),
+    _call("write", "EDQUOT", FULL, _WRITES),
+    _call("write", "EFBIG", FULL, _WRITES),
+    _call("write", "EIO", UNAVAILABLE, _WRITES),
+    _call("close", "EDQUOT", FULL),
+    _call("fsync", "EIO", UNAVAILABLE, _WRITES),
+    _call("fsync", "EINVAL", VALUE, _WRITES),
+    _call("rename", "ENOSYS", REFUSED),
+    _call("rename", "EPERM", REFUSED),
+    _call("rename", "EOPNOTSUPP", REFUSED),
+    _call("rename", "EINTR", UNAVAILABLE),
+    _call("unlink", "EBUSY", LEFT, ("purge",)),
 )
 
 FAULTS_OF = {**dict.fromkeys(KINDS, FAULTS), "file": DISK_FAULTS}

@@ -1,24 +1,29 @@
-"""A cell in a process of its own, named on standard input; what it came to on standard output.
+"""Cells in a process of their own, named on standard input; what they came to on standard output.
 
-On a disk, which needs a mount namespace, all of it; of a cell with a wrong clock the operation alone.
+On a disk, which needs a mount namespace, all of a cell; of one with a wrong clock the operation alone.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-import tempfile
+from pathlib import Path
+from typing import Any
 
-from .cells import cells
+from .cells import Cell, cells
 from .run import Disk, Operation, examine
 
-about = json.load(sys.stdin)
-(cell,) = [cell for cell in cells() if cell.name == about["cell"]]
-if cell.kind == "file":
-    with tempfile.TemporaryDirectory() as folder:
-        result = examine(cell, Disk(cell, folder))
-    print(json.dumps({"outcome": result.outcome, "seconds": result.seconds, "leftovers": result.leftovers}))
-else:
+
+def _done(cell: Cell, about: dict[str, Any]) -> dict[str, Any]:
+    if cell.kind == "file":
+        result = examine(cell, Disk(cell, Path(os.environ["CALLS_BELOW"], f"{cell.seed:08x}")))
+        return {"outcome": result.outcome, "seconds": result.seconds, "leftovers": result.leftovers}
     operation = Operation(cell, about["rows"])
     outcome, seconds = operation.timed(about["root"], about["connection"])
-    print(json.dumps({"outcome": outcome, "seconds": seconds, "row": operation.row}))
+    return {"outcome": outcome, "seconds": seconds, "row": operation.row}
+
+
+job = json.load(sys.stdin)
+by_name = {cell.name: cell for cell in cells()}
+print(json.dumps([_done(by_name[name], job) for name in job["cells"]]))

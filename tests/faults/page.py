@@ -34,6 +34,11 @@ bytes out of one of 9 MB. The emulators of Google and Azure do not look at a req
 that was altered on its way is found out by the pull; over TLS that cannot happen. What a cell pushes follows from its
 name, so a red one can be run again by itself: `make faults FAULTS="s3 refused pull"` runs those whose names hold the
 words. Ten cells run at once, and one that ran out of time among them is run again by itself.
+
+For local files, `rename: EPERM` is a system call and the error that it returns, as file systems in use do: `ENOSYS`,
+`EPERM` and `EOPNOTSUPP` come from mounts of buckets and some of SMB, `ESTALE` from NFS, `ENOTCONN` from FUSE whose
+program has ended, `EDQUOT` from quotas, `EMLINK` from folders that are full. Each of the errors has a hint that says
+what to mend.
 """
 
 

@@ -9,12 +9,14 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.faults.calls import failing, preload
 from tests.servers import FaultProxy, Server
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import IntegrityError, XCargoError
@@ -37,12 +39,11 @@ def run(cells: Iterable[Cell], servers: Mapping[str, Server], report: Callable[[
     One that ran out of time is run again by itself: so many at once can be too much for a server on a busy machine.
     """
 
+    cells = list(cells)
+    on_disks = _on_disks([cell for cell in cells if cell.kind == "file"])
+
     def one(cell: Cell, *, alone: bool = False) -> Result:
-        if cell.kind == "file":  # with a file system of its own, for which it needs user namespaces
-            done = in_child(cell, prefix=["unshare", "--map-root-user", "--mount"])
-            result = Result(cell, done["outcome"], done["seconds"], done["leftovers"])
-        else:
-            result = examine(cell, Prefix(cell, servers[cell.kind]))
+        result = on_disks[cell.name] if cell.kind == "file" else examine(cell, Prefix(cell, servers[cell.kind]))
         if alone or not result.late:
             report(result)
         return result
@@ -50,6 +51,19 @@ def run(cells: Iterable[Cell], servers: Mapping[str, Server], report: Callable[[
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         results = list(pool.map(one, cells))
     return [one(result.cell, alone=True) if result.late else result for result in results]
+
+
+def _on_disks(cells: Sequence[Cell]) -> dict[str, Result]:
+    """By name, the results of cells that need a file system of their own: of one child, in a user namespace."""
+    if not cells:
+        return {}
+    with TemporaryDirectory() as folder:
+        environ = preload(Path(folder), below=Path(folder, "disks"))
+        done = in_child(cells, prefix=["unshare", "--map-root-user", "--mount"], environ=environ)
+    return {
+        cell.name: Result(cell, one["outcome"], one["seconds"], one["leftovers"])
+        for cell, one in zip(cells, done, strict=True)
+    }
 
 
 def examine(cell: Cell, site: Prefix | Disk) -> Result:
@@ -61,7 +75,7 @@ def examine(cell: Cell, site: Prefix | Disk) -> Result:
     with site.disturbed() as connection:
         if cell.case.clock:
             about: dict[str, Any] = {"rows": operation.rows, "root": site.root, "connection": connection}
-            done = in_child(cell, environ=_wrong_clock(cell.case.clock), **about)
+            (done,) = in_child([cell], environ=_wrong_clock(cell.case.clock), **about)
             outcome, seconds, operation.row = done["outcome"], done["seconds"], done["row"]
         else:
             outcome, seconds = operation.timed(site.root, connection)
@@ -104,6 +118,8 @@ class Operation:
             outcome = bounded(lambda: self._do(pipeline), 5 * self._cell.most_seconds)
         except XCargoError as error:
             outcome = type(error).__name__
+            if self._cell.kind == "file" and error.hint is None:
+                outcome += " without a hint"
         except Exception as error:  # a hang too: a cell that is red
             outcome = f"{type(error).__name__}: {error}"
         return outcome, time.monotonic() - began
@@ -178,11 +194,13 @@ class Disk:
 
     connection = None
 
-    def __init__(self, cell: Cell, folder: str) -> None:
+    def __init__(self, cell: Cell, folder: Path) -> None:
+        self._case = cell.case
         self._fault = cell.case.name
-        self._folder = Path(folder)
+        self._folder = folder
         self.root = f"file://{folder}/xcom"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], check=True)
+        folder.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(folder)], check=True)
 
     @contextmanager
     def disturbed(self) -> Iterator[None]:
@@ -202,7 +220,8 @@ class Disk:
                 path.write_bytes(data)
             elif self._fault == "object gone":
                 path.unlink()
-        yield
+        with failing(*self._case.call) if self._case.call else nullcontext():
+            yield
         self._remount("rw")
         ballast.unlink(missing_ok=True)
 
@@ -218,15 +237,16 @@ class Disk:
 
 
 def in_child(
-    cell: Cell, *, prefix: Iterable[str] = (), environ: Mapping[str, str] | None = None, **about: Any
-) -> dict[str, Any]:
-    """What tests.faults.child prints of a cell, in a process of its own."""
+    cells: Sequence[Cell], *, prefix: Iterable[str] = (), environ: Mapping[str, str] | None = None, **about: Any
+) -> list[dict[str, Any]]:
+    """What tests.faults.child prints of cells, in a process of its own."""
     command = [*prefix, sys.executable, "-m", "tests.faults.child"]
-    text = json.dumps({"cell": cell.name, **about})
+    text = json.dumps({"cells": [cell.name for cell in cells], **about})
     environ = {**os.environ, **(environ or {})}
     done = subprocess.run(command, input=text, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {"outcome": f"did not run: {done.stderr[-300:]}", "seconds": 0, "leftovers": "", "row": None}
+        failed = {"outcome": f"did not run: {done.stderr[-300:]}", "seconds": 0, "leftovers": "", "row": None}
+        return [failed] * len(cells)
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]  # above it are logs
 
 

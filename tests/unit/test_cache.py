@@ -73,6 +73,26 @@ def test_what_was_filled_is_found_by_others(folder: Path) -> None:
     assert fill(other, data, never) == data
 
 
+def test_what_a_power_loss_left_is_never_a_value(folder: Path) -> None:
+    """Whatever the files hold then: those of an earlier start of the machine are not read, and make room."""
+    data = payload(1)
+    fill(NodeCache(folder, 3 * MIN_BYTES), data)
+    (file,) = folder.iterdir()
+    before, boot = file.name.rsplit("-", 1)
+    assert boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+    for number, torn in enumerate((b"", data[: MIN_BYTES // 2], bytes(MIN_BYTES))):
+        left = folder / f"{before}-{number:032x}"
+        left.write_bytes(torn)
+        left.chmod(0o400)
+    file.unlink()
+    node = NodeCache(folder, 3 * MIN_BYTES)
+    assert node.get(checksum_of(data)) is None
+    assert fill(node, data) == data
+    for seed in (2, 3):
+        fill(node, payload(seed))
+    assert all(boot in path.name for path in folder.iterdir())
+
+
 def test_a_reader_may_write_and_nobody_else_sees_it(folder: Path) -> None:
     """The map is copy on write, at the first read and at later ones."""
     data = payload(1)

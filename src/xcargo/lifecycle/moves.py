@@ -29,6 +29,7 @@ from xcargo.errors import (
 from xcargo.lifecycle.references import ReferenceSource, XComRow
 from xcargo.model.coordinate import Coordinate
 from xcargo.pipeline.prefetch import prefetch_ordered
+from xcargo.stores.local import fsync_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -143,6 +144,9 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a", encoding="utf-8")
+            fsync_name(self.path)
+            if self._file.tell():
+                self._file.write("\n")  # the last line may have been cut short by a crash
         except OSError as error:
             raise ConfigurationError(
                 f"The journal cannot be written: {error.strerror}",
@@ -172,7 +176,7 @@ class Journal:
                 try:
                     line = json.loads(text)
                 except ValueError:
-                    continue  # cut short by a crash: its row was not switched
+                    continue  # empty, or cut short by a crash: its row was not switched
                 if "deleted" in line:
                     sources.pop(line["deleted"], None)
                 elif line.get("from"):

@@ -5,34 +5,33 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
-from xcargo.errors import (
-    AccessDeniedError,
-    ConfigurationError,
-    ObjectExistsError,
-    ObjectNotFoundError,
-    StorageFullError,
-    StoreError,
-    StoreUnavailableError,
-)
+from xcargo.errors import ConfigurationError, ObjectExistsError, ObjectNotFoundError, StoreError
 from xcargo.model.root import Root
 from xcargo.stores.base import PART_NAME, ObjectInfo, PutMode, Watched, is_part
+from xcargo.stores.file_errors import map_os_error
 from xcargo.types import Buffer
 
 __all__ = [
     "LocalStore",
     "MemoryStore",
     "buckets",
+    "fsync_name",
 ]
 
+_T = TypeVar("_T")
 
 _MAX_RACES = 1000
 """How often a put makes a folder again that a deletion at the same time removes."""
+
+_WRITTEN_BACK_NS = 120 * 10**9
+"""After so long Linux has written any name by itself: ext4 does after 5 seconds, XFS and btrfs after 30."""
 
 _NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 """What file systems say that cannot flush; of a folder some say that it is not open for writing."""
@@ -45,14 +44,16 @@ class LocalStore:
     """Store on a mounted file system.
 
     A put writes a temporary file beside its place and renames it, so a reader sees the whole object or none; a failed
-    put (a full disk) leaves nothing. With ``fsync`` what was put is on the disk before the call returns, and survives a
-    power loss, if the file system can flush. Folders are made as needed, with the process's umask.
+    put (a full disk) leaves nothing. With ``fsync`` an object is on the disk before the put returns, under its name and
+    in its folders, whoever made them; it survives a power loss if the file system can flush. Folders are made as
+    needed, with the process's umask.
     """
 
     def __init__(self, root: Root, *, fsync: bool = True) -> None:
         self._root = root
         self._fsync = fsync
         self._base = Path("/" + root.prefix)
+        self._synced: dict[Path, int] = {}
 
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
@@ -61,7 +62,7 @@ class LocalStore:
         temporary = path.with_name(PART_NAME + secrets.token_hex(8))
         watched = Watched(parts)
         try:
-            file, changed_folders = self._create(temporary)
+            file = _reopened(lambda: self._create(temporary))
             try:
                 with file:
                     for part in watched:
@@ -74,49 +75,55 @@ class LocalStore:
                 else:
                     os.replace(temporary, path)
             except BaseException:
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):
+                    os.unlink(temporary)
                 raise
             if self._fsync:
-                for folder in changed_folders:
-                    _fsync_folder(folder)
+                fsync_name(path, self._synced)
         except OSError as error:
             if error is watched.error:
                 raise
             raise self._map(error, key, writing=True) from error
 
-    def _create(self, path: Path) -> tuple[FileIO, list[Path]]:
-        """The new file, and the folders in which something was made for it.
+    def _create(self, path: Path) -> FileIO:
+        """The new file, and its folder if it is missing.
 
         A deletion may remove a folder that was just made, again and again, until the file is in it.
         """
-        changed = [path.parent]
         for _ in range(_MAX_RACES):
             with suppress(FileNotFoundError):
-                return open(path, "xb", buffering=0), changed
-            missing = [folder for folder in path.parents if not folder.exists()]
-            changed = list(dict.fromkeys([*changed, *(folder.parent for folder in missing)]))
+                return open(path, "xb", buffering=0)
+            self._synced.clear()
             with suppress(FileNotFoundError, FileExistsError):
                 path.parent.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "xb", buffering=0), changed
+        return open(path, "xb", buffering=0)
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
-        try:
-            with open(self._base / key, "rb", buffering=0, opener=_opener) as file:
-                if start:
-                    file.seek(start)
-                return file.readall() if end is None else _read_at_most(file, end - start)
-        except OSError as error:
-            raise self._map(error, key) from error
+        def read(file: FileIO) -> bytes:
+            if start:
+                file.seek(start)
+            return file.readall() if end is None else _read_at_most(file, end - start)
+
+        return self._read(key, read)
 
     def get_into(self, key: str, view: memoryview, *, start: int) -> int:
-        try:
+        def read(file: FileIO) -> int:
+            file.seek(start)
+            filled = 0
+            while filled < len(view) and (count := file.readinto(view[filled:])):
+                filled += count
+            return filled
+
+        return self._read(key, read)
+
+    def _read(self, key: str, read: Callable[[FileIO], _T]) -> _T:
+        def opened() -> _T:
             with open(self._base / key, "rb", buffering=0, opener=_opener) as file:
-                file.seek(start)
-                filled = 0
-                while filled < len(view) and (read := file.readinto(view[filled:])):
-                    filled += read
-                return filled
+                return read(file)
+
+        try:
+            return _reopened(opened)
         except OSError as error:
             raise self._map(error, key) from error
 
@@ -130,7 +137,7 @@ class LocalStore:
         for key in keys:
             try:
                 os.unlink(self._base / key)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 raise self._map(error, key) from error
@@ -149,6 +156,8 @@ class LocalStore:
                     stat = path.lstat()
                 except FileNotFoundError:  # deleted since it was listed
                     continue
+                except OSError as error:
+                    raise self._map(error, "") from error
                 yield _info(path.relative_to(self._base).as_posix(), stat)
 
     def folders(self) -> Sequence[str]:
@@ -172,45 +181,43 @@ class LocalStore:
                 folder.rmdir()
             except OSError:
                 return
+            self._synced.clear()
             folder = folder.parent
 
     def _map(self, error: OSError, key: str, *, writing: bool = False) -> StoreError | ConfigurationError:
-        where = self._root.uri(key)
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return StorageFullError(
-                f"No space is left for this object: {reason}",
-                where=where,
-                hint=f"Free space below {self._base}, or set [xcargo] path to a larger place.",
-            )
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return AccessDeniedError(
-                f"The file system refused access: {reason}",
-                where=where,
-                hint=f"The user that runs Airflow (uid {os.geteuid()}) must be able to read and write {self._base}.",
-            )
-        if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.EXDEV) and writing:
-            return ConfigurationError(
-                f"The file system below {self._base} cannot rename or link files: {reason}",
-                where=where,
-                hint="Set [xcargo] path to a folder of another mount, or to the bucket itself (s3://, gs://, az://) "
-                "if this mount shows one.",
-            )
-        if error.errno == errno.ENAMETOOLONG:
-            return ConfigurationError(
-                f"The file system takes no path this long: {reason}", where=where, hint="Shorten [xcargo] path."
-            )
-        if isinstance(error, FileExistsError):
-            return ObjectExistsError("There is already an object under this key", where=where)
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not writing:
-            return ObjectNotFoundError(
-                "The object of this XCom is not there",
-                where=where,
-                hint="It was deleted, or written on another machine: file:// needs a folder that all workers share.",
-            )
-        if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN):
-            return StoreUnavailableError(f"The file system failed: {reason}", where=where)
-        return StoreError(f"The file system failed: {reason}", where=where)
+        return map_os_error(error, self._root.uri(key), base=self._base, writing=writing)
+
+
+def _reopened(work: Callable[[], _T]) -> _T:
+    """What ``work`` returns, called once more if what it opened is stale: another client of NFS has replaced it."""
+    try:
+        return work()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return work()
+
+
+def fsync_name(path: Path, synced: dict[Path, int] | None = None) -> None:
+    """Have a new file's name on the disk, and the names of its folders as far as they may be new.
+
+    Another process may have made them, and not have come to this yet. A folder in which nothing has changed for minutes
+    was made before, and so were those above it: their names are written already.
+
+    Args:
+        path: The file.
+        synced: Folders above its own that the caller has had written since it made or removed any, and when each had
+            changed last by then. They are left out until they change again.
+    """
+    with suppress(FileNotFoundError):  # deleted again meanwhile
+        now = path.parent.stat().st_mtime_ns  # by the file system's own clock
+        for folder in path.parents:
+            changed_at = folder.stat().st_mtime_ns
+            if now - changed_at > _WRITTEN_BACK_NS or (synced is not None and synced.get(folder) == changed_at):
+                return
+            _fsync_folder(folder)
+            if synced is not None and folder != path.parent:
+                synced[folder] = changed_at
 
 
 def _fsync_folder(folder: Path) -> None:

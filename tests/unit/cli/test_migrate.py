@@ -289,6 +289,15 @@ def test_a_migration_may_be_killed_at_any_step(
     assert files(old) == []
 
 
+def test_a_line_of_the_journal_that_a_crash_cut_short_does_not_spoil_the_next(tmp_path: Path) -> None:
+    """The next migration writes to the same file."""
+    journal = Journal(tmp_path / "journal")
+    journal.path.write_text('{"at": 1, "from": "file:///a", "to": "file:///b"}\n{"at": 2, "fr')
+    with journal:
+        journal.note(**{"from": "file:///c", "to": "file:///d"})
+    assert set(journal.sources()) == {"file:///a", "file:///c"}
+
+
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("step", ["convert after", "journal after", "switch after"])
 def test_a_migration_from_and_to_other_backends_may_be_killed_too(
