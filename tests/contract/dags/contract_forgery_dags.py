@@ -72,6 +72,12 @@ def forgeries(own: dict[str, Any], victims: dict[str, Any]) -> dict[str, dict[st
     }
 
 
+def plants(own: dict[str, Any]) -> dict[str, Any]:
+    """Rows that a task of one Dag may write into another Dag by Airflow's Execution API, as every task may."""
+    made_up = forgeries(own, dict.fromkeys(("uri", "checksum", "stored_bytes", "size_bytes")))["other_value"]
+    return {"own_object": own, "made_up": made_up, "nested": {"deep": [own]}}
+
+
 NAMES = tuple(forgeries({}, dict.fromkeys(("uri", "checksum", "stored_bytes", "size_bytes"))))
 ONLY_BY_SIGNATURE = ("unsigned", "other_value", "changed")
 
@@ -114,6 +120,9 @@ def contract_attacker() -> None:
     def victims_own() -> None:
         query = {"dag_id": "contract_victim", "task_id": "secret", "run_id": os.environ["VICTIM_RUN_ID"]}
         _report("victims_own", _outcome(XCom.get_one, key="return_value", **query))
+        if not airflow_version.startswith("2."):
+            own = _rows("contract_attacker")["half"]
+            _report("planted", {name: _planted(name, row, **query) for name, row in plants(own).items()})
 
     @task
     def delete() -> None:
@@ -143,6 +152,12 @@ def _outcome(pull: Callable[..., Any], **query: Any) -> str:
         return type(error).__name__
 
 
+def _planted(key: str, row: Any, **query: Any) -> str:
+    """What the Dag that it was written into makes of a row."""
+    XCom._set_xcom_in_db(key, row, **query)
+    return _outcome(XCom.get_one, key=key, **query)
+
+
 def _forge(key: str, row: dict[str, Any]) -> int:
     """Put a row in the place of the one of that key: by the API if there is one that takes it. Returns its status."""
     status = _by_api(key, row) if os.environ.get("FORGERY_API") else 0
@@ -154,16 +169,25 @@ def _forge(key: str, row: dict[str, Any]) -> int:
 def _by_api(key: str, row: Any) -> int:
     run_id = urllib.parse.quote(this_task().run_id, safe="")
     entries = f"dags/contract_attacker/dagRuns/{run_id}/taskInstances/mine/xcomEntries"
-    patched = _request("PATCH", f"{entries}/{key}", {"value": row, "map_index": -1})
-    posted = _request("POST", entries, {"key": f"new_{key}", "value": row, "map_index": -1})
-    assert (patched // 100) == (posted // 100), (patched, posted)
-    return patched
+    statuses = []
+    for n, spelled in enumerate(_spellings(json.dumps(row))):
+        body = f'"value": {spelled}, "map_index": -1'
+        statuses.append(_request("PATCH", f"{entries}/{key}", f"{{{body}}}"))
+        statuses.append(_request("POST", entries, f'{{"key": "new_{n}_{key}", {body}}}'))
+    assert len({status // 100 for status in statuses}) == 1, statuses
+    return statuses[0]
 
 
-def _request(method: str, path: str, body: Any) -> int:
+def _spellings(text: str) -> tuple[str, ...]:
+    """The same JSON as it is, with its marker in escapes, and with a harmless one in front of it."""
+    escaped = text.replace('"__id__"', '"\\u005f\\u005fid\\u005f\\u005f"')
+    return text, escaped, text.replace('{"__id__"', '{"__id__": "harmless", "__id__"')
+
+
+def _request(method: str, path: str, body: str) -> int:
     request = urllib.request.Request(
         f"{os.environ['FORGERY_API']}/api/v2/{path}",
-        data=json.dumps(body).encode(),
+        data=body.encode(),
         method=method,
         headers={"Authorization": f"Bearer {os.environ['FORGERY_TOKEN']}", "Content-Type": "application/json"},
     )
