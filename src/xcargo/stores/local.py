@@ -62,6 +62,7 @@ class LocalStore:
         temporary = path.with_name(PART_NAME + secrets.token_hex(8))
         watched = Watched(parts)
         try:
+            self._refuse_links(key)
             file = _reopened(lambda: self._create(temporary))
             try:
                 with file:
@@ -136,6 +137,7 @@ class LocalStore:
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
             try:
+                self._refuse_links(key)
                 os.unlink(self._base / key)
             except (FileNotFoundError, NotADirectoryError):
                 continue
@@ -149,6 +151,10 @@ class LocalStore:
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Objects, and the files of puts that are under way or were killed."""
         start = self._base / prefix
+        try:
+            self._refuse_links(f"{prefix}/")
+        except OSError as error:
+            raise self._map(error, prefix) from error
         for folder, _, names in os.walk(start, onerror=self._refuse):
             for name in names:
                 path = Path(folder, name)
@@ -169,6 +175,14 @@ class LocalStore:
             return []
         except OSError as error:
             raise self._map(error, "") from error
+
+    def _refuse_links(self, key: str) -> None:
+        """Raise OSError if a link stands in the place of a folder: nothing is written or deleted outside the root."""
+        folder = os.fspath(self._base)
+        for name in key.split("/")[:-1]:
+            folder = f"{folder}/{name}"
+            if name and os.path.islink(folder):
+                raise OSError(errno.ELOOP, "A symbolic link is in the place of a folder", folder)
 
     def _refuse(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

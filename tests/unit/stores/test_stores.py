@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -256,6 +257,34 @@ def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path) -> N
     assert store.head("d/r/t/link~0").size_bytes == found["d/r/t/link~0"] == len(str(secret))
     store.delete(found)
     assert secret.read_text() == "of somebody else"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_no_link_in_the_place_of_a_folder_leads_a_put_or_a_sweep_out_of_the_root(tmp_path: Path, depth: int) -> None:
+    """Whoever may write below one root has nothing written or deleted below another, nor below a folder of the system.
+
+    The root itself may be a link: whoever set the path chose that.
+    """
+    keys = [f"d/r/t/{name}~0" for name in "ab"]
+    for name in ("mine", "theirs"):
+        LocalStore(Root.parse((tmp_path / name).as_uri())).put(keys[0], [b"x"])
+    folder = "/".join(keys[0].split("/")[:depth])
+    shutil.rmtree(tmp_path / "mine" / folder)
+    (tmp_path / "mine" / folder).symlink_to(tmp_path / "theirs" / folder)
+    (tmp_path / "root").symlink_to("mine")
+    store = LocalStore(Root.parse((tmp_path / "root").as_uri()))
+    for use in (
+        lambda: store.put(keys[1], [b"y"]),
+        lambda: store.put(keys[1], [b"y"], mode="create"),
+        lambda: store.delete([keys[0]]),
+        lambda: list(store.list(folder)),
+    ):
+        with pytest.raises(StoreError, match="symbolic link"):
+            use()
+    assert [info.key for info in store.list()] in ([], [folder])
+    assert [path.name for path in (tmp_path / "theirs").rglob("*~0")] == ["a~0"]
+    store.put("other/r/t/a~0", [b"y"])
+    assert (tmp_path / "mine/other/r/t/a~0").read_bytes() == b"y"
 
 
 def test_a_pool_forgets_a_root_while_other_threads_open_stores() -> None:
