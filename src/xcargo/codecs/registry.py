@@ -35,7 +35,7 @@ _OWN = {
     "bytes": ("stream", "BytesCodec", "builtins"),
     "numpy": ("numpy", "NumpyCodec", "numpy"),
     "pandas": ("pandas", "PandasCodec", "pandas"),
-    "rows": ("rows", "RowsCodec", "google sqlalchemy sqlite3"),
+    "rows": ("rows", "RowsCodec", "asyncpg google psycopg2 pyodbc pyspark sqlalchemy sqlite3"),
     "arrow": ("arrow", "ArrowCodec", "polars pyarrow"),
     "arrow-stream": ("arrow", "ArrowStreamCodec", "polars pyarrow"),
     "pydantic": ("pydantic", "PydanticCodec", "pydantic pydantic_core"),

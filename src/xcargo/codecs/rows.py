@@ -1,4 +1,4 @@
-"""Rows as databases give them: named tuples, and rows of sqlalchemy, sqlite3 and BigQuery.
+"""Rows as databases give them: named tuples, and rows of the classes of libraries.
 
 A list of rows of one class is stored by column, so that a million of them take no longer than a million tuples. The
 name and fields of a named tuple suffice to make an equal class where its own cannot be had.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -46,10 +46,10 @@ class RowsCodec:
 
     def accepts(self, value: object) -> bool:
         if type(value) is not list:
-            return class_name(type(value)) in _LIBRARIES
+            return _is_row(value)
         cls: Any = type(value[0]) if value else object
         named = is_named_tuple(cls)
-        if not (named or class_name(cls) in _LIBRARIES) or len(set(map(type, value))) > 1:
+        if not (named or _is_row(value[0] if value else None)) or len(set(map(type, value))) > 1:
             return False
         if named:
             return len(cls._fields) > 0 and (cls.__dictoffset__ == 0 or not any(map(vars, value)))
@@ -66,8 +66,9 @@ class RowsCodec:
             name = class_name(cls)
             library = _LIBRARIES[name]
             fields, values_of = library.fields(rows[0]), library.values
-            if hasattr(sys.modules.get(library.module), "__version__"):
-                params["version"] = sys.modules[library.module].__version__
+            version = getattr(sys.modules.get(library.package.replace("-", ".")), "__version__", None)
+            if version is not None:
+                params["version"] = version
         fields = [str.__str__(field) for field in fields]
         try:
             columns = [list(column) for column in zip(*map(values_of, rows), strict=True)]
@@ -81,6 +82,8 @@ class RowsCodec:
         if rows is not value:
             form, pairs = "row", [(field, column[0]) for field, column in pairs]
         unique = len(set(fields)) == len(fields)
+        if not unique and name in _LIBRARIES:
+            _check_names_twice(_LIBRARIES[name], fields)
         state = dict(pairs) if unique else [list(pair) for pair in pairs]
         try:
             encoded = self._tree.encode([form, name, state])
@@ -130,12 +133,29 @@ def _cell_path(what: str, fields: list[str], unique: bool) -> str:
     return what
 
 
+def _is_row(value: Any) -> bool:
+    """Whether it is a row of a library, with as many names as values."""
+    library = _LIBRARIES.get(class_name(type(value)))
+    return library is not None and len(tuple(library.fields(value))) == len(value)
+
+
 def _have_same_fields(rows: list[Any]) -> bool:
-    # Rows of one result of sqlalchemy share an object, and take long to give their fields.
-    if len({id(getattr(row, "_parent", row)) for row in rows}) == 1:
+    library = _LIBRARIES[class_name(type(rows[0]))]
+    # Rows of one result may share an object, and take long to give their fields.
+    if len({id(library.header(row)) for row in rows}) == 1:
         return True
-    fields = _LIBRARIES[class_name(type(rows[0]))].fields
-    return len(set(map(tuple, map(fields, rows)))) == 1
+    return len(set(map(tuple, map(library.fields, rows)))) == 1
+
+
+def _check_names_twice(library: _Library, fields: list[str]) -> None:
+    """Raises UnsupportedTypeError for a library that makes no row with a name twice."""
+    try:
+        library.maker(fields, None)((None,) * len(fields))
+    except Exception as error:
+        raise UnsupportedTypeError(
+            f"Rows of {library.package} with two columns of one name cannot be stored",
+            hint="Name them apart in the query (AS), or return [tuple(row) for row in rows].",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -147,16 +167,22 @@ class _Library:
     make: Callable[[Any, list[str]], Callable[[tuple[Any, ...]], Any]]
     """Gives of the library and the fields what makes a row of its values."""
     values: Callable[[Any], Iterable[Any]] = iter
+    header: Callable[[Any], Any] = lambda row: row
+    """Gives what the rows of one result share, and rows with other fields do not."""
+
+    @property
+    def package(self) -> str:
+        """What is installed: for ``google.cloud.bigquery`` google-cloud-bigquery, for ``pyspark.sql`` pyspark."""
+        return self.module.replace(".", "-") if self.module.startswith("google.") else self.module.partition(".")[0]
 
     def maker(self, fields: list[str], version: object) -> Callable[[tuple[Any, ...]], Any]:
         try:
             library = import_module(self.module)
         except ImportError as error:
-            package = self.module.replace(".", "-")
             written = f" (it was written with {version})" if re.fullmatch(r"[\w.+-]{1,40}", str(version)) else ""
             raise MissingDependencyError(
-                f"The value holds rows of {package}{written}, which is not installed here",
-                hint=f"Run: pip install {package} (where this task runs)",
+                f"The value holds rows of {self.package}{written}, which is not installed here",
+                hint=f"Run: pip install {self.package} (where this task runs)",
             ) from error
         return self.make(library, fields)
 
@@ -182,19 +208,70 @@ def _make_sqlite(sqlite3: Any, fields: list[str]) -> Callable[[tuple[Any, ...]],
 
 
 def _make_bigquery(bigquery: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
-    positions = {field: position for position, field in enumerate(fields)}
-    if len(positions) < len(fields):
-        raise DecodeError("The value holds rows with a name twice, which BigQuery does not have")
+    positions = _positions(fields)
     return lambda values: bigquery.Row(values, positions)
 
 
+def _make_asyncpg(protocol: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
+    return partial(protocol._create_record, _positions(fields))  # it is not public, nor is any other way
+
+
+def _positions(fields: list[str]) -> dict[str, int]:
+    """Raises DecodeError for a name that occurs twice."""
+    positions = {field: position for position, field in enumerate(fields)}
+    if len(positions) < len(fields):
+        raise DecodeError("The value holds rows with a name twice, which its library does not have")
+    return positions
+
+
+def _make_pyodbc(pyodbc: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
+    """As a row's own pickle does, but with no more than the names in its description."""
+    description = tuple((field, *[None] * 6) for field in fields)
+    positions = {field: position for position, field in enumerate(fields)}
+    return lambda values: pyodbc.Row(description, positions, *values)
+
+
+def _make_psycopg2(extras: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
+    """As a row's own pickle does."""
+    index = OrderedDict((field, position) for position, field in enumerate(fields))
+
+    def make(values: tuple[Any, ...]) -> Any:
+        row = extras.DictRow.__new__(extras.DictRow)
+        row.__setstate__((values, index))
+        return row
+
+    return make
+
+
+def _make_pyspark(sql: Any, fields: list[str]) -> Callable[[tuple[Any, ...]], Any]:
+    def make(values: tuple[Any, ...]) -> Any:
+        row = sql.Row(*values)
+        row.__fields__ = fields
+        return row
+
+    return make
+
+
+_Alchemy = partial(_Library, "sqlalchemy", header=lambda row: row._parent)
+_Asyncpg = _Library("asyncpg.protocol.protocol", lambda row: row.keys(), _make_asyncpg)
+
 _LIBRARIES = {
-    "sqlalchemy.engine.row.Row": _Library("sqlalchemy", lambda row: row._fields, _make_sqlalchemy),
-    "sqlalchemy.engine.row.RowMapping": _Library(
-        "sqlalchemy", lambda row: row.keys(), _make_mapping, lambda row: row.values()
-    ),
+    "sqlalchemy.engine.row.Row": _Alchemy(lambda row: row._fields, _make_sqlalchemy),
+    "sqlalchemy.engine.row.RowMapping": _Alchemy(lambda row: row.keys(), _make_mapping, lambda row: row.values()),
     "sqlite3.Row": _Library("sqlite3", lambda row: row.keys(), _make_sqlite),
     "google.cloud.bigquery.table.Row": _Library("google.cloud.bigquery", lambda row: row.keys(), _make_bigquery, tuple),
+    "asyncpg.protocol.record.Record": _Asyncpg,
+    "asyncpg.Record": _Asyncpg,  # before 0.31
+    "psycopg2.extras.DictRow": _Library(
+        "psycopg2.extras", lambda row: row.keys(), _make_psycopg2, header=lambda row: row._index
+    ),
+    "pyodbc.Row": _Library(
+        "pyodbc",
+        lambda row: (column[0] for column in row.cursor_description),
+        _make_pyodbc,
+        header=lambda row: row.cursor_description,
+    ),
+    "pyspark.sql.types.Row": _Library("pyspark.sql", lambda row: getattr(row, "__fields__", ()), _make_pyspark),
 }
 """Class of rows -> its library. In payloads these names stand for the libraries, wherever the classes are by now."""
 

@@ -40,7 +40,10 @@ _LEVELS = 3
 _STANDARD = ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo")
 _LIBRARIES = ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum", "scipy", "torch", "xarray")
 _PANDAS_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
-_DATABASE_ROWS = ("sqlalchemy.engine.row.Row", "sqlite3.Row")
+_DATABASE_ROWS = (
+    *("sqlalchemy.engine.row.Row", "sqlite3.Row", "asyncpg.protocol.record.Record", "asyncpg.Record"),
+    *("psycopg2.extras.DictRow", "pyodbc.Row", "pyspark.sql.types.Row"),
+)
 _UNREAD = ("LazyFrame", "RecordBatchReader")
 _TABLE_CODECS = ("arrow", "arrow-stream", "pandas")
 _NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "array", "object", "binary")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import pickle
@@ -11,12 +12,16 @@ import sqlite3
 import sys
 import urllib.parse
 from collections import namedtuple
+from contextlib import closing
 from typing import Any, NamedTuple
 
+import asyncpg
 import numpy as np
+import psycopg2.extras
 import pytest
 import sqlalchemy
 
+from tests.servers.postgres import Postgres
 from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.codecs.test_objects import round_trip
 from tests.unit.codecs.test_tree import same
@@ -190,17 +195,69 @@ class TestRows(CodecTests):
 @pytest.mark.parametrize("name", DATABASE_ROWS)
 def test_rows_of_a_database_know_their_columns(registry: Registry, name: str) -> None:
     """By name and in order, within any value."""
-    rows = DATABASE_ROWS[name]
+    check_rows(DATABASE_ROWS[name], registry)
+
+
+def test_rows_of_drivers_of_postgresql_know_their_columns(registry: Registry, postgres: Postgres) -> None:
+    """Likewise. psycopg2 makes no name for one that occurs before: such a row is the list that it equals."""
+    select = """SELECT 1 AS id, 'a' AS "count(*)", NULL::numeric AS "x""y" UNION SELECT 2, 'b', 2.5 ORDER BY id"""
+    url = postgres.url().replace("+psycopg2", "")
+    with closing(psycopg2.connect(url, cursor_factory=psycopg2.extras.DictCursor)) as connection:
+        cursor = connection.cursor()
+        for query in (select, "SELECT 1 AS a, 2 AS a"):
+            cursor.execute(query)
+            rows = cursor.fetchall()
+            if query is select:
+                check_rows(rows, registry)
+    back = round_trip({"x": rows}, registry)
+    assert (back, type(back["x"][0])) == ({"x": [[1, 2]]}, list)
+
+    async def fetch(query: str) -> Any:
+        connection = await asyncpg.connect(url)
+        try:
+            return await connection.fetch(query)
+        finally:
+            await connection.close()
+
+    check_rows(asyncio.run(fetch(select)), registry)
+    with pytest.raises(UnsupportedTypeError, match=r"At value\['x'\]\[0\]: Rows .* two columns of one name") as caught:
+        registry.encode({"x": asyncio.run(fetch("SELECT 1 AS a, 2 AS a"))})
+    assert "(AS)" in str(caught.value)
+
+
+def test_rows_of_pyodbc_know_their_columns(registry: Registry) -> None:
+    """Made as their own pickles do, which needs no driver."""
+    pyodbc = pytest.importorskip("pyodbc")
+    for names in (("id", "count(*)"), ("a", "a")):
+        description = tuple((name, str, None, 10, 10, 0, True) for name in names)
+        index = {name: position for position, name in enumerate(names)}
+        check_rows([pyodbc.Row(description, index, *row) for row in ((1, "a"), (2, None))], registry)
+
+
+def test_rows_of_pyspark_know_their_columns(registry: Registry) -> None:
+    """Those without names are the tuples that they equal."""
+    sql = pytest.importorskip("pyspark.sql")
+    check_rows([sql.Row("id", "count(*)")(n, sql.Row(a=n)) for n in range(2)], registry)
+    back = round_trip({"x": [sql.Row(1, 2)]}, registry)
+    assert (back, type(back["x"][0])) == ({"x": [(1, 2)]}, tuple)
+
+
+def check_rows(rows: list[Any], registry: Registry) -> None:
+    """Assert that they come back in this process and in another one, of the same class and with their names."""
     back = round_trip({"a": [rows], "b": (rows[0],)}, registry)
     elsewhere = round_trip_in_fresh_process(registry.codec("rows"), [rows, rows[0]])
     twins = [*back["a"][0], *back["b"], *elsewhere[0], elsewhere[1]]
     for row, twin in zip([*rows, rows[0], *rows, rows[0]], twins, strict=True):
         assert type(twin) is type(row)
-        assert twin == row
-        if hasattr(row, "keys"):
-            assert list(twin.keys()) == list(row.keys())
-        else:
-            assert twin._fields == row._fields
+        assert (twin, list(twin)) == (row, list(row))
+        assert columns(twin) == columns(row)
+
+
+def columns(row: Any) -> list[str]:
+    """The names in a row."""
+    if hasattr(row, "cursor_description"):
+        return [column[0] for column in row.cursor_description]
+    return list(row.keys() if hasattr(row, "keys") else getattr(row, "_fields", None) or row.__fields__)
 
 
 def test_rows_with_different_columns_come_back_in_one_list(registry: Registry) -> None:
@@ -340,6 +397,7 @@ class Points:
         ["rows", 7, {"a": [1]}],
         ["column", "Row", {"a": [1]}],
         ["rows", "google.cloud.bigquery.table.Row", [["a", [1]], ["a", [2]]]],
+        ["rows", "asyncpg.protocol.record.Record", [["a", [1]], ["a", [2]]]],
         ["rows", "Row"],
         7,
     ],
