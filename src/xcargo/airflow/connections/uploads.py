@@ -241,7 +241,10 @@ def _google_credentials(access: Access) -> Any:
         account = {"token_uri": "https://oauth2.googleapis.com/token", **json.loads(key)}
         if account.get("disable_oauth"):
             return AnonymousCredentials()
-        return service_account.Credentials.from_service_account_info(account, scopes=[_GOOGLE_SCOPE])
+        # As the store's client does it: no token service is asked.
+        return service_account.Credentials.from_service_account_info(
+            account, scopes=[_GOOGLE_SCOPE], always_use_jwt_access=True
+        )
     files = [access.config.get("application_credentials"), *map(os.environ.get, _GOOGLE_FILES)]
     path = next(filter(None, files), None)
     if path:
