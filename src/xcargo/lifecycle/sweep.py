@@ -287,13 +287,17 @@ class Sweep(AbstractContextManager["Sweep"]):
 
 
 def _is_same(now: ObjectInfo, judged: ObjectInfo) -> bool:
-    """Whether an object is still the one of the listing. Without ETags, times are compared to the second."""
-    if now.size_bytes != judged.size_bytes:
+    """Whether an object is still the one of the listing.
+
+    Its ETag alone does not tell: a migration that is run again stores the same bytes under the same key. Times are
+    compared to the second, since listings of some servers round them.
+    """
+    if now.size_bytes != judged.size_bytes or now.last_modified is None or judged.last_modified is None:
         return False
-    if now.e_tag and judged.e_tag:
-        return now.e_tag.strip('"') == judged.e_tag.strip('"')  # some servers list them without quotes
-    times = [info.last_modified and info.last_modified.replace(microsecond=0) for info in (now, judged)]
-    return times[0] == times[1]
+    # Some servers list ETags without quotes.
+    if now.e_tag and judged.e_tag and now.e_tag.strip('"') != judged.e_tag.strip('"'):
+        return False
+    return abs((now.last_modified - judged.last_modified).total_seconds()) < 1
 
 
 def _filter_of(key: str) -> XComFilter:

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
 from xcargo.lifecycle.bookkeeping import QUARANTINE, restore
+from xcargo.lifecycle.moves import DeterministicCoordinate
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate, segment
@@ -35,6 +36,8 @@ tasks = st.sampled_from(["t", "t.u"])
 keys = st.sampled_from(["return_value", "k"])
 maps = st.sampled_from([-1, 0, 11])
 _numbers = count()
+ACTS = ("push", "retry", "row", "run", "clean", "time", "migrate")
+"""What tasks and users do while a sweep is at work."""
 coordinates = st.builds(Coordinate, dags, runs, tasks, keys, maps)
 pauses = st.sampled_from([1.0, MARGIN / 2, GRACE / 2, GRACE, 2 * GRACE])
 
@@ -86,6 +89,14 @@ class Life(RuleBasedStateMachine):
     @rule()
     def crash_before_the_row(self) -> None:
         self.flying.pop()
+
+    @rule(at=coordinates, crashes=st.booleans())
+    def migrate(self, at: Coordinate, crashes: bool) -> None:
+        """A value is stored under a key that follows from it, and then the row; killed in between, it is done again."""
+        self.here.run(at.dag_id, at.run_id)
+        row = self.here.pipeline.push("v", DeterministicCoordinate.of(at, "0123456789abcdef"))
+        if not crashes:
+            self.here.table[at] = row
 
     @rule(at=coordinates)
     def begin_upload(self, at: Coordinate) -> None:
@@ -170,7 +181,8 @@ class Life(RuleBasedStateMachine):
         """With tasks and users at work, between any two of its calls."""
         busy = data.draw(
             st.lists(
-                st.tuples(st.sampled_from(["push", "retry", "row", "run", "clean", "time"]), coordinates), max_size=3
+                st.tuples(st.sampled_from(["push", "retry", "row", "run", "clean", "time", "migrate"]), coordinates),
+                max_size=3,
             )
         )
         calls = [data.draw(st.integers(0, 12)) for _ in busy]
@@ -302,6 +314,8 @@ class Life(RuleBasedStateMachine):
         elif what == "retry" and at in self.here.table:
             self._purge(self.here.table.pop(at), fails=False)
             self._push(at)
+        elif what == "migrate":
+            self.migrate(at, crashes=False)
         elif what == "row":
             self.here.table.pop(at, None)
         elif what == "run":
