@@ -218,6 +218,7 @@ def delete_in_all_ways(life: Life) -> None:
     for clean, more in ((unarchived_before, ["--skip-archive"]), (archived_before, [])):
         life.command("db", "clean", "--clean-before-timestamp", clean, "--tables", "xcom", "--yes", *more)
     assert not any(in_key(run) in uri for _, run in first for uri in life.referenced(archives=False))
+    life.command("tasks", "test", "life_c", "parts", "2026-02-03")  # a run that it deletes again
     clear_and_run_again(life, cleared)
     time.sleep(GRACE_SECONDS + 2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
@@ -18,6 +17,7 @@ from typing import Any
 
 from tests.faults.calls import failing, preload
 from tests.servers import FaultProxy, Server
+from tests.servers.clock import wrong_clock
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import IntegrityError, XCargoError
 from xcargo.pipeline.pipeline import Pipeline
@@ -75,7 +75,7 @@ def examine(cell: Cell, site: Prefix | Disk) -> Result:
     with site.disturbed() as connection:
         if cell.case.clock:
             about: dict[str, Any] = {"rows": operation.rows, "root": site.root, "connection": connection}
-            (done,) = in_child([cell], environ=_wrong_clock(cell.case.clock), **about)
+            (done,) = in_child([cell], environ=wrong_clock(cell.case.clock), **about)
             outcome, seconds, operation.row = done["outcome"], done["seconds"], done["row"]
         else:
             outcome, seconds = operation.timed(site.root, connection)
@@ -248,12 +248,3 @@ def in_child(
         failed = {"outcome": f"did not run: {done.stderr[-300:]}", "seconds": 0, "leftovers": "", "row": None}
         return [failed] * len(cells)
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]  # above it are logs
-
-
-def _wrong_clock(clock: str) -> dict[str, str]:
-    """The environment in which a process's clock is wrong; by libfaketime, which `make faults` installs."""
-    spec = importlib.util.find_spec("libfaketime")
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("libfaketime is not installed: make faults")
-    library = next(Path(spec.submodule_search_locations[0]).rglob("libfaketime.so.1"))
-    return {"LD_PRELOAD": str(library), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

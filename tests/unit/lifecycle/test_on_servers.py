@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,15 @@ from typing import Any
 import pytest
 
 from tests.conftest import Connection
-from tests.servers import Server
+from tests.servers import Fault, FaultProxy, Server
 from tests.unit.conftest import make_pipeline
+from tests.unit.lifecycle.kit import Rows
 from xcargo.airflow.connections import access_of
 from xcargo.errors import ObjectExpiredError, SweepRefusedError
 from xcargo.lifecycle.bookkeeping import Owner, claim, read_owner
-from xcargo.lifecycle.sweep import folders, shards
+from xcargo.lifecycle.plan import SweepOptions
+from xcargo.lifecycle.report import Outcome, Report
+from xcargo.lifecycle.sweep import Sweep, folders, shards
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import tombstone
 from xcargo.model.root import Root
@@ -53,6 +58,36 @@ def test_of_two_first_sweeps_one_owns_the_root(any_server: Server, tmp_path: Pat
         with pytest.raises(SweepRefusedError, match="not ours"):
             claim(store, None, b, ())
         assert read_owner(store) == a
+
+
+def test_a_lock_outlives_slow_answers(s3_server: Server) -> None:
+    """Each deletion takes longer than the lock lasts; it is renewed by time, and another sweep is refused meanwhile."""
+    root = Root.parse(f"{s3_server.root}/slow")
+    live, *gone = (Coordinate(name, "r", "t", "k").object_key() for name in ("live", "gone", "gone"))
+    source: Any = Rows({root.uri(live)})
+    options = SweepOptions(grace_seconds=0, max_share=None, lock_seconds=2, workers=1)
+
+    def sweep(server: Server) -> Report:
+        access = access_of(root, lambda conn_id: Connection(server.connection, conn_id))
+        with Sweep(open_store(root, access, Limits()), source, root=root, options=options) as sweeping:
+            return sweeping.apply(sweeping.plan())
+
+    for key in (live, *gone):
+        s3_server.raw_put(f"{root.prefix}/{key}", b"x")
+    time.sleep(1.1)  # times are whole seconds there
+    with FaultProxy(s3_server.endpoint) as proxy, ThreadPoolExecutor(1) as pool:
+        proxy.add(Fault("latency", method="DELETE", match="/gone/", seconds=2.2, times=None))
+        slow = pool.submit(sweep, s3_server.via(proxy.url))
+        for met in (1, 2):
+            while len([seen for seen in proxy.requests if seen.fault]) < met:
+                assert not slow.done()
+                time.sleep(0.05)
+            with pytest.raises(SweepRefusedError, match="under way"):
+                sweep(s3_server)
+        assert slow.result().outcomes[Outcome.DELETED].objects == 2
+    assert [key for key in s3_server.list_keys() if "/slow/" in key] == [
+        f"{root.prefix}/{key}" for key in (live, "~xcargo/owner.json")
+    ]
 
 
 def test_an_expired_value_is_told_from_a_lost_one_everywhere(any_server: Server, tmp_path: Path) -> None:
