@@ -13,6 +13,7 @@ from xcargo.version import __version__
 
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
+    from xcargo.airflow.client import connect
     from xcargo.airflow.inputs import gather, lazy
     from xcargo.codecs.files import Directory, File
     from xcargo.codecs.stream import ByteStream
@@ -69,6 +70,7 @@ __all__ = [
     "XCargoError",
     "XComBackend",
     "__version__",
+    "connect",
     "gather",
     "lazy",
 ]
@@ -78,6 +80,9 @@ _MODULES = {
     "Directory": "xcargo.codecs.files",
     "File": "xcargo.codecs.files",
     "Lazy": "xcargo.pipeline.handle",
+    "connect": "xcargo.airflow.client",
+}
+_IN_AIRFLOW = {
     "XComBackend": "xcargo.airflow.backend",
     "gather": "xcargo.airflow.inputs",
     "lazy": "xcargo.airflow.inputs",
@@ -87,11 +92,11 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'xcargo' has no attribute {name!r}")
-    module = _MODULES.get(name, "xcargo.errors")
-    if module.startswith("xcargo.airflow."):
+    if name in _IN_AIRFLOW:
         from xcargo.airflow import load_backend
 
         load_backend()
+    module = _IN_AIRFLOW.get(name) or _MODULES.get(name, "xcargo.errors")
     value = getattr(import_module(module), name)
     globals()[name] = value
     return value

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,13 @@ from typing import Any
 import pytest
 
 from tests.servers.postgres import run as run_postgres
-from tests.servers.processes import StartError
+from tests.servers.processes import StartError, free_ports, running
 
-from .settle import Place, settle
+from .settle import DAGS, Place, settle
 
 HERE = Path(__file__).parent
 DAG_RUN_LIMIT_SECONDS = 900
+USER, PASSWORD = "reader", "correct-horse"
 
 _PLACE = pytest.StashKey[Place]()
 
@@ -127,6 +130,56 @@ def dag_runs(place: Place, database: Path, connections: dict[str, str]) -> dict[
         dag_id: Run(dag_id, **found, log=log, rows=rows_of(database, dag_id), objects=objects_of(place, dag_id))
         for dag_id, found in runs.items()
     }
+
+
+@dataclass(frozen=True)
+class WebServer:
+    """The REST API of this Airflow, over a database that holds what the contract Dags left."""
+
+    url: str
+    database: str
+    login: dict[str, Any]
+    """Arguments that sign in one who may read everything."""
+
+
+@pytest.fixture(scope="session")
+def web(place: Place, dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """A real server, on a port of its own."""
+    from .generation import AIRFLOW_2  # imports Airflow
+
+    folder = tmp_path_factory.mktemp("web")
+    shutil.copy(place.database_then, folder / "airflow.db")
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    env = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.basic_auth",
+        "AIRFLOW__API__EXPOSE_CONFIG": "True",
+        "AIRFLOW__WEBSERVER__EXPOSE_CONFIG": "True",
+        "AIRFLOW__WEBSERVER__WORKERS": "1",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__API_AUTH__JWT_ISSUER": "contract",  # without one 3.0 gives out no token, with a PyJWT of today
+    }
+    create = f"users create -u {USER} -p {PASSWORD} -r Admin -e r@example.org -f R -l R"
+    for command in ["dags reserialize", *([create] if AIRFLOW_2 else [])]:
+        done = run("-m", "airflow", *command.split(), env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+    kind = "webserver --hostname" if AIRFLOW_2 else "api-server --workers 1 --host"
+    health = f"{url}/api/v1/health" if AIRFLOW_2 else f"{url}/api/v2/version"
+
+    def answers() -> bool:
+        with urllib.request.urlopen(health, timeout=5) as answer:
+            return bool(answer.status == 200)
+
+    with running(f"{sys.executable} -m airflow {kind} 127.0.0.1 --port {port}".split(), is_ready=answers, env=env):
+        if AIRFLOW_2:
+            login = {"username": USER, "password": PASSWORD}
+        else:
+            with urllib.request.urlopen(f"{url}/auth/token", timeout=30) as answer:
+                login = {"token": json.load(answer)["access_token"]}
+        yield WebServer(url, env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], login)
 
 
 def run(

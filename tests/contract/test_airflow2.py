@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +11,12 @@ import pytest
 import sqlalchemy as sa
 from airflow import __version__ as airflow_version
 
-from tests.servers.processes import free_ports, running
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.airflow.references.rest import RestApi, RestReferences
 from xcargo.errors import AccessDeniedError
 
-from .conftest import Run, file_of, rows_of, run
+from .conftest import USER, Run, WebServer, file_of, rows_of
 from .generation import AIRFLOW_2, XCom
-from .settle import Place
-
-PASSWORD = "correct horse"
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_2, reason="only Airflow 2 loads rows through the backend to show them")
 
@@ -84,57 +77,17 @@ def test_clear_purges(dag_runs: dict[str, Run], database: Path) -> None:
     assert not path.exists()
 
 
-@pytest.fixture
-def webserver(place: Place, dag_runs: dict[str, Run], tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """URLs of this Airflow's web server, whose REST API takes a password, and of its database: one with its Dags."""
-    shutil.copy(place.database_then, tmp_path / "airflow.db")
-    database = f"sqlite:///{tmp_path}/airflow.db"
-    env = {
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
-        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
-        "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.basic_auth",
-        "AIRFLOW__WEBSERVER__WORKERS": "1",
-    }
-    user = (
-        "users",
-        "create",
-        "-u",
-        "reader",
-        "-p",
-        PASSWORD,
-        "-r",
-        "Admin",
-        "-e",
-        "r@example.org",
-        *"-f R -l R".split(),
-    )
-    for command in (("dags", "reserialize"), user):
-        done = run("-m", "airflow", *command, env=env)
-        assert done.returncode == 0, done.stdout + done.stderr
-    (port,) = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        with urllib.request.urlopen(f"{url}/api/v1/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-
-    server = [sys.executable, "-m", "airflow", "webserver", "--hostname", "127.0.0.1", "--port", str(port)]
-    with running(server, is_ready=answers, env=env):
-        yield url, database
-
-
 @pytest.mark.skipif(not airflow_version.startswith("2.11"), reason="once is enough: its REST API is the same on 2.x")
-def test_references_through_the_rest_api_are_those_of_the_database(webserver: tuple[str, str]) -> None:
+def test_references_through_the_rest_api_are_those_of_the_database(web: WebServer) -> None:
     """By version 1 of the API on a real web server: the same rows with their runs; a wrong password is an error."""
-    url, database = webserver
 
     def references(source: Any) -> set[tuple[Any, ...]]:
         return {(r.coordinate, r.uri, r.stored_bytes, r.run_state, r.run_ended, r.run_date) for r in source.iterate()}
 
-    engine = sa.create_engine(database)
-    by_rest = references(RestReferences(RestApi(url, username="reader", password=PASSWORD)))
+    engine = sa.create_engine(web.database)
+    by_rest = references(RestReferences(RestApi(web.url, **web.login)))
     assert len(by_rest) > 10
     assert by_rest == references(DatabaseReferences(engine))
     engine.dispose()
     with pytest.raises(AccessDeniedError):
-        references(RestReferences(RestApi(url, username="reader", password="wrong")))
+        references(RestReferences(RestApi(web.url, username=USER, password="wrong")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from xcargo.codecs.source import Source, open_seekable
 from xcargo.codecs.table_file import TableFile, dataset, scan
 from xcargo.errors import UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import Envelope
+from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry
@@ -140,3 +142,15 @@ class Lazy:
 
     def __repr__(self) -> str:
         return f"<xcargo.Lazy {self.type}, {self.size_bytes} bytes>"
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: type, size, columns and preview."""
+        shape = "" if self.shape is None else " × ".join(map(str, self.shape))
+        about = " · ".join(filter(None, (self.type, shape, format_bytes(self.size_bytes))))
+        columns = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(kind))}</td></tr>"
+            for name, kind in (self.columns or {}).items()
+        )
+        table = f"<table><tr><th>column</th><th>type</th></tr>{columns}</table>" if columns else ""
+        preview = f"<pre>{html.escape(self.preview)}</pre>" if self.preview else ""
+        return f"<b>{html.escape(about)}</b>{table}{preview}"

@@ -28,7 +28,7 @@ _LISTINGS = 5
 _CONCURRENCY = 8
 _ATTEMPTS = 5
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
-_NOTHING_DONE = "What is referred to is not known, so nothing was deleted or moved."
+_NOTHING_DONE = "What is referred to is not known, so nothing was read, deleted or moved."
 
 
 def open_rest(
@@ -118,21 +118,22 @@ class RestApi:
         """The URL of a path below the API's own."""
         return f"{self.url}/api/{'v1' if self.airflow_version < (3, 0) else 'v2'}/{path}"
 
-    def get(self, path: str, query: dict[str, Any]) -> Any:
-        """The JSON of a path, or None if there is nothing there.
+    def get(self, path: str, query: Mapping[str, Any], *, optional: bool = False) -> Any:
+        """The JSON of a path, or None if there is nothing; with ``optional``, also if the user has no right to it.
 
         A request that fails for a transient reason is repeated. Raises AccessDeniedError, and
         ReferencesUnavailableError for any other answer.
         """
         url = self.url_of(path)
-        answer = self._request("GET", url, params=query, headers=self._signature)
-        if answer.status_code == 404:
+        headers = {"Accept": "application/json", **self._signature}
+        answer = self._request("GET", url, params=query, headers=headers)
+        if answer.status_code == 404 or (optional and answer.status_code == 403):
             return None
         if answer.status_code in (401, 403):
             raise AccessDeniedError(
                 f"The REST API refuses the user ({answer.status_code})",
                 where=url,
-                hint="It takes a user who may read the XComs of every Dag.",
+                hint="It takes a user who may read these XComs; for a sweep, those of every Dag.",
             )
         if answer.status_code != 200:
             raise ReferencesUnavailableError(

@@ -1,0 +1,390 @@
+"""``xcargo.connect``: what tasks returned, in a notebook, a script or a service. Over REST it needs no Airflow here."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from xcargo.airflow.references.rest import RestApi, RestReferences
+from xcargo.codecs import Registry
+from xcargo.codecs.base import importable
+from xcargo.codecs.class_names import attribute, dotted, import_name
+from xcargo.errors import ConfigurationError, DecodeError, ObjectNotFoundError
+from xcargo.lifecycle.references import ReferenceSource, Run, XComFilter, XComRow, parse_time
+from xcargo.model.envelope import is_envelope
+from xcargo.model.key_order import restored
+from xcargo.model.keys import parse_keys
+from xcargo.model.root import Root
+from xcargo.model.settings import Settings
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.stores import StorePool
+from xcargo.transfer.reporting import format_bytes
+
+if TYPE_CHECKING:
+    from xcargo.pipeline.handle import Lazy
+
+__all__ = ["Client", "StoredValue", "StoredValues", "connect"]
+
+_MOST_SHOWN = 20
+_PREVIEW_CHARS = 100
+_EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def connect(
+    url: str | None = None,
+    *,
+    token: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    path: str | Sequence[str] | None = None,
+    connection: Mapping[str, Any] | None = None,
+    signing_key: str | None = None,
+    encryption_keys: str | None = None,
+    allowed_classes: Iterable[str] = (),
+) -> Client:
+    """A client of an Airflow deployment's values.
+
+    With a URL, rows are read through Airflow's REST API, so a user sees what Airflow lets them see; Airflow need not be
+    installed here. Without one, and where no environment of ``airflowctl`` names one, the rows of the Airflow that is
+    installed here are read from its metadata database.
+
+    Args:
+        url: Where Airflow's web page opens, such as ``https://airflow.example.com``.
+        token: A token of the REST API. By default ``AIRFLOW_CLI_TOKEN``, or that of ``airflowctl auth login``.
+        username: Signs in, together with ``password``, in place of a token.
+        password: See ``username``.
+        path: The base URL, or several, below which objects may be read: the deployment's ``[xcargo] path`` and
+            ``read_paths``. By default ``AIRFLOW__XCARGO__PATH``, then what the API tells of Airflow's configuration.
+            A row never adds one.
+        connection: Fields of an Airflow connection (``conn_type``, ``login``, ``password``, ``host``, ``port``,
+            ``extra``) to reach the store with. By default the cloud's own credentials of this machine.
+        signing_key: The deployment's ``[xcargo] signing_key``: rows that are not signed with it are refused.
+        encryption_keys: The deployment's ``[xcargo] encryption_keys``, if it encrypts.
+        allowed_classes: Patterns such as ``my_package.*`` of classes that may be imported to rebuild their instances.
+
+    Raises:
+        ConfigurationError: No Airflow is named or installed, or it is not known where objects may be read.
+        AccessDeniedError: The API does not take the user.
+    """
+    login = _airflowctl_login() if url is None else {}
+    url = url or login.get("url")
+    if url is None:
+        return _local_client()
+    if not username:
+        token = token or os.environ.get("AIRFLOW_CLI_TOKEN") or login.get("token")
+    api = RestApi(url, token=token, username=username, password=password)
+    roots = [Root.parse(text) for text in ([path] if isinstance(path, str) else path or _paths_of(api))]
+    settings = Settings(
+        roots[0],
+        read_roots=tuple(roots[1:]),
+        signing_keys=parse_keys(signing_key or ""),
+        encryption_keys=parse_keys(encryption_keys or ""),
+    )
+    codecs = Registry(classes=_AllowedClasses(tuple(allowed_classes)))
+    return Client(RestReferences(api), Pipeline(settings, codecs, StorePool(lambda root: _access(root, connection))))
+
+
+class Client:
+    """Reads what tasks returned. It writes nothing, to rows or stores. Methods may be called from many threads.
+
+    Every method takes ids as Airflow shows them. A row, its object and its signature are checked as in a task.
+    """
+
+    def __init__(self, source: ReferenceSource, pipeline: Pipeline) -> None:
+        self._source = source
+        self._pipeline = pipeline
+
+    def pull(
+        self,
+        dag_id: str,
+        task_id: str,
+        *,
+        run_id: str = "latest",
+        key: str = "return_value",
+        map_index: int | None = None,
+    ) -> Any:
+        """The value of an XCom; of a mapped task without ``map_index`` the list of all its values, in order.
+
+        Args:
+            dag_id: The Dag.
+            task_id: The task, with its groups: ``group.task``.
+            run_id: A run, or ``latest``: the one with the latest date that has the XCom.
+            key: The XCom's key.
+            map_index: Which instance of a mapped task.
+
+        Raises:
+            ObjectNotFoundError: There is no such XCom, or its object is gone.
+        """
+        values = self._find(dag_id, task_id, run_id, key, map_index)
+        return values[0].pull() if values[0].map_index < 0 or map_index is not None else values.pull()
+
+    def lazy(
+        self,
+        dag_id: str,
+        task_id: str,
+        *,
+        run_id: str = "latest",
+        key: str = "return_value",
+        map_index: int | None = None,
+    ) -> Lazy:
+        """A handle of the value, which fetches the columns and rows that you ask it for. Arguments as for `pull`.
+
+        Raises:
+            ObjectNotFoundError: There is no such XCom.
+            ValueError: The task is mapped, and ``map_index`` is not given.
+        """
+        value, *others = self._find(dag_id, task_id, run_id, key, map_index)
+        if others:
+            raise ValueError(f"Task {task_id!r} is mapped and has {len(others) + 1} values: give map_index")
+        return value.lazy()
+
+    def runs(self, dag_id: str) -> list[Run]:
+        """The runs of a Dag, latest first. One request for 100 of them."""
+        return sorted(self._source.runs(XComFilter(dag_id)), key=lambda run: run.date or _EARLIEST, reverse=True)
+
+    def values(
+        self, dag_id: str, *, run_id: str = "latest", task_id: str | None = None, key: str | None = None
+    ) -> StoredValues:
+        """What there is: the XComs of a run, or of all runs with ``run_id="*"``. Downloads no object.
+
+        ``*`` stands for any characters in ``run_id``, ``task_id`` and ``key``. One request for 100 runs, one for a run
+        and one for each XCom.
+        """
+        runs = [run.run_id for run in self.runs(dag_id)] if run_id == "latest" else [run_id]
+        for run in runs:
+            found = self._rows(XComFilter(dag_id, run, task_id, key))
+            if found or run_id != "latest":
+                return found
+        return StoredValues([])
+
+    def history(self, dag_id: str, task_id: str, key: str = "return_value") -> StoredValues:
+        """The values of a task over all runs, latest first."""
+        return self.values(dag_id, run_id="*", task_id=task_id, key=key)
+
+    def describe(self, row: XComRow) -> StoredValue:
+        """What is known of a row. Reads no object."""
+        return StoredValue.of(row, self._pipeline)
+
+    def _find(self, dag_id: str, task_id: str, run_id: str, key: str, map_index: int | None) -> StoredValues:
+        found = self.values(dag_id, run_id=run_id, task_id=task_id, key=key)
+        exact = [
+            value
+            for value in found
+            if (value.task_id, value.key) == (task_id, key) and map_index in (None, value.map_index)
+        ]
+        if not exact:
+            instance = "" if map_index is None else f"[{map_index}]"
+            raise ObjectNotFoundError(
+                "There is no such XCom",
+                where=f"dag {dag_id!r}, run {run_id!r}, task {task_id!r}{instance}, key {key!r}",
+                hint=f"See what there is: client.values({dag_id!r}, run_id='*').",
+            )
+        return StoredValues(exact)
+
+    def _rows(self, where: XComFilter) -> StoredValues:
+        values = [self.describe(row) for row in self._source.rows(where) if not row.archived]
+        values.sort(key=lambda value: (value.task_id, value.map_index, value.key))
+        values.sort(key=lambda value: value.run_date or _EARLIEST, reverse=True)
+        return StoredValues(values)
+
+
+@dataclass(frozen=True)
+class StoredValue:
+    """One XCom: where it belongs, and what is known of its value without loading it. Times are in UTC."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    key: str
+    type: str
+    size_bytes: int
+    preview: str | None
+    run_state: str | None
+    run_date: datetime | None
+    created_at: datetime | None
+    """When it was pushed; None if the value is in the row itself."""
+    _row: Any = field(repr=False)
+    _pipeline: Pipeline = field(repr=False)
+
+    @classmethod
+    def of(cls, row: XComRow, pipeline: Pipeline) -> StoredValue:
+        """Describes a row. Reads no object."""
+        at, value, run = row.coordinate, row.value, row.run
+        known: dict[str, Any] = dict(value) if is_envelope(value) else {}
+        text = "" if known else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        return cls(
+            at.dag_id,
+            at.run_id,
+            at.task_id,
+            at.map_index,
+            at.key,
+            type=str(known.get("type", type(value).__name__)),
+            size_bytes=known.get("size_bytes", len(text.encode())),
+            preview=known.get("preview") or text[:_PREVIEW_CHARS] or None,
+            run_state=run.state if run else None,
+            run_date=run.date if run else None,
+            created_at=parse_time(known.get("created_at")),
+            _row=value,
+            _pipeline=pipeline,
+        )
+
+    def pull(self) -> Any:
+        """The value."""
+        return self._pipeline.pull(self._row, self.dag_id) if is_envelope(self._row) else restored(self._row)
+
+    def lazy(self) -> Lazy:
+        """A handle of the value. No request."""
+        return self._pipeline.handle(self._row, self.dag_id)
+
+
+class StoredValues(Sequence[StoredValue]):
+    """A list of XComs, which Jupyter shows as a table."""
+
+    columns = ("dag_id", "run_id", "run_date", "run_state", "task_id", "map_index", "key", "type", "size_bytes")
+
+    def __init__(self, values: Sequence[StoredValue]) -> None:
+        self._values = values
+
+    def pull(self) -> list[Any]:
+        """All values, in order."""
+        return [value.pull() for value in self._values]
+
+    def to_frame(self) -> Any:
+        """A ``pandas.DataFrame`` with a row for each XCom: `columns`, ``created_at`` and ``preview``."""
+        names = (*self.columns, "created_at", "preview")
+        pd = importable("pandas", "a table of XComs")
+        return pd.DataFrame([[getattr(value, name) for name in names] for value in self._values], columns=list(names))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._values[index]
+        return found if isinstance(found, StoredValue) else StoredValues(found)
+
+    def __iter__(self) -> Iterator[StoredValue]:
+        return iter(self._values)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} XComs: {', '.join(f'{v.task_id} ({v.type})' for v in self._values[:5])}>"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in (*self.columns, "preview"))
+        lines = [
+            "".join(f"<td>{html.escape(_shown(value, name))}</td>" for name in (*self.columns, "preview"))
+            for value in self._values[:_MOST_SHOWN]
+        ]
+        more = f"<p>and {len(self) - _MOST_SHOWN} more</p>" if len(self) > _MOST_SHOWN else ""
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _shown(value: StoredValue, name: str) -> str:
+    field = getattr(value, name)
+    if name == "size_bytes":
+        return format_bytes(field)
+    return "" if field is None or field == -1 else str(field)
+
+
+class _AllowedClasses:
+    """Classes that are imported to rebuild their instances: those that match a pattern that the user gave."""
+
+    def __init__(self, patterns: tuple[str, ...]) -> None:
+        self._patterns = patterns
+
+    def name_of(self, cls: type) -> str:
+        return import_name(cls)
+
+    def class_of(self, name: str) -> type | None:
+        module, _, qualified = name.partition(":")
+        if name.startswith("./") or not any(fnmatchcase(dotted(name), pattern) for pattern in self._patterns):
+            return None
+        try:
+            found = attribute(__import__(module, fromlist=["_"]), qualified)
+        except ImportError as error:
+            raise DecodeError(f"The class {dotted(name)} cannot be imported here: {error}") from error
+        if not isinstance(found, type):
+            raise DecodeError(f"There is no class {dotted(name)} here")
+        return found
+
+    def refusal(self, names: Iterable[str]) -> DecodeError:
+        classes = ", ".join(map(dotted, names))
+        return DecodeError(
+            f"The value holds instances of classes that may not be imported here: {classes}",
+            hint="Allow those of packages that you trust: xcargo.connect(..., allowed_classes=['my_package.*']). "
+            "A class of a Dag's file is only there in a task.",
+        )
+
+
+def _access(root: Root, connection: Mapping[str, Any] | None) -> Any:
+    from xcargo.airflow.connections import access_of
+
+    if connection is None:
+        return access_of(Root(root.scheme, root.bucket, root.prefix, None, root.account), lambda _: None)
+    fields = {"conn_type": "", "login": "", "password": "", "host": "", "port": None, **connection}
+    extra = fields.pop("extra", None) or {}
+    shown = SimpleNamespace(**fields, extra_dejson=json.loads(extra) if isinstance(extra, str) else extra)
+    named = Root(root.scheme, root.bucket, root.prefix, root.connection_id or "given", root.account)
+    return access_of(named, lambda _: shown)
+
+
+def _paths_of(api: RestApi) -> list[str]:
+    """Where this deployment stores objects, by the environment or by its API. Raises ConfigurationError."""
+    if path := os.environ.get("AIRFLOW__XCARGO__PATH"):
+        return [path, *filter(None, os.environ.get("AIRFLOW__XCARGO__READ_PATHS", "").split(","))]
+    answer = api.get("config/section/xcargo/option/path", {}, optional=True) or {}
+    values = [option["value"] for section in answer.get("sections", ()) for option in section["options"]]
+    if not values or "://" not in str(values[0]):
+        raise ConfigurationError(
+            "It is not known where this deployment stores objects",
+            where=api.url,
+            hint="Give the [xcargo] path of its workers: xcargo.connect(url, path='s3://bucket/prefix'). The API tells "
+            "it only with [api] expose_config, to users who may read the configuration.",
+        )
+    return [values[0]]
+
+
+def _airflowctl_login() -> dict[str, str]:
+    """URL and token of ``airflowctl auth login``, if there was one."""
+    environment = os.environ.get("AIRFLOW_CLI_ENVIRONMENT", "production")
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+    try:
+        login = {"url": str(json.loads((home / f"{Path(environment).name}.json").read_text())["api_url"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    with suppress(Exception):  # no keyring, or none that opens: then the variable is the way
+        import keyring
+
+        if token := keyring.get_password("airflowctl", f"api_token_{environment}"):
+            login["token"] = token
+    return login
+
+
+def _local_client() -> Client:
+    """A client of the Airflow that is installed here."""
+    from xcargo.airflow import load_backend
+
+    try:
+        load_backend()
+    except ModuleNotFoundError as error:
+        if error.name != "airflow":
+            raise
+        raise ConfigurationError(
+            "It is not known which Airflow to read from, and none is installed here",
+            hint="Give its URL: xcargo.connect('https://airflow.example.com', token=...).",
+        ) from None
+    from xcargo.airflow import compat, runtime
+    from xcargo.airflow.references.database import DatabaseReferences
+
+    compat.use_metadata_database()
+    return Client(DatabaseReferences(), runtime.pipeline())
