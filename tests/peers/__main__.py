@@ -83,7 +83,7 @@ def _kind(what: str) -> str:
     """The message without what differs between values of one kind."""
     what = re.sub(r"^(At value.*?|Column '[^']*'|The values): ?", "", what)
     what = re.sub(r"^(Column '[^']*'|The values) of dtype", "values of dtype", what)
-    return re.sub(r"\d{3,}", "…", re.sub(r"'[^']*'", "…", what))[:100].replace("|", "/")
+    return re.sub(r"\d{3,}", "…", re.sub(r"(?<!\w)'[^']*'", "…", what))[:200].replace("|", "/")
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ class _Suite:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
-        self._until = time.monotonic() + self._seconds
+        self._until = time.process_time() + self._seconds
 
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        if time.monotonic() > self._until:
+        if time.process_time() > self._until:
             item.session.shouldstop = "The time is over"
 
     def wrap(self, module: Any, names: Iterable[str]) -> None:
@@ -72,7 +72,7 @@ def _generated(strategies: Callable[[], Iterable[st.SearchStrategy[Any]]]) -> Ca
         each = list(strategies())
         for strategy in each:
             try:
-                _draw(strategy, add, time.monotonic() + seconds / len(each))
+                _draw(strategy, add, time.process_time() + seconds / len(each))
             except Exception as error:  # the generators' own
                 print(f"{strategy!r:.100}: {type(error).__name__}: {error!s:.200}", flush=True)
 
@@ -90,7 +90,7 @@ def _draw(strategy: st.SearchStrategy[Any], add: Add, until: float) -> None:
     )
     @given(strategy)
     def draw(value: Any) -> None:
-        if time.monotonic() < until:
+        if time.process_time() < until:
             add(value)
 
     draw()

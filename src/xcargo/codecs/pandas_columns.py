@@ -117,6 +117,9 @@ class PandasWriter:
             if state[0] == "name" and len(state) > 2:
                 return self._values_of_package(values.array, state, name, rows=rows)
             narrow = kind == "StringDtype"
+            if narrow and dtype.storage != "python" and type(values.array).__name__ == "StringArray":
+                # Its class made it without a dtype, which then names Arrow's storage.
+                return ["strings", self._store(pa.array(values.array), name, rows, narrow=True)]
             return ["extension", state, self._store(pa.array(values.array), name, rows, narrow=narrow)]
         except (pa.ArrowException, TypeError, ValueError) as error:
             if isinstance(error, UnsupportedTypeError) or not isinstance(error, XCargoError):
@@ -267,6 +270,9 @@ class PandasReader:
                     hint="Run: pip install --upgrade pandas",
                 )
             return array
+        if kind == "strings":
+            texts = self._column(state[1], "is_string", "is_large_string").to_pylist()
+            return pd.arrays.StringArray(np.array([pd.NA if t is None else t for t in texts], dtype=object))
         if kind == "items":
             dtype = restore_dtype(pd, state[1])
             return dtype.construct_array_type()._from_sequence(state[2], dtype=dtype)

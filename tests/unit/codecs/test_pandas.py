@@ -204,6 +204,10 @@ class TestPandas(CodecTests):
         pd.Categorical(["a", None], ordered=True),
         pd.array([1, None], dtype="Int8"),
         pd.array(["a", None], dtype="string"),
+        *(
+            make(pd.arrays.StringArray(np.array(["a", pd.NA], dtype=object)))
+            for make in (pd.Series, pd.Index, pd.array)
+        ),
         DAYS.array,
         DAYS.tz_localize("UTC").array,
         DAYS.tz_localize("UTC").array.reshape(3, 1),

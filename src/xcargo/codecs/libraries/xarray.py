@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from xcargo.errors import UnsupportedTypeError
@@ -125,7 +126,7 @@ def _restore_coords(xr: Any, coords: Any, indexes: Any) -> Any:
             or type(pandas_index).__module__.partition(".")[0] != "pandas"
         ):
             raise ValueError("an index is of an unknown kind")
-        index = getattr(xr.indexes, name)(pandas_index, dim, dtypes)
+        index = getattr(import_module("xarray.indexes"), name)(pandas_index, dim, dtypes)
         restored |= dict.fromkeys(labels, index)
         variables |= index.create_variables()
     for label, (dims, data, attrs, encoding) in coords:
