@@ -151,6 +151,7 @@ DISK_FAULTS: tuple[FaultCase, ...] = (
     _call("rename", "EPERM", REFUSED),
     _call("rename", "EOPNOTSUPP", REFUSED),
     _call("rename", "EINTR", UNAVAILABLE),
+    _call("rename", "ENOENT", UNAVAILABLE),
     _call("unlink", "EBUSY", LEFT, ("purge",)),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from xcargo.stores.base import Limits
 from xcargo.testing import StoredBytes
 from xcargo.transfer import chunks, reader
 from xcargo.transfer.chunks import ChunkDecoder, ChunkEncoder, ChunkTable, NotReplayableError, split_chunks
+from xcargo.transfer.encryption import ChunkContext
 from xcargo.transfer.reader import ObjectSource
 
 SMALL = 64
@@ -207,6 +209,31 @@ def test_encoding_runs_ahead_by_a_few_chunks_only() -> None:
         assert produced - n <= 2 * chunks.WORKERS + 1
     encoded.close()
     assert not threads("xcargo-encode")
+
+
+def test_an_encoder_may_be_collected_in_one_of_its_own_threads() -> None:
+    """As what is left of a failed put may be: that thread does not wait for itself."""
+    encoded: Any = None
+    left = threading.Event()
+
+    class Leaving:
+        """A cipher whose last call leaves the iteration."""
+
+        def encrypt(self, chunk: bytes, context: ChunkContext) -> bytes:
+            if context.last:
+                left.wait(30)
+                encoded.close()
+                left.clear()
+            return chunk
+
+    parts = [bytes(SMALL)] * (chunks.WORKERS + 1)
+    encoded = iter(ChunkEncoder(parts, "none", new_cipher=lambda: Leaving()))  # type: ignore[arg-type, return-value]
+    next(encoded)
+    left.set()
+    deadline = time.monotonic() + 30
+    while threads("xcargo-encode") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left.is_set()
 
 
 def threads(prefix: str) -> list[str]:

@@ -105,6 +105,13 @@ def map_os_error(error: OSError, where: str, *, base: Path, writing: bool) -> St
     is_naming = error.filename2 is not None  # a rename or a link
     if isinstance(error, FileExistsError) and is_naming:
         return ObjectExistsError("There is already an object under this key", where=where)
+    if isinstance(error, FileNotFoundError) and is_naming:
+        return StoreUnavailableError(
+            "The folder of this object was removed while it was written",
+            where=where,
+            hint="This file system lets a folder be removed that has a file of another machine: let Airflow retry the "
+            "task.",
+        )
     if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not writing:
         return ObjectNotFoundError(
             "The object of this XCom is not there",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,6 +53,7 @@ _DIGEST_BYTES = 16
 """Of BLAKE3's 32 bytes a chunk's digest keeps these: finding other bytes to fit takes 2^128 attempts."""
 
 WORKERS = min(4, os.cpu_count() or 1)
+_THREAD_NAME = "xcargo-encode"
 
 _AHEAD_BYTES = 32 * 1024 * 1024
 """Payload that is encoded ahead of the consumer; or a chunk for each worker, if these are more."""
@@ -207,13 +209,18 @@ class ChunkEncoder:
         self._begun, self._sizes, self._digests = True, [], []
         self.cipher = self._new_cipher()
         ahead: deque[Future[tuple[int, Buffer, bytes]]] = deque()
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="xcargo-encode") as pool:
+        pool = ThreadPoolExecutor(WORKERS, thread_name_prefix=_THREAD_NAME)
+        try:
             for number, (chunk, last) in enumerate(_with_last(self._chunks)):
                 ahead.append(pool.submit(self._encode, chunk, number, last))
                 if len(ahead) > max(WORKERS, min(2 * WORKERS, _AHEAD_BYTES // len(chunk))):
                     yield self._record(ahead.popleft())
             while ahead:
                 yield self._record(ahead.popleft())
+        finally:
+            # What is left of a failed put is collected in any thread, and one of the pool cannot wait for itself.
+            is_ours = threading.current_thread().name.startswith(_THREAD_NAME)
+            pool.shutdown(wait=not is_ours, cancel_futures=True)
 
     def _encode(self, chunk: Buffer, number: int, last: bool) -> tuple[int, Buffer, bytes]:
         shorter = compress_if_smaller(self._compression, chunk)
