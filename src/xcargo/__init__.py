@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from xcargo.version import __version__
+from xcargo.model.version import __version__
 
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend

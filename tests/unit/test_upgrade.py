@@ -19,7 +19,7 @@ import xcargo
 
 NEWER = "9.0.0"
 NEWS: dict[str, dict[str, str]] = {
-    "version.py": {f'__version__ = "{xcargo.__version__}"': f'__version__ = "{NEWER}"'},
+    "model/version.py": {f'__version__ = "{xcargo.__version__}"': f'__version__ = "{NEWER}"'},
     # A field of routes.
     "airflow/provider_info.py": {
         '    "fsync": {': '    "linger_seconds": {"description": "", "type": "float", "example": "1"},\n    "fsync": {'

@@ -19,8 +19,8 @@ from xcargo.codecs.tree import TreeCodec
 from xcargo.codecs.value_path import TooDeepError, too_deep
 from xcargo.errors import UPGRADE_HINT, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.model.settings import Settings
+from xcargo.model.version import __version__
 from xcargo.types import Buffer
-from xcargo.version import __version__
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry"]
 

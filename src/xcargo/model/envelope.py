@@ -21,8 +21,8 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from xcargo.errors import UPGRADE_HINT, EnvelopeError, ErrorKind, ObjectExpiredError, XCargoError
+from xcargo.model.version import __version__
 from xcargo.types import Json
-from xcargo.version import __version__
 
 __all__ = [
     "RESERVED_KEYS",

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from functools import cache
 
 from xcargo.errors import ConfigurationError
-from xcargo.version import __version__
+from xcargo.model.version import __version__
 
 __all__ = ["check_unknown", "nearest"]
 

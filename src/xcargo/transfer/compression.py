@@ -15,8 +15,8 @@ from typing import Any
 
 from xcargo.codecs.source import allocate
 from xcargo.errors import UPGRADE_HINT, ConfigurationError, DecodeError, IntegrityError, MissingDependencyError
+from xcargo.model.version import __version__
 from xcargo.types import Buffer
-from xcargo.version import __version__
 
 __all__ = [
     "SUFFIXES",

@@ -19,6 +19,7 @@ from xcargo.model.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
 from xcargo.model.envelope import Envelope
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
+from xcargo.model.version import __version__
 from xcargo.transfer import encryption
 from xcargo.transfer.chunks import ChunkEncoder, split_chunks
 from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible
@@ -27,7 +28,6 @@ from xcargo.transfer.encryption import ChunkContext, Cipher
 from xcargo.transfer.reporting import Progress, format_stored
 from xcargo.transfer.roots import RootResolver
 from xcargo.types import Buffer
-from xcargo.version import __version__
 
 __all__ = ["ObjectWriter", "payload_suffix"]
 
