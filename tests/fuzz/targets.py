@@ -20,13 +20,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
 from tests.unit.codecs.known_classes import KnownClasses
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
+from xcargo.codecs.files import Directory
 from xcargo.errors import DecodeError, EnvelopeError, IntegrityError, MissingDependencyError
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.key_order import marked, restored
@@ -235,6 +237,25 @@ def _estimators() -> list[Any]:
     return [LinearRegression().fit(np.eye(3), [1, 2, 3])]
 
 
+def _unpack(data: bytes) -> None:
+    """An archive of a folder, whose headers have the checksums that they should have."""
+    archive = bytearray(data)
+    for at in range(0, len(archive) - 511, 512):
+        if archive[at + 257 : at + 262] == b"ustar":
+            archive[at + 148 : at + 156] = b" " * 8
+            archive[at + 148 : at + 156] = b"%06o\0 " % sum(archive[at : at + 512])
+    with TemporaryDirectory() as folder:
+        REGISTRY.decode("file", bytes(archive), {"directory": "d"}).save(Path(folder, "target"))
+
+
+def _unpack_seeds() -> Iterator[bytes]:
+    with TemporaryDirectory() as folder:
+        Path(folder, "sub").mkdir()
+        Path(folder, "sub", "a" * 120).write_text("x" * 600)
+        Path(folder, "link").symlink_to("sub")
+        yield bytes(contiguous(REGISTRY.encode(Directory(folder))))
+
+
 def _decompress(data: bytes) -> None:
     names = sorted(SUFFIXES)
     if len(data) > 4:
@@ -271,6 +292,7 @@ TARGETS = {
     "libraries": _codec(_libraries),
     "images": _codec(_images),
     "estimators": _codec(_estimators),
+    "folder": Target(_unpack, _unpack_seeds),
     "compression": Target(_decompress, _decompress_seeds),
     "row": Target(_row, _row_seeds),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hmac
 import json
 import os
 from datetime import datetime, timedelta, timezone
@@ -95,6 +96,16 @@ def test_any_made_up_signature_is_refused(signature: Any) -> None:
         signed().pull({**row, "signature": signature})
 
 
+def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the library's own comparison decides, so no answer comes the sooner the more of it is wrong."""
+    row = signed().push(BIG, HERE)
+    forged = {**row, "signature": "hmac-sha256:new:" + "0" * 64}
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: len(one) == len(other) == 64)
+    assert signed().pull(forged) == BIG
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: False)
+    refused(signed(), row)
+
+
 def test_a_row_of_absurd_depth_is_refused() -> None:
     """Its signature cannot even be computed."""
     deep: Any = []
@@ -137,6 +148,12 @@ def test_a_row_of_one_dag_never_serves_another(kind: str) -> None:
         row = pipeline.push(VALUES[kind], HERE)
         refused(pipeline, row, EnvelopeError, dag_id="another_dag")
         assert np.all(pipeline.pull(row, HERE.dag_id) == VALUES[kind])
+
+
+def test_a_row_serves_every_run_and_task_of_its_own_dag() -> None:
+    """Airflow reads rows of other runs itself (include_prior_dates), and says only whose Dag they are."""
+    row = signed().push(BIG, HERE)
+    assert signed().pull(row, HERE.dag_id) == BIG
 
 
 @pytest.mark.parametrize("kind", ["object", "chunks"])

@@ -11,8 +11,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+from airflow.api_fastapi.core_api import security
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
@@ -89,6 +92,29 @@ def test_each_answer_asks_airflow_for_the_right_and_changes_nothing(route: APIRo
     asked = [dependency.call for dependency in route.dependant.dependencies]
     assert route.methods == {"GET"}
     assert can_read_xcoms in asked if "{dag_id}" in route.path else current_user in asked
+
+
+@pytest.mark.parametrize("route", routes(), ids=lambda route: route.path)
+def test_the_right_is_asked_for_the_dag_that_is_shown(
+    app: FastAPI, route: APIRoute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never for one that is named elsewhere in the address: who may read one Dag asks for another."""
+    asked: list[str | None] = []
+
+    class OnlyMine:
+        def is_authorized_dag(self, *, details: DagDetails, **_: object) -> bool:
+            asked.append(details.id)
+            return bool(details.id == "mine")
+
+    monkeypatch.setattr(security, "get_auth_manager", OnlyMine)
+    monkeypatch.setattr(security.DagModel, "get_team_name", lambda dag_id: None)
+    app.dependency_overrides[current_user] = lambda: SimpleNamespace()
+    query = {"dag_id": "mine", "run_id": "r", "task_id": "t", "key": "k", "other_run_id": "o"}
+    for theirs in ("theirs", "mine%2f..%2ftheirs", "%74heirs", "~"):
+        path = route.path.replace("{dag_id}", theirs)
+        if path != route.path:
+            assert TestClient(app).get(path, params=query).status_code in (403, 404), path
+    assert "mine" not in asked
 
 
 @pytest.fixture
