@@ -10,6 +10,7 @@ from functools import partial
 from xcargo.errors import (
     CodecError,
     IntegrityError,
+    MissingDependencyError,
     ObjectExpiredError,
     ObjectNotFoundError,
     RootNotFoundError,
@@ -83,6 +84,7 @@ def _status_of(error: XCargoError) -> VerifyStatus:
         return VerifyStatus.EXPIRED
     if isinstance(error, (ObjectNotFoundError, RootNotFoundError)):
         return VerifyStatus.MISSING
-    if isinstance(error, (IntegrityError, CodecError)):
+    # What needs a library or a newer release is as it was stored.
+    if isinstance(error, (IntegrityError, CodecError)) and not isinstance(error, MissingDependencyError):
         return VerifyStatus.DAMAGED
     return VerifyStatus.UNREADABLE

@@ -124,7 +124,9 @@ class Signer:
             hint = upgrade_hint(row.get("created_by")) or UPGRADE_HINT
             raise SignatureError("The envelope is signed in a way that this version does not know", hint=hint)
         if name not in self._keys:
-            raise SignatureError("The envelope is signed with a key that is not in [xcargo] signing_key", hint=_HINT)
+            raise SignatureError(
+                f"The envelope is signed with the key {name[:64]!r}, which is not in [xcargo] signing_key", hint=_HINT
+            )
         if not hmac.compare_digest(digest.encode(), _digest(self._keys[name], row).encode()):
             raise SignatureError("The envelope's signature does not fit: it was changed, or made up", hint=_HINT)
 

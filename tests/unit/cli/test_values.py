@@ -79,7 +79,9 @@ def test_a_process_of_its_own_finds_the_database_by_airflows_settings(
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
-def test_verify_tells_what_is_missing_damaged_and_out_of_reach(store: Any, call: Call, root: Path) -> None:
+def test_verify_tells_what_is_missing_damaged_and_out_of_reach(
+    metadata: Metadata, store: Any, call: Call, root: Path
+) -> None:
     """One of each is named, with its reason; 1 says so, and a place that nobody configured is not followed."""
     store("a" * 1000, "fine")
     store("b" * 1000, "missing").unlink()
@@ -94,6 +96,12 @@ def test_verify_tells_what_is_missing_damaged_and_out_of_reach(store: Any, call:
     elsewhere = call("verify", "--task", "fine", AIRFLOW__XCARGO__PATH=f"{root.as_uri()}-elsewhere")
     assert elsewhere.code == 4
     assert "none of the configured roots" in elsewhere.out
+    (row,) = [value for (_, _, task_id, _, _), value in metadata.values().items() if task_id == "fine"]
+    row |= {"compression": "of a later release", "created_by": "xcargo 9.0.0"}
+    metadata.push(row, dag_id="sales", run_id=RUN, task_id="newer")
+    newer = call("verify", "--task", "newer", "--json")
+    assert (newer.code, newer.json["problems"][0]["verdict"]) == (4, "unreadable")
+    assert "xcargo 9.0.0 stored it" in newer.out
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
