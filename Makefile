@@ -67,6 +67,7 @@ pictures: setup ## Take the pictures of docs/explorer.md anew (better with the f
 faults: setup ## Store kind x fault x operation, every cell; writes docs/faults.md (FAULTS="s3 stall" for some)
 	@$(UV) sync --frozen --quiet --inexact --group faults
 	@$(RUN) -m tests.faults $(FAULTS)
+	@$(RUN) -m tests.faults.mounts
 
 .PHONY: soak
 soak: setup ## 200,000 pushes and pulls by 16 processes, one request in 20 fails (SOAK="--seconds 60" for less)
