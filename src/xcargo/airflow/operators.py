@@ -101,7 +101,9 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
         except (SweepRefusedError, ReferencesUnavailableError) as error:
             raise compat.fail_exception()(str(error)) from error
         if any(report["errors"] for report in reports):
-            raise RuntimeError(f"Some objects could not be deleted: {[e for r in reports for e in r['errors']]}")
+            raise RuntimeError(
+                f"Some objects or uploads could not be deleted: {[e for r in reports for e in r['errors']]}"
+            )
         return reports
 
     def _source(self) -> ReferenceSource:

@@ -115,6 +115,17 @@ def test_what_the_store_refuses_is_an_error_of_ours(
     assert len(wire.requests) == (6 if status == 503 else 2)
 
 
+@pytest.mark.parametrize(("profile", "error"), [("", StoreUnavailableError), ("gone", StoreError)])
+def test_no_answer_is_told_from_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, profile: str, error: type[StoreError]
+) -> None:
+    """Nobody listens; a profile that is nowhere."""
+    set_variables(monkeypatch, {"AWS_PROFILE": profile} if profile else {})
+    with pytest.raises(StoreError) as caught:
+        list(uploads(S3, keys(endpoint_url="http://127.0.0.1:9")).list())
+    assert type(caught.value) is error
+
+
 @pytest.mark.parametrize(
     ("rule", "days"),
     [

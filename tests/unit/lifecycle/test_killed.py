@@ -16,6 +16,7 @@ import pytest
 from tests.unit.conftest import in_fork
 from tests.unit.lifecycle.kit import Rows
 from xcargo.cli.bench import measure
+from xcargo.cli.checks.store import exercise
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.root import Root
@@ -117,7 +118,7 @@ def sweep(url: str, uris: set[str], *, fatal: int = 0, quarantine_seconds: float
     return store.calls
 
 
-def put_until_killed(store: Store) -> None:
+def put_until_killed(store: Store, root: Root) -> None:
     def parts() -> Iterator[bytes]:
         yield b"a part" * 1000
         os.kill(os.getpid(), signal.SIGKILL)
@@ -125,22 +126,32 @@ def put_until_killed(store: Store) -> None:
     store.put("d/gone/t/k~0123456789abcde0.bin", parts())
 
 
-def measure_until_killed(store: Any) -> None:
+def measure_until_killed(store: Any, root: Root) -> None:
     store.get = lambda key: os.kill(os.getpid(), signal.SIGKILL)
     measure(store, Limits(), 1000, budget_seconds=9)
 
 
+def check_until_killed(store: Store, root: Root) -> None:
+    for _ in exercise(root, Access(), Limits(), large=False):  # the first finding is that of the put
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     ("scheme", "work"),
-    [("file", put_until_killed), ("fsspec", put_until_killed), ("file", measure_until_killed)],
-    ids=["put", "put-fsspec", "bench"],
+    [
+        ("file", put_until_killed),
+        ("fsspec", put_until_killed),
+        ("file", measure_until_killed),
+        ("file", check_until_killed),
+    ],
+    ids=["put", "put-fsspec", "bench", "doctor"],
 )
 def test_what_a_killed_process_had_written_is_swept_past_the_grace(
-    tmp_path: Path, scheme: str, work: Callable[[Store], None]
+    tmp_path: Path, scheme: str, work: Callable[[Store, Root], None]
 ) -> None:
     """A file that never became an object, an object that would have been deleted again: never moved to quarantine."""
     rows, kept = lay_out(tmp_path)
-    assert in_fork(lambda: work(store_of(scheme, str(tmp_path)))) == -signal.SIGKILL
+    assert in_fork(lambda: work(store_of(scheme, str(tmp_path)), Root.parse(tmp_path.as_uri()))) == -signal.SIGKILL
     (left,) = [path for path in tmp_path.rglob("*") if path.is_file() and ".xcargo-" in str(path)]
     store = store_of(scheme, str(tmp_path))
 

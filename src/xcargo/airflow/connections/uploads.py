@@ -24,6 +24,8 @@ __all__ = ["open_uploads"]
 
 _ATTEMPTS = 3
 _PAGE = 1000
+_SILENT = {"HTTPClientError", "ConnectionError", "RequestException", "TransportError"}
+"""Error classes of botocore, requests and google-auth for an answer that did not come."""
 _GOOGLE_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _GOOGLE_FILES = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH")
 """What the store's client reads of the environment, and Google's own library does not."""
@@ -268,7 +270,9 @@ def _mapped(root: Root, *ignored: str) -> Iterator[None]:
                 raise _refused(root, status, " ".join(str(error).split())) from error
             return
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise StoreUnavailableError(f"The store does not answer: {text}", where=root) from error
+        if _SILENT & {cls.__name__ for cls in type(error).__mro__}:
+            raise StoreUnavailableError(f"The store does not answer: {text}", where=root) from error
+        raise StoreError(f"Unfinished uploads cannot be listed: {text}", where=root) from error
 
 
 def _refused(root: Root, status: int, text: str) -> StoreError:
