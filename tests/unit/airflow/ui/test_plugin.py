@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
@@ -21,14 +22,17 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from tests.servers.node import find_node
+from tests.unit.conftest import make_pipeline
+from xcargo import File
 from xcargo.airflow import ui
-from xcargo.airflow.ui import stored, values
+from xcargo.airflow.ui import stored, values, xcoms
 from xcargo.airflow.ui.app import POLICY
 from xcargo.airflow.ui.plugin import XCargoPlugin
 from xcargo.airflow.ui.values import DownloadResponse
 from xcargo.airflow.ui.xcoms import can_read_xcoms, current_user
 from xcargo.errors import AccessDeniedError, IntegrityError, StoreUnavailableError, XCargoError
 from xcargo.explorer.limits import PreviewTimeoutError, TooLargeError
+from xcargo.model.coordinate import Coordinate
 from xcargo.transfer.reporting import format_bytes
 
 STATIC = Path(ui.__file__).parent / "static"
@@ -188,6 +192,26 @@ def test_errors_are_answered_with_what_to_do(
     assert (answer.status_code, told["what"], bool(told["hint"])) == (status, what, True)
     assert answer.headers["content-security-policy"] == POLICY
     assert "secret" not in answer.text + caplog.text
+
+
+@pytest.mark.parametrize("name", ["\u202egnp.exe", 'a";filename="b', "a\r\nset-cookie: x=1", "..\\..\\x", "C:<|?*>"])
+def test_a_download_has_a_harmless_name(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Whatever a file is called: no separator, no header of its own, nothing that turns letters round; and no page."""
+    (tmp_path / "x").write_text("<script>alert(1)</script>")
+    file = File(tmp_path / "x", name=name, media_type="text/html")
+    row = make_pipeline(threshold_bytes=-1).push(file, Coordinate("d", "r", "t", "k"))
+    found = xcoms.XComRow(xcoms.XComId("d", "r", "t", "k"), None, 9, row)
+    monkeypatch.setattr(xcoms, "find", lambda *_: found)
+    app.dependency_overrides[can_read_xcoms] = lambda: None
+    answer = TestClient(app).get("/api/dags/d/download", params={"run_id": "r", "task_id": "t", "key": "k"})
+    kind, _, quoted = answer.headers["content-disposition"].partition("; filename*=UTF-8''")
+    assert (kind, answer.headers["content-type"]) == ("attachment", "application/octet-stream")
+    assert unquote(quoted).isprintable()
+    assert not set(unquote(quoted)) & set('/\\:*?"<>|')
+    assert "set-cookie" not in answer.headers
+    assert answer.text.startswith("<script>")
 
 
 def test_no_more_than_eight_downloads_run_at_once(app: FastAPI) -> None:
