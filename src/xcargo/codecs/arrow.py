@@ -11,7 +11,7 @@ from typing import Any
 from xcargo.codecs import ipc
 from xcargo.codecs.base import Encoded, arrow, importable
 from xcargo.codecs.extension_types import extension_params
-from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.source import BytesSource, Source, read_all
 from xcargo.codecs.table_file import TableFile, scan
 from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
 from xcargo.codecs.value_path import column_types
@@ -68,6 +68,7 @@ class ArrowCodec:
                 return frame.schema[""] if "" in frame.columns else _polars_class(pl, params.get("class"))
             if kind == "polars.Schema":
                 return frame.schema
+            _check_enums(frame.schema, params.get("columns"))
             return frame if kind == "polars.DataFrame" else _from_polars_series(frame)
         if kind not in [f"pyarrow.{name}" for name in (*_PYARROW, *_PYARROW_BASES)]:
             raise DecodeError(f"The envelope names an unknown kind of table, {str(kind)[:80]!r}")
@@ -84,7 +85,8 @@ class ArrowStreamCodec:
     """``pyarrow.RecordBatchReader`` and polars ``LazyFrame``: memory is bounded by a batch, each way.
 
     A LazyFrame is computed, into a temporary file, when it is pushed. It comes back as a LazyFrame that fetches the
-    columns that its query needs when it is collected. A reader comes back as one that can be read once.
+    columns that its query needs when it is collected; with integers of 128 bits, which pyarrow does not read, the whole
+    table is fetched at the pull. A reader comes back as one that can be read once.
     """
 
     id = "arrow-stream"
@@ -103,14 +105,10 @@ class ArrowStreamCodec:
             params |= extension_params(value.schema)
             return Encoded(self.id, _written(arrow(), value, params), params, ".arrow")
         schema = value.collect_schema()
-        for name, dtype in schema.items():
-            if _has_128_bits(dtype):
-                raise UnsupportedTypeError(
-                    f"A LazyFrame cannot be read again with column {name[:80]!r} of type {str(dtype)[:80]}",
-                    hint="Return frame.collect(), or cast the column.",
-                )
-        columns = column_types(schema.items())
-        return Encoded(self.id, _collected(value), {"type": "polars.LazyFrame", "columns": columns}, ".arrow")
+        params = {"type": "polars.LazyFrame", "columns": column_types(schema.items())}
+        if any(map(_has_128_bits, schema.dtypes())):
+            params["whole"] = True
+        return Encoded(self.id, _collected(value), params, ".arrow")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         return self.open(BytesSource(payload), params)
@@ -119,6 +117,8 @@ class ArrowStreamCodec:
         kind = params.get("type")
         if kind not in ("pyarrow.RecordBatchReader", "polars.LazyFrame"):
             raise DecodeError(f"The envelope names an unknown kind of table, {str(kind)[:80]!r}")
+        if kind == "polars.LazyFrame" and params.get("whole"):
+            return _read_polars(importable("polars", f"a {kind}"), read_all(source)).lazy()
         file = TableFile(source)
         if kind == "polars.LazyFrame":
             return scan(file)
@@ -229,7 +229,8 @@ def _encode_polars_type(kind: str, value: Any) -> Encoded:
     schema = {} if "class" in params else {"": value} if kind == "polars.DataType" else value
     if kind == "polars.Schema":
         params["columns"] = column_types(schema.items())
-    payload = _write_polars(pl.DataFrame(schema=schema))
+    # With a row of nulls, for without one polars 1.32 takes an Enum for a Categorical.
+    payload = _write_polars(pl.DataFrame(schema=schema).clear(1))
     if dict(_read_polars(pl, payload).schema) != dict(schema):
         raise UnsupportedTypeError(f"Polars does not store {value} as it is", hint="Return str(value).")
     return Encoded(ArrowCodec.id, (payload,), params, _SUFFIX)
@@ -241,10 +242,22 @@ def _from_polars_series(frame: Any) -> Any:
     return frame.to_series()
 
 
+def _check_enums(schema: Mapping[str, Any], columns: object) -> None:
+    """Raise DecodeError for an Enum that was read as another type, as polars 1.32 does in a table without rows."""
+    for name, kind in columns.items() if isinstance(columns, dict) else ():
+        if kind == "Enum" and type(schema.get(name)).__name__ == "Categorical":
+            raise DecodeError(
+                f"The polars installed here reads the Enum {name[:80]!r} as a Categorical",
+                hint="Run: pip install --upgrade polars",
+            )
+
+
 def _polars_class(pl: Any, name: object) -> Any:
     cls = getattr(pl, name, None) if isinstance(name, str) else None
     if not (isinstance(cls, type) and issubclass(cls, pl.DataType)):
-        raise DecodeError(f"Polars has no type {str(name)[:80]!r}")
+        raise DecodeError(
+            f"The polars installed here has no type {str(name)[:80]!r}", hint="Run: pip install --upgrade polars"
+        )
     return cls
 
 

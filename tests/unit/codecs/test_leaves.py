@@ -378,6 +378,14 @@ def test_a_class_that_is_no_type_of_polars_is_refused() -> None:
             ArrowCodec().decode(contiguous(encoded), {**encoded.params, "class": name})
 
 
+def test_an_enum_that_an_older_polars_reads_as_a_categorical_is_an_error() -> None:
+    """Polars 1.32 does so in a table without rows, such as this one. A type is therefore stored with a row."""
+    empty = ArrowCodec().encode(pl.Series("e", [], dtype=pl.Categorical))
+    with pytest.raises(DecodeError, match="the Enum 'e' as a Categorical"):
+        ArrowCodec().decode(contiguous(empty), {**empty.params, "columns": {"e": "Enum"}})
+    assert pl.read_ipc(io.BytesIO(contiguous(ArrowCodec().encode(pl.Enum(["x"]))))).height == 1
+
+
 @pytest.mark.skipif(not hasattr(pl, "BaseExtension"), reason="This polars has no extension types")
 def test_an_extension_type_of_polars_is_refused() -> None:
     """Another process would get the storage, or another type."""
