@@ -13,7 +13,7 @@ from xcargo.model.version import __version__
 
 if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
-    from xcargo.airflow.client import connect
+    from xcargo.airflow.client.connect import connect
     from xcargo.airflow.inputs import gather, lazy
     from xcargo.codecs.files import Directory, File
     from xcargo.codecs.stream import ByteStream
@@ -80,7 +80,7 @@ _MODULES = {
     "Directory": "xcargo.codecs.files",
     "File": "xcargo.codecs.files",
     "Lazy": "xcargo.pipeline.handle",
-    "connect": "xcargo.airflow.client",
+    "connect": "xcargo.airflow.client.connect",
 }
 _IN_AIRFLOW = {
     "XComBackend": "xcargo.airflow.backend",

@@ -30,6 +30,7 @@ export interface Envelope {
 	readonly signature?: string;
 	readonly preview?: string;
 	readonly created_at: string;
+	readonly created_by?: string;
 }
 
 interface ChunkTable {

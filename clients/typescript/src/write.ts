@@ -54,6 +54,7 @@ export function write(value: unknown, { root, coordinate, compression = "none", 
 		compression: isSmaller ? "zstd" : "none",
 		checksum: `blake3:${Buffer.from(blake3(object)).toString("hex")}`,
 		created_at: new Date().toISOString().replace("Z", "+00:00"),
+		created_by: "xcargo-typescript 0.1.0",
 	};
 	const signature = signingKey && { signature: sign(row, signingKey.name, signingKey.secret) };
 	return { key, object, row: { ...row, ...signature } };

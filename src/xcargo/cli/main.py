@@ -27,7 +27,7 @@ from xcargo.errors import MissingDependencyError, ReferencesUnavailableError, Sw
 __all__ = ["COMMANDS", "all_commands", "build_parser", "get_cli_commands", "main"]
 
 
-_MODULES = ("bench", "doctor", "gc", "init", "migrate", "policy", "values")
+_MODULES = ("bench", "doctor", "gc", "init", "migrate", "policy", "sql", "values")
 """Modules of this package, each with ``COMMANDS``, beside this one."""
 
 _EXIT_CODES = "0 done, 1 problems found, 2 usage, 3 refused, 4 failed"

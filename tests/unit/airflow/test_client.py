@@ -15,7 +15,8 @@ import xcargo
 from tests.unit import golden_classes
 from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.airflow.client import Client, StoredValue, StoredValues
+from xcargo.airflow.client.connect import Client
+from xcargo.airflow.client.values import StoredValue, StoredValues
 from xcargo.codecs import Registry
 from xcargo.errors import ConfigurationError, DecodeError, ReferencesUnavailableError
 from xcargo.lifecycle.references import XComRow

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from xcargo.airflow.client import sql
+from xcargo.airflow.client.values import StoredValue, StoredValues
 from xcargo.airflow.references.rest import RestApi, RestReferences
 from xcargo.codecs import Registry
-from xcargo.codecs.base import importable
 from xcargo.codecs.class_names import attribute, dotted, import_name
 from xcargo.errors import ConfigurationError, DecodeError, ObjectNotFoundError
-from xcargo.lifecycle.references import ReferenceSource, Run, XComFilter, XComRow, parse_time
-from xcargo.model.envelope import is_envelope
-from xcargo.model.key_order import restored
+from xcargo.lifecycle.references import ReferenceSource, Run, XComFilter, XComRow
 from xcargo.model.keys import parse_keys
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline
 from xcargo.stores import StorePool
-from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
     from xcargo.pipeline.handle import Lazy
 
-__all__ = ["Client", "StoredValue", "StoredValues", "connect"]
+__all__ = ["Client", "connect"]
 
-_MOST_SHOWN = 20
-_PREVIEW_CHARS = 100
 _EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -170,6 +164,34 @@ class Client:
         """The values of a task over all runs, latest first."""
         return self.values(dag_id, run_id="*", task_id=task_id, key=key)
 
+    def sql(self, query: str, *, run_id: str = "*", since: datetime | None = None, memory_mib: int = 1024) -> Any:
+        """Run a SELECT over what tasks returned, such as ``SELECT city, sum(price) FROM "dag.task" GROUP BY city``.
+
+        Each table stands for all runs of a task, with ``run_id``, ``run_date`` and ``map_index`` as further columns. It
+        needs the extra ``sql``.
+
+        Args:
+            query: One SELECT. It cannot write, and reaches no file or network.
+            run_id: Only runs that match; ``*`` stands for any characters, ``latest`` for the latest run.
+            since: Only runs with this date or a later one. It has a time zone.
+            memory_mib: Most memory that DuckDB takes.
+
+        Returns:
+            A DuckDB relation: ``df()``, ``pl()``, ``arrow()``, ``fetchall()``. Jupyter shows it as a table.
+
+        Raises:
+            ConfigurationError: It is not one SELECT.
+            ObjectNotFoundError: A task that it names has no value.
+            UnsupportedTypeError: What a task returned is not a table.
+        """
+
+        def values_of(dag_id: str, task_id: str) -> Iterator[StoredValue]:
+            for value in self.values(dag_id, run_id=run_id, task_id=task_id, key="return_value"):
+                if since is None or (value.run_date or _EARLIEST) >= since:
+                    yield value
+
+        return sql.query(query, values_of, memory_mib=memory_mib)
+
     def describe(self, row: XComRow) -> StoredValue:
         """What is known of a row. Reads no object."""
         return StoredValue.of(row, self._pipeline)
@@ -195,105 +217,6 @@ class Client:
         values.sort(key=lambda value: (value.task_id, value.map_index, value.key))
         values.sort(key=lambda value: value.run_date or _EARLIEST, reverse=True)
         return StoredValues(values)
-
-
-@dataclass(frozen=True)
-class StoredValue:
-    """One XCom: where it belongs, and what is known of its value without loading it. Times are in UTC."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-    key: str
-    type: str
-    size_bytes: int
-    preview: str | None
-    run_state: str | None
-    run_date: datetime | None
-    created_at: datetime | None
-    """When it was pushed; None if the value is in the row itself."""
-    _row: Any = field(repr=False)
-    _pipeline: Pipeline = field(repr=False)
-
-    @classmethod
-    def of(cls, row: XComRow, pipeline: Pipeline) -> StoredValue:
-        """Describes a row. Reads no object."""
-        at, value, run = row.coordinate, row.value, row.run
-        known: dict[str, Any] = dict(value) if is_envelope(value) else {}
-        text = "" if known else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-        return cls(
-            at.dag_id,
-            at.run_id,
-            at.task_id,
-            at.map_index,
-            at.key,
-            type=str(known.get("type", type(value).__name__)),
-            size_bytes=known.get("size_bytes", len(text.encode())),
-            preview=known.get("preview") or text[:_PREVIEW_CHARS] or None,
-            run_state=run.state if run else None,
-            run_date=run.date if run else None,
-            created_at=parse_time(known.get("created_at")),
-            _row=value,
-            _pipeline=pipeline,
-        )
-
-    def pull(self) -> Any:
-        """The value."""
-        return self._pipeline.pull(self._row, self.dag_id) if is_envelope(self._row) else restored(self._row)
-
-    def lazy(self) -> Lazy:
-        """A handle of the value. No request."""
-        return self._pipeline.handle(self._row, self.dag_id)
-
-
-class StoredValues(Sequence[StoredValue]):
-    """A list of XComs, which Jupyter shows as a table."""
-
-    columns = ("dag_id", "run_id", "run_date", "run_state", "task_id", "map_index", "key", "type", "size_bytes")
-
-    def __init__(self, values: Sequence[StoredValue]) -> None:
-        self._values = values
-
-    def pull(self) -> list[Any]:
-        """All values, in order."""
-        return [value.pull() for value in self._values]
-
-    def to_frame(self) -> Any:
-        """A ``pandas.DataFrame`` with a row for each XCom: `columns`, ``created_at`` and ``preview``."""
-        names = (*self.columns, "created_at", "preview")
-        pd = importable("pandas", "a table of XComs")
-        return pd.DataFrame([[getattr(value, name) for name in names] for value in self._values], columns=list(names))
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getitem__(self, index: Any) -> Any:
-        found = self._values[index]
-        return found if isinstance(found, StoredValue) else StoredValues(found)
-
-    def __iter__(self) -> Iterator[StoredValue]:
-        return iter(self._values)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} XComs: {', '.join(f'{v.task_id} ({v.type})' for v in self._values[:5])}>"
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in (*self.columns, "preview"))
-        lines = [
-            "".join(f"<td>{html.escape(_shown(value, name))}</td>" for name in (*self.columns, "preview"))
-            for value in self._values[:_MOST_SHOWN]
-        ]
-        more = f"<p>and {len(self) - _MOST_SHOWN} more</p>" if len(self) > _MOST_SHOWN else ""
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
-
-
-def _shown(value: StoredValue, name: str) -> str:
-    field = getattr(value, name)
-    if name == "size_bytes":
-        return format_bytes(field)
-    return "" if field is None or field == -1 else str(field)
 
 
 class _AllowedClasses:

@@ -1,0 +1,1 @@
+"""Values from outside of Airflow: in notebooks, scripts and services."""

@@ -1,0 +1,124 @@
+"""XComs as a client lists them: what is known of each without loading it."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from xcargo.codecs.base import importable
+from xcargo.lifecycle.references import XComRow, parse_time
+from xcargo.model.envelope import is_envelope
+from xcargo.model.key_order import restored
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.transfer.reporting import format_bytes
+
+if TYPE_CHECKING:
+    from xcargo.pipeline.handle import Lazy
+
+__all__ = ["StoredValue", "StoredValues"]
+
+_MOST_SHOWN = 20
+_PREVIEW_CHARS = 100
+
+
+@dataclass(frozen=True)
+class StoredValue:
+    """One XCom: where it belongs, and what is known of its value without loading it. Times are in UTC."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    key: str
+    type: str
+    size_bytes: int
+    preview: str | None
+    run_state: str | None
+    run_date: datetime | None
+    created_at: datetime | None
+    """When it was pushed; None if the value is in the row itself."""
+    _row: Any = field(repr=False)
+    _pipeline: Pipeline = field(repr=False)
+
+    @classmethod
+    def of(cls, row: XComRow, pipeline: Pipeline) -> StoredValue:
+        """Describes a row. Reads no object."""
+        at, value, run = row.coordinate, row.value, row.run
+        known: dict[str, Any] = dict(value) if is_envelope(value) else {}
+        text = "" if known else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        return cls(
+            at.dag_id,
+            at.run_id,
+            at.task_id,
+            at.map_index,
+            at.key,
+            type=str(known.get("type", type(value).__name__)),
+            size_bytes=known.get("size_bytes", len(text.encode())),
+            preview=known.get("preview") or text[:_PREVIEW_CHARS] or None,
+            run_state=run.state if run else None,
+            run_date=run.date if run else None,
+            created_at=parse_time(known.get("created_at")),
+            _row=value,
+            _pipeline=pipeline,
+        )
+
+    def pull(self) -> Any:
+        """The value."""
+        return self._pipeline.pull(self._row, self.dag_id) if is_envelope(self._row) else restored(self._row)
+
+    def lazy(self) -> Lazy:
+        """A handle of the value. No request."""
+        return self._pipeline.handle(self._row, self.dag_id)
+
+
+class StoredValues(Sequence[StoredValue]):
+    """A list of XComs, which Jupyter shows as a table."""
+
+    columns = ("dag_id", "run_id", "run_date", "run_state", "task_id", "map_index", "key", "type", "size_bytes")
+
+    def __init__(self, values: Sequence[StoredValue]) -> None:
+        self._values = values
+
+    def pull(self) -> list[Any]:
+        """All values, in order."""
+        return [value.pull() for value in self._values]
+
+    def to_frame(self) -> Any:
+        """A ``pandas.DataFrame`` with a row for each XCom: `columns`, ``created_at`` and ``preview``."""
+        names = (*self.columns, "created_at", "preview")
+        pd = importable("pandas", "a table of XComs")
+        return pd.DataFrame([[getattr(value, name) for name in names] for value in self._values], columns=list(names))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._values[index]
+        return found if isinstance(found, StoredValue) else StoredValues(found)
+
+    def __iter__(self) -> Iterator[StoredValue]:
+        return iter(self._values)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} XComs: {', '.join(f'{v.task_id} ({v.type})' for v in self._values[:5])}>"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in (*self.columns, "preview"))
+        lines = [
+            "".join(f"<td>{html.escape(_shown(value, name))}</td>" for name in (*self.columns, "preview"))
+            for value in self._values[:_MOST_SHOWN]
+        ]
+        more = f"<p>and {len(self) - _MOST_SHOWN} more</p>" if len(self) > _MOST_SHOWN else ""
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _shown(value: StoredValue, name: str) -> str:
+    field = getattr(value, name)
+    if name == "size_bytes":
+        return format_bytes(field)
+    return "" if field is None or field == -1 else str(field)

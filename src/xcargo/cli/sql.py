@@ -1,0 +1,69 @@
+"""``xcargo sql``: a query over what tasks returned."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from xcargo.cli.command import JSON, Argument, Command, Example
+from xcargo.cli.deployment import SOURCE, open_source
+from xcargo.codecs.base import importable
+from xcargo.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from xcargo.cli.command import Output
+
+__all__ = ["COMMANDS"]
+
+
+def _sql(args: argparse.Namespace, out: Output) -> None:
+    source = open_source(args)
+    from xcargo.airflow import runtime
+    from xcargo.airflow.client.connect import Client
+
+    client = Client(source, runtime.pipeline())
+    duckdb = importable("duckdb", "SQL over stored tables", extra="sql")
+    try:
+        result = client.sql(args.query, run_id=args.run, since=args.since, memory_mib=args.memory_mib)
+        rows = result.limit(args.limit + 1).fetchall()
+    except duckdb.Error as error:
+        raise ConfigurationError(f"DuckDB refuses the query: {error}") from error
+    if out.json:
+        for row in rows[: args.limit]:
+            out.print_json_line(dict(zip(result.columns, row, strict=True)))
+    else:
+        out.table(result.columns, rows[: args.limit])
+    if len(rows) > args.limit:
+        out.note(f"There are more: --limit is {args.limit}.")
+
+
+def _since(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+COMMANDS = (
+    Command(
+        name="sql",
+        help="query what tasks returned, with SQL",
+        description='Runs one SELECT with DuckDB. A table is named "dag.task", in double quotes, and holds what the '
+        "task returned in all runs: DataFrames of pandas and polars, Arrow tables, lists of dictionaries. Its further "
+        "columns are run_id, run_date and map_index. Of polars and Arrow tables only what the query needs is fetched. "
+        "The query reaches no file and no network. It needs pip install 'airflow-provider-xcargo[sql]'.",
+        run=_sql,
+        arguments=(
+            Argument("query", metavar="SELECT", help="the query"),
+            JSON,
+            Argument("--run", default="*", metavar="ID", help="only this run, or latest; * matches anything"),
+            Argument("--since", type=_since, metavar="TIME", help="only runs of this date, in ISO 8601, and later"),
+            Argument("--limit", type=int, default=1000, metavar="N", help="most rows to print (default: 1000)"),
+            Argument("--memory-mib", type=int, default=1024, metavar="MIB", help="most memory (default: 1024)"),
+            *SOURCE,
+        ),
+        examples=(
+            Example("""sql 'SELECT city, sum(price) FROM "sales.extract" GROUP BY city'""", "over all runs"),
+            Example("""sql 'SELECT * FROM "sales.extract" LIMIT 10' --run latest --json""", "rows of the latest run"),
+        ),
+    ),
+)
