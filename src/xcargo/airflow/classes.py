@@ -11,6 +11,7 @@ runs. Any other class is imported only if ``[core] allowed_deserialization_class
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import re
@@ -54,7 +55,7 @@ class AirflowClasses:
             if module is not None and _is_dag_file(module):
                 name = f"{_path(module)}:{cls.__qualname__}"
                 self._classes[name] = cls  # this very class comes back, even if the file is loaded once more
-            elif not (is_named_tuple(cls) or _class_of_dag(name) or _allowed(name)):
+            elif not (is_named_tuple(cls) or (_class_of_dag(name) and _comes_with_dag(module)) or _allowed(name)):
                 self._refused[name] = None
             self._names[cls] = name
         return name
@@ -90,6 +91,9 @@ def how_to_allow(names: Iterable[str]) -> str:
     if len(lasting) < len(shown) or any(name.startswith("./") for name in shown):
         start = "Or define" if lasting else "Define"
         hints.append(f"{start} classes of a Dag file in a module beside it, which every Dag that uses them imports.")
+    beside = [module for module in dict.fromkeys(name.rpartition(":")[0] for name in shown) if _lies_beside(module)]
+    if beside:
+        hints.append(f"Or import {', '.join(beside)} at the top of the Dag's file: a pull imports nothing by itself.")
     return " ".join(hints)
 
 
@@ -102,6 +106,8 @@ def _listed(names: Iterable[str]) -> str:
 
 _PARSED = "unusual_prefix_"
 """Beginning of the names that Airflow gives to the modules of Dag files."""
+
+_MODULE = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
 
 _FLEETING = re.compile(rf"{_PARSED}|__main__\b")
 
@@ -163,6 +169,54 @@ def _is_beside(module: ModuleType, folder: str) -> bool:
     return not any(file.startswith(place) and not folder.startswith(place) for place in _installed())
 
 
+def _comes_with_dag(module: ModuleType | None) -> bool:
+    """Whether loading the file of a Dag imports the module: a function that imports it runs in one task only."""
+    known: dict[str, ModuleType] = {_file(dag_file): dag_file for dag_file in _dag_files() if _is_dag_file(dag_file)}
+    to_search = list(known.values())
+    while to_search:
+        for name in _imported_by(to_search.pop()):
+            imported = sys.modules.get(name)
+            if imported is not None and _file(imported) not in known and _is_of_dag(imported):
+                known[_file(imported)] = imported
+                to_search.append(imported)
+    return module in known.values()
+
+
+def _is_of_dag(module: ModuleType) -> bool:
+    return any(_is_beside(module, _folder(dag_file)) for dag_file in filter(_is_dag_file, _dag_files()))
+
+
+def _imported_by(module: ModuleType) -> set[str]:
+    """Names that the module's file imports when it is loaded: not within a function, nor for type checkers only."""
+    names: set[str] = set()
+    try:
+        to_search: list[ast.AST] = [ast.parse(Path(_file(module)).read_bytes())]
+    except (OSError, SyntaxError, ValueError):
+        return names
+    while to_search:
+        node = to_search.pop()
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = (module.__package__ or "").split(".")
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join(filter(None, [*above, node.module]))
+            names.update((base, *(f"{base}.{alias.name}" for alias in node.names)))
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            to_search.extend(node.orelse)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            to_search.extend(ast.iter_child_nodes(node))
+    return {".".join(name.split(".")[:n]) for name in names for n in range(1, name.count(".") + 2)}
+
+
+def _lies_beside(name: str) -> bool:
+    """Whether a module of this name is below the folder of a Dag's file."""
+    if not _MODULE.fullmatch(name):
+        return False
+    paths = [Path(_folder(dag_file), *name.split(".")) for dag_file in filter(_is_dag_file, _dag_files())]
+    return any(path.with_suffix(".py").is_file() or (path / "__init__.py").is_file() for path in paths)
+
+
 @cache
 def _installed() -> frozenset[str]:
     return frozenset(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
@@ -196,7 +250,7 @@ def _imported(name: str) -> type:
     module_name, _, qualname = name.rpartition(":")
     cls = cause = None
     try:
-        if re.fullmatch(r"\w[\w-]*(\.\w[\w-]*)*", _module_name(module_name)):
+        if _MODULE.fullmatch(_module_name(module_name)):
             cls = attribute(import_module(_module_name(module_name)), qualname)
     except Exception as error:  # of the module's own code
         cause = error

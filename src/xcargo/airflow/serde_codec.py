@@ -9,6 +9,7 @@ from typing import Any
 from xcargo.airflow import compat
 from xcargo.airflow.classes import how_to_allow
 from xcargo.codecs.base import Encoded
+from xcargo.codecs.plain_values import way_out
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.types import Buffer
 
@@ -39,8 +40,8 @@ class SerdeCodec:
         except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UnsupportedTypeError(
                 f"Neither xcargo nor Airflow can store a value of type {kind}",
-                hint="Return one of the documented types (dict(value), dataclasses.asdict(value) ...), or register a "
-                "codec for it under the entry point group 'xcargo.codecs'.",
+                hint=f"Return {way_out(value)}, or register a codec for it under the entry point group "
+                "'xcargo.codecs'.",
             ) from error
         return Encoded(self.id, (payload,), suffix=".json")
 

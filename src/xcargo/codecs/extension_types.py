@@ -11,7 +11,7 @@ from xcargo.errors import MissingDependencyError, UnsupportedTypeError
 
 __all__ = ["DTYPE_PACKAGES", "extension_params", "import_package", "register_types"]
 
-DTYPE_PACKAGES = {"db_dtypes": "db-dtypes", "pint_pandas": "pint-pandas"}
+DTYPE_PACKAGES = {"db_dtypes": "db-dtypes"}
 """Packages that define dtypes of pandas, each with what to install. They are imported for a column of theirs, no other.
 
 A name in a payload picks one of these and is never imported itself.

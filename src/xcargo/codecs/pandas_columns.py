@@ -126,7 +126,8 @@ class PandasWriter:
                 where = "The values" if label is None else f"Column {label_text(label)!r}"
                 raise UnsupportedTypeError(
                     f"{where} of dtype {dtype} cannot be stored: {'; '.join(map(str, error.args))}",
-                    hint="Convert the column (for example .astype(str)) before returning it.",
+                    hint="Convert the column (for example .astype(str)), or register a codec for the value under "
+                    "'xcargo.codecs'.",
                 ) from error
             raise
 

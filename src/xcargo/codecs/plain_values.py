@@ -9,13 +9,15 @@ import uuid
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, deque
 from collections.abc import Callable, ItemsView, KeysView, ValuesView
 from dataclasses import is_dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from xcargo.errors import UnsupportedTypeError
 
-__all__ = ["class_name", "converter_of", "holds_mutable_buffer"]
+__all__ = ["class_name", "converter_of", "holds_mutable_buffer", "way_out"]
 
 
 def class_name(cls: type) -> str:
@@ -29,6 +31,31 @@ def converter_of(cls: type) -> Callable[[Any], Any] | None:
     None if there is no such value, or if an instance has fields beside it.
     """
     return _builtin_converter(cls) or _library_converter(cls)
+
+
+_WAYS_OUT = {
+    "awkward": "value.to_list()",
+    "dask": "value.compute()",
+    "duckdb": "value.to_arrow_table()",
+    "httpx": "value.json() or value.content",
+    "ibis": "value.to_pyarrow()",
+    "jax": "numpy.asarray(value)",
+    "jaxlib": "numpy.asarray(value)",
+    "lxml": "lxml.etree.tostring(value)",
+    "networkx": "networkx.node_link_data(value)",
+    "pint": "(value.magnitude, str(value.units))",
+    "pyspark": "value.toPandas(), or write it and return where",
+    "requests": "value.json() or value.content",
+    "shapely": "value.wkb",
+    "torch": "value.state_dict()",
+}
+"""Library -> what to return in place of what it makes most."""
+
+
+def way_out(value: object) -> str:
+    """What to return in place of a value that cannot be stored."""
+    library = str(type(value).__module__).partition(".")[0]
+    return _WAYS_OUT.get(library, "one of the documented types (dict(value), dataclasses.asdict(value) ...)")
 
 
 def holds_mutable_buffer(value: Any) -> bool:
@@ -146,11 +173,11 @@ def _builtin_converter(cls: type) -> Callable[[Any], Any] | None:
 
 
 def _library_converter(cls: type) -> Callable[[Any], Any] | None:
-    """The same of a subclass of a library's class that has a codec, and of a drawing."""
+    """The same of a subclass of a class that has a codec or an extension, and of a drawing."""
     for base in cls.__mro__:
         convert = _OF_LIBRARIES.get(class_name(base))
-        if convert is not None and (cls is not base or convert is _drawn):
-            return convert
+        if convert is not None:
+            return convert if cls is not base or convert is _drawn else None
     return None
 
 
@@ -195,7 +222,16 @@ def _drawn(figure: Any) -> Any:
     return File(path)
 
 
+def _datetime(value: Any) -> datetime:
+    day = (value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond)
+    return datetime(*day, tzinfo=value.tzinfo, fold=value.fold)
+
+
 _OF_LIBRARIES: dict[str, Callable[[Any], Any]] = {
+    "datetime.datetime": _datetime,
+    "datetime.date": lambda value: date.fromordinal(value.toordinal()),
+    "datetime.timedelta": lambda value: timedelta(value.days, value.seconds, value.microseconds),
+    "decimal.Decimal": Decimal,
     "numpy.ndarray": _array,
     "PIL.Image.Image": _picture,
     "matplotlib.figure.Figure": _drawn,

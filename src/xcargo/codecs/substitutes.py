@@ -83,7 +83,7 @@ class Push:
     def substitute(self, value: Any, refusal: UnsupportedTypeError, *, tree: Packer) -> Any:
         """What is stored in place of a value for which every codec raised ``refusal``; raises that if nothing is."""
         cls: Any = type(value)
-        if inspect.isawaitable(value) or inspect.isasyncgen(value):
+        if (inspect.isawaitable(value) and not hasattr(cls, "__dask_graph__")) or inspect.isasyncgen(value):
             raise _not_awaited(value) from None
         convert = converter_of(cls)
         if (convert is None and not _is_iterator(value)) or names_part(refusal) or isinstance(refusal, TooDeepError):

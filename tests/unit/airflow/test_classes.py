@@ -106,6 +106,46 @@ def test_another_version_of_the_bundle_reads_what_one_wrote(load: Load) -> None:
     assert type_name(value) == "my_dag.Order"
 
 
+LATE = """
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import late
+
+def give():
+    import late
+"""
+
+
+def test_a_module_that_only_a_function_imports_is_warned_of(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """Another task's process does not know it; one that the file imports by way of another module it does."""
+    module = load("dags")
+    folder = Path(module.__file__ or "").parents[1]
+    (folder / "late.py").write_text(SOURCE)
+    (folder / "etl" / "my_dag.py").write_text(SOURCE + LATE)
+    (folder / "helpers.py").write_text(SOURCE + "from early import tasks")
+    (folder / "early").mkdir()
+    for name in ("__init__", "tasks"):
+        (folder / "early" / f"{name}.py").write_text("from . import models")
+    (folder / "early" / "models.py").write_text(SOURCE)
+    try:
+        classes = AirflowClasses()
+        for cls in (module.helpers.Order, import_module("early.models").Order):
+            classes.name_of(cls)
+        classes.warn()
+        assert caplog.messages == []
+        cls = import_module("late").Order
+        classes.name_of(cls)
+        stored = encoded(cls(1, []))
+    finally:
+        for name in [name for name in sys.modules if name == "late" or name.partition(".")[0] == "early"]:
+            del sys.modules[name]
+    classes.warn()
+    assert "Or import late at the top of the Dag's file" in caplog.text
+    with pytest.raises(DecodeError, match="Or import late at the top"):
+        decoded(stored)
+
+
 def test_a_process_that_has_loaded_another_file_names_all_classes_that_it_refuses(load: Load) -> None:
     """The setting of the message, with names that last, admits them: the file is imported by its name then."""
     value = order(load("dags"))

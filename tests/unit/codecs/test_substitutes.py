@@ -9,9 +9,12 @@ import types
 import uuid
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pytest
+from dateutil.tz import tzlocal
 
 from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.codecs.test_tree import same
@@ -138,6 +141,13 @@ SUBSTITUTES: dict[str, tuple[Any, Any]] = {
     "frozenset": (Frozen({1}), frozenset({1})),
     "deque": (Queue([1], 3), deque([1], 3)),
     "uuid": (type("UUID", (uuid.UUID,), {})(int=5), uuid.UUID(int=5)),
+    "moment": (
+        type("Stamp", (datetime,), {})(2026, 1, 2, tzinfo=timezone.utc),
+        datetime(2026, 1, 2, tzinfo=timezone.utc),
+    ),
+    "day": ({type("Day", (date,), {})(2026, 1, 2): 1}, {date(2026, 1, 2): 1}),
+    "span": ([type("Span", (timedelta,), {})(1, 2, 3)], [timedelta(1, 2, 3)]),
+    "decimal": (type("Amount", (Decimal,), {})("1.50"), Decimal("1.50")),
     "factory": (defaultdict(lambda: 1, {"a": {1: 2}}), {"a": {1: 2}}),
     "UserDict": (UserDict({"a": bytearray(b"x")}), {"a": bytearray(b"x")}),
     "UserList": (UserList([1, (2,)]), [1, (2,)]),
@@ -305,6 +315,24 @@ def test_what_was_not_awaited_is_refused() -> None:
     coroutine.close()
     with pytest.raises(UnsupportedTypeError, match="async for"):
         round_trip(stream())
+
+
+def test_the_error_says_how_to_get_what_a_library_would_give() -> None:
+    """Of a query, and of what dask computes when it is needed: that can be awaited too, but not by a task."""
+    duckdb = pytest.importorskip("duckdb")
+    with pytest.raises(UnsupportedTypeError, match=r"Return value\.to_arrow_table\(\)") as caught:
+        round_trip([duckdb.sql("SELECT 1 AS a")])
+    assert "At value[0]" in str(caught.value)
+    members = {"__module__": "dask.array", "__await__": lambda self: iter(()), "__dask_graph__": lambda self: {}}
+    with pytest.raises(UnsupportedTypeError, match=r"dask\.array\.Array.*Return value\.compute\(\), or register"):
+        round_trip(type("Array", (), members)())
+
+
+def test_a_moment_that_is_refused_is_not_stored_as_its_day() -> None:
+    """Nor one of a subclass. Its zone is another one on another machine."""
+    for cls in (datetime, type("Stamp", (datetime,), {})):
+        with pytest.raises(UnsupportedTypeError, match="time zone"):
+            round_trip([cls(2026, 1, 2, tzinfo=tzlocal())])
 
 
 def test_files_and_cursors_of_bytes_are_no_iterators(tmp_path: Any) -> None:
