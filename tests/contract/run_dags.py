@@ -11,6 +11,7 @@ from pathlib import Path
 import airflow
 from contract_dags import DAGS
 from contract_explorer_dags import DAGS as EXPLORER_DAGS
+from contract_kinds_dag import DAG as KINDS_DAG
 from contract_sql_dags import DAGS as SQL_DAGS
 from contract_stream_dags import DAGS as STREAM_DAGS
 
@@ -22,7 +23,7 @@ if not airflow.__version__.startswith("2."):
 
 reachable = [dag for dag in SQL_DAGS if f"AIRFLOW_CONN_{dag.dag_id.upper()}" in os.environ]
 runs = {}
-for dag in (*DAGS, *STREAM_DAGS, *reachable, *EXPLORER_DAGS):
+for dag in (*DAGS, KINDS_DAG, *STREAM_DAGS, *reachable, *EXPLORER_DAGS):
     if sys.argv[2:] and dag.dag_id not in sys.argv[2:]:
         continue
     run = dag.test()

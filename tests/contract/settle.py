@@ -48,7 +48,7 @@ def settle() -> Place:
     place.root.mkdir()
     os.environ |= {
         "AIRFLOW_HOME": str(place.home),
-        "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES": "airflow.* contract_values.*",
+        "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES": "airflow.* contract_values.* tests.roundtrips.examples.*",
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend",
@@ -56,7 +56,7 @@ def settle() -> Place:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__XCARGO__PATH": place.root.as_uri(),
         "AIRFLOW__XCARGO__THRESHOLD_BYTES": str(THRESHOLD_BYTES),
-        "PYTHONPATH": str(DAGS),
+        "PYTHONPATH": os.pathsep.join(map(str, (DAGS, DAGS.parents[2]))),
         "PYTHONWARNINGS": "ignore",
         "SCARF_ANALYTICS": "false",
     }

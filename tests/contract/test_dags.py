@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from .conftest import Run, file_of
+from .conftest import run as run_python
 from .generation import BaseXCom
+from .settle import Place
 
 PER_ATTEMPT = hasattr(BaseXCom, "store_value")
 """Airflow 3.4 on keeps the XComs of every attempt, so it purges nothing on a retry. It has loops, too."""
@@ -19,8 +22,6 @@ every_dag = pytest.mark.parametrize(
     "dag_id",
     [
         "contract_types",
-        "contract_own_classes",
-        "contract_science",
         "contract_kinds",
         "contract_flow",
         "contract_retry",
@@ -48,6 +49,19 @@ def test_objects_and_references_match(dag_runs: dict[str, Run], dag_id: str) -> 
     referred: Counter[Path] = Counter(file_of(row.value) for row in run.rows if is_offloaded(row.value))
     assert referred == Counter(run.objects)
     assert referred
+
+
+def test_a_task_of_another_process_gets_every_kind(place: Place, dag_runs: dict[str, Run]) -> None:
+    """Airflow runs it by itself, in the same run: what the values need is imported for them, by the pull."""
+    taken = place.home / "taken.json"
+    before = json.loads(taken.read_text())
+    taken.unlink()
+    run_id = dag_runs["contract_kinds"].run_id
+    done = run_python("-m", "airflow", "tasks", "test", "contract_kinds", "take", run_id)
+    assert taken.exists(), (done.stdout + done.stderr)[-20_000:]
+    after = json.loads(taken.read_text())
+    assert after["process"] != before["process"]
+    assert after["kinds"] == before["kinds"]
 
 
 def test_every_mapped_task_has_an_object_of_its_own(dag_runs: dict[str, Run]) -> None:

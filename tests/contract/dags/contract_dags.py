@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import pydantic
-import sqlalchemy
 from airflow import __version__ as airflow_version
 from contract_values import PLAIN, TABLES, VALUES, Probe, alike, large
 
@@ -75,104 +68,6 @@ def contract_types() -> None:
             assert alike(big, [value, large(0)]), (name, big)
 
     push_all() >> pull_all()
-
-
-@dataclass
-class Order:
-    """A class that the file of a Dag defines. It is not on the allow-list."""
-
-    class Kind(Enum):
-        URGENT = "u"
-
-    id: int
-    kind: Kind
-
-
-@plain_dag
-def contract_own_classes() -> None:
-    """Instances of it, small and large, as arguments."""
-
-    @task
-    def give(number: int) -> Any:
-        return {"orders": [Order(number, Order.Kind.URGENT)] * number}
-
-    @task
-    def take(value: Any, number: int) -> None:
-        assert value == {"orders": [Order(number, Order.Kind.URGENT)] * number}
-
-    take(give(1), 1)
-    take(give(500), 500)
-
-
-@plain_dag
-def contract_science() -> None:
-    """Values of scientific libraries, nested."""
-
-    @task
-    def give() -> Any:
-        import numpy as np
-        import PIL.Image
-        import scipy.sparse
-        import xarray as xr
-        from sklearn.preprocessing import StandardScaler
-
-        return {
-            "sparse": scipy.sparse.csr_matrix(np.eye(300)),
-            "dataset": xr.Dataset({"heat": ("t", [1.5, 2.5])}, coords={"t": [10, 20]}, attrs={"units": "K"}),
-            "polynomials": [np.poly1d([1, 2]), np.polynomial.Chebyshev([1, 2], domain=[0, 5])],
-            "picture": PIL.Image.new("RGB", (300, 200), "red"),
-            "model": StandardScaler().fit([[1.0], [3.0]]),
-        }
-
-    @task
-    def take(value: Any) -> None:
-        again = give.function()
-        kinds = {name: type(part).__name__ for name, part in value.items()}
-        assert kinds == {name: type(part).__name__ for name, part in again.items()}
-        assert (value["sparse"] != again["sparse"]).nnz == 0
-        assert value["dataset"].identical(again["dataset"])
-        assert value["polynomials"] == again["polynomials"]
-        assert value["picture"] == again["picture"]
-        assert value["model"].transform([[5.0]]).tolist() == [[3.0]]
-
-    take(give())
-
-
-class Tagged(dict[str, int]):
-    """A subclass of a built-in type, which is stored as that."""
-
-
-@plain_dag
-def contract_kinds() -> None:
-    """Rows of databases, files in memory, pydantic's own types, and what is stored as a built-in type."""
-
-    @task
-    def give() -> Any:
-        row = sqlalchemy.engine.result_tuple(["id", "name"])
-        with sqlite3.connect(":memory:") as connection:
-            connection.row_factory = sqlite3.Row
-            (sqlite_row,) = connection.execute("SELECT 1 AS id, 'a' AS name")
-        return {
-            "rows": [row((n, f"name {n}")) for n in range(300)],
-            "sqlite_row": sqlite_row,
-            "time": time.gmtime(0),
-            "url": pydantic.HttpUrl("https://example.com/a"),
-            "file": io.BytesIO(b"content"),
-            "tagged": Tagged(a=1),
-            "numbers": (n for n in range(300)),
-        }
-
-    @task
-    def take(value: Any) -> None:
-        again = give.function() | {"tagged": {"a": 1}, "numbers": list(range(300))}
-        assert {name: type(part) for name, part in value.items()} == {name: type(part) for name, part in again.items()}
-        assert {type(row) for row in value["rows"]} == {type(row) for row in again["rows"]}
-        assert value["file"].getvalue() == b"content"
-        assert value["time"].tm_zone == again["time"].tm_zone
-        for name in value.keys() - {"file"}:
-            assert value[name] == again[name], name
-
-    take(give())
 
 
 @plain_dag
@@ -472,9 +367,6 @@ def contract_loop() -> None:
 
 DAGS = [
     contract_types(),
-    contract_own_classes(),
-    contract_science(),
-    contract_kinds(),
     contract_flow(),
     contract_retry(),
     contract_delete(),
