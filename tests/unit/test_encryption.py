@@ -269,6 +269,8 @@ def test_no_bytes_of_another_object_serve(value: bytes) -> None:
         {"codec": "msgpack"},
         {"codec": "pickle"},
         {"compression": "zstd"},
+        {"compression": "\ud800"},
+        {"codec": "\ud800"},
         {"size_bytes": 5},
         {"size_bytes": 7},
         {"encryption": {}},

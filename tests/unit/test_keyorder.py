@@ -61,7 +61,16 @@ def test_what_the_database_would_not_change_is_the_row_itself(row: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "note", ["xcargo-order:0", "xcargo-order:0,0", "xcargo-order:-1,x", "xcargo-order:", "mine", 5]
+    "note",
+    [
+        "xcargo-order:0",
+        "xcargo-order:0,0",
+        "xcargo-order:-1,x",
+        "xcargo-order:",
+        "xcargo-order:" + "9" * 5000,
+        "mine",
+        5,
+    ],
 )
 def test_a_note_that_does_not_fit_its_keys_is_left_alone(note: Any) -> None:
     """Someone has edited the row, or the key is their own."""

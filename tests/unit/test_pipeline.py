@@ -281,6 +281,14 @@ def test_an_inline_bomb_is_bounded_by_its_envelope() -> None:
         pipeline.pull({**row, "size_bytes": 1000})
 
 
+@pytest.mark.parametrize("data", ["A", "AA=", "AAAA\n", "é", "\ud800"])
+def test_data_of_a_row_that_is_no_base64_is_an_error_of_ours(data: str) -> None:
+    """Whatever it is made of."""
+    row: Any = make_pipeline(threshold_bytes=-1).push((1, 2), HERE)
+    with pytest.raises((DecodeError, EnvelopeError)):
+        make_pipeline().pull({**row, "data": data})
+
+
 def test_errors_name_the_xcom() -> None:
     """An unencodable value and a store's failure tell which Dag, run, task and key."""
     with pytest.raises(UnsupportedTypeError, match=r"value\['rows'\]\[3\].*my_dag.*my_task.*return_value"):

@@ -75,7 +75,8 @@ def _reordered(row: dict[str, Any], note: str) -> dict[str, Any]:
 def _names(keys: tuple[str, ...], note: str) -> tuple[str, ...] | None:
     """The keys of an object that holds a note, in their order, or None if someone has changed it since."""
     names = sorted((name for name in keys if name != MARKER), key=_rank)
-    positions = [int(position) if position.isdecimal() else -1 for position in note.split(",")]
+    # Of more digits is no position, and int refuses some thousands of them.
+    positions = [int(position) if position.isdecimal() and len(position) < 10 else -1 for position in note.split(",")]
     return tuple(names[position] for position in positions) if sorted(positions) == list(range(len(names))) else None
 
 

@@ -58,7 +58,7 @@ class ChunkContext:
 
     @property
     def associated_data(self) -> bytes:
-        return f"{self.number}\0{self.last:d}\0{self.size_bytes}\0{self.compression}".encode()
+        return f"{self.number}\0{self.last:d}\0{self.size_bytes}\0{self.compression}".encode("utf-8", "surrogatepass")
 
 
 class Cipher:
@@ -73,7 +73,8 @@ class Cipher:
         self._name = key.name
         self._salt = salt
         self._aead = AESGCM(HKDF(SHA256(), KEY_BYTES, salt, _INFO).derive(key.secret))
-        self._context = f"xcargo/1\0{object_key}\0{codec}\0".encode()
+        # A row may say anything: of half a character, too, nothing but a chunk that does not decrypt should come.
+        self._context = f"xcargo/1\0{object_key}\0{codec}\0".encode("utf-8", "surrogatepass")
 
     @classmethod
     def new(cls, key: Key, *, object_key: str, codec: str) -> Cipher:

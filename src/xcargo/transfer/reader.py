@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import threading
 from bisect import bisect_right
@@ -66,7 +65,7 @@ class ObjectReader:
         if envelope.uri is None:
             try:
                 stored: Buffer = base64.b64decode(envelope.data or "", validate=True)
-            except binascii.Error as error:
+            except ValueError as error:  # binascii.Error is one, and so is what is no ASCII
                 raise DecodeError(f"The row's data is not base64: {error}") from error
             return BytesSource(decompress(envelope.compression, stored, envelope.size_bytes))
         root, key = self._roots.resolve(envelope.uri)
