@@ -54,6 +54,10 @@ test: setup ## Unit and store tests
 matrix: setup ## Contract tests on every supported Airflow, each in an environment of its own
 	@UV="$(abspath $(UV))" $(RUN) -m tests.matrix --strict $(VERSIONS)
 
+.PHONY: upgrades
+upgrades: setup ## Airflow 2 upgraded to 3 by its own db migrate, over rows of every backend
+	@UV="$(abspath $(UV))" $(RUN) -m pytest tests/upgrades
+
 .PHONY: e2e
 e2e: setup ## The tutorial's Dag in a real scheduler over a real S3 server
 	@UV="$(abspath $(UV))" $(RUN) -m pytest tests/e2e

@@ -13,7 +13,9 @@ import datetime as dt
 import functools
 import hashlib
 import io
+import ipaddress
 import json
+import re
 import sys
 import tarfile
 import time
@@ -28,6 +30,7 @@ from typing import Any
 
 import dateutil.tz
 import numpy as np
+import ormsgpack
 import pandas as pd
 import pendulum
 import PIL.Image
@@ -47,11 +50,14 @@ from tests.unit.codecs.test_tree import same
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
+from xcargo.codecs.builtin import Tag
 from xcargo.codecs.files import Directory, File, FileCodec
 from xcargo.codecs.objects import PickleCodec
 from xcargo.codecs.source import BytesSource
 from xcargo.codecs.stream import ByteStream
-from xcargo.errors import IntegrityError, SignatureError
+from xcargo.errors import IntegrityError, ObjectExpiredError, SignatureError
+from xcargo.model.envelope import tombstone
+from xcargo.model.key_order import restored
 from xcargo.model.keys import Key
 from xcargo.stores.local import MemoryStore, buckets
 from xcargo.transfer.compression import SUFFIXES
@@ -76,6 +82,13 @@ def _tar() -> bytes:
         entry.size = 4
         archive.addfile(entry, io.BytesIO(b"text"))
     return sink.getvalue()
+
+
+def _nested(levels: int) -> Any:
+    value: Any = (1,)
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 VALUES: dict[str, Any] = {
@@ -172,6 +185,13 @@ VALUES: dict[str, Any] = {
     "pydantic": pydantic.PostgresDsn("postgres://u:p@a,b/c"),
     "memory_file": lambda: memory_file(),
     "lazy_frame": pl.LazyFrame({"a": [1, None], "b": ["x", "y"]}),
+    "names_of_places": [
+        ipaddress.ip_address("::1"),
+        ipaddress.ip_network("10.0.0.0/8"),
+        re.compile("a+", re.ASCII),
+    ],
+    "view": memoryview(b"abcd").cast("H"),
+    "deep": _nested(300),
     "parts": lambda: {"a": np.arange(20_000) % 3, "b": (FileCodec().decode(b"x", {"name": "x"}), 1)},
     **{f"compressed_{name}": {"k": ["the same words again and again"] * 50, "t": (1,)} for name in SUFFIXES},
 }
@@ -195,6 +215,23 @@ def codecs() -> Registry:
     )
 
 
+UNCOMPRESSED = bytes(range(256)) * 4200
+"""More than a chunk; its object is what it is."""
+
+OBJECTS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "one_chunk": ([("word", n) for n in range(400)], {}),
+    "one_chunk_guarded": (
+        [("word", n) for n in range(400)],
+        {"signing_keys": (GOLDEN_KEY,), "encryption_keys": (GOLDEN_KEY,), "encryption_key": GOLDEN_KEY},
+    ),
+    "one_chunk_uncompressed": (UNCOMPRESSED[:4000], {"compression": "none"}),
+    "chunks_uncompressed": (UNCOMPRESSED, {"compression": "none"}),
+}
+"""Values in a store, beside those of which there is a test each: name -> value and settings."""
+
+PLAIN = {"name": 1, "id": [{"b": 1, "a": None}]}
+"""A value that is its own row, with the order of its keys."""
+
 CHUNKED = [f"line {n} of a text that is longer than a chunk" for n in range(250_000)]
 
 
@@ -209,6 +246,8 @@ def equal(left: Any, right: Any) -> bool:
         return type(left) is type(right) and bool(left.read_all() == right.read_all())
     if isinstance(right, pl.LazyFrame):
         return type(left) is type(right) and bool(left.collect().equals(right.collect()))
+    if isinstance(right, memoryview):
+        return bool(left == right) and (left.format, left.readonly) == (right.format, right.readonly)
     if isinstance(right, io.StringIO):
         return type(left) is type(right) and (left.getvalue(), left.tell()) == (right.getvalue(), right.tell())
     if isinstance(right, (File, Directory, ByteStream)):
@@ -293,6 +332,32 @@ def test_signed_and_encrypted_rows_of_every_release_still_give_their_values(vers
         make_pipeline(encryption_keys=(stranger,)).pull(row)
 
 
+@pytest.mark.parametrize("version", sorted(p.name for p in GOLDEN.iterdir()))
+@pytest.mark.parametrize("name", OBJECTS)
+def test_objects_of_every_release_still_give_their_values(version: str, name: str) -> None:
+    """Of one chunk and of several, each as it was stored: compressed, not compressed, encrypted and signed."""
+    value, settings = OBJECTS[name]
+    row = json.loads((GOLDEN / version / f"{name}_row.txt").read_text())
+    stored = UNCOMPRESSED if name == "chunks_uncompressed" else (GOLDEN / version / f"{name}_object").read_bytes()
+    assert ("chunks" in row, "encryption" in row) == (name.startswith("chunks"), name.endswith("guarded"))
+    pipeline = make_pipeline(**settings)
+    MemoryStore(pipeline.settings.root).put(row["uri"].removeprefix("memory://test/xcom/"), [stored])  # type: ignore[arg-type]
+    assert pipeline.pull(row) == value
+
+
+@pytest.mark.parametrize("version", sorted(p.name for p in GOLDEN.iterdir()))
+def test_an_expired_object_and_the_order_of_keys_of_every_release_are_read(version: str) -> None:
+    """The note in place of an object whose value expired, and a row of plain JSON that PostgreSQL has sorted."""
+    row = json.loads((GOLDEN / version / "one_chunk_row.txt").read_text())
+    pipeline = make_pipeline()
+    note = (GOLDEN / version / "expired_object").read_bytes()
+    MemoryStore(pipeline.settings.root).put(row["uri"].removeprefix("memory://test/xcom/"), [note])  # type: ignore[arg-type]
+    with pytest.raises(ObjectExpiredError, match=r"2026-01-01T00:00:00.*keep 7d"):
+        pipeline.pull(row)
+    plain = json.loads((GOLDEN / version / "plain_row.txt").read_text())
+    assert list(restored(dict(sorted(plain.items())))) == list(PLAIN)
+
+
 def guarded() -> Any:
     return make_pipeline(signing_keys=(GOLDEN_KEY,), encryption_keys=(GOLDEN_KEY,), encryption_key=GOLDEN_KEY)
 
@@ -302,6 +367,35 @@ def test_every_codec_has_a_golden_row() -> None:
     rows = [json.loads(path.read_text()) for path in (GOLDEN / xcargo.__version__).glob("*.json")]
     written = {row["codec"] for row in rows}
     assert written == {codec.id for codec in codecs().codecs}, f"add a value of each to VALUES, and {WRITE}"
+
+
+def test_every_tag_has_a_golden_row() -> None:
+    """Nor the form of a type inside nested values."""
+    seen: set[int] = set()
+
+    def collect(data: bytes) -> None:
+        ormsgpack.unpackb(data, ext_hook=restore, option=ormsgpack.OPT_NON_STR_KEYS)
+
+    def restore(tag: int, data: bytes) -> None:
+        seen.add(tag)
+        collect(data)
+
+    for path in (GOLDEN / xcargo.__version__).glob("*.json"):
+        row = json.loads(path.read_text())
+        if row["codec"] == "msgpack":
+            payload = make_pipeline().handle(row).open().read()
+            if "params" in row:
+                start = len(payload) - row["params"]["tree_bytes"] - row["params"]["table_bytes"]
+                payload = payload[start:][: row["params"]["tree_bytes"]]
+            collect(payload)
+    assert seen == {tag for name, tag in vars(Tag).items() if name.isupper()}, f"add a value to VALUES, and {WRITE}"
+
+
+def test_every_compression_has_a_golden_row() -> None:
+    """And each is compressed by it."""
+    for name in SUFFIXES:
+        row = json.loads((GOLDEN / xcargo.__version__ / f"compressed_{name}.json").read_text())
+        assert row["compression"] == name
 
 
 def test_this_release_has_golden_rows() -> None:
@@ -332,7 +426,21 @@ def _write() -> None:
             compression = name.removeprefix("compressed_") if name.startswith("compressed_") else "none"
             row = make_pipeline(threshold_bytes=-1, compression=compression, codecs=codecs()).push(value_of(name), HERE)
             path.write_text(json.dumps(row, indent=1) + "\n")
+    for name, (value, settings) in OBJECTS.items():
+        if not (folder / f"{name}_row.txt").exists():
+            buckets.clear()
+            row = make_pipeline(threshold_bytes=100, **settings).push(value, HERE)
+            ((stored, _),) = buckets["test/xcom"].values()
+            if name != "chunks_uncompressed":
+                (folder / f"{name}_object").write_bytes(stored)
+            (folder / f"{name}_row.txt").write_text(json.dumps(row, indent=1) + "\n")
+    if not (folder / "expired_object").exists():
+        noon = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+        (folder / "expired_object").write_bytes(tombstone("keep 7d", noon, 0))
+        row = make_pipeline(keep_key_order=True).push(PLAIN, HERE)
+        (folder / "plain_row.txt").write_text(json.dumps(row, indent=1) + "\n")
     if not (folder / "chunked_object").exists():
+        buckets.clear()
         row = make_pipeline(compression="zstd").push(CHUNKED, HERE)
         ((stored, _),) = buckets["test/xcom"].values()
         (folder / "chunked_object").write_bytes(stored)
