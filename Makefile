@@ -73,6 +73,11 @@ faults: setup ## Store kind x fault x operation, every cell; writes docs/faults.
 	@$(RUN) -m tests.faults $(FAULTS)
 	@$(RUN) -m tests.faults.mounts
 
+.PHONY: clocks
+clocks: setup ## Two sweeps, a migration and workers at once, with clocks that are wrong; about ten minutes
+	@$(UV) sync --frozen --quiet --inexact --group faults
+	@XCARGO_CLOCKS=1 $(RUN) -m pytest tests/e2e/test_meeting_sweeps.py
+
 .PHONY: soak
 soak: setup ## 200,000 pushes and pulls by 16 processes, one request in 20 fails (SOAK="--seconds 60" for less)
 	@$(RUN) -m tests.faults.soak $(SOAK)

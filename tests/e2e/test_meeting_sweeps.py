@@ -1,7 +1,7 @@
 """Sweeps on two machines and a migration meet, while workers push; some of the clocks are wrong.
 
-What is expected is asked of PostgreSQL and of the store themselves. XCARGO_CLOCKS=1 adds the wrong clocks,
-XCARGO_MEETING says for how many seconds the workers push.
+What is expected is asked of PostgreSQL and of the store themselves. XCARGO_CLOCKS=1 (`make clocks`) adds the wrong
+clocks, XCARGO_MEETING says for how many seconds the workers push.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SECONDS = float(os.environ.get("XCARGO_MEETING", "20"))
 GRACE_SECONDS = 12
 """Longer than the time between an object and its row, on a machine that does a lot besides."""
 
-clocks = pytest.mark.skipif("XCARGO_CLOCKS" not in os.environ, reason="takes minutes: set XCARGO_CLOCKS=1")
+clocks = pytest.mark.skipif("XCARGO_CLOCKS" not in os.environ, reason="takes minutes: make clocks")
 
 
 @dataclass
