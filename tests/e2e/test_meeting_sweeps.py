@@ -53,13 +53,15 @@ def folder(path: Path) -> Place:
     return Place(path.as_uri(), keys)
 
 
-def bucket(server: Server) -> Place:
-    return Place(
-        server.root,
-        lambda: [key.removeprefix("demo/") for key in server.list_keys()],
-        server.connection,
-        server.env(),
-    )
+def bucket(server: Server, metadata: Metadata) -> Place:
+    """A path of its own, since a path belongs to one database."""
+    name = metadata.url.rpartition("/")[2]
+    below = f"demo/{name}/"
+
+    def keys() -> list[str]:
+        return [key.removeprefix(below) for key in server.list_keys() if key.startswith(below)]
+
+    return Place(f"{server.root}/{name}", keys, server.connection, server.env())
 
 
 @contextmanager
@@ -182,7 +184,7 @@ class Meeting:
 
 def test_two_sweeps_and_a_migration_meet_while_workers_push(postgres_metadata: Metadata, s3_server: Server) -> None:
     """Nothing that a row refers to is deleted, and past the grace nothing else is left, unfinished uploads neither."""
-    figures = Meeting(postgres_metadata, bucket(s3_server)).hold()
+    figures = Meeting(postgres_metadata, bucket(s3_server, postgres_metadata)).hold()
     print(figures)
     assert sum(figures["sweeps"].values()) >= 2
     assert min(figures[what] for what in ("push", "crash", "delete row", "deleted", "moved", "live")) > 0
@@ -194,7 +196,7 @@ def test_the_same_with_clocks_that_the_store_just_accepts(
     postgres_metadata: Metadata, s3_server: Server, worker: str, sweeper: str
 ) -> None:
     """S3 refuses signatures that are more than a quarter of an hour off."""
-    print(Meeting(postgres_metadata, bucket(s3_server), worker, sweeper).hold())
+    print(Meeting(postgres_metadata, bucket(s3_server, postgres_metadata), worker, sweeper).hold())
 
 
 @clocks
@@ -220,7 +222,7 @@ def test_a_sweep_whose_clock_the_store_refuses_deletes_nothing(
     postgres_metadata: Metadata, s3_server: Server, offset: str
 ) -> None:
     """It ends with an error that tells of the clock."""
-    meeting = Meeting(postgres_metadata, bucket(s3_server), sweeper_clock=offset)
+    meeting = Meeting(postgres_metadata, bucket(s3_server, postgres_metadata), sweeper_clock=offset)
     done = meeting.gc("sweeper-a")
     assert done.returncode == 4
     assert "clock" in done.stderr
