@@ -55,7 +55,7 @@ matrix: setup ## Contract tests on every supported Airflow, each in an environme
 	@UV="$(abspath $(UV))" $(RUN) -m tests.matrix --strict $(VERSIONS)
 
 .PHONY: upgrades
-upgrades: setup ## Airflow 2 upgraded to 3 by its own db migrate, over rows of every backend
+upgrades: setup ## Airflow 2 upgraded to 3 by its own db migrate; values between versions of Python, pandas and numpy
 	@UV="$(abspath $(UV))" $(RUN) -m pytest tests/upgrades
 
 .PHONY: e2e
