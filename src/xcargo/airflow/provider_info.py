@@ -185,11 +185,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "fsync": {
         "description": "Whether an object in a folder (file://) is written to the disk before its push returns, with "
-        "its name and its folders, so that it survives a power loss as its row does. A push of 2 KB then takes 1 to 2 "
-        "milliseconds on an idle disk and 7 to 30 on a busy one instead of half a millisecond, a push of 100 MB 1.1 to "
-        "1.6 times as long. Without it a power loss may cost the values of about the last half minute: their pulls "
-        "fail, and never give a wrong value. Turn it off if the folder is lost with the machine anyway, or if values "
-        "can be computed again.",
+        "its name and its folders, so that it survives a power loss as its row does. A push of 2 KB then takes 3 to "
+        "30 milliseconds, by how busy the disk is, instead of about a third of one, and a push of 100 MB some 70 more, "
+        "1.1 to 2.3 times as long. Without it a power loss may cost the values of about the last half minute: their "
+        "pulls fail, and never give a wrong value. Turn it off if the folder is lost with the machine anyway, or if "
+        "values can be computed again.",
         "type": "boolean",
         "example": "False",
         "default": "True",
