@@ -123,12 +123,12 @@ class Cluster:
         self._login = login
         self._token: str | None = None
         self._warm = False
-        self._cleanup = contextlib.ExitStack()
+        self.cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._cleanup.enter_context(terminate_like_interrupt())
+        self.cleanup.enter_context(terminate_like_interrupt())
         self._keeper = Keeper()
-        self._cleanup.callback(self._keeper.close)
+        self.cleanup.callback(self._keeper.close)
         try:
             self.start()
         except BaseException:
@@ -151,7 +151,7 @@ class Cluster:
                 stop_all(list(self.processes.values()))
                 self.processes.clear()
         finally:
-            self._cleanup.close()
+            self.cleanup.close()
 
     # -- starting ------------------------------------------------------------------------------
 
@@ -247,8 +247,8 @@ class Cluster:
 
     # -- Dags ----------------------------------------------------------------------------------
 
-    def trigger(self, dag_id: str, *, seconds: float = 60.0) -> str:
-        """Start a run as soon as the Dag is known, and return its run id.
+    def trigger(self, dag_id: str, *, conf: Mapping[str, Any] | None = None, seconds: float = 60.0) -> str:
+        """Start a run as soon as the Dag is known, and return its run id. `conf` are its parameters.
 
         Raises ClusterError if no such Dag appears within `seconds`, with Airflow's import errors.
         """
@@ -264,7 +264,7 @@ class Cluster:
                     raise ClusterError(f"there is no Dag {dag_id}\n{errors}") from error
             self._progress(f"waiting for the Dag {dag_id} to be parsed")
             time.sleep(POLL_SECONDS)
-        run = self.request("POST", f"{path}/dagRuns", {"logical_date": None})
+        run = self.request("POST", f"{path}/dagRuns", {"logical_date": None, "conf": conf or {}})
         return str(run["dag_run_id"])
 
     def clear(self, dag_id: str, run_id: str) -> None:
@@ -349,7 +349,8 @@ class Cluster:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
             with _LOOPBACK.open(request, timeout=30) as response:
-                return json.load(response)
+                text = response.read()
+                return json.loads(text) if text else None
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
             raise ClusterError(f"{method} {path}: HTTP {error.code} {text}") from error

@@ -20,7 +20,8 @@ REQUIREMENTS = (
     "apache-airflow-providers-celery",
     "apache-airflow-providers-edge3",
     "asyncpg",
-    "celery<5.7",  # 5.7 leaves the tasks of Airflow's executor unanswered
+    "boto3",
+    "celery<5.7",
     "joblib",
     "psutil",
     "redis",

@@ -27,7 +27,7 @@ DAGS = (Path(demo.cluster.__file__).parent / "dags", Path(__file__).parent / "da
 EDGE = "airflow.providers.edge3.executors.EdgeExecutor"
 WORKERS = {"one": 16, "two": 4}
 """Celery workers and how many tasks each runs at once. Both serve the queue `default`, each one of its own name."""
-HEARTBEAT_TIMEOUT_SECONDS = 15
+HEARTBEAT_TIMEOUT_SECONDS = 20
 
 
 class Cluster(demo.cluster.Cluster):
@@ -46,6 +46,12 @@ class Cluster(demo.cluster.Cluster):
         self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self.metadata_url
         self.env["AIRFLOW__CELERY__RESULT_BACKEND"] = self.metadata_url.replace("postgresql+psycopg2", "db+postgresql")
         self.env["AIRFLOW__EDGE__API_URL"] = f"{self.url}/edge_worker/v1/rpcapi"
+        # Triggers are imported by the triggerer, pools by their children.
+        self.env["PYTHONPATH"] = str(dags)
+        # Where tasks meet and tell of what no XCom could.
+        self.meeting = home / "meeting"
+        self.meeting.mkdir()
+        self.env["CLUSTER_MEETING"] = str(self.meeting)
         self.postgres, self.store = postgres, store
         self.store_gates: dict[str, Gate] = {}
         self.api_gates: dict[str, Gate] = {}
@@ -57,25 +63,28 @@ class Cluster(demo.cluster.Cluster):
 
     def launch_components(self) -> None:
         super().launch_components()
-        self.launch("triggerer", "triggerer", "--skip-serve-logs")
+        self.launch("triggerer", "triggerer", "--skip-serve-logs", env=self._machine("triggerer"))
         for name, slots in WORKERS.items():
             self.launch_worker(name, "celery", "worker", "--celery-hostname", name, "--concurrency", slots)
 
     def launch_worker(self, name: str, *command: str | int, env: Mapping[str, str] | None = None) -> Process:
         """Start a worker as on a machine of its own."""
-        self.store_gates[name] = self._cleanup.enter_context(Gate(self.store.endpoint))
-        self.api_gates[name] = self._cleanup.enter_context(Gate(self.url))
+        more = ("--skip-serve-logs", "--without-mingle", "--without-gossip") if command[0] == "celery" else ()
+        queues = name if command[0] == "edge" else f"default,{name}"
+        return self.launch(name, *command, "--queues", queues, *more, env={**self._machine(name), **(env or {})})
+
+    def _machine(self, name: str) -> dict[str, str]:
+        """A home, logs and gates; the variables that lead there."""
+        self.store_gates[name] = self.cleanup.enter_context(Gate(self.store.endpoint))
+        self.api_gates[name] = self.cleanup.enter_context(Gate(self.url))
         home = self.home / name
         home.mkdir()
-        own = {
+        return {
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.logs / name),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.api_gates[name].url}/execution/",
             **self.store.via(self.store_gates[name].url).env(),
         }
-        more = ("--skip-serve-logs", "--without-mingle", "--without-gossip") if command[0] == "celery" else ()
-        queues = name if command[0] == "edge" else f"default,{name}"
-        return self.launch(name, *command, "--queues", queues, *more, env={**own, **(env or {})})
 
     def kill(self, name: str) -> None:
         """Kill a component or server, with all that it started, by SIGKILL."""
@@ -84,8 +93,12 @@ class Cluster(demo.cluster.Cluster):
     def restart(self, name: str) -> None:
         """Start what was killed, as it was; a server answers when this returns."""
         self._named(name).start()
-        answers = {"postgres": self.postgres.is_ready, "store": lambda: self.store.list_keys() is not None}.get(name)
-        deadline = time.monotonic() + 60
+        answers = {
+            "postgres": self.postgres.is_ready,
+            "store": lambda: self.store.list_keys() is not None,
+            "api-server": lambda: self.request("GET", "/api/v2/version") is not None,
+        }.get(name)
+        deadline = time.monotonic() + 240
         while answers:
             with contextlib.suppress(OSError):
                 if answers():
@@ -93,6 +106,10 @@ class Cluster(demo.cluster.Cluster):
             if time.monotonic() > deadline:
                 raise demo.cluster.ClusterError(f"{name} does not answer")
             time.sleep(0.1)
+
+    def result(self, dag_id: str, run_id: str) -> demo.cluster.RunResult:
+        self.restart_ended()
+        return super().result(dag_id, run_id)
 
     def restart_ended(self) -> list[str]:
         """Start again what has ended by itself, as systemd or Kubernetes would. Returns the names."""
@@ -116,24 +133,28 @@ class Cluster(demo.cluster.Cluster):
         """A run of a Dag from trigger to end."""
         return self.wait(dag_id, self.trigger(dag_id), seconds=seconds)
 
-    def log_events(self, dag_id: str, run_id: str) -> Iterator[dict[str, Any]]:
-        """What all tries of a run's tasks logged, on all workers."""
+    def events(self, *parts: str) -> Iterator[dict[str, Any]]:
+        """What all tries of tasks logged, on all workers; of those with these parts in their log's path."""
         for path in self.logs.rglob("attempt=*.log"):
-            if {f"dag_id={dag_id}", f"run_id={run_id}"} <= set(path.parts):
+            if set(parts) <= set(path.parts):
                 for line in path.read_text().splitlines():
                     with contextlib.suppress(ValueError):
                         yield json.loads(line)
 
     def errors(self, dag_id: str, run_id: str) -> list[str]:
         """The events of a run that were logged as an error."""
-        events = self.log_events(dag_id, run_id)
+        events = self.events(f"dag_id={dag_id}", f"run_id={run_id}")
         return [str(event) for event in events if event.get("level") in ("error", "critical")]
 
     def objects(self) -> set[str]:
         """Keys of the stored values."""
         prefix = self.store.root.partition(f"{self.store.bucket}/")[2]
         keys = self.store.list_keys()
-        return {key for key in keys if key.startswith(f"{prefix}/") and not key.startswith(f"{prefix}/.")}
+        return {key for key in keys if key.startswith(f"{prefix}/") and not key.startswith(f"{prefix}/~xcargo/")}
+
+    def uploads(self) -> list[str]:
+        """Keys of the uploads in parts that were begun, and neither completed nor aborted."""
+        return list(self.store.raw.list_uploads())  # type: ignore[attr-defined]
 
     def referenced(self) -> set[str]:
         """Keys that the rows name, asked of PostgreSQL itself."""
@@ -141,21 +162,23 @@ class Cluster(demo.cluster.Cluster):
         return {uri.removeprefix(f"s3://{self.store.bucket}/") for (uri,) in uris if uri}
 
     def command(self, *arguments: str, module: str = "xcargo") -> str:
-        """What a command prints that is run beside the scheduler. Raises CalledProcessError."""
-        return subprocess.run(
+        """What a command prints that is run beside the scheduler."""
+        done = subprocess.run(
             [sys.executable, "-m", module, *arguments],
             env=self.env,
             cwd=self.home,
             capture_output=True,
             text=True,
             timeout=300,
-            check=True,
-        ).stdout
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        return done.stdout
 
-    def sweep(self, *arguments: str) -> dict[str, Any]:
-        """The report of `xcargo gc --apply` with a grace of a second."""
-        options = ("--json", "--apply", "--yes", "--grace", "1s", "--max-share", "1")
-        (report,) = json.loads(self.command("gc", *options, *arguments))
+    def sweep(self, *, grace_seconds: int = 1) -> dict[str, Any]:
+        """The report of `xcargo gc --apply`."""
+        options = ("--json", "--apply", "--yes", "--grace", f"{grace_seconds}s", "--max-share", "1")
+        (report,) = json.loads(self.command("gc", *options))
         return dict(report)
 
 
@@ -173,13 +196,15 @@ def running(home: Path, env: Mapping[str, str] | None = None) -> Iterator[Cluste
             "AIRFLOW__CORE__EXECUTOR": f"CeleryExecutor,{EDGE}",
             "AIRFLOW__CORE__PARALLELISM": "64",
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
+            # A busy machine takes its time.
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+            "AIRFLOW__XCARGO__TIMEOUT_SECONDS": "180",
             "AIRFLOW__CELERY__BROKER_URL": broker,
             "AIRFLOW__EDGE__API_ENABLED": "True",
             "AIRFLOW__EDGE__JOB_POLL_INTERVAL": "1",
             "AIRFLOW__EDGE__HEARTBEAT_INTERVAL": "5",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT_SECONDS),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "CLUSTER_MEETING": str(home / "meeting"),
         }
-        (home / "meeting").mkdir()
         yield stack.enter_context(Cluster(home, postgres=postgres, store=store, env={**settings, **(env or {})}))

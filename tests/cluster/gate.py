@@ -6,7 +6,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 
-from tests.servers import FaultProxy
+from tests.servers.faults import PASSING_FAULTS, Fault, Flaky
 from tests.servers.relay import Exchange
 
 _SECONDS = 120.0
@@ -46,13 +46,23 @@ class Held:
             raise ConnectionError("dropped at the gate")
 
 
-class Gate(FaultProxy):
-    """A FaultProxy that holds requests."""
+FAULTS = (
+    *PASSING_FAULTS,
+    Fault("status", status=403, code="ExpiredToken"),
+    Fault("corrupt"),
+    Fault("stall"),
+)
+"""All that a task gets over by itself or by its next try. An upload that is altered on the way only its own next try
+would mend: those that pull it report the damage."""
+
+
+class Gate(Flaky):
+    """A proxy that holds requests, and lets a `share` of the others meet a fault: none until one is set."""
 
     def __init__(self, upstream_url: str) -> None:
         self._held: list[Held] = []
         self._holding = threading.Lock()
-        super().__init__(upstream_url)
+        super().__init__(upstream_url, share=0.0, seed=0, faults=FAULTS)
 
     def hold(self, method: str, match: str, *, skip: int = 0, answered: bool = False) -> Held:
         """Hold the next request with this method whose path the regular expression is found in.
@@ -69,7 +79,6 @@ class Gate(FaultProxy):
         if held is None:
             super().handle(exchange)
             return
-        self.log(exchange, "held")
         if not held.answered:
             held.pass_through()
         reply, server = exchange.ask_server()

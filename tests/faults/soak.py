@@ -19,8 +19,8 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
-from tests.servers import Fault, FaultProxy, Server, start
-from tests.servers.relay import Exchange
+from tests.servers import Server, start
+from tests.servers.faults import Flaky
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.errors import IntegrityError, ObjectNotFoundError, XCargoError
 
@@ -28,40 +28,8 @@ PROXIES = 2
 HELD = 8
 """Values that a process has pushed and not yet pulled."""
 SIZES = (1_100, 5_000, 20_000, 100_000)
-FAULTS = (
-    Fault("status", status=500),
-    Fault("status", status=503, retry_after=1),
-    Fault("status", status=429),
-    Fault("reset_before"),
-    Fault("reset_upload"),
-    Fault("reset_after"),
-    Fault("reset_during"),
-    Fault("truncate"),
-    Fault("latency", seconds=0.2),
-)
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.unit.conftest", "obstore"])
-
-
-class Flaky(FaultProxy):
-    """Spoils a share of the requests, each in one of the ways of FAULTS."""
-
-    def __init__(self, upstream_url: str, share: float, seed: int) -> None:
-        self._share = share
-        self._rng = random.Random(seed)
-        self.met: Counter[str] = Counter()
-        super().__init__(upstream_url)
-
-    def _take(self, exchange: Exchange) -> Fault | None:
-        with self._lock:
-            fault = self._rng.choice(FAULTS) if self._rng.random() < self._share else None
-            self.met[
-                f"{fault.kind} {fault.status}" if fault and fault.kind == "status" else fault.kind if fault else ""
-            ] += 1
-        return fault
-
-    def log(self, exchange: Exchange, fault: str | None = None) -> None:
-        """Counted above; a list of all would only grow."""
 
 
 def serve(upstream_url: str, share: float, seed: int, pipe: Any) -> None:

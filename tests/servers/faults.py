@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -179,6 +182,45 @@ class FaultProxy(Relay):
         with self._lock:
             if not self._is_open and not self.stopped.is_set():
                 self._open_door()
+
+
+PASSING_FAULTS = (
+    Fault("status", status=500),
+    Fault("status", status=503, retry_after=1),
+    Fault("status", status=429),
+    Fault("reset_before"),
+    Fault("reset_upload"),
+    Fault("reset_after"),
+    Fault("reset_during"),
+    Fault("truncate"),
+    Fault("latency", seconds=0.2),
+)
+
+
+class Flaky(FaultProxy):
+    """Spoils a share of the requests, each in one of some ways, and counts: `met` by kind, "" for none.
+
+    Faults that are armed meet the requests that it leaves alone.
+    """
+
+    def __init__(self, upstream_url: str, share: float, seed: int, faults: Sequence[Fault] = PASSING_FAULTS) -> None:
+        self.share = share
+        self.met: Counter[str] = Counter()
+        self._faults, self._rng = faults, random.Random(seed)
+        super().__init__(upstream_url)
+
+    def _take(self, exchange: Exchange) -> Fault | None:
+        with self._lock:
+            fault = self._rng.choice(self._faults) if self._rng.random() < self.share else None
+        fault = fault or super()._take(exchange)
+        with self._lock:
+            self.met[
+                "" if fault is None else f"{fault.kind} {fault.status}" if fault.kind == "status" else fault.kind
+            ] += 1
+        return fault
+
+    def log(self, exchange: Exchange, fault: str | None = None) -> None:
+        """Counted above; a list of all would only grow."""
 
 
 def _answer_status(exchange: Exchange, fault: Fault) -> None:
