@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import chain
@@ -38,7 +38,7 @@ from xcargo.stores.base import (
     split_parts,
 )
 from xcargo.stores.direct import DirectReader, may_read_directly
-from xcargo.stores.error_mapping import first_line, map_exception
+from xcargo.stores.error_mapping import CredentialProvider, first_line, map_exception
 from xcargo.stores.retry import Retry
 from xcargo.types import Buffer
 
@@ -221,7 +221,7 @@ class ObstoreRequests:
         self._root = root
         self._access = access
         self._limits = limits
-        self._credentials = _Credentials(access.credentials) if access.credentials else None
+        self._credentials = CredentialProvider(access.credentials) if access.credentials else None
         self._clients: dict[Work, Any] = {}
         self._direct = DirectReader(self._sign, limits) if may_read_directly(root, access) else None
 
@@ -376,23 +376,6 @@ class ObstoreRequests:
                 where=self._root,
                 hint="Check the fields of the Airflow connection named in the path.",
             ) from None
-
-
-class _Credentials:
-    """Asks the connection for credentials, and keeps the error that obstore would only paraphrase."""
-
-    def __init__(self, provider: Callable[[], Mapping[str, Any]]) -> None:
-        self._provider = provider
-        self.error: XCargoError | None = None
-
-    def __call__(self) -> Mapping[str, Any]:
-        try:
-            credentials = self._provider()
-        except XCargoError as error:
-            self.error = error
-            raise
-        self.error = None
-        return credentials
 
 
 def _is_forked() -> bool:
