@@ -8,10 +8,13 @@ import importlib
 import os
 import re
 import shutil
+import sqlite3
+import sys
 import tempfile
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
@@ -23,8 +26,25 @@ import xcargo
 
 __all__ = ["HEADINGS", "PAGE", "examples", "names"]
 
+_MODULES = {
+    "bigquery": "google.cloud.bigquery",
+    "np": "numpy",
+    "pa": "pyarrow",
+    "pd": "pandas",
+    "pl": "polars",
+    "xr": "xarray",
+}
+_PACKAGES = ("PIL.Image", "pendulum", "pytz", "scipy.sparse", "sqlalchemy.engine")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "types.md"
-HEADINGS = ("Built-in and standard types", "numpy", "Tables", "Classes of your own", "Files, folders and streams")
+HEADINGS = (
+    "Built-in and standard types",
+    "numpy",
+    "Tables",
+    "Scientific libraries",
+    "Rows of databases",
+    "Classes of your own",
+    "Files, folders and streams",
+)
 
 
 class Colour(enum.Enum):
@@ -90,10 +110,16 @@ def names() -> dict[str, Any]:
     found: dict[str, Any] = {"re": re, "xcargo": xcargo} | {cls.__name__: cls for cls in classes}
     found["folder"] = _folder()
     found["path"] = found["folder"] / "a.csv"
-    for short, module in (("np", "numpy"), ("pd", "pandas"), ("pl", "polars"), ("pa", "pyarrow")):
-        found[short] = importlib.import_module(module)
-    for module in ("pendulum", "pytz"):
-        found[module] = importlib.import_module(module)
+    for name, module in _MODULES.items():
+        found[name] = importlib.import_module(module)
+    for module in _PACKAGES:
+        importlib.import_module(module)
+        found[module.partition(".")[0]] = sys.modules[module.partition(".")[0]]
+    if find_spec("torch"):  # too large for each environment
+        found["torch"] = importlib.import_module("torch")
+    found["StandardScaler"] = importlib.import_module("sklearn.preprocessing").StandardScaler
+    found["connection"] = sqlite3.connect(":memory:")
+    found["connection"].row_factory = sqlite3.Row
     all_of = ("array", "collections", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo")
     for module in (*all_of, "dateutil.tz", "types"):
         public = {name: part for name, part in vars(importlib.import_module(module)).items() if name[0] != "_"}

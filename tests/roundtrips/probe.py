@@ -25,13 +25,14 @@ BACKENDS = {
     "common_io": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
 }
 NOT_THERE = "the pushing version has no such type"
+Rows = dict[str, dict[str, dict[str, Any]]]
+"""Type -> place -> row and what was shown of the value, or why there is none."""
 WHERE = {"dag_id": "a_dag", "run_id": "a_run", "task_id": "a_task"}
 
 
 def main(verb: str, backend: str, place: str, home: str) -> None:
     """Run the command."""
     warnings.simplefilter("ignore")
-    rows = Path(home, f"{backend}-{place}.rows")
     threshold = "0" if place == "object" else "-1" if backend == "common_io" else str(2**30)
     objects = Path(home, "objects")
     objects.mkdir(exist_ok=True)
@@ -39,9 +40,19 @@ def main(verb: str, backend: str, place: str, home: str) -> None:
         _settle(Path(home), BACKENDS[backend], threshold)
     push, pull = _hooks() if backend in BACKENDS else _pipeline(objects, int(threshold))
     if verb == "push":
-        rows.write_bytes(pickle.dumps(_pushed(push, place)))
+        write_rows(Path(home), backend, place, _pushed(push, place))
     else:
-        print(json.dumps(_pulled(pull, pickle.loads(rows.read_bytes()))))
+        print(json.dumps(_pulled(pull, read_rows(Path(home), backend, place))))
+
+
+def write_rows(home: Path, backend: str, place: str, rows: Rows) -> None:
+    """Keep what was pushed for the process that pulls it."""
+    (home / f"{backend}-{place}.rows").write_bytes(pickle.dumps(rows))
+
+
+def read_rows(home: Path, backend: str, place: str) -> Rows:
+    """What was pushed."""
+    return pickle.loads((home / f"{backend}-{place}.rows").read_bytes())  # type: ignore[no-any-return]
 
 
 def _settle(home: Path, backend: str, threshold: str) -> None:
@@ -112,13 +123,13 @@ def _pushed(push: Callable[[Any], Any], place: str) -> dict[str, dict[str, Any]]
     from tests.roundtrips.examples import examples, names
 
     known = names()
-    rows: dict[str, dict[str, Any]] = {}
+    rows: Rows = {}
     for kind, example in examples().items():
         rows[kind] = {}
         for where in (place, f"nested {place}"):
             try:
                 value = eval(example, known)  # for each push: some can be used once
-            except AttributeError:
+            except (AttributeError, NameError):
                 rows[kind][where] = {"outcome": NOT_THERE}
                 continue
             try:
@@ -130,16 +141,23 @@ def _pushed(push: Callable[[Any], Any], place: str) -> dict[str, dict[str, Any]]
 
 
 def _pulled(pull: Callable[[Any], Any], rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """What came back. Everything is pulled before anything else is imported."""
+    backs = {
+        (kind, where): _result(partial(_part, pull, pushed["row"], where))
+        for kind, places in rows.items()
+        for where, pushed in places.items()
+        if "row" in pushed
+    }
     from tests.roundtrips.examples import examples, names
 
     known = names()
     outcomes: dict[str, dict[str, str]] = {}
     for kind, places in rows.items():
-        outcomes[kind] = {}
-        for where, pushed in places.items():
-            outcomes[kind][where] = pushed.get("outcome") or _outcome(
-                partial(_part, pull, pushed["row"], where), partial(eval, examples()[kind], known), pushed["shown"]
-            )
+        make = partial(eval, examples()[kind], known)
+        outcomes[kind] = {
+            where: _outcome(*backs[kind, where], make, pushed["shown"]) if "row" in pushed else pushed["outcome"]
+            for where, pushed in places.items()
+        }
     return outcomes
 
 
@@ -148,13 +166,19 @@ def _part(pull: Callable[[Any], Any], row: Any, where: str) -> Any:
     return value[0]["inside"] if where.startswith("nested") else value
 
 
-def _outcome(pull: Callable[[], Any], make: Callable[[], Any], shown: str) -> str:
+def _result(pull: Callable[[], Any]) -> tuple[Any, str]:
+    """What was pulled, or how that failed."""
+    try:
+        return pull(), ""
+    except Exception as error:
+        return None, f"pull fails: {type(error).__name__}"
+
+
+def _outcome(back: Any, failure: str, make: Callable[[], Any], shown: str) -> str:
     from tests.exact import assert_exact
 
-    try:
-        back = pull()
-    except Exception as error:
-        return f"pull fails: {type(error).__name__}"
+    if failure:
+        return failure
     try:
         assert_exact(back, make())
     except Exception as error:
@@ -167,8 +191,17 @@ def _outcome(pull: Callable[[], Any], make: Callable[[], Any], shown: str) -> st
 
 def _shown(value: Any) -> str:
     """A value with its types, as every version of its library writes it."""
+    from tests.exact import state_of
+
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__} {list(map(_shown, value))}"
+    if isinstance(value, dict):
+        return f"{type(value).__name__} {[(key, _shown(part)) for key, part in value.items()]}"
+    state = state_of(value)
+    if state is not None:  # whose repr does not say all of it
+        return f"{type(value).__name__} {_shown(state)}"
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):  # numpy 1 and 2 write scalars differently
+        return f"{type(value).__name__} {value.dtype!r} {value.tolist()!r}"
     dtypes = value.dtypes if type(value).__name__ == "DataFrame" else [getattr(value, "dtype", None)]
     return " ".join(f"{type(value).__name__} {value!r} {list(map(repr, dtypes))}".split())
 

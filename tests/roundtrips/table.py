@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 from .examples import examples
+from .probe import NOT_THERE
 
-__all__ = ["LIBRARIES", "RESULTS", "VERSIONS", "Outcomes", "page", "renewed", "results"]
+__all__ = ["FORMER", "LIBRARIES", "RESULTS", "VERSIONS", "Outcomes", "page", "renewed", "results"]
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = RESULTS / "libraries.json"
+FORMER = RESULTS / "lowest-rows.json"
+"""Rows that the lowest versions of libraries wrote."""
 VERSIONS = ("2.11.2", "3.3.2", "3.4.0b2")
 Outcomes = dict[str, dict[str, dict[str, str]]]
 """Type -> backend -> place -> what came back."""
@@ -44,6 +47,8 @@ def _airflow() -> str:
     ]
     for kind in examples():
         ours = {v: " / ".join(dict.fromkeys(found[v][kind]["xcargo"].values())) for v in VERSIONS}
+        if set(ours.values()) == {NOT_THERE}:
+            continue
         theirs = [
             {v: found[v][kind]["common_io"][place] for v in VERSIONS}
             for place in ("row", "object", "nested row", "nested object")

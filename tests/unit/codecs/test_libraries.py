@@ -95,6 +95,13 @@ def same(left: Any, right: Any) -> bool:
     return True
 
 
+def polynomial_of_numpy_1() -> Any:
+    """Whose window is of integers, where none was given."""
+    value = np.polynomial.Chebyshev([1, 2])
+    value.window = np.array([-1, 1])
+    return value
+
+
 class TestLibraries(CodecTests):
     """Each class, with what distinguishes its instances."""
 
@@ -102,6 +109,7 @@ class TestLibraries(CodecTests):
         np.poly1d([1, 2, 3], variable="s"),
         np.poly1d([0]),
         np.polynomial.Polynomial([1, 2]),
+        polynomial_of_numpy_1(),
         np.polynomial.Chebyshev([1 + 2j, 0], domain=[0, 5], window=[-2, 2], symbol="t"),
         *(getattr(np.polynomial, name)([0.5, 0]) for name in ("Legendre", "Laguerre", "Hermite", "HermiteE")),
         np.random.default_rng(5),

@@ -53,7 +53,9 @@ def restore(cls: Any, state: dict[str, Any]) -> Any:
         value.state = _checked(state["state"])
         return value
     arrays = [_array(state[part]) for part in ("coef", "domain", "window")]
-    return cls(*arrays, symbol=_text(state["symbol"]))
+    value = cls(*arrays, symbol=_text(state["symbol"]))
+    _, value.domain, value.window = arrays  # of integers by default in numpy 1, which are floats when they are passed
+    return value
 
 
 def _seed_seq(bit_generator: Any) -> Any:
