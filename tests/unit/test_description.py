@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import types
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -68,6 +71,19 @@ def test_no_preview_is_longer_than_allowed(chars: int) -> None:
         "x" * 10**6,
     ):
         assert len(preview(value, chars) or "") <= chars
+
+
+@dataclasses.dataclass
+class Shy:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("value", [OrderedDict(a=Shy()), types.SimpleNamespace(a=Shy())], ids=["dict", "namespace"])
+def test_a_value_that_cannot_be_shown_has_no_preview(value: Any) -> None:
+    """It is stored all the same; and so is one of a class whose names are none."""
+    assert preview(value, 100) is None
+    assert preview(type("\ud800", (), {"__module__": None})(), 100) == "<None.\\ud800>"
 
 
 def test_no_code_of_a_users_class_runs() -> None:

@@ -15,11 +15,12 @@ import ast
 import logging
 import os
 import re
+import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -51,11 +52,10 @@ class AirflowClasses:
         name = self._names.get(cls)
         if name is None:
             name = import_name(cls)
-            module = sys.modules.get(cls.__module__)
-            if module is not None and _is_dag_file(module):
-                name = f"{_path(module)}:{cls.__qualname__}"
+            if _is_dag_file(cls.__module__):
+                name = f"{_path(sys.modules[cls.__module__])}:{cls.__qualname__}"
                 self._classes[name] = cls  # this very class comes back, even if the file is loaded once more
-            elif not (is_named_tuple(cls) or (_class_of_dag(name) and _comes_with_dag(module)) or _allowed(name)):
+            elif not (is_named_tuple(cls) or (_class_of_dag(name) and _comes_with_dag(cls.__module__)) or _allowed(name)):
                 self._refused[name] = None
             self._names[cls] = name
         return name
@@ -75,8 +75,12 @@ class AirflowClasses:
 
     def warn(self) -> None:
         """Log the classes that were stored, each the first time, although a pull would refuse them."""
-        names, self._refused = self._refused, {}
+        names: list[str] = []
+        while self._refused:  # other threads add to it, and warn of it
+            with suppress(KeyError):
+                names.append(self._refused.popitem()[0])
         if names:
+            names.reverse()
             log.warning("%s may not be rebuilt by the task that pulls them. %s", _listed(names), how_to_allow(names))
 
 
@@ -112,15 +116,13 @@ _MODULE = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
 _FLEETING = re.compile(rf"{_PARSED}|__main__\b")
 
 
-def _is_dag_file(module: ModuleType) -> bool:
-    """Whether Airflow loaded it as the file of a Dag, or it is a file that runs its Dag itself (``dag.test()``)."""
-    return module.__name__.startswith(_PARSED) or (module.__name__ == "__main__" and _file(module) != "")
+def _is_dag_file(name: str) -> bool:
+    """Whether a module is one that Airflow loaded as the file of a Dag, or runs its Dag itself (``dag.test()``)."""
+    return name.startswith(_PARSED) or (name == "__main__" and _file(sys.modules[name]) != "")
 
 
-def _dag_files() -> Iterator[ModuleType]:
-    for name, module in list(sys.modules.items()):
-        if name.startswith(_PARSED) or name == "__main__":
-            yield module
+def _dag_files() -> list[ModuleType]:
+    return [sys.modules[name] for name in list(sys.modules) if _is_dag_file(name)]
 
 
 def _file(module: ModuleType) -> str:
@@ -141,7 +143,7 @@ def _path(module: ModuleType) -> str:
 def _class_of_dag(name: str) -> type | None:
     """The class of a stored name if it is of the Dag itself."""
     module_name, _, qualname = name.rpartition(":")
-    for dag_file in filter(_is_dag_file, _dag_files()):
+    for dag_file in _dag_files():
         for module in _modules_of_dag(module_name, dag_file):
             cls: Any = module
             for part in qualname.split("."):  # not getattr, which may run code
@@ -169,9 +171,9 @@ def _is_beside(module: ModuleType, folder: str) -> bool:
     return not any(file.startswith(place) and not folder.startswith(place) for place in _installed())
 
 
-def _comes_with_dag(module: ModuleType | None) -> bool:
+def _comes_with_dag(module_name: str) -> bool:
     """Whether loading the file of a Dag imports the module: a function that imports it runs in one task only."""
-    known: dict[str, ModuleType] = {_file(dag_file): dag_file for dag_file in _dag_files() if _is_dag_file(dag_file)}
+    known: dict[str, ModuleType] = {_file(dag_file): dag_file for dag_file in _dag_files()}
     to_search = list(known.values())
     while to_search:
         for name in _imported_by(to_search.pop()):
@@ -179,11 +181,11 @@ def _comes_with_dag(module: ModuleType | None) -> bool:
             if imported is not None and _file(imported) not in known and _is_of_dag(imported):
                 known[_file(imported)] = imported
                 to_search.append(imported)
-    return module in known.values()
+    return sys.modules.get(module_name) in known.values()
 
 
 def _is_of_dag(module: ModuleType) -> bool:
-    return any(_is_beside(module, _folder(dag_file)) for dag_file in filter(_is_dag_file, _dag_files()))
+    return any(_is_beside(module, _folder(dag_file)) for dag_file in _dag_files())
 
 
 def _imported_by(module: ModuleType) -> set[str]:
@@ -213,13 +215,13 @@ def _lies_beside(name: str) -> bool:
     """Whether a module of this name is below the folder of a Dag's file."""
     if not _MODULE.fullmatch(name):
         return False
-    paths = [Path(_folder(dag_file), *name.split(".")) for dag_file in filter(_is_dag_file, _dag_files())]
+    paths = [Path(_folder(dag_file), *name.split(".")) for dag_file in _dag_files()]
     return any(path.with_suffix(".py").is_file() or (path / "__init__.py").is_file() for path in paths)
 
 
-@cache
-def _installed() -> frozenset[str]:
-    return frozenset(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
+def _installed() -> list[str]:
+    folders = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    return [folder + os.sep for folder in (*folders, *site.getsitepackages(), site.getusersitepackages())]
 
 
 def _module_name(name: str) -> str:

@@ -37,7 +37,7 @@ class SerdeCodec:
             if not isinstance(serialized, dict) or serialized.get("__classname__") != kind:
                 raise TypeError("Airflow would give it back as another type")
             payload = json.dumps(serialized).encode()
-        except (TypeError, AttributeError, ValueError, RecursionError) as error:
+        except Exception as error:  # of the value's own code too
             raise UnsupportedTypeError(
                 f"Neither xcargo nor Airflow can store a value of type {kind}",
                 hint=f"Return {way_out(value)}, or register a codec for it under the entry point group "
@@ -54,5 +54,5 @@ class SerdeCodec:
                 f"Airflow does not allow (or find) the class {name}: {error}",
                 hint=how_to_allow([name]),
             ) from error
-        except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
+        except Exception as error:  # of the class's own code too
             raise DecodeError(f"Airflow could not rebuild the value: {error}") from error

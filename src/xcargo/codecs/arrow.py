@@ -12,6 +12,7 @@ from xcargo.codecs import ipc
 from xcargo.codecs.base import Encoded, arrow, importable
 from xcargo.codecs.extension_types import extension_params
 from xcargo.codecs.source import BytesSource, Source, read_all
+from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.table_file import TableFile, scan
 from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
 from xcargo.codecs.value_path import column_types
@@ -51,6 +52,7 @@ class ArrowCodec:
             params |= {"shape": list(value.shape), "columns": column_types(frame.schema.items())}
             return Encoded(self.id, (_write_polars(frame),), params, _SUFFIX)
         table = _as_table(arrow(), kind, value)
+        ipc.check_values(table)
         if kind in ("pyarrow.Table", "pyarrow.RecordBatch"):
             params["shape"] = [value.num_rows, value.num_columns]
         elif kind in ("pyarrow.Array", "pyarrow.ChunkedArray"):
@@ -104,7 +106,8 @@ class ArrowStreamCodec:
             params: dict[str, Any] = {"type": "pyarrow.RecordBatchReader", "columns": columns}
             params |= extension_params(value.schema)
             return Encoded(self.id, _written(arrow(), value, params), params, ".arrow")
-        schema = value.collect_schema()
+        with current_push().running_task_code():
+            schema = value.collect_schema()
         params = {"type": "polars.LazyFrame", "columns": column_types(schema.items())}
         if any(map(_has_128_bits, schema.dtypes())):
             params["whole"] = True
@@ -147,11 +150,11 @@ def _as_table(pa: Any, kind: str, value: Any) -> Any:
     if kind in ("pyarrow.Table", "pyarrow.RecordBatch"):
         return value
     if kind == "pyarrow.Schema":
-        return value.empty_table()
+        return pa.Table.from_batches([], value)
     if kind == "pyarrow.Field":
-        return pa.schema([value]).empty_table()
+        return pa.Table.from_batches([], pa.schema([value]))
     if kind == "pyarrow.DataType":
-        return pa.schema([pa.field("", value)]).empty_table()
+        return pa.Table.from_batches([], pa.schema([pa.field("", value)]))
     try:
         if kind == "pyarrow.Scalar":
             value = pa.repeat(value, 1) if value.is_valid else pa.nulls(1, value.type)
@@ -280,7 +283,13 @@ def _written(pa: Any, reader: Any, params: dict[str, Any]) -> Iterator[Buffer]:
     runs: list[list[int]] = []
     options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
     with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), reader.schema, options=options) as file:
-        for batch in reader:
+        batches = iter(reader)
+        while True:
+            with current_push().running_task_code():
+                batch = next(batches, None)
+            if batch is None:
+                break
+            ipc.check_values(batch)
             try:
                 file.write_batch(batch)
             except pa.ArrowException as error:
@@ -307,7 +316,7 @@ def _collected(frame: Any) -> Iterator[bytes]:
         options["compat_level"] = pl.CompatLevel.oldest()  # any pyarrow reads it
     path = temporary_folder() / "table.arrow"
     try:
-        with disk_space_for("the table of a LazyFrame", path.parent):
+        with disk_space_for("the table of a LazyFrame", path.parent), current_push().running_task_code():
             frame.sink_ipc(path, **options)
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(_READ_BYTES):

@@ -144,6 +144,13 @@ def _restore_array(fields: Any) -> array[Any]:
     return array(typecode, data)
 
 
+def _namespace(value: types.SimpleNamespace) -> dict[Any, Any]:
+    fields = vars(value)
+    if not all(isinstance(name, str) for name in fields):
+        raise UnsupportedTypeError("An attribute of a SimpleNamespace is not text", hint="Return vars(value).")
+    return fields
+
+
 def _struct(value: Any) -> list[Any]:
     values, more = value.__reduce__()[1]
     return [_STRUCTS.index(type(value)), list(values), more]
@@ -182,7 +189,7 @@ EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     memoryview: (Tag.MEMORYVIEW, _memoryview),
     type(...): (Tag.ELLIPSIS, lambda _: None),
     array: (Tag.ARRAY, lambda a: [a.typecode, a.itemsize, a.tobytes()]),
-    types.SimpleNamespace: (Tag.NAMESPACE, vars),
+    types.SimpleNamespace: (Tag.NAMESPACE, _namespace),
     **{cls: (Tag.PATH, lambda p, n=n: [n, str(p)]) for n, cls in enumerate(_PATHS)},  # type: ignore[misc]
     **{cls: (Tag.STRUCT, _struct) for cls in _STRUCTS if cls is not None},
     **{cls: (Tag.IP, lambda a, n=n: [n, str(a)]) for n, cls in enumerate(_IPS)},  # type: ignore[misc]
@@ -244,7 +251,7 @@ def extension_of(value: object) -> tuple[int, Callable[[Any], Any]] | None:
     extension = EXTENSIONS.get(type(value))
     if extension is not None:
         return extension
-    if isinstance(value, dt.tzinfo):
-        return Tag.TIMEZONE, times.pack_timezone
     cls = type(value)
+    if issubclass(cls, dt.tzinfo):
+        return Tag.TIMEZONE, times.pack_timezone
     return _PENDULUM.get(cls.__name__) if str(cls.__module__).startswith("pendulum.") else None

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from xcargo.errors import DecodeError, UnsupportedTypeError
 
-__all__ = ["ClassNames", "allowed_class", "are_joined", "attribute", "dotted", "import_name", "joining_refusals"]
+__all__ = [
+    "ClassBudget",
+    "ClassNames",
+    "allowed_class",
+    "are_joined",
+    "attribute",
+    "dotted",
+    "import_name",
+    "joining_refusals",
+    "may_make",
+]
 
 
 class ClassNames(Protocol):
@@ -35,16 +45,47 @@ class ClassNames(Protocol):
         """The error for names of which `class_of` gave None: why, and what to do."""
 
 
-_refused: ContextVar[dict[str, None] | None] = ContextVar("xcargo_refused_classes", default=None)
-"""Names of classes that the value being decoded holds and that may not be rebuilt, in order."""
+class ClassBudget:
+    """How many classes of named tuples may be made for one value: 100,000 fields, a class counts as 100 at least.
+
+    A class takes a hundred times the bytes of its fields' names.
+    """
+
+    def __init__(self) -> None:
+        self._counted: set[Hashable] = set()
+        self._left = 100_000
+
+    def admits(self, cls: Hashable, fields: int) -> bool:
+        """Count a class, if it was not counted before. Whether it and all before it are within the bound."""
+        if cls not in self._counted:
+            self._counted.add(cls)
+            self._left -= max(100, fields)
+        return self._left >= 0
+
+
+class _Decoding:
+    """What is known of the value being decoded.
+
+    Attributes:
+        refused: Names of classes in it that may not be rebuilt, in order.
+        made: Classes that were made for it, if any were.
+    """
+
+    made: ClassBudget | None = None
+
+    def __init__(self) -> None:
+        self.refused: dict[str, None] = {}
+
+
+_decoding: ContextVar[_Decoding | None] = ContextVar("xcargo_decoding", default=None)
 
 _MOST_REFUSED = 50
-"""How many of them are looked for."""
+"""How many refused classes are looked for."""
 
 
 def are_joined() -> bool:
     """Whether this is within a block of `joining_refusals`."""
-    return _refused.get() is not None
+    return _decoding.get() is not None
 
 
 @contextmanager
@@ -53,23 +94,33 @@ def joining_refusals(classes: ClassNames) -> Iterator[None]:
 
     The value that was decoded meanwhile lacks them, and is lost.
     """
-    names: dict[str, None] = {}
-    token = _refused.set(names)
+    decoding = _Decoding()
+    token = _decoding.set(decoding)
     try:
         yield
     except Exception as error:
-        if names:
-            raise classes.refusal(names) from error
+        if decoding.refused:
+            raise classes.refusal(decoding.refused) from error
         raise
     finally:
-        _refused.reset(token)
-    if names:
-        raise classes.refusal(names)
+        _decoding.reset(token)
+    if decoding.refused:
+        raise classes.refusal(decoding.refused)
+
+
+def may_make(cls: Hashable, fields: int) -> bool:
+    """Whether one more class, of so many fields, may be made for the value being decoded."""
+    decoding = _decoding.get()
+    if decoding is None:
+        return True
+    decoding.made = decoding.made or ClassBudget()
+    return decoding.made.admits(cls, fields)
 
 
 def allowed_class(classes: ClassNames, name: str) -> type | None:
     """The class of a stored name. If it may not be rebuilt: None within `joining_refusals`, else DecodeError."""
-    names = _refused.get()
+    decoding = _decoding.get()
+    names = None if decoding is None else decoding.refused
     if names and name in names:
         return None
     cls = classes.class_of(name)
@@ -88,7 +139,7 @@ def import_name(cls: type) -> str:
             hint="Define the class at the top of a module.",
         )
     module = sys.modules.get(cls.__module__)
-    if module is not None and not isinstance(attribute(module, cls.__qualname__), type):
+    if not isinstance(attribute(module, cls.__qualname__), type):
         raise UnsupportedTypeError(
             f"The module {cls.__module__} has no class {cls.__qualname__}, so no other task can import it",
             hint="Define the class at the top of a module. Of named tuples that a hook returns as rows, return "

@@ -34,14 +34,16 @@ def extension_params(schema: Any) -> dict[str, Any]:
         for field in _with_inner([column]):
             kind = _value_type(field.type)
             named = named or _EXTENSION in (field.metadata or {})
+            if kind is not field.type:
+                nested = any(hasattr(inner.type, "index_type") for inner in _with_inner([pa.field("", kind)]))
+                if nested or isinstance(kind, base):
+                    raise UnsupportedTypeError(
+                        f"Column {column.name[:80]!r} is a dictionary of {str(kind)[:80]!r}, "
+                        "which Arrow writes and does not read",
+                        hint="Return column.dictionary_decode(), or the table without it.",
+                    )
             if not isinstance(kind, base):
                 continue
-            if kind is not field.type:
-                raise UnsupportedTypeError(
-                    f"Column {column.name[:80]!r} is a dictionary of {kind.extension_name[:80]!r}, "
-                    "which Arrow writes and does not read",
-                    hint="Return column.dictionary_decode(), or the table without it.",
-                )
             name, package = kind.extension_name, type(kind).__module__.partition(".")[0]
             if name not in _PACKAGES and not (package == "pyarrow" and name.startswith("arrow.")):
                 raise UnsupportedTypeError(

@@ -22,6 +22,8 @@ _PIXEL_BYTES = {"L": 1, "P": 1, "LA": 2, "La": 2, "PA": 2, "I;16": 2, "I;16L": 2
 }
 _MOST_PNG_PIXELS = 16_000_000
 """Beyond, a PNG takes seconds to write; and far beyond, PIL takes it for an attack."""
+_MOST_EMPTY_PIXELS = 65_535
+"""On the other side of an image without pixels: PIL allocates a pointer for each row."""
 _MOST_PNG_FACTOR = 1100  # zlib's own
 
 
@@ -45,6 +47,10 @@ class ImageCodec:
         if mode != "1" and mode not in _PIXEL_BYTES:
             raise UnsupportedTypeError(
                 f"An image of the mode {mode!r} cannot be stored", hint="Return value.convert('RGB')."
+            )
+        if 0 in size and max(size) > _MOST_EMPTY_PIXELS:
+            raise UnsupportedTypeError(
+                f"An image of {size[0]} x {size[1]} pixels cannot be stored", hint="Return its size."
             )
         palette = [value.palette.mode, bytes(value.getpalette(value.palette.mode))] if mode in ("P", "PA") else None
         try:
@@ -75,7 +81,8 @@ class ImageCodec:
         pixels, tail = payload[:-tail_bytes], payload[-tail_bytes:]
         size_bytes = (width + 7) // 8 * height if mode == "1" else _PIXEL_BYTES[mode] * width * height
         if params.get("format") != "png":
-            if min(width, height) < 0 or size_bytes != len(pixels):
+            empty = 0 in (width, height) and max(width, height) > _MOST_EMPTY_PIXELS
+            if min(width, height) < 0 or size_bytes != len(pixels) or empty:
                 raise DecodeError(f"{len(pixels)} bytes are not an image of mode {mode} and {width} x {height} pixels")
             value = module.frombytes(mode, (width, height), bytes(pixels))
         else:

@@ -11,6 +11,7 @@ from typing import Any
 from xcargo.codecs.base import Encoded, importable
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
+from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
 
 __all__ = ["NumpyCodec"]
@@ -44,7 +45,8 @@ class NumpyCodec:
         import numpy as np
 
         if isinstance(value, np.dtype):
-            return Encoded(self.id, (b"",), {"class": "dtype", "dtype": _describe(np, value)})
+            payload = self._pack_items(np.empty(0, value)) if value.kind == "T" else b""
+            return Encoded(self.id, (payload,), {"class": "dtype", "dtype": _describe(np, value)})
         kind = "ndarray" if isinstance(value, np.generic) else _class_of(np, value)
         if kind == "masked":
             return Encoded(self.id, (b"",), {"class": kind})
@@ -85,6 +87,8 @@ class NumpyCodec:
         if kind == "masked":
             return np.ma.masked
         if kind == "dtype":
+            if params["dtype"] == "T":
+                return self._unpack_items(np, payload, {"dtype": "T", "shape": [0]}).dtype
             return _dtype(np, params["dtype"])
         if params.get("packed"):
             return self._unpack_fields(np, payload, params)
@@ -192,6 +196,8 @@ def _describe(np: Any, dtype: Any) -> Any:
     """A dtype as JSON. Raises UnsupportedTypeError for one that would not come back the same."""
     if dtype.kind in "OT" and dtype.names is None:
         return "|O" if dtype.kind == "O" else "T"
+    if not all(is_utf8(name) for name in dtype.fields or ()):  # of its fields, and their titles
+        raise _unsupported(dtype, "An array")
     candidates: list[Any] = [dtype.str, dtype.char]
     if dtype.names is not None:
         candidates = [_fields(np, dtype)]

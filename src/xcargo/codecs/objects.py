@@ -108,7 +108,7 @@ class ObjectCodec:
             return value
         except XCargoError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # of the class's own code
             raise DecodeError(
                 f"The class {dotted(name)} has changed since the value was stored: {error}",
                 hint="Run the task that pushed the value again.",
@@ -206,6 +206,10 @@ def _beyond_fields(value: Any) -> dict[str, Any]:
     cls = type(value)
     fields = set(_FIELDS[str(_kind(cls))](cls))
     more = {name: part for name, part in getattr(value, "__dict__", {}).items() if name not in fields}
+    if not all(isinstance(name, str) for name in more):
+        raise UnsupportedTypeError(
+            f"An attribute of a {cls.__qualname__} is not text", hint="Keep it in a field that is a dict."
+        )
     for base in cls.__mro__:
         slots = vars(base).get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else slots:
@@ -223,8 +227,8 @@ def _beyond_fields(value: Any) -> dict[str, Any]:
 
 def _enum_state(member: Enum) -> list[Any]:
     """Its name; the value too where it may be needed: a combination of flags has no name of its own."""
-    named = member.name in type(member).__members__
-    return [member.name, member.value if not named or type(member.value) in _SIMPLE else None]
+    name, value = member._name_, member._value_  # a class may define properties of its own in place of both
+    return [name, value if name not in type(member).__members__ or type(value) in _SIMPLE else None]
 
 
 _SIMPLE = (str, int, float, bool, bytes)
@@ -244,7 +248,7 @@ def _restore_fields(names: Callable[[Any], list[str]]) -> Callable[[Any, dict[st
     def restore(cls: Any, state: dict[str, Any]) -> Any:
         if set(state) != set(names(cls)):
             raise ValueError(f"it had the fields {sorted(state)}, it has {sorted(names(cls))}")
-        value = cls.__new__(cls)
+        value = object.__new__(cls)
         for name, part in state.items():
             object.__setattr__(value, name, part)  # frozen classes allow no other way
         return value
@@ -260,10 +264,19 @@ def _attrs_names(cls: Any) -> list[str]:
     return [attribute.name for attribute in cls.__attrs_attrs__]
 
 
+def _namedtuple_state(value: Any) -> dict[str, Any]:
+    try:
+        return dict(zip(type(value)._fields, tuple.__iter__(value), strict=True))
+    except ValueError:
+        raise UnsupportedTypeError(
+            f"A {type(value).__qualname__} has more or fewer values than fields", hint="Return tuple(value)."
+        ) from None
+
+
 def _restore_namedtuple(cls: Any, state: dict[str, Any]) -> Any:
     if list(state) != list(cls._fields):
         raise ValueError(f"it had the fields {list(state)}, it has {list(cls._fields)}")
-    return cls._make(state.values())
+    return tuple.__new__(cls, state.values())  # not by _make, which asks the class for its length
 
 
 def _pydantic_state(model: Any) -> dict[str, Any]:
@@ -293,7 +306,7 @@ _FIELDS: dict[str, Callable[[Any], list[str]]] = {
 
 _STATE: dict[str | None, Callable[[Any], Any]] = {
     "enum": _enum_state,
-    "namedtuple": lambda value: dict(zip(value._fields, value, strict=True)),
+    "namedtuple": _namedtuple_state,
     "dataclass": _fields_state(_dataclass_names),
     "attrs": _fields_state(_attrs_names),
     "pydantic": _pydantic_state,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from enum import Enum
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -19,9 +20,10 @@ from xcargo.codecs.base import CodecLookup, Encoded, contiguous
 from xcargo.codecs.builtin import EXTENSIONS, Tag, extension_of
 from xcargo.codecs.parts import is_part
 from xcargo.codecs.plain_values import class_name, holds_mutable_buffer
+from xcargo.codecs.source import BytesSource
 from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.value_path import TooDeepError, add_path, path_to
-from xcargo.errors import UnsupportedTypeError, XCargoError
+from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 
 __all__ = ["JSON_TYPES", "Packing"]
@@ -37,6 +39,12 @@ _OPTIONS = (
 )
 JSON_TYPES = (dict, list, str, int, float, bool, type(None))
 _AS_THEY_ARE = frozenset((int, float, bool, type(None)))
+_KEYS: dict[int, Callable[[Any], list[Any]]] = {
+    **dict.fromkeys((Tag.SET, Tag.FROZENSET), lambda state: state),
+    **dict.fromkeys((Tag.PAIRS, Tag.ORDERED_DICT, Tag.COUNTER), lambda state: state[0]),
+    Tag.DEFAULT_DICT: lambda state: state[1],
+}
+"""Tags whose values hold each key or member once -> these, out of what is packed."""
 _NEST_EVERY = 100
 _MOST_LEVELS = 64
 """Of nested instances, arrays and the like: a pull takes up to ten of Python's thousand frames for each."""
@@ -55,6 +63,7 @@ class Packing:
         self._error: BaseException | None = None
         self._culprit: object = Packing  # stands for none
         self._exact = False
+        self._has_enum = False
         self._by_column = _level.get() > 0  # else each level of rows in rows would be packed twice
         self.parts: list[Encoded] = []
         self._numbers: dict[int, tuple[Any, int]] = {}
@@ -74,7 +83,8 @@ class Packing:
                     gathered = self._gather(value) if self._by_column else value
                     packed = self._native(gathered)
                     has_binary = b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed  # or has such a number
-                    if not (has_binary and holds_mutable_buffer(gathered)):
+                    # orjson asks an enum's class for the value, and ends the process if that raises.
+                    if not (has_binary and (self._has_enum or holds_mutable_buffer(gathered))):
                         return packed
                     self._exact = True
                 except _RefusedError:
@@ -121,6 +131,8 @@ class Packing:
                 return self._inserted(self._codecs.substitute(value, refusal))
             # Without a call more for each of a million tuples.
             packed = self._pack(state) if self._by_column or self._exact else self._native(state)
+            if tag in _KEYS and self._converters:
+                self._check_distinct(tag, packed)
             return ormsgpack.Ext(tag, packed)
         except XCargoError as error:
             if self._error is None:
@@ -129,10 +141,29 @@ class Packing:
         except RecursionError:
             self._error = self._error or TooDeepError()
             raise
-        except BaseException as error:
-            if not isinstance(error, _RefusedError):  # such as a task's timeout, or of a generator
+        except (_RefusedError, _RowsError) as error:
+            if isinstance(error, _RowsError):
                 self._error = self._error or error
             raise
+        except Exception as error:
+            if self._error is None:
+                self._error, self._culprit = current_push().as_ours(error), value
+            raise
+        except BaseException as error:  # such as a task's timeout
+            self._error = self._error or error
+            raise
+
+    def _check_distinct(self, tag: int, packed: bytes) -> None:
+        """Raise UnsupportedTypeError if two keys, or members of a set, would be equal where they are pulled."""
+        try:
+            keys = _KEYS[tag](self._codecs.open("msgpack", BytesSource(packed), {}))
+        except DecodeError:  # of a class that may be rebuilt only there
+            return
+        if len(set(keys)) < len(keys):
+            raise UnsupportedTypeError(
+                "Two keys or members would become one, since both are stored as the built-in value that they equal",
+                hint="Return keys of the built-in type itself.",
+            )
 
     def _inserted(self, substitute: Any) -> Any:
         """What is packed in place of another value, as the packer takes it."""
@@ -150,7 +181,8 @@ class Packing:
             return self._taken[id(value)][1]
         if (encoded := _encode_leaf(self._codecs, value)) is None:
             return None
-        if not self._by_column and (encoded.codec == "rows" or isinstance(value, tuple)):
+        self._has_enum = self._has_enum or issubclass(type(value), Enum)
+        if not self._by_column and (encoded.codec == "rows" or issubclass(type(value), tuple)):
             raise _RowsError
         if self._apart and is_part(encoded):
             self._numbers[id(value)] = value, len(self.parts)  # kept alive, so that no other value gets its id
@@ -194,7 +226,7 @@ class Packing:
             return ormsgpack.Ext(Tag.TEXT, self._native(value.encode("utf-8", "surrogatepass")))
         if kind is bytearray:
             return ormsgpack.Ext(Tag.BYTEARRAY, self._native(bytes(value)))
-        if kind is memoryview or isinstance(value, str):
+        if kind is memoryview or issubclass(kind, str):
             return self._extension(value)
         if kind is not list and kind is not dict:
             convert = self._converters.get(kind)
@@ -216,7 +248,10 @@ class Packing:
                     "Two keys of the dict would become one text", hint="Return a dict whose keys are of type str."
                 )
             return lowered
-        return ormsgpack.Ext(Tag.PAIRS, self._native([keys, values]))
+        packed = self._native([keys, values])
+        if self._converters:
+            self._check_distinct(Tag.PAIRS, packed)
+        return ormsgpack.Ext(Tag.PAIRS, packed)
 
 
 def _encode_leaf(codecs: CodecLookup, value: Any) -> Encoded | None:

@@ -116,11 +116,13 @@ class PandasWriter:
             state = dtype_state(dtype)
             if state[0] == "name" and len(state) > 2:
                 return self._values_of_package(values.array, state, name, rows=rows)
-            narrow = kind == "StringDtype"
+            narrow, column = kind == "StringDtype", pa.array(values.array)
+            if narrow or state == ["arrow"]:  # may be of a file of others
+                ipc.check_values(pa.table({"values": column}))
             if narrow and dtype.storage != "python" and type(values.array).__name__ == "StringArray":
                 # Its class made it without a dtype, which then names Arrow's storage.
-                return ["strings", self._store(pa.array(values.array), name, rows, narrow=True)]
-            return ["extension", state, self._store(pa.array(values.array), name, rows, narrow=narrow)]
+                return ["strings", self._store(column, name, rows, narrow=True)]
+            return ["extension", state, self._store(column, name, rows, narrow=narrow)]
         except (pa.ArrowException, TypeError, ValueError) as error:
             if isinstance(error, UnsupportedTypeError) or not isinstance(error, XCargoError):
                 where = "The values" if label is None else f"Column {label_text(label)!r}"

@@ -113,6 +113,11 @@ class Registry:
             encoded = self.tree.encode(value) if is_tree else self._encode(value)
         except (RecursionError, TooDeepError):
             raise too_deep(value) from None
+        except Exception as error:
+            ours = push.as_ours(error)
+            if ours is error:
+                raise
+            raise ours from error
         finally:
             CURRENT.reset(token)
         if type(encoded.parts) not in (tuple, list) and encoded.size_bytes is None:

@@ -11,16 +11,17 @@ import re
 import sys
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, cast
 
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.class_names import ClassNames, attribute
+from xcargo.codecs.class_names import ClassNames, attribute, may_make
 from xcargo.codecs.plain_values import class_name
 from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
@@ -30,6 +31,8 @@ __all__ = ["RowsCodec", "equal_class", "find_class", "is_named_tuple", "make_row
 log = logging.getLogger(__name__)
 
 _MOST_FIELDS = 10_000
+_MOST_KEPT_FIELDS = 256
+"""Of a class that is made once for many values; one of 10,000 fields takes 4 MB."""
 
 
 class RowsCodec:
@@ -284,18 +287,24 @@ def is_named_tuple(cls: type) -> bool:
 def stored_name(cls: Any, classes: ClassNames) -> str:
     """The name of a class of named tuples: ``module:qualified name`` of one that can be imported, else without module.
 
-    Raises UnsupportedTypeError for a class of which `equal_class` makes no equal.
+    Raises UnsupportedTypeError for a class of which `equal_class` makes no equal, and for too many of them.
     """
     if attribute(sys.modules.get(cls.__module__), cls.__qualname__) is cls:
-        return classes.name_of(cls)
-    try:
-        equal_class(cls.__name__, cls._fields)
-    except DecodeError as error:
+        name = classes.name_of(cls)
+    else:
+        name = str(cls.__name__)
+        try:
+            equal_class(name, cls._fields)
+        except DecodeError as error:
+            raise UnsupportedTypeError(
+                f"{cls.__qualname__} cannot be imported from {cls.__module__}, and is not like any named tuple",
+                hint="Define the class at the top of a module.",
+            ) from error
+    if not current_push().named_tuples.admits((name, *cls._fields), len(cls._fields)):
         raise UnsupportedTypeError(
-            f"{cls.__qualname__} cannot be imported from {cls.__module__}, and is not like any named tuple",
-            hint="Define the class at the top of a module.",
-        ) from error
-    return str(cls.__name__)
+            "The value holds named tuples of too many classes", hint="Return them as dicts: row._asdict()."
+        )
+    return name
 
 
 def find_class(name: str, fields: Sequence[str], *, classes: ClassNames | None) -> Any:
@@ -305,13 +314,13 @@ def find_class(name: str, fields: Sequence[str], *, classes: ClassNames | None) 
     """
     cls: Any = None
     if ":" in name and classes is not None:
-        try:
+        with suppress(DecodeError):
             cls = classes.class_of(name)
-            if cls is None:
-                _log_refused(name, cast(Hashable, classes))
-        except DecodeError as error:
-            _log_equal(name, error.hint or "")
+        if cls is None:
+            _log_equal(name, cast(Hashable, classes))
     if cls is None:
+        if not may_make((name, *fields), len(fields)):
+            raise DecodeError("The value holds named tuples of too many classes")
         return equal_class(name.rpartition(":")[2].rpartition(".")[2], fields)
     if not is_named_tuple(cls) or list(cls._fields) != list(fields):
         now = f"it has {list(cls._fields)}" if is_named_tuple(cls) else "it is no named tuple"
@@ -326,11 +335,10 @@ def equal_class(name: Any, fields: Sequence[Any]) -> Any:
     """A class of named tuples; the same one each time. Raises DecodeError for what cannot be one."""
     if type(name) is not str or len(fields) > _MOST_FIELDS or not all(type(field) is str for field in fields):
         raise DecodeError("The value holds no named tuple")
-    return _equal_class(name, tuple(fields))
+    return (_equal_class if len(fields) <= _MOST_KEPT_FIELDS else _wide_class)(name, tuple(fields))
 
 
-@lru_cache(maxsize=256)
-def _equal_class(name: str, fields: tuple[str, ...]) -> Any:
+def _make_class(name: str, fields: tuple[str, ...]) -> Any:
     define: Any = namedtuple  # noqa: PYI024 - its fields are known now
     try:
         # Such a class may have been made with rename, which calls a field by its position if need be: _1.
@@ -343,17 +351,21 @@ def _equal_class(name: str, fields: tuple[str, ...]) -> Any:
     return cls
 
 
+_equal_class = lru_cache(maxsize=256)(_make_class)
+_wide_class = lru_cache(maxsize=4)(_make_class)
+
+
 def make_row(name: str, fields: Sequence[str], values: Sequence[Any]) -> Any:
     """An instance of `equal_class`."""
     return equal_class(name, fields)._make(values)
 
 
 @lru_cache(maxsize=256)
-def _log_refused(name: str, classes: Any) -> None:
-    _log_equal(name, classes.refusal([name]).hint or "")
-
-
-@lru_cache(maxsize=256)
-def _log_equal(name: str, hint: str) -> None:
-    """Log it at the first time. The name may be anyone's."""
-    log.warning("A named tuple equal to %.200r was made, without the methods of that class. %s", name, hint)
+def _log_equal(name: str, classes: Any) -> None:
+    """Log at the first time that a class could not be had, and why. The name may be anyone's."""
+    why = classes.refusal([name])
+    try:
+        classes.class_of(name)
+    except DecodeError as error:
+        why = error
+    log.warning("A named tuple equal to %.200r was made, without the methods of that class. %s", name, why.hint or "")

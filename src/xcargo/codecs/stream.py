@@ -84,11 +84,12 @@ _CHUNKS = (bytes, bytearray, memoryview)
 
 def _checked(chunks: Iterator[Any], *, begun: bool) -> Iterator[Buffer]:
     """The bytes. Raises UnsupportedTypeError if those of a generator that gives some were taken before."""
-    for chunk in chunks:
-        begun = False
-        if not isinstance(chunk, _CHUNKS):
-            raise _not_bytes(chunk)
-        yield bytes(chunk)  # a copy: the generator may use its buffer again
+    with current_push().running_task_code():
+        for chunk in chunks:
+            begun = False
+            if not isinstance(chunk, _CHUNKS):
+                raise _not_bytes(chunk)
+            yield bytes(chunk)  # a copy: the generator may use its buffer again
     if begun:
         raise UnsupportedTypeError(
             "One generator of bytes is in several parts of the value, and gives its bytes only once",

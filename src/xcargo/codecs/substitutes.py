@@ -11,6 +11,7 @@ import inspect
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from itertools import chain, groupby, islice
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 import ormsgpack
 
 from xcargo.codecs.builtin import EXTENSIONS, Tag
+from xcargo.codecs.class_names import ClassBudget
 from xcargo.codecs.plain_values import class_name, converter_of
 from xcargo.codecs.value_path import TooDeepError, first_path, names_part, shift_index
 from xcargo.errors import SizeLimitError, UnsupportedTypeError, XCargoError
@@ -54,16 +56,23 @@ class Push:
         settings: What applies to the value; None stands for the defaults.
         mask: Hides secrets in what the log shows of the value.
         first: Class -> the first instance in whose place a built-in value is stored, and the type of that.
+        task_error: What an iterator, reader or query of the task raised when its items were asked for.
     """
 
     settings: Settings | None = None
     mask: Callable[[str], str] = staticmethod(str)
     first: dict[type, tuple[Any, str]] | None = None
+    task_error: Exception | None = None
 
     @cached_property
     def converters(self) -> dict[type, Callable[[Any], Any]]:
         """Class -> what gives the built-in value, from the second instance of the class on without asking codecs."""
         return {}
+
+    @cached_property
+    def named_tuples(self) -> ClassBudget:
+        """Classes of named tuples that a pull may have to make."""
+        return ClassBudget()
 
     @cached_property
     def _packed(self) -> dict[int, tuple[Any, ormsgpack.Ext]]:
@@ -108,9 +117,33 @@ class Push:
                 raise UnsupportedTypeError(
                     "The generator has ended before it was stored", hint="Return one that was not used."
                 )
-            first = list(islice(generator, 1))
+            with self.running_task_code():
+                first = list(islice(generator, 1))
             known = self._opened[id(generator)] = generator, first, chain(first, generator)
         return known[1], known[2]
+
+    @contextmanager
+    def running_task_code(self) -> Iterator[None]:
+        """Around code of the task that runs while its value is stored, of which the error leaves the push as it is.
+
+        Its type says what becomes of the task: Airflow skips it, fails it, or tries it again.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.task_error = error
+            raise
+
+    def as_ours(self, error: Exception) -> Exception:
+        """The error to raise for one of any kind: itself, or ours if a class's own code raised it."""
+        if error is self.task_error or isinstance(error, (XCargoError, MemoryError)):
+            return error
+        refusal = UnsupportedTypeError(
+            f"The code of its class raised {type(error).__name__} while it was stored",
+            hint="Return its data as a plain value instead.",
+        )
+        refusal.__cause__ = error
+        return refusal
 
     def _iterated(self, iterator: Any, tree: Packer) -> ormsgpack.Ext:
         """The items of an iterator as a list, packed at the first call."""
@@ -126,7 +159,11 @@ class Push:
         limit_bytes = (self.settings and self.settings.max_size_bytes) or _ITERATOR_BYTES
         bodies, count, size_bytes = [b"\xdd"], 0, 0
         chunk_items, most_items = 1, 1 if cls is groupby else 4096  # its items end when it goes on
-        while chunk := _take(items, chunk_items, cls):
+        while True:
+            with self.running_task_code():
+                chunk = list(islice(items, chunk_items))
+            if not chunk:
+                break
             try:
                 packed = tree.pack(chunk)
             except UnsupportedTypeError as error:
@@ -164,6 +201,11 @@ class Push:
             token = CURRENT.set(self)
             try:
                 part = next(rest, None)
+            except Exception as error:
+                ours = self.as_ours(error)
+                if ours is error:
+                    raise
+                raise ours from error
             finally:
                 CURRENT.reset(token)
             if part is None:
@@ -180,18 +222,6 @@ CURRENT: ContextVar[Push] = ContextVar("xcargo_push")
 def current_push() -> Push:
     """The push under way in this context; outside of one, a push by default settings."""
     return CURRENT.get(None) or Push()
-
-
-def _take(items: Iterator[Any], count: int, cls: type) -> list[Any]:
-    try:
-        return list(islice(items, count))
-    except XCargoError:
-        raise
-    except Exception as error:  # of a user's code
-        raise UnsupportedTypeError(
-            f"The {class_name(cls)} raised {type(error).__name__} while it was stored",
-            hint="Return list(value): its error then says where.",
-        ) from error
 
 
 def _is_iterator(value: Any) -> bool:

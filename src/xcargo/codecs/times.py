@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zoneinfo
+from functools import lru_cache
 from importlib import import_module
+from pickle import PicklingError
 from typing import Any
 
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
@@ -33,21 +35,25 @@ def pack_timezone(zone: dt.tzinfo | None) -> list[Any] | None:
     """The name of a time zone in the tz database, or its fixed offset, with the library that it is of."""
     if zone is None:
         return None
+    if type(zone) is zoneinfo.ZoneInfo:
+        return _pack_zoneinfo(zone)
     kind = f"{type(zone).__module__}.{type(zone).__qualname__}"
     if isinstance(zone, dt.timezone):
         offset = zone.utcoffset(None)
         name = zone.tzname(None)
         unnamed = zone is dt.timezone.utc or repr(zone) == repr(dt.timezone(offset))
         return ["offset", _microseconds(offset), None if unnamed else name]
-    if isinstance(zone, zoneinfo.ZoneInfo) and kind.startswith("zoneinfo") and zone.key:
-        return ["zone", zone.key]
     if kind.startswith("pendulum."):
         if kind.endswith(".FixedTimezone"):
             return ["pendulum-offset", _microseconds(zone.utcoffset(None)) // 1_000_000]
         return ["pendulum", getattr(zone, "name", None) or str(zone)]
     if kind.startswith("pytz"):
         key = getattr(zone, "zone", None)
-        return ["pytz", key] if key else ["pytz-offset", _microseconds(zone.utcoffset(None)) // 60_000_000]
+        if not key:
+            return ["pytz-offset", _microseconds(zone.utcoffset(None)) // 60_000_000]
+        if zone is _library("pytz").timezone(key):
+            return ["pytz", key]
+        return ["pytz", *zone.__reduce__()[1]]  # each instance is one offset of its zone
     if kind.startswith("pydantic_core."):  # of the datetimes that pydantic reads out of text
         return ["pydantic-offset", _microseconds(zone.utcoffset(None)) // 1_000_000]
     packed = _pack_dateutil(zone, kind) if kind.startswith("dateutil.tz") else None
@@ -62,6 +68,18 @@ def pack_timezone(zone: dt.tzinfo | None) -> list[Any] | None:
             hint="Use zoneinfo.ZoneInfo, datetime.timezone or pendulum.",
         )
     return packed
+
+
+@lru_cache(maxsize=64)
+def _pack_zoneinfo(zone: zoneinfo.ZoneInfo) -> list[Any]:
+    try:
+        zone.__reduce__()
+    except PicklingError:
+        raise UnsupportedTypeError(
+            "A time zone that was read from a file has no name by which another task finds it",
+            hint="Use zoneinfo.ZoneInfo(key).",
+        ) from None
+    return ["zone", zone.key]
 
 
 def _pack_dateutil(zone: Any, kind: str) -> list[Any] | None:
@@ -92,7 +110,7 @@ def restore_timezone(spec: Any) -> dt.tzinfo | None:
         except zoneinfo.ZoneInfoNotFoundError as error:
             raise _unknown_zone(args[0]) from error
     if kind == "pytz":
-        return _library("pytz").timezone(args[0])  # type: ignore[no-any-return]
+        return _library("pytz.tzinfo").unpickler(*args)  # type: ignore[no-any-return]
     if kind == "pytz-offset":
         return _library("pytz").FixedOffset(args[0])  # type: ignore[no-any-return]
     if kind == "pendulum-offset":
@@ -123,7 +141,7 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        package = {"dateutil.tz": "python-dateutil"}.get(name, name)
+        package = {"dateutil.tz": "python-dateutil"}.get(name, name.partition(".")[0])
         raise MissingDependencyError(
             f"The value needs the package {package!r}, which is not installed here", hint=f"Run: pip install {package}"
         ) from error
@@ -135,9 +153,6 @@ def _microseconds(delta: dt.timedelta | None) -> int:
 
 def pack_datetime(moment: dt.datetime) -> list[Any]:
     """Fields, fold and zone."""
-    zone = pack_timezone(moment.tzinfo)
-    if zone is not None and zone[0] == "pytz":  # each pytz instance is one offset of its zone: keep the instant
-        zone = [*zone, _microseconds(moment.utcoffset())]
     return [
         moment.year,
         moment.month,
@@ -147,7 +162,7 @@ def pack_datetime(moment: dt.datetime) -> list[Any]:
         moment.second,
         moment.microsecond,
         moment.fold,
-        zone,
+        pack_timezone(moment.tzinfo),
     ]
 
 
@@ -155,20 +170,12 @@ def restore_datetime(fields: Any) -> dt.datetime:
     """The datetime of `pack_datetime`."""
     *parts, fold, zone = fields
     naive = dt.datetime(*parts, fold=fold)  # noqa: DTZ001 - its zone is set below
-    if zone is not None and zone[0] == "pytz":
-        tz: Any = restore_timezone(zone[:2])
-        return tz.fromutc(naive - dt.timedelta(microseconds=zone[2]))  # type: ignore[no-any-return]
     return naive.replace(tzinfo=restore_timezone(zone))
 
 
 def pack_time(moment: dt.time) -> list[Any]:
     """Fields, fold and zone."""
     zone = pack_timezone(moment.tzinfo)
-    if zone is not None and zone[0] == "pytz" and restore_timezone(zone) is not moment.tzinfo:
-        raise UnsupportedTypeError(  # pytz has an instance for each offset of a zone: only a date says which
-            f"A time of day with one of the offsets of pytz's zone {zone[1]} cannot be stored",
-            hint="Use zoneinfo.ZoneInfo, or return a datetime.",
-        )
     return [moment.hour, moment.minute, moment.second, moment.microsecond, moment.fold, zone]
 
 

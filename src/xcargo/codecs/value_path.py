@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -123,7 +124,12 @@ def _cycle(value: Any) -> tuple[str, str] | None:
 
 
 def _parts(item: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of a container or instance, each with its step of the path."""
+    """The parts of a container or instance, each with its step of the path; as many as its class's own code gives."""
+    with suppress(Exception):
+        yield from _parts_of(item)
+
+
+def _parts_of(item: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(item, dict):
         yield from ((f"[{_shown(key)}]", part) for key, part in item.items())
         yield from ((f", key {type(key).__name__}", key) for key in item if type(key) is not str)

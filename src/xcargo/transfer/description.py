@@ -59,10 +59,10 @@ def type_name(value: object) -> str:
     module = cls.__module__
     if module == "builtins":
         return cls.__qualname__
-    module = _DAG_FILE.sub("", module)
+    module = _DAG_FILE.sub("", str(module))
     if module.partition(".")[0] in _LIBRARIES:
         module = module.partition(".")[0]
-    return f"{module}.{cls.__qualname__}"
+    return _printable(f"{module}.{cls.__qualname__}")
 
 
 def preview(value: Any, chars: int) -> str | None:
@@ -72,7 +72,10 @@ def preview(value: Any, chars: int) -> str | None:
     """
     if chars <= 0:
         return None
-    text = _printable(_Short(chars).of(value))
+    try:
+        text = _printable(_Short(chars).of(value))
+    except Exception:  # of a class's own code; a preview is a courtesy, and fails no push
+        return None
     return text if len(text) <= chars else text[: chars - 1] + "…"
 
 

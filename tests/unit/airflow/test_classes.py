@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import site
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -198,6 +199,14 @@ def test_an_environment_within_the_folder_is_not_of_the_dag(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with pytest.raises(DecodeError, match="may not be rebuilt"):
         decoded(forged("_pytest.nodes:Item"))
+
+
+def test_neither_are_packages_of_the_user(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose home may be the folder of the Dags."""
+    packages = str(Path(load("home").helpers.__file__).parent)
+    monkeypatch.setattr(site, "getusersitepackages", lambda: packages)
+    with pytest.raises(DecodeError, match="may not be rebuilt"):
+        decoded(forged("helpers:Order"))
 
 
 def test_a_push_warns_once_of_what_a_pull_would_refuse(load: Load, caplog: pytest.LogCaptureFixture) -> None:

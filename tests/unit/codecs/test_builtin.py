@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.resources
+import io
 import json
 import pathlib
 import struct
+import types
+import zoneinfo
 from collections import defaultdict
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,7 +19,6 @@ from typing import Any
 import dateutil.tz
 import numpy as np
 import pytest
-import pytz
 
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
@@ -110,6 +113,22 @@ def test_memoryviews_keep_format_and_shape(make: Callable[[], memoryview]) -> No
     assert (back.format, back.shape, back.readonly) == (view.format, view.shape, view.readonly)
 
 
+def numbered() -> types.SimpleNamespace:
+    namespace = types.SimpleNamespace()
+    namespace.__dict__[1] = 2  # type: ignore[index]
+    return namespace
+
+
+def tzdata_file(name: str) -> Any:
+    return io.BytesIO(importlib.resources.files("tzdata").joinpath("zoneinfo").joinpath(name).read_bytes())
+
+
+def released() -> memoryview:
+    view = memoryview(b"a")
+    view.release()
+    return view
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -123,9 +142,14 @@ def test_memoryviews_keep_format_and_shape(make: Callable[[], memoryview]) -> No
         {"x": type("Table", (dict,), {})()},
         type("MyPath", (pathlib.PurePosixPath,), {})("a"),
         NotImplemented,
-        pytz.timezone("Europe/Paris").localize(dt.datetime(2026, 7, 1)).timetz(),
+        numbered(),
+        zoneinfo.ZoneInfo.from_file(tzdata_file("Asia/Tokyo"), key="Europe/Paris"),
+        [released()],
     ],
-    ids=["endian", "empty", "factory", "str", "key", "int", "list", "dict", "path", "singleton", "pytz"],
+    ids=[
+        *("endian", "empty", "factory", "str", "key", "int", "list", "dict", "path", "singleton"),
+        *("attribute", "zone", "released"),
+    ],
 )
 def test_what_would_come_back_otherwise_is_refused_at_the_push(value: Any) -> None:
     """Never at the pull, when the value is gone. (Otherwise subclasses come back as what they equal.)"""

@@ -168,6 +168,7 @@ class TestNumpy(CodecTests):
         np.ma.array([1, "a", (2,)], mask=[False, True, False], dtype=object, fill_value="none"),
         np.ma.array([(1, [2])], mask=[(False, True)], dtype=[("a", "i4"), ("o", "O")]),
         np.dtype("datetime64[25m]"),
+        np.dtypes.StringDType(na_object=np.nan, coerce=False),
         np.dtype([("a", ">i4"), ("o", "O")]),
     )
 
@@ -221,8 +222,9 @@ def test_a_contiguous_array_is_not_copied_to_encode_it() -> None:
         np.char.array(["a"]),
         np.zeros(1).view(type("Mine", (np.ndarray,), {})),
         type("Mine", (np.float64,), {})(1),
+        np.zeros(1, [("\ud800", "i4")]),
     ],
-    ids=["object", "field", "gaps", "empty", "chararray", "subclass", "scalar"],
+    ids=["object", "field", "gaps", "empty", "chararray", "subclass", "scalar", "surrogate"],
 )
 def test_arrays_that_would_not_come_back_are_refused(value: Any) -> None:
     """Objects that no codec takes, fields that are objects, subclasses."""
@@ -329,6 +331,7 @@ class TestArrow(CodecTests):
         pa.schema([pa.field("a", pa.int8(), nullable=False, metadata={"k": "v"})], metadata={"m": "n"}),
         pa.field("x", pa.list_(pa.decimal128(5, 2))),
         pa.timestamp("us", "Europe/Paris"),
+        pa.sparse_union([pa.field("a", pa.int8())]),
     )
 
     @pytest.fixture
@@ -482,13 +485,36 @@ MONTHS = pa.array(pd.period_range("2026-01", periods=2, freq="M"))
         (pd.Index(pd.arrays.ArrowExtensionArray(pa.chunked_array([CELSIUS]))), "'tests.celsius'"),
         (pd.DataFrame([[1]], columns=pd.arrays.ArrowExtensionArray(pa.chunked_array([CELSIUS]))), "'tests.celsius'"),
         (pa.table({"d": pa.DictionaryArray.from_arrays([0, 1], MONTHS)}), "does not read"),
+        (pa.DictionaryArray.from_arrays([0], pa.array(["x"]).dictionary_encode()), "does not read"),
     ],
-    ids=["table", "reader", "struct", "series", "index", "labels", "dictionary"],
+    ids=["table", "reader", "struct", "series", "index", "labels", "dictionary", "dictionaries"],
 )
 def test_extension_types_that_a_pull_could_not_register_are_refused(value: Any, why: str) -> None:
     """Another process would get their storage in their place, or nothing."""
     with pytest.raises(UnsupportedTypeError, match=why):
         Registry(entry_points=False).encode(value)
+
+
+NOT_UTF8 = pa.array([b"\xff"]).view(pa.string())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        NOT_UTF8,
+        pa.table({"a": [1], "s": pa.chunked_array([["fine"], NOT_UTF8])[1:]}),
+        pa.table({"s": NOT_UTF8}).to_reader(),
+        pa.DictionaryArray.from_arrays([5], ["a"], safe=False),
+        pa.array([1]).view(pa.date64()),
+        pd.Series(pd.arrays.ArrowExtensionArray(pa.chunked_array([NOT_UTF8]))),
+        pd.DataFrame({"s": pd.Series(pd.array(pa.chunked_array([NOT_UTF8]), "string[pyarrow]"))}),
+    ],
+    ids=["array", "table", "reader", "code", "day", "series", "frame"],
+)
+def test_values_that_a_pull_would_refuse_are_refused_by_the_push(value: Any) -> None:
+    """A file of others may hold text that is not UTF-8, and Arrow reads it without a word."""
+    with pytest.raises(UnsupportedTypeError, match=r"none of its type|cannot be stored"):
+        list(Registry(entry_points=False).encode(value).parts)
 
 
 @pytest.mark.parametrize("params", [{}, {"extensions": ["tests.celsius"]}, {"extensions": 7}])

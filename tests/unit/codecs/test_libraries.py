@@ -327,6 +327,16 @@ def test_a_picture_is_no_larger_than_its_bytes_can_hold(forged: dict[str, Any]) 
         registry.decode("image", contiguous(encoded), {**encoded.params, **forged})
 
 
+def test_a_picture_without_pixels_has_no_more_rows_than_fit() -> None:
+    """PIL allocates a pointer for each of them."""
+    registry = Registry(entry_points=False)
+    tail = registry.tree.pack([{}, None])
+    with pytest.raises(DecodeError, match="0 x 268435456"):
+        registry.decode("image", tail, {"mode": "L", "size": [0, 2**28], "tail_bytes": len(tail)})
+    with pytest.raises(UnsupportedTypeError, match="70000 x 0"):
+        registry.encode(PIL.Image.new("L", (70_000, 0)))
+
+
 def encode_and_decode(value: Any, settings: Settings | None = None) -> Any:
     registry = Registry(entry_points=False)
     encoded = registry.encode(value, settings)

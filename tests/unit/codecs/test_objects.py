@@ -321,6 +321,83 @@ def test_a_member_is_found_by_its_name_when_its_value_is_no_data(registry: Regis
 
 
 @dataclasses.dataclass
+class Late:
+    def __new__(cls, size: int) -> Any:
+        return super().__new__(cls)
+
+    size: int
+
+
+class Unusual(enum.Enum):
+    ONE = 1
+
+    @property
+    def value(self) -> int:
+        raise RuntimeError
+
+
+class Long(Point):
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return 9
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize("value", [Late(5), Unusual.ONE, Long(1)], ids=lambda value: type(value).__name__)
+def test_what_a_class_does_with_its_instances_does_not_matter(registry: Registry, value: Any) -> None:
+    """To what is stored of them and how they are made again. (A packer ends the process for such an enum.)"""
+    for wrapped in ([value], {1: value, "b": bytearray(b"x")}, [{"a": value, "b": b"x"}]):
+        back = round_trip(wrapped, registry)
+        assert repr(back) == repr(wrapped)
+
+
+class Shy:
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class Hidden:
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise RuntimeError
+
+
+class Strange(type):
+    def __hash__(cls) -> int:
+        raise RuntimeError
+
+
+class OfStrange(metaclass=Strange):
+    pass
+
+
+def numbered() -> Growing:
+    growing = Growing(1)
+    growing.__dict__[5] = 1  # type: ignore[index]
+    return growing
+
+
+def homeless() -> Any:
+    return type("Homeless", (Growing,), {"__module__": "a_module_that_is_gone"})(1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(Shy, Hidden, OfStrange, numbered, homeless),
+        *(lambda: tuple.__new__(Point, (1,)), lambda: tuple.__new__(Point, (1, 2, 3))),
+    ],
+    ids=["attributes", "class", "hash", "number", "module", "short", "long"],
+)
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [1, value], lambda value: {1: value, 2: b"x"}])
+def test_what_a_class_raises_is_a_refusal(registry: Registry, make: Any, wrap: Any) -> None:
+    """And so is what no class could take back."""
+    with pytest.raises(UnsupportedTypeError):
+        registry.encode(wrap(make()))
+
+
+@dataclasses.dataclass
 class Both(dict):  # type: ignore[type-arg]
     size: int = 1
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import numpy as np
+import ormsgpack
 import psycopg2.extras
 import pytest
 import sqlalchemy
@@ -151,6 +152,20 @@ def test_a_forged_named_tuple_is_a_decode_error(registry: Registry, name: str, s
     payload = registry.tree.pack(["namedtuple", name, state])
     with pytest.raises(DecodeError):
         registry.decode("object", payload, {})
+
+
+@pytest.mark.parametrize(("count", "fields"), [(1001, 1), (30, 5000)], ids=["many", "wide"])
+def test_a_value_makes_a_bounded_number_of_classes(registry: Registry, count: int, fields: int) -> None:
+    """Each takes far more memory than its name; what a pull would refuse, the push does."""
+    names = [f"f{n}" for n in range(fields)]
+    rows = [namedtuple(f"Row{n}", names)(*names) for n in range(count)]  # noqa: PYI024
+    assert round_trip(rows[:10] * 200, registry) == rows[:10] * 200
+    with pytest.raises(UnsupportedTypeError, match="too many classes"):
+        registry.encode(rows)
+    states = [["namedtuple", f"Row{n}", dict.fromkeys(names)] for n in range(count)]
+    bodies = [ormsgpack.packb(["object", {}, registry.tree.pack(state)]) for state in states]
+    with pytest.raises(DecodeError, match="too many classes"):
+        registry.decode("msgpack", ormsgpack.packb([ormsgpack.Ext(0, body) for body in bodies]), {})
 
 
 def database_rows() -> dict[str, list[Any]]:

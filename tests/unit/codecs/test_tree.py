@@ -101,6 +101,9 @@ def test_any_nesting_of_builtin_values_comes_back_exactly(value: Any) -> None:
     assert same(round_trip(value), value)
 
 
+SUMMER = pytz.timezone("Europe/Berlin").localize(dt.datetime(2026, 7, 1))
+
+
 class Row(TypedDict):
     b: int
     a: tuple[int, ...]
@@ -144,7 +147,11 @@ class TestTreeCodec(CodecTests):
         ipaddress.ip_interface("::1/64"),
         ...,
         pendulum.datetime(2026, 7, 1, tz="Europe/Paris"),
-        pytz.timezone("Europe/Berlin").localize(dt.datetime(2026, 7, 1)),
+        SUMMER,
+        SUMMER.replace(month=1),  # still of the offset of summer
+        SUMMER.timetz(),
+        SUMMER.tzinfo,
+        dt.datetime(2026, 7, 1, tzinfo=pytz.timezone("Europe/Berlin")),  # of the first offset that the zone had
         pytz.timezone("Europe/Berlin"),
         pytz.UTC,
         pytz.FixedOffset(90),
