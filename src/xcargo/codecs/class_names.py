@@ -46,14 +46,14 @@ class ClassNames(Protocol):
 
 
 class ClassBudget:
-    """How many classes of named tuples may be made for one value: 100,000 fields, a class counts as 100 at least.
+    """How many classes of named tuples may be made for one value: 20,000 fields, a class counts as 100 at least.
 
     A class takes a hundred times the bytes of its fields' names.
     """
 
     def __init__(self) -> None:
         self._counted: set[Hashable] = set()
-        self._left = 100_000
+        self._left = 20_000
 
     def admits(self, cls: Hashable, fields: int) -> bool:
         """Count a class, if it was not counted before. Whether it and all before it are within the bound."""

@@ -154,18 +154,16 @@ def test_a_forged_named_tuple_is_a_decode_error(registry: Registry, name: str, s
         registry.decode("object", payload, {})
 
 
-@pytest.mark.parametrize(("count", "fields"), [(1001, 1), (30, 5000)], ids=["many", "wide"])
-def test_a_value_makes_a_bounded_number_of_classes(registry: Registry, count: int, fields: int) -> None:
+def test_a_value_makes_a_bounded_number_of_classes(registry: Registry) -> None:
     """Each takes far more memory than its name; what a pull would refuse, the push does."""
-    names = [f"f{n}" for n in range(fields)]
-    rows = [namedtuple(f"Row{n}", names)(*names) for n in range(count)]  # noqa: PYI024
-    assert round_trip(rows[:10] * 200, registry) == rows[:10] * 200
+    rows = [namedtuple(f"Row{n}", "a")(n) for n in range(201)]  # noqa: PYI024
+    assert round_trip(rows[1:] * 2, registry) == rows[1:] * 2
     with pytest.raises(UnsupportedTypeError, match="too many classes"):
         registry.encode(rows)
-    states = [["namedtuple", f"Row{n}", dict.fromkeys(names)] for n in range(count)]
-    bodies = [ormsgpack.packb(["object", {}, registry.tree.pack(state)]) for state in states]
+    bodies = [registry.tree.pack(["namedtuple", f"Row{n}", {"a": n}]) for n in range(201)]
+    exts = [ormsgpack.Ext(0, ormsgpack.packb(["object", {}, body])) for body in bodies]
     with pytest.raises(DecodeError, match="too many classes"):
-        registry.decode("msgpack", ormsgpack.packb([ormsgpack.Ext(0, body) for body in bodies]), {})
+        registry.decode("msgpack", ormsgpack.packb(exts), {})
 
 
 def database_rows() -> dict[str, list[Any]]:
