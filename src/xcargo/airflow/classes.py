@@ -55,7 +55,7 @@ class AirflowClasses:
             if _is_dag_file(cls.__module__):
                 name = f"{_path(sys.modules[cls.__module__])}:{cls.__qualname__}"
                 self._classes[name] = cls  # this very class comes back, even if the file is loaded once more
-            elif not (is_named_tuple(cls) or (_class_of_dag(name) and _comes_with_dag(cls.__module__)) or _allowed(name)):
+            elif not (is_named_tuple(cls) or _comes_with_dag(name, cls.__module__) or _allowed(name)):
                 self._refused[name] = None
             self._names[cls] = name
         return name
@@ -171,8 +171,13 @@ def _is_beside(module: ModuleType, folder: str) -> bool:
     return not any(file.startswith(place) and not folder.startswith(place) for place in _installed())
 
 
-def _comes_with_dag(module_name: str) -> bool:
-    """Whether loading the file of a Dag imports the module: a function that imports it runs in one task only."""
+def _comes_with_dag(name: str, module_name: str) -> bool:
+    """Whether a class is of the Dag itself, and loading the file of a Dag imports its module.
+
+    A function that imports it runs in one task only.
+    """
+    if _class_of_dag(name) is None:
+        return False
     known: dict[str, ModuleType] = {_file(dag_file): dag_file for dag_file in _dag_files()}
     to_search = list(known.values())
     while to_search:

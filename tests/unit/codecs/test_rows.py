@@ -156,7 +156,8 @@ def test_a_forged_named_tuple_is_a_decode_error(registry: Registry, name: str, s
 
 def test_a_value_makes_a_bounded_number_of_classes(registry: Registry) -> None:
     """Each takes far more memory than its name; what a pull would refuse, the push does."""
-    rows = [namedtuple(f"Row{n}", "a")(n) for n in range(201)]  # noqa: PYI024
+    classes: list[Any] = [namedtuple(f"Row{n}", "a") for n in range(201)]  # noqa: PYI024
+    rows = [cls(n) for n, cls in enumerate(classes)]
     assert round_trip(rows[1:] * 2, registry) == rows[1:] * 2
     with pytest.raises(UnsupportedTypeError, match="too many classes"):
         registry.encode(rows)
