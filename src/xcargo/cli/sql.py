@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, Argument, Command, Example
 from xcargo.cli.deployment import SOURCE, open_source
-from xcargo.codecs.base import importable
 from xcargo.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ def _sql(args: argparse.Namespace, out: Output) -> None:
     source = open_source(args)
     from xcargo.airflow import runtime
     from xcargo.airflow.client.connect import Client
+    from xcargo.codecs.base import importable
 
     client = Client(source, runtime.pipeline())
     duckdb = importable("duckdb", "SQL over stored tables", extra="sql")
