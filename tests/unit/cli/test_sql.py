@@ -44,6 +44,11 @@ def url(metadata: Metadata, tmp_path: Path) -> str:
             push(pa.table({"price": [number, map_index]}), "mapped", day, map_index)
     push(pd.DataFrame({"city": ["Oslo"], "when": pd.to_datetime(["2026-01-01"])}), "pandas", DAYS[0])
     push("a text", "text", DAYS[0])
+    push([{"city": "Oslo"}, {"city": "Rome", "late": 2}], "uneven", DAYS[0])
+    push([], "uneven", DAYS[1])
+    push([], "empty", DAYS[0])
+    push([{1: 2}], "numbers", DAYS[0])
+    push([{"size": 2**70}], "huge", DAYS[0])
     return url
 
 
@@ -70,8 +75,14 @@ def test_a_query_reads_what_tasks_returned(client: Client) -> None:
     ]
     joined = 'SELECT name, price FROM "sales.eu.polars" JOIN "sales.eu.group.records" USING (city, run_id) ORDER BY ALL'
     assert rows(joined, run_id=DAYS[0]) == [("north", 1), ("south", 10)]
-    assert rows('WITH last AS (FROM "sales.eu".mapped) SELECT max(price) FROM last') == [(1,)]
+    assert rows('WITH Last AS (FROM "sales.eu".mapped) SELECT max(price) FROM LAST') == [(1,)]
     assert rows('SELECT year("when"), year(run_date) FROM "sales.eu.pandas"') == [(2026, 2026)]
+
+
+def test_records_need_not_have_the_same_fields(client: Client) -> None:
+    """A field that only later records have is a column, too; an empty list of one run adds no rows."""
+    rows = client.sql('SELECT city, late, run_id FROM "sales.eu.uneven" ORDER BY city').fetchall()
+    assert rows == [("Oslo", None, DAYS[0]), ("Rome", 2, DAYS[0])]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +94,9 @@ def test_a_query_reads_what_tasks_returned(client: Client) -> None:
         ("SELECT * FROM '/etc/passwd'", ObjectNotFoundError("no value of a task")),
         ('SELECT * FROM "sales.eu.nothing"', ObjectNotFoundError("no value of a task 'sales.eu.nothing'")),
         ('SELECT * FROM "sales.eu.text"', UnsupportedTypeError("is a str, not a table")),
+        ('SELECT * FROM "sales.eu.empty"', UnsupportedTypeError("returned is empty, so its columns are not known")),
+        ('SELECT * FROM "sales.eu.numbers"', UnsupportedTypeError("make no table")),
+        ('SELECT * FROM "sales.eu.huge"', UnsupportedTypeError("make no table")),
         ("SELECT * FROM DAYS", ObjectNotFoundError("no value of a task")),
     ],
 )

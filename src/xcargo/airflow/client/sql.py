@@ -57,16 +57,16 @@ def _tables(database: Any, sql: str) -> set[tuple[str, str]]:
             f"The query is not one SELECT: {reason}", hint='Write it like this: SELECT * FROM "dag.task"'
         )
     tables: set[tuple[str, str]] = set()
-    in_query: set[tuple[str, str]] = set()  # named by WITH
+    in_query: set[str] = set()  # named by WITH, in small letters: SQL takes no notice of them
     nodes: list[Any] = [parsed["statements"]]
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):
             if node.get("type") == "BASE_TABLE":
                 tables.add((node["schema_name"], node["table_name"]))
-            in_query.update(("", entry["key"]) for entry in (node.get("cte_map") or {}).get("map", ()))
+            in_query.update(entry["key"].lower() for entry in (node.get("cte_map") or {}).get("map", ()))
         nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return tables - in_query
+    return {(schema, name) for schema, name in tables if schema or name.lower() not in in_query}
 
 
 def _named(name: str, values_of: Callable[[str, str], Iterable[StoredValue]]) -> list[StoredValue]:
@@ -85,10 +85,19 @@ def _add_view(database: Any, schema: str, name: str, values: list[StoredValue]) 
     """A view over all values of a task."""
     selects = []
     for value in values:
+        table = _table(value)
+        if table is None:
+            continue
         part = f"value of {value.dag_id} {value.run_id} {value.task_id} {value.map_index}"
-        database.register(part, _table(value))
+        database.register(part, table)
         at = f"{_text(value.run_id)} AS run_id, {_time(value)} AS run_date, {value.map_index} AS map_index"
         selects.append(f"SELECT *, {at} FROM {_quoted(part)}")  # noqa: S608 - all of it is quoted
+    if not selects:
+        raise UnsupportedTypeError(
+            f"Each list that task {values[0].task_id!r} returned is empty, so its columns are not known",
+            where=f"dag {values[0].dag_id!r}",
+            hint="Choose runs that returned a record, with run_id or since.",
+        )
     if schema:
         database.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
     view = f"{_quoted(schema or 'main')}.{_quoted(name)}"
@@ -96,25 +105,29 @@ def _add_view(database: Any, schema: str, name: str, values: list[StoredValue]) 
 
 
 def _table(value: StoredValue) -> Any:
+    """What DuckDB scans; None for an empty list, which has no rows and no columns."""
     if value.type in _SCANNED:
         return value.lazy().scan("pyarrow")
     if value.type == "pandas.DataFrame":
         return value.lazy().to_arrow()
     records = value.pull() if value.type == "list" else None
-    if not records or not all(type(record) is dict for record in records):
+    if records == []:
+        return None
+    if not records or not any(records) or not all(type(record) is dict for record in records):
         raise UnsupportedTypeError(
             f"What task {value.task_id!r} returned is a {value.type}, not a table",
             where=f"dag {value.dag_id!r}, run {value.run_id!r}",
             hint="SQL reads DataFrames of pandas and polars, Arrow tables and lists of dictionaries.",
         )
     pa = arrow()
+    names = dict.fromkeys(name for record in records for name in record)  # not those of the first record alone
     try:
-        return pa.Table.from_pylist(records)
-    except pa.ArrowException as error:
+        return pa.table({name: [record.get(name) for record in records] for name in names})
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise UnsupportedTypeError(
             f"The dictionaries that task {value.task_id!r} returned make no table: {error}",
             where=f"dag {value.dag_id!r}, run {value.run_id!r}",
-            hint="Each field must have one type.",
+            hint="Each key must be text, and each field must have one type.",
         ) from error
 
 
