@@ -139,3 +139,10 @@ def test_small_data_is_tried_and_tiny_data_is_not() -> None:
     assert compression.compress_if_smaller("zstd", os.urandom(256 * 1024)) is None
     assert not compression.is_compressible("zstd", b"x" * 127)
     assert not compression.is_compressible("none", TEXT)
+
+
+def test_a_frame_that_claims_more_than_there_is_memory_for_is_a_decode_error() -> None:
+    """Frame and envelope agree, and nothing but the allocation can find out."""
+    frame = b"\x28\xb5\x2f\xfd\xe0" + (2**50).to_bytes(8, "little") + b"\x01\0\0"
+    with pytest.raises(DecodeError, match="There is no memory for"):
+        compression.decompress("zstd", frame, 2**50)

@@ -41,7 +41,7 @@ _OWN = {
     "pydantic": ("pydantic", "PydanticCodec", "pydantic pydantic_core"),
     "file": ("files", "FileCodec", "xcargo"),
     "stream": ("stream", "StreamCodec", "builtins xcargo"),
-    "library": ("libraries", "LibraryCodec", "numpy scipy torch xarray"),
+    "library": ("libraries", "LibraryCodec", "numpy pandas scipy torch xarray"),
     "image": ("images", "ImageCodec", "PIL"),
     "memory-file": ("stream", "MemoryFileCodec", "_io"),
 }

@@ -198,6 +198,8 @@ def _zstd_decompress(data: Buffer, size_bytes: int) -> Buffer:
         except AttributeError:
             decompressor = _local.decompressor = zstandard.ZstdDecompressor()
         return decompressor.decompress(data, max_output_size=size_bytes)  # type: ignore[no-any-return]
+    except MemoryError as error:
+        raise DecodeError(f"There is no memory for the {size_bytes} bytes of the value") from error
     except zstandard.ZstdError as error:
         raise _wrong_size_or_damaged("zstd", size_bytes, error) from error
 

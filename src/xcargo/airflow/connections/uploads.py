@@ -123,7 +123,8 @@ class _S3Uploads:
                 if upload["Key"].startswith(listed):
                     yield self._keys.upload(upload["Key"], upload["UploadId"], upload["Initiated"])
             more = page.get("IsTruncated")
-            marker = {n: page.get(f"Next{n}", "") for n in ("KeyMarker", "UploadIdMarker")} if more else {}
+            after = {n: page.get(f"Next{n}", "") for n in ("KeyMarker", "UploadIdMarker")} if more else {}
+            marker = after if after != marker else {}  # without new markers it would begin again
 
     def abort(self, upload: Upload) -> None:
         key = self._keys.folder + upload.key
@@ -198,8 +199,9 @@ class _GoogleUploads:
                 if key.startswith(listed):
                     yield self._keys.upload(key, upload_id, datetime.fromisoformat(started.replace("Z", "+00:00")))
             more = page.findtext("{*}IsTruncated") == "true"
-            after = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
-            marker = {n: page.findtext(f"{{*}}{tag}", "") for n, tag in after.items()} if more else {}
+            names = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
+            after = {n: page.findtext(f"{{*}}{tag}", "") for n, tag in names.items()} if more else {}
+            marker = after if after != marker else {}
 
     def abort(self, upload: Upload) -> None:
         key = quote(self._keys.folder + upload.key)

@@ -33,6 +33,7 @@ CLASSES: dict[str, dict[str, str]] = {
         **dict.fromkeys(_POLYNOMIALS, "numpy.polynomial"),
         **dict.fromkeys(_RANDOM, "numpy.random"),
     },
+    "pandas": {"NamedAgg": "pandas"},
     "scipy": dict.fromkeys(_SPARSE, "scipy.sparse"),
     "torch": {**dict.fromkeys(("Tensor", "Size", "dtype", "device"), "torch"), "Parameter": "torch.nn"},
     "xarray": dict.fromkeys(("DataArray", "Dataset", "DataTree", "Variable"), "xarray"),
@@ -43,7 +44,7 @@ _STATE_PATH = re.compile(r"^At value\[2\]")
 
 
 class LibraryCodec:
-    """numpy's polynomials and random generators, scipy's sparse matrices, torch's tensors, xarray's datasets.
+    """Polynomials and generators of numpy, matrices of scipy, tensors of torch, datasets of xarray, pandas' NamedAgg.
 
     Exactly these classes, and no subclass. The payload is ``[library, "module:class", state]``. Whatever a library
     would not rebuild from the state is refused when it is pushed.
