@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs.value_path import column_types
 from xcargo.transfer.description import preview, type_name
+from xcargo.transfer.reporting import format_stored
 
 
 class Evil:
@@ -142,3 +143,9 @@ def test_neither_do_names_of_columns(hostile: str) -> None:
 def test_markup_stays_text() -> None:
     """The preview is shown as text by Airflow; nothing here takes that from it."""
     assert preview("<script>alert(1)</script>", 160) == "'<script>alert(1)</script>'"
+
+
+def test_a_log_line_names_the_ratio_only_where_compression_helped() -> None:
+    """Not "1.0 times smaller"."""
+    assert format_stored(10_793, 198) == "10793 bytes as 198 (54.5 times smaller)"
+    assert format_stored(1000, 990) == "1000 bytes"
