@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.model.coordinate import Coordinate
-from xcargo.model.envelope import MARKER, is_envelope, upgrade_hint
+from xcargo.model.envelope import FORMAT, MARKER, VERSION, is_envelope, upgrade_hint
 
 __all__ = ["EVERYTHING", "Reference", "ReferenceSource", "Run", "XComFilter", "XComRow", "reference_in"]
 
@@ -134,6 +134,8 @@ class ReferenceSource(Protocol):
 def reference_in(row: XComRow) -> Reference | None:
     """What a row refers to, or None if its value is in the row itself. Every envelope with a URI is a reference.
 
+    One of the present version with neither is made up: it refers to nothing, and must not keep sweeps from working.
+
     Raises:
         ReferencesUnavailableError: The envelope is of a newer xcargo and has neither a URI nor data.
     """
@@ -142,7 +144,7 @@ def reference_in(row: XComRow) -> Reference | None:
         return None
     uri = envelope.get("uri")
     if type(uri) is not str:
-        if type(envelope.get("data")) is str:
+        if type(envelope.get("data")) is str or envelope[MARKER] == f"{FORMAT}/{VERSION}":
             return None
         raise ReferencesUnavailableError(
             f"A row holds an envelope ({envelope[MARKER]}) of which it is not known what it refers to",

@@ -115,8 +115,10 @@ def test_runs_are_told_with_and_without_xcoms(metadata: Metadata) -> None:
 
 
 def test_what_a_newer_version_wrote_is_a_reference_or_a_refusal(metadata: Metadata) -> None:
-    """A place is taken from any envelope that names one; one whose place cannot be told stops everything."""
+    """Any envelope that names an object refers to it; one of a newer version that names none stops everything."""
     metadata.push(envelope("newer", __id__="xcargo/9"))
+    metadata.push({"__id__": "xcargo/1", "type": "dict"}, key="made_up")
+    metadata.push({"__id__": "xcargo/1", "uri": ["s3://bucket/xcom/x"]}, key="made_up_too")
     assert [r.uri for r in references(metadata)] == ["s3://bucket/xcom/newer"]
     metadata.push({"__id__": "xcargo/9", "places": ["s3://bucket/x"]}, key="strange")
     with pytest.raises(ReferencesUnavailableError, match="xcargo/9"):
