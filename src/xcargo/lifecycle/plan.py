@@ -235,13 +235,18 @@ class SweepPlan:
             return Judgement(Verdict.UNKNOWN_AGE, dag)
         return Judgement(Verdict.YOUNG if age_seconds <= self.options.grace_seconds else Verdict.ORPHAN, dag)
 
-    def refusals(self, *, has_references: bool) -> list[str]:
-        """Why the sweep must not delete anything; empty if it may.
+    def refusals(self, *, has_references: bool, unfinished_uploads: int) -> list[str]:
+        """Why the sweep must not delete anything; empty if it may, or if there is nothing to delete.
 
         Args:
             has_references: Whether the deployment has any live reference at all.
+            unfinished_uploads: How many it would abort.
         """
-        reasons = (None if has_references else _NO_REFERENCE, share_refusal(self.total, self.options.max_share))
+        deletes = unfinished_uploads or any(verdict.deletes for verdict in self.total)
+        reasons = (
+            _NO_REFERENCE if deletes and not has_references else None,
+            share_refusal(self.total, self.options.max_share),
+        )
         return [reason for reason in reasons if reason is not None]
 
 

@@ -83,6 +83,7 @@ class Sweep(AbstractContextManager["Sweep"]):
         self._options = options
         self._candidates = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the sweep
         self._live: LiveObjects | None = None
+        self._has_references = False
         self._owner: Owner | None = None
         self._uploads = UploadSweep(store)
 
@@ -122,9 +123,10 @@ class Sweep(AbstractContextManager["Sweep"]):
                 self._candidates.write(_Candidate(info, judgement.verdict, judgement.rule).to_line())
             on_progress()
         # With prefixes the Dags of other objects count, too.
-        has_references = bool(live.references) or (
+        self._has_references = bool(live.references) or (
             bool(self._options.prefixes) and next(iter(self._source.iterate()), None) is not None
         )
+        uploads = self._uploads.plan(self._options.prefixes, now - timedelta(seconds=self._options.grace_seconds))
         return Report(
             root=str(self._root),
             prefixes=self._options.prefixes,
@@ -134,8 +136,13 @@ class Sweep(AbstractContextManager["Sweep"]):
             missing=None if self._options.prefixes else max(0, len(live) - present),
             total=plan.total,
             dags=plan.dags,
-            uploads=self._uploads.plan(self._options.prefixes, now - timedelta(seconds=self._options.grace_seconds)),
-            refusals=[*([not_ours] if not_ours else []), *plan.refusals(has_references=has_references)],
+            uploads=uploads,
+            refusals=[
+                *([not_ours] if not_ours else []),
+                *plan.refusals(
+                    has_references=self._has_references, unfinished_uploads=uploads.unfinished if uploads else 0
+                ),
+            ],
         )
 
     def apply(self, report: Report, on_progress: Callable[[], object] = lambda: None) -> Report:
@@ -157,7 +164,8 @@ class Sweep(AbstractContextManager["Sweep"]):
             ThreadPoolExecutor(options.workers, "xcargo-sweep") as pool,
         ):
             report.applied = True
-            claim(self._store, self._owner, self._me(), options.prefixes, replace_note=options.claim is not None)
+            if self._has_references or options.claim is not None:  # else nothing tells that the root is ours
+                claim(self._store, self._owner, self._me(), options.prefixes, replace_note=options.claim is not None)
             for batch in self._batches():
                 referenced = self._referenced_now(batch)
                 remove = partial(self._remove, lock, report.started_at, referenced)
@@ -271,7 +279,7 @@ class Sweep(AbstractContextManager["Sweep"]):
 
     def _empty_quarantine(self, report: Report, lock: SweepLock) -> None:
         """Delete what has been in quarantine for long enough."""
-        if self._options.quarantine_seconds is None:
+        if self._options.quarantine_seconds is None or not self._has_references:
             return
         newest = report.started_at - timedelta(seconds=self._options.quarantine_seconds)
         for prefix in self._options.prefixes or ("",):

@@ -60,6 +60,16 @@ def test_of_two_first_sweeps_one_owns_the_root(any_server: Server, tmp_path: Pat
         assert read_owner(store) == a
 
 
+def test_a_root_with_nothing_in_it_is_swept(any_server: Server, tmp_path: Path) -> None:
+    """As of a deployment that has stored nothing yet, whose maintenance Dag runs already."""
+    for store in stores(any_server, tmp_path, "fresh"):
+        source: Any = Rows(set())
+        with Sweep(store, source, root=Root.parse("file:///fresh"), options=SweepOptions()) as sweep:
+            report = sweep.apply(sweep.plan())
+        assert (report.refusals, report.outcomes) == ([], {})
+        assert list(store.list()) == []
+
+
 def test_a_lock_outlives_slow_answers(s3_server: Server) -> None:
     """Each deletion takes longer than the lock lasts; it is renewed by time, and another sweep is refused meanwhile."""
     root = Root.parse(f"{s3_server.root}/slow")

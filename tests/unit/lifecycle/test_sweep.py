@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import AccessDeniedError, ObjectNotFoundError, SweepRefusedError
+from xcargo.lifecycle.bookkeeping import QUARANTINE, read_owner
 from xcargo.lifecycle.moves import DeterministicCoordinate
 from xcargo.lifecycle.plan import Count, Verdict, share_refusal
 from xcargo.lifecycle.report import Outcome, Report
@@ -157,6 +158,18 @@ def test_without_one_live_reference_it_refuses(here: Deployment) -> None:
     with here.new_sweep() as sweep, pytest.raises(SweepRefusedError):
         sweep.apply(sweep.plan())
     assert gone in here.objects()
+
+
+@pytest.mark.parametrize("quarantine_seconds", [None, 0.0])
+def test_before_the_first_value_there_is_nothing_to_refuse(here: Deployment, quarantine_seconds: float | None) -> None:
+    """It takes neither what may get its row yet, nor anything from quarantine, and claims nothing."""
+    young = orphan(here)
+    here.store.put(f"{QUARANTINE}/{young}", [b"aside"])
+    here.pass_time(60)
+    report = here.sweep(quarantine_seconds=quarantine_seconds)
+    assert (report.refusals, report.outcomes) == ([], {})
+    assert {young, f"{QUARANTINE}/{young}"} <= set(here.keys())
+    assert read_owner(here.store) is None
 
 
 @pytest.mark.parametrize(

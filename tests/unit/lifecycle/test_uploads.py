@@ -16,6 +16,7 @@ from tests.conftest import Connection
 from tests.servers import Server
 from tests.unit.lifecycle.kit import Rows
 from xcargo.airflow.connections import access_of
+from xcargo.errors import SweepRefusedError
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep, folders
@@ -62,9 +63,9 @@ def unfinished(store: Store) -> dict[str, Upload]:
     return {upload.key: upload for upload in uploads.list()}
 
 
-def sweep(store: Store, url: str, live: str, **options: Any) -> Report:
+def sweep(store: Store, url: str, *live: str, **options: Any) -> Report:
     root = Root.parse(url)
-    source: Any = Rows({root.uri(live)})
+    source: Any = Rows({root.uri(key) for key in live})
     with Sweep(store, source, root=root, options=SweepOptions(max_share=None, **options)) as sweeping:
         return sweeping.apply(sweeping.plan())
 
@@ -73,7 +74,7 @@ def sweep(store: Store, url: str, live: str, **options: Any) -> Report:
 def test_what_a_killed_push_of_a_large_value_left_is_aborted_past_the_grace(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """Never before; nor what is somebody else's, in the same bucket or below the same root."""
+    """Never before; nor what is somebody else's, in the same bucket or below the same root; nor by no rows at all."""
     server: Server = request.getfixturevalue(f"{kind}_server")
     url = f"{server.root}/uploads"
     store, beside = opened(url, server.connection), opened(f"{url}-beside", server.connection)
@@ -93,6 +94,8 @@ def test_what_a_killed_push_of_a_large_value_left_is_aborted_past_the_grace(
         "unknown": None,
     }
     time.sleep(1.1)  # times are whole seconds there
+    with pytest.raises(SweepRefusedError, match="not one live reference"):
+        sweep(store, url, grace_seconds=0)
     first = sweep(store, url, live, grace_seconds=0, prefixes=("dag",))
     assert first.uploads is not None
     assert (first.uploads.unfinished, first.uploads.aborted) == (2, 2)
