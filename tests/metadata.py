@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,10 @@ import sqlalchemy as sa
 from tests.servers.postgres import Postgres
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+_TABLES = (
+    *("dag", "dag_bundle", "dag_run", "task_instance", "xcom"),
+    *("asset", "asset_state_store", "task_state_store"),  # Airflow 3.3 on
+)
 _DEFAULTS = {
     "dag_id": "a_dag",
     "run_id": "a_run",
@@ -84,7 +89,7 @@ class Metadata:
     @cached_property
     def _tables(self) -> dict[str, sa.Table]:
         known = sa.MetaData()
-        known.reflect(self.engine, only=["dag", "dag_bundle", "dag_run", "task_instance", "xcom"])
+        known.reflect(self.engine, only=lambda name, _: name in _TABLES)
         return dict(known.tables)
 
     def dag(self, dag_id: str) -> None:
@@ -109,6 +114,24 @@ class Metadata:
         with self.engine.begin() as connection:
             for value, where in rows:
                 self._push(connection, value, {**_DEFAULTS, **where})
+
+    def state(self, ref: str, *, asset: str | None = None, **where: Any) -> None:
+        """A row of the state store, of a task or of an asset, that holds what its backend gave."""
+        described = {**_DEFAULTS, **where}
+        value = json.dumps({"__airflow_state_ref__": ref})
+        row = {"key": described["key"], "value": value, "updated_at": described["at"]}
+        with self.engine.begin() as connection:
+            if asset is not None:
+                assets = self._tables["asset"]
+                number = connection.execute(sa.select(assets.c.id).filter_by(name=asset)).scalar()
+                if number is None:
+                    inserted = self._insert(connection, "asset", name=asset, uri=f"x://{asset}", group="asset")
+                    number = inserted.inserted_primary_key[0]
+                self._insert(connection, "asset_state_store", asset_id=number, **row)
+                return
+            run = self._run(connection, *(described[name] for name in ("dag_id", "run_id", "state", "date")))
+            row |= {name: described[name] for name in ("dag_id", "run_id", "task_id", "map_index")}
+            self._insert(connection, "task_state_store", dag_run_id=run, expires_at=described.get("expires_at"), **row)
 
     def execute(self, statement: str, **parameters: Any) -> None:
         """A statement of SQL."""

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from xcargo.model.coordinate import (
     MAX_OBJECT_KEY_BYTES,
     Coordinate,
+    State,
     dag_of,
     has_attempt,
+    is_state,
     segment,
     spellings,
     text_of,
@@ -24,7 +26,14 @@ HOSTILE = [
     *("日本語", "-1", "0", "\ud800", "nul\0", "x" * 250, "x" * 117 + "\x12" + "0" * 30),
 ]
 IDS = st.one_of(st.text(max_size=250), st.sampled_from(HOSTILE))
-COORDINATES = st.builds(Coordinate, IDS, IDS, IDS, IDS, st.integers(-1, 3), st.none() | st.uuids().map(str))
+XCOMS = st.builds(Coordinate, IDS, IDS, IDS, IDS, st.integers(-1, 3), st.none() | st.uuids().map(str))
+TASKS = st.builds(State, st.none() | st.uuids().map(str))
+ASSETS = st.builds(State, asset=IDS, by_uri=st.booleans())
+COORDINATES = (
+    XCOMS
+    | st.builds(Coordinate, IDS, IDS, IDS, IDS, st.integers(-1, 3), state=TASKS)
+    | st.builds(Coordinate, *(st.just(""),) * 3, IDS, state=ASSETS)
+)
 UNIQUE = "0123456789abcdef"
 
 
@@ -48,7 +57,7 @@ def test_two_coordinates_never_share_a_key(one: Coordinate, other: Coordinate) -
         assert one.object_key(unique=UNIQUE) != other.object_key(unique=UNIQUE)
 
 
-@given(COORDINATES)
+@given(XCOMS)
 def test_a_key_parses_back_to_its_coordinate(coordinate: Coordinate) -> None:
     """Dag and run as they were unless they were cut, the Dag for people, and whether it is of one attempt."""
     key = coordinate.object_key(suffix=".npraw")
@@ -60,6 +69,17 @@ def test_a_key_parses_back_to_its_coordinate(coordinate: Coordinate) -> None:
     if coordinate.dag_id.isprintable() and text_of(segment(coordinate.dag_id)) is not None:
         assert dag == coordinate.dag_id
     assert has_attempt(key) is (coordinate.attempt is not None)
+
+
+@given(COORDINATES)
+def test_a_key_tells_whether_it_is_of_the_state_store(coordinate: Coordinate) -> None:
+    """All of a key of the state store is in one folder, which holds nothing else."""
+    key = coordinate.object_key(suffix=".json")
+    assert is_state(key) is (coordinate.state is not None)
+    assert dag_of(key) is not None
+    if coordinate.state is not None:
+        assert key.rpartition("/")[0] == f"{coordinate.prefix()}/{segment(coordinate.key)}"
+        assert coordinate.prefix().startswith(coordinate.prefix(all_map_indexes=True))
 
 
 @given(IDS, IDS)
@@ -109,6 +129,14 @@ def test_a_key_reads_like_its_coordinate() -> None:
         coordinate.object_key(suffix=".arrow", unique="ab")
         == "my_dag/manual__2026-01-01T00~3A00/extract/7/return_value~-019a-b~ab.arrow"
     )
+
+
+def test_a_key_of_the_state_store_reads_like_its_coordinate() -> None:
+    """That of a task is in its run's folder, that of an asset in a folder of its own."""
+    task = Coordinate("my_dag", "manual", "extract", "cursor", 7, state=State())
+    assert task.object_key(suffix=".json", unique="ab") == "my_dag/manual/~state/extract/7/cursor/~ab.json"
+    asset = Coordinate("", "", "", "cursor", state=State(asset="s3://bucket", by_uri=True))
+    assert asset.object_key(unique="ab") == "~asset-uris/s3~3A~2F~2Fbucket/cursor/~ab"
 
 
 def test_long_ids_that_differ_only_at_their_end_stay_apart() -> None:

@@ -104,6 +104,8 @@ class ToStore:
                 and not self._every_object
             )
             return None if stays else Move(row, "store", value.get("size_bytes") or 0, uri)
+        if row.coordinate.state is not None:
+            return None
         reference = self._settings.legacy_reference(value) if isinstance(value, str) else None
         if reference is not None:
             if "legacy" not in self._kinds:
@@ -165,6 +167,8 @@ class ToStock:
         """Every row that only xcargo reads: envelopes, and plain values that note the order of their keys."""
         values = ValueFilter(envelopes=True, text=None if AIRFLOW_2 else _ORDER_NOTE)
         for row in _in_small_pages(source).select(where, values):
+            if row.coordinate.state is not None:
+                continue
             if is_envelope(row.value):
                 yield Move(row, "stock", row.value.get("size_bytes") or 0, row.value.get("uri"))
             elif not isinstance(row.value, bytes) and restored(_copied(row.value)) is not None and _noted(row.value):

@@ -18,7 +18,7 @@ from typing import Literal
 
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
-from xcargo.model.coordinate import Coordinate, dag_of, has_attempt, spellings
+from xcargo.model.coordinate import Coordinate, dag_of, has_attempt, is_state, spellings
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
@@ -59,7 +59,7 @@ class Verdict(str, Enum):
     UNKNOWN_AGE = "unknown_age"
     """Nothing refers to it, but the store does not say when it was written."""
     UNSEEN = "cannot_be_told"
-    """The rows that may refer to it cannot be read: of a Dag or an attempt that the REST API hides."""
+    """The rows that may refer to it cannot be read: of a Dag, an attempt or the state store, which REST hides."""
     FOREIGN = "not_ours"
     """Nothing of xcargo writes an object under such a key."""
     ORPHAN = "orphan"
@@ -140,13 +140,15 @@ class LiveObjects:
         self._retained = KeySet()
         self._expired: dict[Rule, ExactKeySet] = {}
         self._known: KeySet | None = None
-        self._dags_hidden = self._attempts_hidden = False
+        self._dags_hidden = self._attempts_hidden = self._state_hidden = False
         self.references = 0
         """How many references were added, below whatever root."""
 
-    def add_runs(self, runs: Iterable[Run], *, attempts_hidden: bool, dags_hidden: bool) -> None:
-        """Note the runs that there are, where not every row can be read: of earlier attempts, of some Dags."""
-        self._attempts_hidden, self._dags_hidden = attempts_hidden, dags_hidden
+    def add_runs(
+        self, runs: Iterable[Run], *, attempts_hidden: bool, dags_hidden: bool, state_hidden: bool = False
+    ) -> None:
+        """Note the runs that there are, where not every row can be read: of some Dags, earlier attempts, or state."""
+        self._attempts_hidden, self._dags_hidden, self._state_hidden = attempts_hidden, dags_hidden, state_hidden
         self._known = self._known or KeySet()
         for run in runs:
             for dag in spellings(run.dag_id):
@@ -158,6 +160,8 @@ class LiveObjects:
         """Whether rows that may refer to this object cannot be read."""
         if self._known is None:
             return False
+        if is_state(key):
+            return self._state_hidden
         dag, run, _ = key.split("/", 2)
         if self._dags_hidden and dag not in self._known:
             return True
@@ -287,7 +291,7 @@ def _dag_of(key: str) -> str | None:
     """The Dag of an object, or of a file that never became one; None if a push would not have written it."""
     if is_part(key):  # it is in the folder of the object that it was to become
         folder = key.rpartition("/")[0]
-        return dag_of(f"{folder}/part~{0:016x}")
+        return dag_of(f"{folder}/part~{0:016x}") or dag_of(f"{folder}/~{0:016x}")
     return dag_of(key)
 
 

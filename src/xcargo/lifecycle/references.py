@@ -32,7 +32,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Reference:
-    """One XCom row that refers to an object. All times are in UTC."""
+    """One row, of an XCom or of the state store, that refers to an object. All times are in UTC."""
 
     coordinate: Coordinate
     """Of a row in an archive whose task was deleted, too, only what the row itself holds: the other parts are empty."""
@@ -55,7 +55,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class XComRow:
-    """A row of an XCom: its value as JSON, or as bytes where it is none (pickled, on Airflow 2)."""
+    """A row, of an XCom or of the state store: its value as JSON, or as bytes where it is none (pickled, Airflow 2)."""
 
     coordinate: Coordinate
     value: Any = field(repr=False)
@@ -117,6 +117,10 @@ class ReferenceSource(Protocol):
 
         An object of a Dag that `runs` does not show may then be in use.
         """
+
+    @property
+    def hides_state(self) -> bool:
+        """Whether rows of the state store are not read (REST): any of its objects may then be in use."""
 
     def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
         """Every reference that was there from the beginning to the end of the iteration; archives come last."""

@@ -75,10 +75,14 @@ class Rule:
         return tuple(re.compile(translate(glob)).match for glob in (self.dag, self.task, self.key))
 
     def matches(self, coordinate: Coordinate, state: str | None) -> bool:
-        """Whether the rule holds for a row whose run is in ``state``."""
+        """Whether the rule holds for a row whose run is in ``state``. None does for rows of the state store."""
         dag, task, key = self._matches
         return bool(
-            state in self.states and dag(coordinate.dag_id) and task(coordinate.task_id) and key(coordinate.key)
+            coordinate.state is None
+            and state in self.states
+            and dag(coordinate.dag_id)
+            and task(coordinate.task_id)
+            and key(coordinate.key)
         )
 
 

@@ -192,9 +192,13 @@ class Sweep(AbstractContextManager["Sweep"]):
         if EVERYTHING in filters:
             filters = {EVERYTHING}
         dags = {XComFilter(dag_id=where.dag_id) for where in filters}
-        if source.hides_attempts or source.hides_dags:
-            runs = (run for where in dags for run in source.runs(where))
-            live.add_runs(runs, attempts_hidden=source.hides_attempts, dags_hidden=source.hides_dags)
+        if source.hides_attempts or source.hides_dags or source.hides_state:
+            live.add_runs(
+                (run for where in dags for run in source.runs(where)),
+                attempts_hidden=source.hides_attempts,
+                dags_hidden=source.hides_dags,
+                state_hidden=source.hides_state,
+            )
         expiry = Expiry(self._options.rules, now)
         if self._options.rules:
             expiry.learn_runs(run for where in dags for run in source.runs(where))

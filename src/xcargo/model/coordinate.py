@@ -1,10 +1,14 @@
-"""Coordinate: the address of an XCom, and the object key made of it.
+"""Coordinate: the address of an XCom or of a key of the state store, and the object key made of it.
 
 An object key is ``dag/run/task[/map index]/<key>[~-attempt]~<unique>`` and holds ``A-Z a-z 0-9 - . _ ~ /`` alone, so
 nothing on the way to a store quotes or unquotes it. The mapping is injective (two XComs never share a key) and closed
 (no id leaves the root): a segment keeps ``A-Z a-z 0-9 - . _``, every other byte of its UTF-8 becomes ``~XX``, and the
 segments ``.`` and ``..`` are escaped too. A segment longer than 144 bytes keeps its head and ends in ``~.`` and 32 hex
 digits of its SHA-256, so that file systems (255 bytes a name) and clouds (1,024 bytes a key) both take it.
+
+A key of the state store has a folder of its own, since Airflow deletes one without saying what its row held:
+``dag/run/~state[-region]/task/map index/<key>/~<unique>`` for that of a task, ``~assets/<name>/<key>/~<unique>`` or
+``~asset-uris/<URI>/<key>/~<unique>`` for that of an asset. No id is spelled like these folders.
 
 Pre-releases wrote ``%XX`` for ``~XX``, ``@`` for ``~-`` and ``~`` for ``~.`` (at 150 bytes). Such keys are still read,
 swept and deleted; none of them is the spelling of another id in the present scheme.
@@ -19,7 +23,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
-__all__ = ["MAX_OBJECT_KEY_BYTES", "Coordinate", "dag_of", "has_attempt", "segment", "spellings", "text_of"]
+__all__ = [
+    "MAX_OBJECT_KEY_BYTES",
+    "Coordinate",
+    "State",
+    "dag_of",
+    "has_attempt",
+    "is_state",
+    "segment",
+    "spellings",
+    "text_of",
+]
 
 MAX_OBJECT_KEY_BYTES = 1024
 """Longest key, with the root's prefix, that S3, GCS and Azure all take."""
@@ -30,9 +44,31 @@ _OLD_MAX_SEGMENT_BYTES = 150
 _HASH_CHARS = 32
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """Which state store a key belongs to (Airflow 3.3 on): that of a task, or of an asset."""
+
+    region: str | None = None
+    """The region of a loop that the task instance is in, a UUID (Airflow 3.4 on)."""
+    asset: str | None = None
+    by_uri: bool = False
+    """Whether ``asset`` is the asset's URI instead of its name."""
+
+    @property
+    def folder(self) -> str:
+        """The segment of object keys that marks them."""
+        if self.asset is not None:
+            return "~asset-uris" if self.by_uri else "~assets"
+        return f"~state-{self.region}" if self.region else "~state"
+
+
 @dataclass(slots=True, unsafe_hash=True)  # frozen would make it slower than the push of a small value
 class Coordinate:
-    """Address of one XCom. ``map_index`` is -1 for an unmapped task; ``attempt`` is known from Airflow 3.4 on."""
+    """Address of one XCom, or of a key of the state store.
+
+    ``map_index`` is -1 for an unmapped task; ``attempt`` is known from Airflow 3.4 on. Dag, run and task of the state
+    of an asset are empty.
+    """
 
     dag_id: str
     run_id: str
@@ -40,13 +76,27 @@ class Coordinate:
     key: str
     map_index: int = -1
     attempt: str | None = None
+    state: State | None = None
 
     def __str__(self) -> str:
+        if self.state is not None and self.state.asset is not None:
+            return f"asset {self.state.asset!r}, state {self.key!r}"
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"dag {self.dag_id!r}, run {self.run_id!r}, task {self.task_id!r}{mapped}, key {self.key!r}"
+        kind = "key" if self.state is None else "state"
+        return f"dag {self.dag_id!r}, run {self.run_id!r}, task {self.task_id!r}{mapped}, {kind} {self.key!r}"
 
-    def prefix(self) -> str:
-        """Folder of all objects of this task instance, below a root, without a trailing slash."""
+    def prefix(self, *, all_map_indexes: bool = False) -> str:
+        """Folder of all objects of this task instance or asset, below a root, without a trailing slash.
+
+        Args:
+            all_map_indexes: For the state of a task: that of all instances of the task in its region.
+        """
+        state = self.state
+        if state is not None:
+            if state.asset is not None:
+                return f"{state.folder}/{segment(state.asset)}"
+            task = f"{segment(self.dag_id)}/{segment(self.run_id)}/{state.folder}/{segment(self.task_id)}"
+            return task if all_map_indexes else f"{task}/{self.map_index}"
         segments = [self.dag_id, self.run_id, self.task_id]
         if self.map_index >= 0:
             segments.append(str(self.map_index))
@@ -60,12 +110,15 @@ class Coordinate:
             unique: Sets writes of the same coordinate apart; 64 random bits by default.
         """
         attempt = f"~-{segment(self.attempt)}" if self.attempt else ""
-        return f"{self.prefix()}/{segment(self.key)}{attempt}~{unique or secrets.token_hex(8)}{suffix}"
+        end = attempt if self.state is None else "/"
+        return f"{self.prefix()}/{segment(self.key)}{end}~{unique or secrets.token_hex(8)}{suffix}"
 
 
 _SEGMENT = r"(?!\.{1,2}/)(?:~|(?:[A-Za-z0-9_.%-]|~[0-9A-F]{2})+(?:~\.?[0-9a-f]{32})?)"
 _KEY = re.compile(
-    rf"(?P<dag>{_SEGMENT})/{_SEGMENT}/{_SEGMENT}(?:/[0-9]+)?/{_SEGMENT}(?P<attempt>(?:~-|@){_SEGMENT})?"
+    rf"(?:(?P<dag>{_SEGMENT})/{_SEGMENT}/(?:{_SEGMENT}(?:/[0-9]+)?/{_SEGMENT}(?P<attempt>(?:~-|@){_SEGMENT})?"
+    rf"|(?P<state>~state(?:-[0-9a-f-]{{36}})?/{_SEGMENT}/(?:-1|[0-9]+)/{_SEGMENT}/))"
+    rf"|(?P<assets>~assets|~asset-uris)/{_SEGMENT}/{_SEGMENT}/)"
     r"~[0-9a-f]{16}(?:\.[A-Za-z0-9_.-]*)?"
 )
 _ESCAPE = re.compile("~([0-9A-F]{2})")
@@ -73,15 +126,24 @@ _CUT = re.compile(r"(.*)(~\.[0-9a-f]{32}|(?<=^.{117})~[0-9a-f]{32})")
 
 
 def dag_of(object_key: str) -> str | None:
-    """The Dag of an object, to show: a long id is cut, nothing in it moves a terminal. None if the key is not ours."""
+    """The Dag of an object, to show: a long id is cut, nothing in it moves a terminal. None if the key is not ours.
+
+    Of the state of an asset, it is the folder of all of them.
+    """
     key = _KEY.fullmatch(object_key)
-    return _printable(key["dag"]) if key else None
+    return key and (key["assets"] or _printable(key["dag"]))
 
 
 def has_attempt(object_key: str) -> bool:
     """Whether an object belongs to one attempt of its task."""
     key = _KEY.fullmatch(object_key)
     return key is not None and key["attempt"] is not None
+
+
+def is_state(object_key: str) -> bool:
+    """Whether an object belongs to the state store."""
+    key = _KEY.fullmatch(object_key)
+    return key is not None and (key["state"] or key["assets"]) is not None
 
 
 @lru_cache(maxsize=1024)
@@ -104,7 +166,7 @@ def spellings(text: str) -> tuple[str, ...]:
 
 def text_of(segment: str) -> str | None:
     """The id that a segment stands for; None if it was cut, or is no segment of ours."""
-    if _CUT.fullmatch(segment):
+    if _CUT.fullmatch(segment) or not re.fullmatch(_SEGMENT, segment):
         return None
     try:
         return _decoded(segment).decode("utf-8", "surrogatepass")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from tests.metadata import NOON, Metadata
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.references import Reference, XComFilter
+from xcargo.model.coordinate import Coordinate, State
 
 
 def envelope(name: str, **more: Any) -> dict[str, Any]:
@@ -98,6 +100,33 @@ def test_archives_of_db_clean_are_read_after_the_tables_of_airflow(metadata: Met
     with metadata.engine.begin() as connection:
         connection.execute(sa.text(f'DROP TABLE "{found[1].source}"'))
     assert [r.uri.rpartition("/")[2] for r in references(metadata)] == ["new"]
+
+
+def test_rows_of_the_state_store_refer_to_objects_too(metadata: Metadata) -> None:
+    """Of a task and of an asset, as their backend wrote them; what is no envelope refers to nothing."""
+    metadata.push(envelope("xcom"))
+    metadata.state(json.dumps(envelope("task")), key="cursor", map_index=2)
+    metadata.state(json.dumps(envelope("asset")), asset="orders", key="cursor")
+    metadata.state('{"plain": 1}', key="plain")
+    metadata.state("s3://bucket/common-io/a_dag/a_run/a_task/-1/old", key="old")
+    found = {r.uri.rpartition("/")[2]: r for r in references(metadata, page_rows=1)}
+    assert set(found) == {"xcom", "task", "asset"}
+    assert found["task"].coordinate == Coordinate("a_dag", "a_run", "a_task", "cursor", 2, state=State())
+    assert (found["task"].run_state, found["task"].run_ended) == ("success", NOON)
+    assert found["asset"].coordinate == Coordinate("", "", "", "cursor", state=State(asset="orders"))
+    assert {r.uri.rpartition("/")[2] for r in references(metadata, XComFilter(dag_id="a_dag"))} == {"xcom", "task"}
+    values = {row.coordinate.key: row.value for row in DatabaseReferences(metadata.engine).rows(XComFilter(key="*l*"))}
+    assert values["plain"] == {"plain": 1}
+    assert values["old"].startswith("s3://")
+
+
+def test_archived_rows_of_the_state_store_still_refer(metadata: Metadata) -> None:
+    """What ``airflow db clean`` moved away."""
+    metadata.state(json.dumps(envelope("old")), expires_at=NOON - timedelta(days=30))
+    before = (NOON - timedelta(days=1)).isoformat()
+    metadata.airflow("db", "clean", "--clean-before-timestamp", before, "--tables", "task_state_store", "--yes")
+    (found,) = references(metadata)
+    assert (found.archived, found.coordinate.state) == (True, State())
 
 
 def test_runs_are_told_with_and_without_xcoms(metadata: Metadata) -> None:

@@ -98,6 +98,7 @@ class Deployment:
     origin: dict[str, str] = dataclasses.field(default_factory=lambda: {"database": "here"})
     hides_attempts: bool = False
     hides_dags: bool = False
+    hides_state: bool = False
 
     def __post_init__(self) -> None:
         self.root = Root.parse(self.url)
@@ -192,7 +193,7 @@ class Deployment:
 class Rows:
     """References to these URIs."""
 
-    hides_attempts = hides_dags = False
+    hides_attempts = hides_dags = hides_state = False
     origin: ClassVar = {"database": "a list"}
 
     def __init__(self, uris: set[str]) -> None:

@@ -23,7 +23,7 @@ from xcargo.lifecycle.bookkeeping import QUARANTINE, restore
 from xcargo.lifecycle.moves import DeterministicCoordinate
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.model.coordinate import Coordinate, segment
+from xcargo.model.coordinate import Coordinate, State, segment
 from xcargo.stores.base import Upload
 
 GRACE = DAY
@@ -38,7 +38,8 @@ maps = st.sampled_from([-1, 0, 11])
 _numbers = count()
 ACTS = ("push", "retry", "row", "run", "clean", "time", "migrate")
 """What tasks and users do while a sweep is at work."""
-coordinates = st.builds(Coordinate, dags, runs, tasks, keys, maps)
+states = st.none() | st.builds(State, st.none() | st.uuids().map(str))
+coordinates = st.builds(Coordinate, dags, runs, tasks, keys, maps, state=states)
 pauses = st.sampled_from([1.0, MARGIN / 2, GRACE / 2, GRACE, 2 * GRACE])
 
 

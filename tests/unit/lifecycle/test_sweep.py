@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -17,7 +18,8 @@ from xcargo.lifecycle.bookkeeping import QUARANTINE, read_owner
 from xcargo.lifecycle.moves import DeterministicCoordinate
 from xcargo.lifecycle.plan import Count, Verdict, share_refusal
 from xcargo.lifecycle.report import Outcome, Report
-from xcargo.model.coordinate import Coordinate
+from xcargo.lifecycle.retention import parse_rules
+from xcargo.model.coordinate import Coordinate, State
 from xcargo.stores.local import LocalStore
 
 
@@ -136,8 +138,10 @@ def test_what_a_killed_doctor_or_bench_left_is_an_orphan(here: Deployment, key: 
         Coordinate("..", ".", "a~b", "c@d~e", 0),
         Coordinate("日", "r\0", "\x1b[31m", "k\n"),
         Coordinate("\x1b[31m", "r", "t", "k"),
+        Coordinate("..", ".", "", "c@d~e", 0, state=State(str(UUID(int=1)))),
+        Coordinate("", "", "", "日\n", state=State(asset="s3://" + "x" * 250, by_uri=True)),
     ],
-    ids=["plain", "long", "empty", "dots", "strange", "terminal"],
+    ids=["plain", "long", "empty", "dots", "strange", "terminal", "state", "asset"],
 )
 def test_every_key_that_a_push_gives_is_ours(here: Deployment, at: Coordinate) -> None:
     """Whatever the ids hold; and what is shown of them moves no terminal."""
@@ -302,6 +306,44 @@ def test_rows_that_cannot_be_read_keep_what_they_may_refer_to(here: Deployment) 
     assert {hidden, attempt, old} <= here.objects()
     assert not {gone, of_gone_run} & here.objects()
     assert numbers(report)["cannot_be_told"] == 3
+
+
+TASK, ASSET = Coordinate("a", "r", "t", "k", 3, state=State()), Coordinate("", "", "", "k", state=State(asset="orders"))
+
+
+@pytest.mark.parametrize("at", [TASK, ASSET], ids=["task", "asset"])
+@pytest.mark.parametrize("folder", [None, "a", "~assets", "~assets/orders", "a/r"])
+def test_state_is_swept_as_xcoms_are(here: Deployment, at: Coordinate, folder: str | None) -> None:
+    """An object with a row stays, the one that a later value of its key left goes, below whatever prefix."""
+    here.push("a", "r")
+    old, new = (here.key_of(here.pipeline.push(value, at)) for value in ("old", "new"))
+    here.table[at] = {"__id__": "xcargo/1", "uri": here.root.uri(new)}
+    here.pass_time(DAY + 1)
+    report = here.sweep(prefixes=(folder,) if folder else ())
+    assert new in here.objects()
+    assert (old in here.objects()) is (folder is not None and not old.startswith(f"{folder}/"))
+    assert not report.missing
+
+
+@pytest.mark.parametrize("at", [TASK, ASSET], ids=["task", "asset"])
+def test_state_that_rest_does_not_show_stays(here: Deployment, at: Coordinate) -> None:
+    """Whoever reads rows through the REST API does not know what the state store refers to."""
+    here.push("a", "r")
+    key = here.key_of(here.pipeline.push("value", at))
+    here.hides_state = True
+    here.pass_time(DAY + 1)
+    assert numbers(here.sweep())["cannot_be_told"] == 1
+    assert key in here.objects()
+
+
+@pytest.mark.parametrize("at", [TASK, ASSET], ids=["task", "asset"])
+def test_no_retention_rule_is_for_state(here: Deployment, at: Coordinate) -> None:
+    """Airflow has its own for it: what a row refers to stays."""
+    here.run("a", "r")
+    here.table[at] = here.pipeline.push("value", at)
+    here.pass_time(100 * DAY)
+    report = here.sweep(rules=parse_rules("keep 1d even latest"))
+    assert numbers(report) == {"live": 1}
 
 
 # --- the lock --------------------------------------------------------------------------------------------------------

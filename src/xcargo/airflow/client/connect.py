@@ -213,7 +213,7 @@ class Client:
         return StoredValues(exact)
 
     def _rows(self, where: XComFilter) -> StoredValues:
-        values = [self.describe(row) for row in self._source.rows(where) if not row.archived]
+        values = [self.describe(row) for row in self._source.rows(where) if not (row.archived or row.coordinate.state)]
         values.sort(key=lambda value: (value.task_id, value.map_index, value.key))
         values.sort(key=lambda value: value.run_date or _EARLIEST, reverse=True)
         return StoredValues(values)

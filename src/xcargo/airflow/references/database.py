@@ -15,15 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from xcargo.airflow import load_backend
 from xcargo.airflow.references import tables
-from xcargo.airflow.references.tables import ValueFilter, XComTable
+from xcargo.airflow.references.tables import STATE_MARKER, ValueFilter, XComTable
 from xcargo.errors import ConfigurationError, ReferencesUnavailableError, SweepRefusedError
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parse_time, reference_in
-from xcargo.model.coordinate import Coordinate
+from xcargo.model.coordinate import Coordinate, State
 
 __all__ = ["DatabaseReferences", "DatabaseRowWriter"]
 
 _LOCK_NAME = "xcargo-migrate"
 _LOCK_NUMBER = int.from_bytes(b"xcargo", "big")
+_NO_REGION = str(uuid.UUID(int=0))
 
 
 class DatabaseReferences:
@@ -34,8 +35,7 @@ class DatabaseReferences:
     ``page_rows`` rows that match. Every method raises ReferencesUnavailableError if a query fails.
     """
 
-    hides_attempts = False
-    hides_dags = False
+    hides_attempts = hides_dags = hides_state = False
 
     def __init__(self, engine: Any = None, *, schema: str | None = None, page_rows: int = 1000) -> None:
         if engine is None:
@@ -137,14 +137,15 @@ class DatabaseReferences:
         )
         pages = self._pages(query, table.primary_key, identity) if identity else self._streamed(query)
         for fields in pages:
-            attempt = fields["attempt"]
+            attempt, region = _uuid(fields["attempt"]), _uuid(fields.get("region"))
             coordinate = Coordinate(
                 fields["dag_id"] or "",
                 fields["run_id"] or "",
                 fields["task_id"] or "",
                 fields["key"],
                 -1 if fields["map_index"] is None else int(fields["map_index"]),
-                None if attempt is None else str(attempt if isinstance(attempt, uuid.UUID) else uuid.UUID(attempt)),
+                attempt,
+                State(None if region == _NO_REGION else region, fields["asset"]) if table.kind == "state" else None,
             )
             if where.matches(coordinate) or fields["dag_id"] is None:
                 yield XComRow(
@@ -196,6 +197,8 @@ class DatabaseRowWriter:
         """
         table = self._live[row.source]
         raw = value if isinstance(value, bytes) or table.kind in ("json", "jsonb") else json.dumps(value)
+        if table.kind == "state":
+            raw = json.dumps({STATE_MARKER: raw})
         is_unchanged = (*table.is_row(row.identity), table.holds(row.raw))
         with _mapping_errors():
             result = self._connection.execute(
@@ -213,17 +216,27 @@ def _after(key: tuple[Any, ...], last: tuple[Any, ...]) -> Any:
     )
 
 
+def _uuid(value: Any) -> str | None:
+    """A UUID as any of the databases gives it."""
+    if value is None:
+        return None
+    return str(uuid.UUID(bytes=value) if isinstance(value, bytes) else uuid.UUID(str(value)))
+
+
 def _run(fields: Mapping[str, Any]) -> Run | None:
-    if fields["dag_id"] is None or fields["run_id"] is None:
+    if not fields["dag_id"] or not fields["run_id"]:
         return None
     ended, date = parse_time(fields["ended"]), parse_time(fields["date"])
     return Run(fields["dag_id"], fields["run_id"], fields["state"], ended, date)
 
 
 def _parsed(raw: Any, kind: str) -> Any:
-    """A value as JSON; of Airflow 2's bytes what is no JSON stays bytes."""
+    """A value as JSON; of Airflow 2's bytes what is no JSON stays bytes, of the state store a text."""
     if kind in ("json", "jsonb"):
         return raw
+    if kind == "state":
+        stored = _parsed(raw, "text")
+        return _parsed(stored[STATE_MARKER], "text") if isinstance(stored, dict) and STATE_MARKER in stored else stored
     if isinstance(raw, memoryview):
         raw = bytes(raw)
     if isinstance(raw, (str, bytes)):

@@ -192,9 +192,12 @@ class RestReferences:
 
     Entries are counted: a listing that is cut short, or an entry that is listed and cannot be read, is a
     ReferencesUnavailableError. The API does not show rows in archives of ``airflow db clean``; those of Dags that the
-    user may not read (``hides_dags``); those of earlier attempts on Airflow 3.4 (``hides_attempts``). One request for
-    100 runs, one at least for a run, one for an XCom; up to eight at once.
+    user may not read (``hides_dags``); those of earlier attempts on Airflow 3.4 (``hides_attempts``). Rows of the
+    state store take a request for each task instance, and are not read (``hides_state``). One request for 100 runs, one
+    at least for a run, one for an XCom; up to eight at once.
     """
+
+    hides_state = True
 
     def __init__(self, api: RestApi, *, hides_dags: bool = True, page_rows: int = 100) -> None:
         self.hides_dags = hides_dags

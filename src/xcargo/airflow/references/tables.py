@@ -1,4 +1,4 @@
-"""The tables in which each generation of Airflow keeps XComs, and conditions on a row and its value.
+"""The tables in which each generation of Airflow keeps XComs and state, and conditions on a row and its value.
 
 Built by inspection of the database, not from Airflow's models: archives of ``airflow db clean`` have none, and may hold
 rows of an earlier Airflow.
@@ -16,10 +16,14 @@ from sqlalchemy.dialects import postgresql
 
 from xcargo.lifecycle.references import XComFilter
 
-__all__ = ["ValueFilter", "XComTable", "archives", "live_tables", "run_table"]
+__all__ = ["STATE_MARKER", "ValueFilter", "XComTable", "archives", "live_tables", "run_table"]
 
-_LIVE = ("xcom", "xcom_v1", "xcom_v2")
-_ARCHIVES = ("_airflow_deleted__xcom", "_xcom_archive")
+_XCOMS = ("xcom", "xcom_v1", "xcom_v2")
+_TASK_STATE, _ASSET_STATE = "task_state_store", "asset_state_store"
+_ARCHIVES = ("_airflow_deleted__xcom", "_xcom_archive", f"_airflow_deleted__{_TASK_STATE}")
+STATE_MARKER = "__airflow_state_ref__"
+"""Under this name Airflow wraps what the workers' backend of the state store gave it for a value."""
+
 _BEGINNING = b'{"__id__":"xcargo/'
 """How an envelope of ours begins in the bytes of Airflow 2."""
 
@@ -40,7 +44,7 @@ class ValueFilter:
 
 @dataclass(frozen=True)
 class XComTable:
-    """A table with rows of XComs, and the expressions that read it."""
+    """A table with rows of XComs or of the state store, and the expressions that read it."""
 
     name: str
     value: Any
@@ -49,7 +53,7 @@ class XComTable:
     """The same as it is read: JSON as text where the database does not parse it."""
     columns: dict[str, Any]
     """Expressions for ``dag_id``, ``run_id``, ``task_id``, ``map_index``, ``key``, ``attempt``, ``timestamp``,
-    ``state``, ``ended`` and ``date``."""
+    ``state``, ``ended`` and ``date``; of the state store also ``region`` and ``asset``."""
     source: Any
     """The table, joined with those that tell the rest."""
     table: Any
@@ -57,7 +61,8 @@ class XComTable:
     """Columns by which the rows are read page by page; empty where an archive has none."""
     dialect: str
     kind: str
-    """``jsonb``, ``json`` or ``bytes``; ``text`` for SQLite, which has no type of its own for either."""
+    """``jsonb``, ``json`` or ``bytes``; ``text`` for SQLite, which has no type of its own for either; ``state`` for the
+    text of the state store: JSON that holds what its backend gave as a text, which is JSON again."""
 
     def conditions(self, where: XComFilter) -> list[Any]:
         """The rows that match; in an archive also those of which it is not known."""
@@ -95,15 +100,24 @@ class XComTable:
 
     def value_matches(self, values: ValueFilter) -> Any:
         """Whether a value matches."""
+        if self.kind == "state":
+            texts = (values.text, *(json.dumps(prefix)[1:-1] for prefix in values.prefixes))
+            conditions = [self._contains(text) for text in (*texts, "__id__" if values.envelopes else None) if text]
+            if values.larger_than is not None:
+                conditions.append(sa.func.length(self.value) > values.larger_than)
+            return sa.or_(sa.false(), *conditions)
         conditions = [self._begins_with(prefix) for prefix in values.prefixes]
         if values.envelopes:
             conditions.append(self._is_envelope())
         if values.larger_than is not None:
             conditions.append(self._size() > values.larger_than)
         if values.text is not None:
-            as_text = sa.cast(self.value, sa.String if self.kind == "json" else sa.Text)
-            conditions.append(as_text.like(f"%{_escaped(values.text)}%", escape="\\"))
+            conditions.append(self._contains(values.text))
         return sa.or_(sa.false(), *conditions)
+
+    def _contains(self, text: str) -> Any:
+        as_text = sa.cast(self.value, sa.String if self.kind == "json" else sa.Text)
+        return as_text.like(f"%{_escaped(text)}%", escape="\\")
 
     def _is_envelope(self) -> Any:
         if self.kind == "jsonb":
@@ -137,9 +151,9 @@ class XComTable:
 
 
 def live_tables(inspector: Any, schema: str | None) -> Iterator[XComTable]:
-    """The tables that Airflow itself reads XComs from."""
+    """The tables that Airflow itself reads XComs from, and then those of its state store (3.3 on)."""
     names = set(inspector.get_table_names(schema=schema))
-    for name in _LIVE:
+    for name in (*_XCOMS, _TASK_STATE, _ASSET_STATE):
         if name in names:
             yield _described(inspector, schema, name)
 
@@ -173,7 +187,10 @@ def _described(inspector: Any, schema: str | None, name: str) -> XComTable:
     table, types = _table(inspector, schema, name)
     c = table.c
     runs, run = run_table(inspector, schema)
-    kind = _kind(inspector.bind.dialect.name, types["value"])
+    if _ASSET_STATE in name:
+        return _asset_state(inspector, schema, name, table)
+    is_state = _TASK_STATE in name
+    kind = "state" if is_state else _kind(inspector.bind.dialect.name, types["value"])
     per_attempt = "task_instance_id" in c
     if per_attempt:
         tasks, _ = _table(inspector, schema, "task_instance")
@@ -185,8 +202,9 @@ def _described(inspector: Any, schema: str | None, name: str) -> XComTable:
         key: tuple[Any, ...] = (c.id,)
     else:
         source = table.outerjoin(runs, runs.c.id == c.dag_run_id)
-        owner, attempt, map_index = c, sa.null(), c.map_index
-        key = (c.dag_run_id, c.task_id, c.map_index, c.key)
+        owner, attempt = c, sa.null()
+        map_index = c.region_index if "region_index" in c else c.map_index
+        key = (c.id,) if is_state else (c.dag_run_id, c.task_id, c.map_index, c.key)
     return XComTable(
         name,
         value=c.value,
@@ -198,16 +216,39 @@ def _described(inspector: Any, schema: str | None, name: str) -> XComTable:
             "map_index": map_index,
             "key": c.key,
             "attempt": attempt,
-            "timestamp": c.timestamp,
+            "timestamp": c.updated_at if is_state else c.timestamp,
             "state": run["state"],
             "ended": run["ended"],
             "date": run["date"],
+            **({"region": c.region_id if "region_id" in c else sa.null(), "asset": sa.null()} if is_state else {}),
         },
         source=source,
         table=table,
         primary_key=_row_number(inspector, name) if name.startswith("_") else key,
         dialect=inspector.bind.dialect.name,
         kind=kind,
+    )
+
+
+def _asset_state(inspector: Any, schema: str | None, name: str, table: Any) -> XComTable:
+    assets, _ = _table(inspector, schema, "asset")
+    c, text = table.c, sa.literal("")
+    return XComTable(
+        name,
+        value=c.value,
+        raw=c.value,
+        columns={
+            **dict.fromkeys(("dag_id", "run_id", "task_id"), text),
+            **dict.fromkeys(("map_index", "attempt", "state", "ended", "date", "region"), sa.null()),
+            "key": c.key,
+            "timestamp": c.updated_at,
+            "asset": sa.func.coalesce(assets.c.name, text),
+        },
+        source=table.outerjoin(assets, assets.c.id == c.asset_id),
+        table=table,
+        primary_key=(c.asset_id, c.key),
+        dialect=inspector.bind.dialect.name,
+        kind="state",
     )
 
 
