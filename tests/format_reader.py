@@ -112,7 +112,9 @@ def _decrypted(row: Mapping[str, Any], chunk: bytes, keys: Mapping[str, bytes], 
     encryption = row["encryption"]
     secret = keys[encryption["key"]]
     key = HKDF(SHA256(), 32, base64.b64decode(encryption["salt"]), b"xcargo/1 object key").derive(secret)
-    object_key = row["uri"].split("/xcom/", 1)[1]  # below the root that the tests use
+    own_key = row["uri"].split("/xcom/", 1)[1]  # below the root that the tests use
+    object_key = encryption.get("object_key", own_key)
+    assert object_key.split("/")[0] == own_key.split("/")[0]
     associated = bytes(1).join(str(part).encode() for part in ("xcargo/1", object_key, row["codec"], *context))
     return AESGCM(key).decrypt(context[0].to_bytes(12, "big"), chunk, associated)
 

@@ -12,6 +12,7 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def valid() -> Iterator[tuple[str, Case]]:
     yield "object_array", stored(np.arange(50, dtype="<i8"))
     yield "signed", stored(text, signing_keys=(KEY,)) | {"signing_keys": _SECRETS}
     yield "encrypted", stored(text, **_ENCRYPTED) | {"keys": _SECRETS}
+    yield "encrypted_copy", copied(text)
     chunks.CHUNK_BYTES, usual = 256, chunks.CHUNK_BYTES
     try:
         yield "chunks", stored(text)
@@ -108,6 +110,15 @@ def stored(value: Any, **settings: Any) -> Case:
     row = pipeline.push(value, HERE)
     ((data, _),) = buckets["test/xcom"].values()
     return {"row": row, "object": base64.b64encode(data).decode()}
+
+
+def copied(value: Any) -> Case:
+    """The row and the object of a copy of an encrypted one."""
+    buckets.clear()
+    pipeline = make_pipeline(ROOT, threshold_bytes=0, preview_chars=0, **_ENCRYPTED)
+    row = pipeline.push(pipeline.handle(pipeline.push(value, HERE)), replace(HERE, task_id="next_task"))
+    (data, *_) = buckets["test/xcom"].values()
+    return {"row": row, "object": base64.b64encode(data[0]).decode(), "keys": _SECRETS}
 
 
 def damaged(cases: Mapping[str, Case]) -> Iterator[tuple[str, Case]]:
@@ -137,6 +148,9 @@ def damaged(cases: Mapping[str, Case]) -> Iterator[tuple[str, Case]]:
     yield "encrypted_other_key", cases["encrypted"] | {"keys": other, "refused": "another key"}
     moved = _changed(cases["encrypted"], uri=cases["encrypted"]["row"]["uri"].replace("~", "~-2~", 1))
     yield "encrypted_moved", moved | {"refused": "it was encrypted for another object key"}
+    copy_of = cases["encrypted_copy"]
+    elsewhere = copy_of["row"]["uri"].replace("/my_dag/", "/other_dag/")
+    yield "encrypted_copy_elsewhere", _changed(copy_of, uri=elsewhere) | {"refused": "the original is another Dag's"}
     table = cases["chunks"]["row"]["chunks"]
     shorter = _changed(cases["chunks"], chunks={**table, "payload": table["payload"][:-1]})
     yield "chunks_table", shorter | {"refused": "a chunk is missing in the table"}

@@ -24,7 +24,7 @@ import pytest
 from xcargo.codecs.base import Codec, contiguous
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.errors import DecodeError, IntegrityError, ObjectExistsError, ObjectNotFoundError, XCargoError
-from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store
+from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store, copy_object
 from xcargo.transfer.chunks import ChunkDecoder, ChunkEncoder
 from xcargo.transfer.reader import ObjectSource
 from xcargo.types import Buffer
@@ -56,6 +56,10 @@ class _Wrapper:
         self._before("put", key)
         self.store.put(key, parts, mode=mode, expected_bytes=expected_bytes)
 
+    def copy(self, source: str, target: str) -> None:
+        self._before("copy", target)
+        copy_object(self.store, source, target)
+
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         self._before("get", key)
         return self.store.get(key, start=start, end=end)
@@ -78,7 +82,8 @@ class CountingStore(_Wrapper):
     """Counts the calls of each verb.
 
     Attributes:
-        calls: Number of calls by verb: ``put``, ``get``, ``head``, ``delete`` (one per key), ``list``.
+        calls: Number of calls by verb: ``put``, ``get``, ``head``, ``delete`` (one per key), ``list``,
+            ``copy``.
     """
 
     def __init__(self, store: Store) -> None:
@@ -135,6 +140,18 @@ class StoreTests:
         """The object's bytes are the parts, one after another."""
         store.put(self.KEY, [b"one", bytearray(b"two"), memoryview(b"three")])
         assert behind.get(self.KEY) == b"onetwothree"
+
+    def test_a_copy_is_an_object_of_its_own(self, store: Store, behind: Any) -> None:
+        """A store that makes copies stores the same bytes under another key, which outlive the first."""
+        if not hasattr(store, "copy"):
+            pytest.skip("This store makes no copies")
+        behind.put(self.KEY, b"value")
+        copy_object(store, self.KEY, "dag/run/other/key~0022.bin")
+        store.delete([self.KEY])
+        assert behind.get("dag/run/other/key~0022.bin") == b"value"
+        with pytest.raises(ObjectNotFoundError):
+            copy_object(store, self.KEY, "dag/run/other/key~0033.bin")
+        assert list(behind.keys()) == ["dag/run/other/key~0022.bin"]
 
     def test_get_returns_exactly_the_stored_bytes(self, store: Store, behind: Any) -> None:
         """A get gives the bytes that someone else put."""

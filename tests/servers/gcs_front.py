@@ -55,7 +55,7 @@ class GcsFront(Relay):
     """A Relay to fake-gcs-server under which the XML API can write.
 
     Knows PUT of an object, with x-goog-if-generation-match, and multipart uploads: initiate,
-    part, complete, abort, list. Parts lie in `spool` until then. A copy is answered with 501.
+    part, complete, abort, list. Parts lie in `spool` until then. Copies are made by the server itself.
     """
 
     def __init__(self, upstream_url: str, spool: Path) -> None:
@@ -81,11 +81,21 @@ class GcsFront(Relay):
             exchange.forward()
         elif "x-goog-copy-source" in exchange.head.fields:
             exchange.read_body()
-            _refuse(exchange, 501, "NotImplemented")
+            self._copy(exchange, target, unquote(exchange.head.fields["x-goog-copy-source"]))
         else:
             data = exchange.read_body()
             reply = self._upload(target, exchange.head.fields, len(data), iter([data]))
             _answer(exchange, reply)
+
+    def _copy(self, exchange: Exchange, target: _Object, source: str) -> None:
+        bucket, _, key = source.lstrip("/").partition("/")
+        to = f"b/{target.bucket}/o/{quote_all(target.key)}"
+        path = f"/storage/v1/b/{bucket}/o/{quote_all(key)}/rewriteTo/{to}"
+        reply = call(self._server, "POST", path, {"Content-Type": "application/json"}, b"{}")
+        if reply.status == 200:
+            _answer_xml(exchange, "CopyObjectResult", "ETag", json.loads(reply.body)["resource"]["etag"])
+        else:
+            _refuse(exchange, reply.status, "NoSuchKey")
 
     def _list_uploads(self, exchange: Exchange, target: _Object) -> None:
         """Two at a time, so that every client has to turn pages."""

@@ -43,6 +43,7 @@ interface Encryption {
 	readonly algorithm: string;
 	readonly key: string;
 	readonly salt: string;
+	readonly object_key?: string;
 }
 
 /** Keys by name, 32 bytes each. */
@@ -168,7 +169,9 @@ async function decryptor(row: Envelope, encryption: Encryption, options: ReadOpt
 	const secret = options.encryptionKeys?.[encryption.key];
 	check(secret, `needs the encryption key ${encryption.key}`);
 	check(row.uri !== undefined && options.root, "an encrypted value is in an object, below the option root");
-	const key = objectKey(row.uri, options.root);
+	const own = objectKey(row.uri, options.root);
+	const key = encryption.object_key ?? own;
+	check(key.split("/")[0] === own.split("/")[0], "a copy of an encrypted object of another Dag");
 	const { subtle } = webcrypto;
 	const derivation = {
 		name: "HKDF",

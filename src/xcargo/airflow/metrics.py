@@ -37,7 +37,7 @@ METRICS = {
     "purge.duration": "milliseconds per deletion",
     "purge.errors": "deletions that failed, each of which leaves an orphan",
     "purge.error.KIND": "the same by kind of error",
-    "retry.VERB": "requests that were retried: put, get, head, delete, list; hedge: a second request beside a slow one",
+    "retry.VERB": "retried requests: put, copy, get, head, delete, list; hedge: a second request beside a slow one",
 }
 """Name after Airflow's prefix and ``xcargo.`` -> what it counts. Append-only: dashboards rely on the names."""
 

@@ -13,7 +13,17 @@ from xcargo.types import Buffer
 if TYPE_CHECKING:
     from xcargo.codecs.source import Source
 
-__all__ = ["Buffer", "Codec", "CodecLookup", "Encoded", "PlainSecretError", "arrow", "contiguous", "importable"]
+__all__ = [
+    "Buffer",
+    "Codec",
+    "CodecLookup",
+    "Encoded",
+    "Handle",
+    "PlainSecretError",
+    "arrow",
+    "contiguous",
+    "importable",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Encoded:
         params: JSON for the envelope. With an iterator, they may be filled in until its last part is read.
         suffix: End of the object key, for people only.
         expected_bytes: Approximate length of a payload that is an iterator, if known.
+        stored: Where the payload is stored already, all of it; ``parts`` are read from there, and need not be.
     """
 
     codec: str
@@ -33,12 +44,27 @@ class Encoded:
     params: Mapping[str, Any] = field(default_factory=dict)
     suffix: str = ""
     expected_bytes: int | None = None
+    stored: Source | None = None
 
     @property
     def size_bytes(self) -> int | None:
-        """Length of the payload; None if it is an iterator."""
+        """Length of the payload; None if it is an iterator of which that is not known."""
+        if self.stored is not None:
+            return self.stored.size_bytes
         parts = self.parts
         return sum(map(len, parts)) if type(parts) in (tuple, list) or isinstance(parts, Sequence) else None
+
+
+class Handle:
+    """A stored value that is not loaded. It is pushed as the value that it stands for."""
+
+    def encoded(self) -> Encoded:
+        """The payload as it is stored. Makes no request before its parts are taken."""
+        raise NotImplementedError
+
+    def load(self) -> Any:
+        """The value itself."""
+        raise NotImplementedError
 
 
 @runtime_checkable

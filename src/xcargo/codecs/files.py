@@ -211,18 +211,16 @@ class FileCodec:
         params = {"name": value.name}
         if value.media_type:
             params["media_type"] = value.media_type.encode("ascii", "replace").decode().replace("\0", "?")
-        if value._remote is not None:
-            parts, size = value._remote.iter_chunks(), value.size_bytes
-        else:
-            size = _size_of(value.path)
-            parts = _contents(value.path, size)
-        return Encoded(self.id, parts, params, _suffix(value.name), size)
+        stored = value._remote
+        size = value.size_bytes if stored is not None else _size_of(value.path)
+        parts = stored.iter_chunks() if stored is not None else _contents(value.path, size)
+        return Encoded(self.id, parts, params, _suffix(value.name), size, stored)
 
     def _encode_directory(self, value: Directory) -> Encoded:
         archive = value._remote
         if archive is not None:
             params = {"directory": value.name, "files": value.files}
-            return Encoded(self.id, archive.iter_chunks(), params, ".tar", archive.size_bytes)
+            return Encoded(self.id, archive.iter_chunks(), params, ".tar", archive.size_bytes, archive)
         entries = _entries(value.path)
         size = sum(-(-entry.size // _BLOCK) * _BLOCK + _BLOCK for _, entry in entries) + 2 * _BLOCK
         params = {"directory": value.name, "files": sum(entry.isreg() for _, entry in entries)}

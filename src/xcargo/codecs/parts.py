@@ -37,7 +37,7 @@ def assemble(codec: str, tree: Buffer, parts: Sequence[Encoded], suffix: str) ->
     params: dict[str, Any] = {}
     buffers = _buffers(tree, parts, params)
     sizes = [part.size_bytes or part.expected_bytes for part in parts]
-    if all(part.size_bytes is not None for part in parts):
+    if not any(map(_is_iterator, parts)):
         return Encoded(codec, list(buffers), params, suffix)
     return Encoded(codec, buffers, params, suffix, sum(filter(None, sizes)) if all(sizes) else None)
 
@@ -55,10 +55,14 @@ def _buffers(tree: Buffer, parts: Sequence[Encoded], params: dict[str, Any]) -> 
         position += len(padding)
     tail = json.dumps(table).encode()
     params.update(tree_bytes=len(tree), table_bytes=len(tail))
-    if any(part.size_bytes is None for part in parts):
+    if any(map(_is_iterator, parts)):
         params["streamed"] = True
     yield tree
     yield tail
+
+
+def _is_iterator(part: Encoded) -> bool:
+    return not isinstance(part.parts, Sequence)
 
 
 class Parts:

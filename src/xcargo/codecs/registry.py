@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from xcargo.codecs.base import Codec, Encoded, PlainSecretError
+from xcargo.codecs.base import Codec, Encoded, Handle, PlainSecretError
 from xcargo.codecs.class_names import ClassNames, are_joined, joining_refusals
 from xcargo.codecs.objects import ObjectCodec
 from xcargo.codecs.skops import SkopsCodec
@@ -110,7 +110,10 @@ class Registry:
         try:
             # A list may hold rows, which are stored by column.
             is_tree = type(value) in _ALWAYS_TREE and (type(value) is not list or _begins_plain(value))
-            encoded = self.tree.encode(value) if is_tree else self._encode(value)
+            if isinstance(value, Handle):
+                encoded = value.encoded()
+            else:
+                encoded = self.tree.encode(value) if is_tree else self._encode(value)
         except (RecursionError, TooDeepError):
             raise too_deep(value) from None
         except Exception as error:
@@ -137,10 +140,17 @@ class Registry:
 
     def substitute(self, value: object, refusal: UnsupportedTypeError) -> Any:
         """What is stored in place of a value for which every codec raised ``refusal``; raises that if nothing is."""
+        if isinstance(value, Handle):
+            return value.load()
         return current_push().substitute(value, refusal, tree=self.tree)
 
     def encode_leaf(self, value: object) -> Encoded | None:
         """The value by the codec that takes it; None if that is the tree's, or if none does."""
+        if isinstance(value, Handle):
+            encoded = value.encoded()
+            if encoded.codec == self.tree.id:
+                raise UnsupportedTypeError("A nested value is no part of another one")  # so it is loaded
+            return encoded
         codec, package = self._codec_for(value)
         last = self._last_resort
         if last is not None and not last.accepts(value):

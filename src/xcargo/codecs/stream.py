@@ -66,7 +66,8 @@ class StreamCodec:
 
     def encode(self, value: types.GeneratorType[Any, None, None] | ByteStream) -> Encoded:
         if isinstance(value, ByteStream):
-            return Encoded(self.id, iter(value), suffix=".bin", expected_bytes=value.size_bytes)
+            source = value._source
+            return Encoded(self.id, source.iter_chunks(), suffix=".bin", expected_bytes=value.size_bytes, stored=source)
         first, chunks = current_push().opened(value)
         if first and not isinstance(first[0], _CHUNKS):
             raise _not_bytes(first[0])

@@ -7,12 +7,13 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from xcargo.codecs.base import arrow, importable
+from xcargo.codecs.base import Encoded, Handle, arrow, importable
 from xcargo.codecs.source import Source, open_seekable
 from xcargo.codecs.table_file import TableFile, dataset, scan
 from xcargo.errors import UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import Envelope
 from xcargo.transfer.reporting import format_bytes
+from xcargo.transfer.writer import payload_suffix
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["Lazy"]
 
 
-class Lazy:
-    """A stored value that was not downloaded. Each method fetches and verifies only what it needs, when you call it."""
+class Lazy(Handle):
+    """A stored value that was not downloaded. Each method fetches and verifies only what it needs, when you call it.
+
+    A task that returns it hands the value on: the next task gets the value itself, or a handle if it asks for one.
+    """
 
     def __init__(self, registry: Registry, envelope: Envelope, source: Callable[[], Source]) -> None:
         self._registry = registry
@@ -32,6 +36,11 @@ class Lazy:
     def type(self) -> str:
         """Name of the value's type, such as ``pandas.DataFrame``."""
         return self._envelope.type
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the value is in an object, rather than in its row."""
+        return self._envelope.uri is not None
 
     @property
     def size_bytes(self) -> int:
@@ -66,6 +75,11 @@ class Lazy:
         except XCargoError as error:
             self._envelope.explain(error)
             raise
+
+    def encoded(self) -> Encoded:
+        """For a push, which hands the payload on as it is stored."""
+        envelope, source = self._envelope, self._source()
+        return Encoded(envelope.codec, source.iter_chunks(), envelope.params, payload_suffix(envelope), stored=source)
 
     def open(self) -> io.BufferedReader:
         """The payload as a seekable binary file: a file's or stream's own bytes, an array's memory, an Arrow file."""

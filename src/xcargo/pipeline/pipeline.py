@@ -22,7 +22,7 @@ from xcargo.codecs.base import Encoded
 from xcargo.codecs.registry import Registry
 from xcargo.errors import DecodeError, EnvelopeError, StoreError, XCargoError
 from xcargo.model.coordinate import Coordinate, spellings
-from xcargo.model.envelope import Envelope, is_envelope, plain_bytes, upgrade_hint
+from xcargo.model.envelope import Envelope, is_envelope, plain_bytes
 from xcargo.model.key_order import marked
 from xcargo.model.keys import Signer
 from xcargo.model.root import Root
@@ -36,7 +36,7 @@ from xcargo.transfer.compression import decompress_by_suffix
 from xcargo.transfer.description import check_size
 from xcargo.transfer.reader import ObjectReader
 from xcargo.transfer.roots import RenewingStore, RootResolver
-from xcargo.transfer.writer import ObjectWriter, payload_suffix
+from xcargo.transfer.writer import ObjectWriter, described_as, payload_suffix
 from xcargo.types import Buffer, Json
 
 __all__ = ["Pipeline", "RowRules"]
@@ -105,7 +105,8 @@ class Pipeline:
 
         A value whose size is above ``threshold_bytes`` goes to object storage: one request. Size is the length of its
         compact JSON if the row can hold it as it is (`is_plain`), of its payload
-        otherwise. The value of a control key stays in its row whatever its size.
+        otherwise. The value of a control key stays in its row whatever its size. What is stored already, a handle or a
+        file that was not downloaded, is copied by the store itself if it stays below its root.
         """
         observed = self._observer is not None
         started = time.perf_counter() if observed else 0.0
@@ -114,6 +115,8 @@ class Pipeline:
             if settings.routes:
                 settings = settings.for_xcom(coordinate, self._team())
                 limit = _limit(settings)
+            if type(value) is Lazy and not value.is_stored:
+                value = value.load()
             size = plain_bytes(value, limit) if limit else None
             if self._takes_plain and size is not None and size <= limit:
                 row = value
@@ -255,10 +258,7 @@ class Pipeline:
             payload = _hashed(self._reader.iter_payload(old), before)
             encoded = Encoded(old.codec, payload, old.params, payload_suffix(old), old.size_bytes)
             new = self._writer.store(None, encoded, coordinate, settings)
-            preview = (old.preview or "")[: settings.preview_chars] or None
-            new = replace(new, type=old.type, preview=preview, created_at=old.created_at)
-            if upgrade_hint(old.created_by):  # it encoded the payload, which is only copied here
-                new = replace(new, created_by=old.created_by)
+            new = replace(new, created_at=old.created_at, **described_as(old, settings))
             for _ in _hashed(self._reader.iter_payload(new), after):
                 pass
         except XCargoError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from xcargo.errors import StoreError
 from xcargo.model.settings import Settings
 from xcargo.types import Buffer
 
@@ -24,6 +25,7 @@ __all__ = [
     "Upload",
     "Uploads",
     "Watched",
+    "copy_object",
     "get_in_parts",
     "get_into",
     "is_part",
@@ -210,6 +212,21 @@ class SigningStore(Protocol):
 
         None without credentials that can sign: then there is no URL that would not give more away.
         """
+
+
+def copy_object(store: Store, source: str, target: str) -> None:
+    """Store a copy of an object under another key by the store's own ``copy``: its bytes stay where they are.
+
+    The copy is as young as one that was put, complete or not there at all. One request.
+
+    Raises:
+        ObjectNotFoundError: There is no object to copy.
+        StoreError: The store makes no copies, or not of this object.
+    """
+    own = getattr(store, "copy", None)
+    if own is None:
+        raise StoreError(f"{type(store).__name__} makes no copies of its objects")
+    own(source, target)
 
 
 def get_into(store: Store, key: str, view: memoryview, *, start: int) -> int:

@@ -54,6 +54,9 @@ class HelperRequests:
         arguments = {"key": key, "part_bytes": part_bytes, "at_once": at_once, "seconds": seconds}
         self._call("put_in_parts", arguments, None, parts)
 
+    def copy(self, source: str, target: str, *, seconds: float) -> None:
+        self._call("copy", {"source": source, "target": target}, seconds)
+
     def get(self, key: str, *, start: int, end: int | None, seconds: float) -> Buffer:
         return self._call("get", {"key": key, "start": start, "end": end}, seconds)  # type: ignore[no-any-return]
 

@@ -68,17 +68,28 @@ class FilesystemStore:
 
         self._retry.run("put", self._root.uri(key), attempt)
 
+    def copy(self, source: str, target: str) -> None:
+        """See `copy_object`; whether the bytes stay where they are is for the file system to say."""
+        self._run("copy", source, lambda: self._store(target, lambda fs, path: fs.cp_file(self._path(source), path)))
+
     def _put(self, key: str, parts: Iterable[Buffer], mode: PutMode) -> None:
+        if mode == "create" and self._fs().exists(self._path(key)):
+            raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
+
+        def write(fs: Any, path: str) -> None:
+            with fs.open(path, "wb") as file:
+                for part in parts:
+                    file.write(part)
+
+        self._store(key, write)
+
+    def _store(self, key: str, write: Callable[[Any, str], None]) -> None:
         fs, path = self._fs(), self._path(key)
         folder = path.rpartition("/")[0]
         temporary = f"{folder}/{PART_NAME}{secrets.token_hex(8)}"
-        if mode == "create" and fs.exists(path):
-            raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
         fs.makedirs(folder, exist_ok=True)
         try:
-            with fs.open(temporary, "wb") as file:
-                for part in parts:
-                    file.write(part)
+            write(fs, temporary)
             fs.mv(temporary, path)
         except BaseException:
             if fs.exists(temporary):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -36,6 +37,9 @@ _WRITTEN_BACK_NS = 120 * 10**9
 _NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 """What file systems say that cannot flush; of a folder some say that it is not open for writing."""
 
+_COPIED_BYTES = 1024**3
+_BLOCK_BYTES = 1024 * 1024
+
 _NO_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
 """So that what somebody else put in an object's place, a link or a pipe, is neither followed nor waited for."""
 
@@ -58,33 +62,51 @@ class LocalStore:
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
     ) -> None:
-        path = self._base / key
-        temporary = path.with_name(PART_NAME + secrets.token_hex(8))
         watched = Watched(parts)
+
+        def write(file: FileIO) -> None:
+            for part in watched:
+                _write_all(file.fileno(), part)
+
         try:
-            self._refuse_links(key)
-            file = _reopened(lambda: self._create(temporary))
-            try:
-                with file:
-                    for part in watched:
-                        _write_all(file.fileno(), part)
-                    if self._fsync:
-                        _fsync(file.fileno())
-                if mode == "create":
-                    os.link(temporary, path)
-                    os.unlink(temporary)
-                else:
-                    os.replace(temporary, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(temporary)
-                raise
-            if self._fsync:
-                fsync_name(path, self._synced)
+            self._store(key, write, mode)
         except OSError as error:
             if error is watched.error:
                 raise
             raise self._map(error, key, writing=True) from error
+
+    def copy(self, source: str, target: str) -> None:
+        """See `copy_object`. A file of its own, whose bytes the system copies; a file system that can shares them."""
+
+        def copied(origin: FileIO) -> None:
+            try:
+                self._store(target, lambda file: _copy_bytes(origin, file), "overwrite")
+            except OSError as error:
+                raise self._map(error, target, writing=True) from error
+
+        self._read(source, copied)
+
+    def _store(self, key: str, write: Callable[[FileIO], None], mode: PutMode) -> None:
+        path = self._base / key
+        temporary = path.with_name(PART_NAME + secrets.token_hex(8))
+        self._refuse_links(key)
+        file = _reopened(lambda: self._create(temporary))
+        try:
+            with file:
+                write(file)
+                if self._fsync:
+                    _fsync(file.fileno())
+            if mode == "create":
+                os.link(temporary, path)
+                os.unlink(temporary)
+            else:
+                os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if self._fsync:
+            fsync_name(path, self._synced)
 
     def _create(self, path: Path) -> FileIO:
         """The new file, and its folder if it is missing.
@@ -265,6 +287,14 @@ def _write_all(descriptor: int, data: Buffer) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _copy_bytes(source: FileIO, target: FileIO) -> None:
+    with suppress(AttributeError, OSError):  # not every system and file system can; the rest is copied below
+        while os.copy_file_range(source.fileno(), target.fileno(), _COPIED_BYTES):
+            pass
+        return
+    shutil.copyfileobj(source, target, _BLOCK_BYTES)
+
+
 def _read_at_most(file: FileIO, size_bytes: int) -> bytes:
     data = file.read(size_bytes)
     while len(data) < size_bytes:  # Linux reads 2 GiB at a time
@@ -298,6 +328,10 @@ class MemoryStore:
         if mode == "create" and key in self._objects:
             raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
         self._objects[key] = (b"".join(parts), datetime.now(timezone.utc))
+
+    def copy(self, source: str, target: str) -> None:
+        """See `copy_object`."""
+        self.put(target, [self._object(source)[0]])
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         return self._object(key)[0][start:end]

@@ -1,10 +1,11 @@
 """Encryption of objects: AES-256-GCM over each chunk by itself, so that any part can be read and is verified.
 
 Each object has a key of its own: HKDF-SHA256 of the configured key and a random salt. The nonce of a chunk is its
-number, so none is ever used twice. The tag authenticates, beside the chunk's bytes, the object's key below its root,
-its codec, the chunk's number, whether it is the last, the length of its payload and how it is compressed. So a chunk
-that was changed, moved, left out, cut off from the end, read as something else, or taken from another object does not
-decrypt. Every stored chunk is 16 bytes longer than what was encrypted.
+number, so none is ever used twice. The tag authenticates, beside the chunk's bytes, the object's key below its root (of
+a copy, that of the original, which is of the same Dag), its codec, the chunk's number, whether it is the last, the
+length of its payload and how it is compressed. So a chunk that was changed, moved, left out, cut off from the end, read
+as something else, or taken from another object does not decrypt. Every stored chunk is 16 bytes longer than what was
+encrypted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from xcargo.errors import UPGRADE_HINT, ConfigurationError, EnvelopeError, Integ
 from xcargo.model.keys import KEY_BYTES, Key
 from xcargo.types import Buffer
 
-__all__ = ["SUFFIX", "TAG_BYTES", "ChunkContext", "Cipher", "require"]
+__all__ = ["SUFFIX", "TAG_BYTES", "ChunkContext", "Cipher", "encryption_of_copy", "require"]
 
 
 _ALGORITHM = "aes-256-gcm"
@@ -61,6 +62,19 @@ class ChunkContext:
         return f"{self.number}\0{self.last:d}\0{self.size_bytes}\0{self.compression}".encode("utf-8", "surrogatepass")
 
 
+def encryption_of_copy(encryption: Mapping[str, Any], source: str, target: str) -> Mapping[str, Any] | None:
+    """The envelope's ``encryption`` of a copy of an object; None if the copy could not be decrypted there."""
+    original = encryption.get("object_key", source)
+    if not encryption:
+        return encryption
+    return {**encryption, "object_key": original} if _same_dag(original, target) else None
+
+
+def _same_dag(one: str, other: str) -> bool:
+    """Whether two object keys are of one Dag."""
+    return one.partition("/")[0] == other.partition("/")[0]
+
+
 class Cipher:
     """Encrypts or decrypts the chunks of one object. Methods may be called from many threads."""
 
@@ -99,11 +113,17 @@ class Cipher:
             salt = base64.b64decode(encryption["salt"], validate=True)
         except (KeyError, TypeError, ValueError, binascii.Error):
             salt = b""
-        if type(name) is not str or len(salt) != _SALT_BYTES:
+        original = encryption.get("object_key", object_key)
+        if type(name) is not str or type(original) is not str or len(salt) != _SALT_BYTES:
             raise EnvelopeError("The envelope does not say how its object is encrypted")
+        if not _same_dag(original, object_key):
+            raise EnvelopeError(
+                "The row refers to a copy of an encrypted object of another Dag",
+                hint="It was made up; look at who wrote the XCom.",
+            )
         for key in keys:
             if key.name == name:
-                return cls(key, salt, object_key=object_key, codec=codec)
+                return cls(key, salt, object_key=original, codec=codec)
         known = ", ".join(repr(key.name) for key in keys)
         raise ConfigurationError(
             f"The object is encrypted with the key {name[:64]!r}, which is not in [xcargo] encryption_keys",

@@ -26,7 +26,7 @@ from xcargo.transfer.reporting import Progress
 from xcargo.transfer.roots import RenewingStore, RootResolver
 from xcargo.types import Buffer
 
-__all__ = ["RANGE_BYTES", "ObjectReader", "ObjectSource", "RangeReader", "truncated"]
+__all__ = ["RANGE_BYTES", "ObjectReader", "ObjectSource", "RangeReader", "expiry_or", "truncated"]
 
 
 class ObjectReader:
@@ -39,14 +39,19 @@ class ObjectReader:
 
     def source(self, envelope: Envelope) -> Source:
         """Where the payload is read from: the row, the node's cache, or the object. No request until it is read."""
-        source = self._source(envelope)
-        if self._cache is None or not envelope.uri or not MIN_BYTES <= source.size_bytes <= self._cache.size_bytes:
-            return source
-        if envelope.encryption:  # whose payload is not for the disk of a node
-            return source
-        # The URI is part of the name, so that no row gets from the cache what its task may not read from the store.
-        identity = f"{envelope.uri} {envelope.checksum} {envelope.compression} {envelope.size_bytes}"
-        return CachedSource(source, self._cache, f"payload:{blake3(identity.encode()).hexdigest()}")
+        source: Any = self._source(envelope)
+        if (
+            self._cache is not None
+            and envelope.uri
+            and MIN_BYTES <= source.size_bytes <= self._cache.size_bytes
+            and not envelope.encryption  # else the payload is not for the disk of a node
+        ):
+            # The URI is part of the name, so that no row gets from the cache what its task may not read from the store.
+            identity = f"{envelope.uri} {envelope.checksum} {envelope.compression} {envelope.size_bytes}"
+            source = CachedSource(source, self._cache, f"payload:{blake3(identity.encode()).hexdigest()}")
+        if envelope.uri:
+            source.envelope = envelope  # so that a push of it can copy the object
+        return source  # type: ignore[no-any-return]
 
     def verify(self, envelope: Envelope) -> None:
         """Read a payload from where it is stored, past the node's cache, and compare it with its envelope.
@@ -101,7 +106,7 @@ class StoredObject:
         return self._store.get_into(self._key, view, start=start)
 
     def explain(self, error: IntegrityError) -> XCargoError:
-        return _expiry_or(error, self._store, self._key)
+        return expiry_or(error, self._store, self._key)
 
 
 def _payload(store: RenewingStore, key: str, envelope: Envelope, cipher: Cipher | None) -> Buffer:
@@ -113,13 +118,13 @@ def _payload(store: RenewingStore, key: str, envelope: Envelope, cipher: Cipher 
             stored = cipher.decrypt(stored, ChunkContext(0, True, envelope.size_bytes, envelope.compression))
         return decompress(envelope.compression, stored, envelope.size_bytes)
     except IntegrityError as error:
-        raise _expiry_or(error, store, key).at(envelope.uri) from None
+        raise expiry_or(error, store, key).at(envelope.uri) from None
     except XCargoError as error:
         error.at(envelope.uri)
         raise
 
 
-def _expiry_or(error: IntegrityError, store: RenewingStore, key: str) -> XCargoError:
+def expiry_or(error: IntegrityError, store: RenewingStore, key: str) -> XCargoError:
     """The error for an object that expired, if that is why its bytes do not match. One request."""
     try:
         return expired(bytes(store.get(key, end=TOMBSTONE_BYTES))) or error

@@ -8,7 +8,7 @@ from typing import TypeVar
 from xcargo.errors import AccessDeniedError, EnvelopeError
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store, get_into
+from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store, copy_object, get_into
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import NotReplayableError
 from xcargo.types import Buffer
@@ -88,6 +88,9 @@ class RenewingStore:
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
     ) -> None:
         self._request(lambda store: store.put(key, parts, mode=mode, expected_bytes=expected_bytes))
+
+    def copy(self, source: str, target: str) -> None:
+        self._request(lambda store: copy_object(store, source, target))
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         return self._request(lambda store: store.get(key, start=start, end=end))

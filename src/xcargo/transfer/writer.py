@@ -13,10 +13,10 @@ from typing import Any
 
 from blake3 import blake3
 
-from xcargo.codecs.base import Encoded, contiguous
-from xcargo.errors import ConfigurationError
+from xcargo.codecs.base import Encoded, Handle, contiguous
+from xcargo.errors import ConfigurationError, ObjectNotFoundError, StoreError
 from xcargo.model.coordinate import MAX_OBJECT_KEY_BYTES, Coordinate
-from xcargo.model.envelope import Envelope
+from xcargo.model.envelope import Envelope, upgrade_hint
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.model.version import __version__
@@ -24,12 +24,13 @@ from xcargo.transfer import encryption
 from xcargo.transfer.chunks import ChunkEncoder, split_chunks
 from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible
 from xcargo.transfer.description import preview, shown_params, too_large, type_name
-from xcargo.transfer.encryption import ChunkContext, Cipher
+from xcargo.transfer.encryption import ChunkContext, Cipher, encryption_of_copy
+from xcargo.transfer.reader import expiry_or, truncated
 from xcargo.transfer.reporting import Progress, format_stored
 from xcargo.transfer.roots import RootResolver
 from xcargo.types import Buffer
 
-__all__ = ["ObjectWriter", "payload_suffix"]
+__all__ = ["ObjectWriter", "described_as", "payload_suffix"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class ObjectWriter:
     def __init__(self, settings: Settings, roots: RootResolver, *, mask: Callable[[str], str]) -> None:
         self._roots = roots
         self._mask = mask
+        self._streamed: set[Root] = set()
         self._compressions = {variant.compression: canonical(variant.compression) for variant in settings.variants}
         if any(variant.encryption_key for variant in settings.variants):
             encryption.require()
@@ -62,16 +64,17 @@ class ObjectWriter:
         )
 
     def store(self, value: Any, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> Envelope:
-        """The envelope of a payload that was put as an object, under a new key. One request, or parallel parts."""
+        """The envelope of a payload that was put as an object, under a new key. One request, or parallel parts.
+
+        What is below the same root already, and encrypted with the same key, is copied there: two requests.
+        """
         started = time.perf_counter()
-        root = _root(settings, encoded)
-        body = self._body(encoded, coordinate, settings)
-        key = _object_key(root, coordinate, encoded, body.compression, settings)
-        parts = body.parts(lambda: _cipher(settings, key, encoded))
-        self._roots.store(root).put(key, parts, expected_bytes=body.expected_bytes)
-        envelope = Envelope(uri=root.uri(key), **body.stored(), **self._description(value, encoded, settings))
+        copied = self._copy(encoded, coordinate, settings)
+        stored = copied or self._put(encoded, coordinate, settings)
+        envelope = Envelope(**stored, **self._description(value, encoded, settings))
         log.info(
-            "xcargo stored XCom %r: %s, %s in %s, %.3f s",
+            "xcargo %s XCom %r: %s, %s in %s, %.3f s",
+            "copied" if copied else "stored",
             coordinate.key,
             envelope.type,
             format_stored(envelope.size_bytes, envelope.stored_bytes),
@@ -79,6 +82,49 @@ class ObjectWriter:
             time.perf_counter() - started,
         )
         return envelope
+
+    def _put(self, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> dict[str, Any]:
+        """What an envelope says of the new object."""
+        root = _root(settings, encoded)
+        body = self._body(encoded, coordinate, settings)
+        key = _object_key(root, coordinate, encoded, body.compression, settings)
+        parts = body.parts(lambda: _cipher(settings, key, encoded))
+        self._roots.store(root).put(key, parts, expected_bytes=body.expected_bytes)
+        return {"uri": root.uri(key), **body.stored()}
+
+    def _copy(self, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> dict[str, Any] | None:
+        """The same of a copy that the store itself made; None where the payload has to be put.
+
+        Raises:
+            ObjectNotFoundError: The object is gone.
+            ObjectExpiredError: It expired.
+        """
+        original = _original(encoded)
+        if original is None or original.codec != encoded.codec:
+            return None
+        root, source = self._roots.resolve(original.uri or "")
+        if root != settings.root or original.encryption.get("key") != getattr(settings.encryption_key, "name", None):
+            return None
+        key = _object_key(root, coordinate, encoded, original.compression, settings)
+        encryption = encryption_of_copy(original.encryption, source, key)
+        if encryption is None:
+            return None
+        store = self._roots.store(root)
+        try:
+            store.copy(source, key)
+        except ObjectNotFoundError:
+            raise
+        except (ConfigurationError, StoreError) as error:
+            if root not in self._streamed:
+                self._streamed.add(root)
+                log.info("xcargo streams what %s does not copy by itself: %s", root, error.what)
+            return None
+        size_bytes = store.head(key).size_bytes
+        if size_bytes != original.stored_bytes:  # such as the note on one that expired
+            store.delete([key])
+            raise expiry_or(truncated(size_bytes, original.stored_bytes), store, source).at(original.uri)
+        names = ("size_bytes", "stored_bytes", "compression", "checksum", "chunks")
+        return {"uri": root.uri(key), "encryption": encryption, **{name: getattr(original, name) for name in names}}
 
     def _body(self, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> _OneChunk | _ManyChunks:
         compression = self._compressions[settings.compression]
@@ -102,7 +148,8 @@ class ObjectWriter:
 
     def _description(self, value: Any, encoded: Encoded, settings: Settings) -> dict[str, Any]:
         """What an envelope says of the value itself."""
-        shown = preview(value, settings.preview_chars)
+        original = _original(encoded) if isinstance(value, Handle) else None
+        shown = None if original else preview(value, settings.preview_chars)
         return {
             "type": type_name(value),
             "codec": encoded.codec,
@@ -110,6 +157,7 @@ class ObjectWriter:
             "preview": None if shown is None else self._mask(shown),
             "created_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             "created_by": f"xcargo {__version__}",
+            **(described_as(original, settings) if original else {}),
         }
 
 
@@ -182,6 +230,19 @@ class _Chunks:
 
     def __iter__(self) -> Iterator[Buffer]:
         return split_chunks(self._parts)
+
+
+def described_as(original: Envelope, settings: Settings) -> dict[str, Any]:
+    """What an envelope says of a value that nobody decoded, since it was stored before."""
+    described = {"type": original.type, "preview": (original.preview or "")[: settings.preview_chars] or None}
+    if upgrade_hint(original.created_by):  # it encoded the payload
+        described["created_by"] = original.created_by
+    return described
+
+
+def _original(encoded: Encoded) -> Envelope | None:
+    """The envelope of the object in which all of the payload is stored already, if it is."""
+    return getattr(encoded.stored, "envelope", None)
 
 
 def payload_suffix(envelope: Envelope) -> str:
