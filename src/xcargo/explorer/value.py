@@ -216,7 +216,8 @@ class StoredValue:
         if form == "txt" and (text := self.tree.root_text()) is not None:
             return Download(".txt", text.iter_chunks(), text.size_bytes)
         if form == "npy" and (header := self.array().npy_header()) is not None:
-            return Download(".npy", itertools.chain([header], payload.iter_chunks()), len(header) + size)
+            chunks = payload.iter_chunks()  # the first one at once: the error of an object that is gone is the answer
+            return Download(".npy", itertools.chain([header, next(chunks, b"")], chunks), len(header) + size)
         if form in ("csv", "parquet"):
             return Download(f".{form}", self.table().export(form))
         raise UnsupportedTypeError(f"A value of type {self.type} has no file of the form {form[:20]!r}")

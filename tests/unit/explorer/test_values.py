@@ -15,7 +15,7 @@ import pytest
 import xcargo
 from tests.unit.explorer.kit import bytes_payload, preview, stored
 from xcargo.codecs.source import BytesSource
-from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError
+from xcargo.errors import DecodeError, ObjectNotFoundError, StoreUnavailableError, UnsupportedTypeError
 from xcargo.explorer.compare import compare
 from xcargo.explorer.limits import BLOCK_BYTES, BlockCache, Budget, Payload, PreviewPool
 from xcargo.explorer.value import StoredValue, image_type, looks_like_text
@@ -127,6 +127,19 @@ def test_an_array_is_downloaded_as_npy(order: Any) -> None:
     assert (download.suffix, download.size_bytes) == (".npy", len(file))
     with pytest.raises(UnsupportedTypeError, match="no file of the form 'npy'"):
         preview(np.ma.masked_equal([1, 2], 2)).download("npy")
+
+
+def test_an_array_whose_object_is_gone_is_an_error_and_no_file_that_ends_short() -> None:
+    """Before anything is sent."""
+
+    class Gone(BytesSource):
+        def iter_chunks(self) -> Any:
+            raise ObjectNotFoundError("The object is gone")
+
+    value = preview(np.arange(4))
+    value.payload = Payload(Gone(bytes(32)), "", cache=BlockCache(0), budget=Budget(max_bytes=99, seconds=9))
+    with pytest.raises(ObjectNotFoundError):
+        value.download("npy")
 
 
 @pytest.mark.parametrize(
