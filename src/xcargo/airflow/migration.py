@@ -7,22 +7,19 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from blake3 import blake3
-
 from xcargo.airflow import compat, rows
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.airflow.references.tables import ValueFilter
 from xcargo.codecs.plain_values import class_name
 from xcargo.errors import ConfigurationError, SweepRefusedError, XCargoError
-from xcargo.lifecycle.moves import DeterministicCoordinate, Move, NotMovableError, StaysInlineError
+from xcargo.lifecycle.moves import Move, NotMovableError, StaysInlineError
 from xcargo.lifecycle.references import EVERYTHING, XComFilter, XComRow
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope, is_plain
 from xcargo.model.key_order import restored
 from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline
-from xcargo.transfer.compression import canonical
 
 __all__ = ["KINDS", "SourceCleanup", "ToStock", "ToStore", "check_teams"]
 
@@ -118,14 +115,16 @@ class ToStore:
         return Move(row, "database", size)
 
     def convert(self, move: Move) -> tuple[Any, str | None]:
-        """The new row, its value stored and read back."""
+        """The new row, its value stored and read back.
+
+        Under a new key each time: a sweep may be about to delete what a migration that was killed left under its own.
+        """
         row = move.row
-        coordinate = self._target(move)
         if move.kind == "store" and not self._recode:
-            new: Any = self._pipeline.rewrite(row.value, coordinate)
+            new: Any = self._pipeline.rewrite(row.value, row.coordinate)
             return _raw(new), new["uri"]
         value = self._load(move)
-        new = self._pipeline.push(value, coordinate)
+        new = self._pipeline.push(value, row.coordinate)
         if move.kind == "database" and not (is_envelope(new) and "uri" in new):
             raise StaysInlineError
         if is_envelope(new):
@@ -144,16 +143,6 @@ class ToStore:
 
     def _settings_of(self, coordinate: Coordinate) -> Settings:
         return self._settings.for_xcom(coordinate, self._team) if self._settings.routes else self._settings
-
-    def _target(self, move: Move) -> DeterministicCoordinate:
-        """The coordinate whose object key follows from what is moved and to where, so that repeating it is harmless."""
-        settings = self._settings_of(move.row.coordinate)
-        identity = [
-            *(move.source or _digest(move.row.raw), str(settings.root), canonical(settings.compression)),
-            *(settings.encryption_key.name if settings.encryption_key else "", self._recode),
-        ]
-        unique = blake3(json.dumps(identity).encode()).hexdigest(length=8)
-        return DeterministicCoordinate.of(move.row.coordinate, unique)
 
 
 class ToStock:
@@ -247,13 +236,6 @@ def _size(row: XComRow) -> int:
 def _raw(value: Any) -> Any:
     """A row as the metadata database of this Airflow takes it."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() if AIRFLOW_2 else value
-
-
-def _digest(raw: Any) -> str:
-    """A digest of a value, whatever type its database returns."""
-    if isinstance(raw, bytes):
-        return blake3(raw).hexdigest()
-    return blake3(json.dumps(raw, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _line(error: BaseException) -> str:

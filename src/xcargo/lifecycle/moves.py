@@ -2,8 +2,8 @@
 
 For each row: the value is stored again, read back, noted in the journal, and only then the row is switched, if it still
 holds what was read. Nothing of the source is deleted by that. So a migration may be killed at any moment: each row
-refers to its old object or to its new one, both whole. The next one finds the rows that are left; where it stores a
-value once more, it does so under the same key.
+refers to its old object or to its new one, both whole. The next one finds the rows that are left, and stores their
+values under new keys. What was stored without a row is an orphan.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.lifecycle.references import ReferenceSource, XComRow
-from xcargo.model.coordinate import Coordinate
 from xcargo.pipeline.prefetch import prefetch_ordered
 from xcargo.stores.local import fsync_name
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conversion",
-    "DeterministicCoordinate",
     "Journal",
     "Migration",
     "Move",
@@ -96,22 +94,6 @@ class NotMovableError(Exception):
 
 class StaysInlineError(NotMovableError):
     """Raised by a conversion: the value is small enough for its row."""
-
-
-class DeterministicCoordinate(Coordinate):
-    """A coordinate whose object key is always the same, so that a value that is stored twice is one object."""
-
-    unique: str
-
-    @classmethod
-    def of(cls, coordinate: Coordinate, unique: str) -> DeterministicCoordinate:
-        """The coordinate, with ``unique`` (hex digits) in place of what sets keys apart."""
-        self = cls(**{name: getattr(coordinate, name) for name in coordinate.__dataclass_fields__})
-        object.__setattr__(self, "unique", unique)
-        return self
-
-    def object_key(self, *, suffix: str = "", unique: str | None = None) -> str:
-        return super().object_key(suffix=suffix, unique=unique or self.unique)
 
 
 class Conversion(Protocol):

@@ -301,8 +301,8 @@ class Sweep(AbstractContextManager["Sweep"]):
 def _is_same(now: ObjectInfo, judged: ObjectInfo) -> bool:
     """Whether an object is still the one of the listing.
 
-    Its ETag alone does not tell: a migration that is run again stores the same bytes under the same key. Times are
-    compared to the second, since listings of some servers round them.
+    Its ETag alone does not tell: the same bytes may have been stored again. Times are compared to the second, since
+    listings of some servers round them.
     """
     if now.size_bytes != judged.size_bytes or now.last_modified is None or judged.last_modified is None:
         return False

@@ -20,7 +20,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.unit.lifecycle.kit import DAY, Deployment
 from xcargo.errors import StoreUnavailableError, SweepRefusedError
 from xcargo.lifecycle.bookkeeping import QUARANTINE, restore
-from xcargo.lifecycle.moves import DeterministicCoordinate
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate, State, segment
@@ -93,9 +92,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(at=coordinates, crashes=st.booleans())
     def migrate(self, at: Coordinate, crashes: bool) -> None:
-        """A value is stored under a key that follows from it, and then the row; killed in between, it is done again."""
+        """A value is stored, and then the row; killed in between, it is done again."""
         self.here.run(at.dag_id, at.run_id)
-        row = self.here.pipeline.push("v", DeterministicCoordinate.of(at, "0123456789abcdef"))
+        row = self.here.pipeline.push("v", at)
         if not crashes:
             self.here.table[at] = row
 
