@@ -48,8 +48,10 @@ class Held:
 
 FAULTS = (
     *PASSING_FAULTS,
+    Fault("status", status=429, retry_after=1),
     Fault("status", status=403, code="ExpiredToken"),
     Fault("corrupt"),
+    Fault("drip", seconds=1),
     Fault("stall"),
 )
 """All that a task gets over by itself or by its next try. An upload that is altered on the way only its own next try

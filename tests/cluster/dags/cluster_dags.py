@@ -89,6 +89,10 @@ def report(name: str) -> Callable[[Any], None]:
     return callback
 
 
+class MeantToFail(Exception):
+    """What a task raises whose callback is to run."""
+
+
 @dag(schedule=None, on_failure_callback=report("dag_failed"))
 def callbacks() -> None:
     """Callbacks of tasks and of the Dag pull."""
@@ -99,7 +103,7 @@ def callbacks() -> None:
 
     @task(on_failure_callback=report("failed"), retries=0)
     def fail(value: str) -> None:
-        raise ValueError(f"meant to fail with {len(value)}")
+        raise MeantToFail(str(len(value)))
 
     fail(push())
 
