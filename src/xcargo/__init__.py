@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
     from xcargo.airflow.client.connect import connect
     from xcargo.airflow.inputs import gather, lazy
+    from xcargo.airflow.urls import collect, collector, download_url, upload_url
     from xcargo.codecs.files import Directory, File
     from xcargo.codecs.stream import ByteStream
     from xcargo.errors import (
@@ -70,9 +71,13 @@ __all__ = [
     "XCargoError",
     "XComBackend",
     "__version__",
+    "collect",
+    "collector",
     "connect",
+    "download_url",
     "gather",
     "lazy",
+    "upload_url",
 ]
 
 _MODULES = {
@@ -84,8 +89,12 @@ _MODULES = {
 }
 _IN_AIRFLOW = {
     "XComBackend": "xcargo.airflow.backend",
+    "collect": "xcargo.airflow.urls",
+    "collector": "xcargo.airflow.urls",
+    "download_url": "xcargo.airflow.urls",
     "gather": "xcargo.airflow.inputs",
     "lazy": "xcargo.airflow.inputs",
+    "upload_url": "xcargo.airflow.urls",
 }
 
 

@@ -77,6 +77,6 @@ def test_every_line_for_a_shell_is_of_a_known_kind(block: Block) -> None:
 
 def test_every_block_has_a_known_language() -> None:
     """No language that nothing checks. `text`, `ini` and the like are shown, not run."""
-    known = {"bash", "console", "python", "json", "text", "ini", "toml", "yaml", "sql"}
+    known = {"bash", "console", "javascript", "python", "json", "text", "ini", "toml", "yaml", "sql"}
     found = {match["language"] for page in PAGES for match in FENCE.finditer(text_of(page))}
     assert found <= known

@@ -39,8 +39,10 @@ __all__ = [
     "active_backend",
     "airflow_home",
     "allowed_by_dag",
+    "attempt_of",
     "base_operator",
     "conf",
+    "current_context",
     "dag_of_sequence",
     "fail_exception",
     "get_connection",
@@ -275,6 +277,27 @@ def task_of_context() -> Any:
         return get_current_context()["ti"].task
     except (AttributeError, KeyError, RuntimeError):
         return None
+
+
+def current_context() -> Any:
+    """The context of the task that runs, or whose templates are rendered, in this process; None if there is none."""
+    try:
+        from airflow.sdk import get_current_context
+    except ImportError:
+        from airflow.operators.python import get_current_context
+    try:
+        return get_current_context()
+    except Exception:  # a RuntimeError (3.x), an AirflowException (2.x)
+        return None
+
+
+def attempt_of(context: Any) -> str:
+    """What tells one try of a task instance from any other. A task that was deferred goes on as the same try."""
+    ti = context["ti"]
+    if not AIRFLOW_2:
+        return str(ti.id)
+    run = context["dag_run"]  # a run that is deleted and made again under its name has another number and start
+    return f"{run.id} {run.start_date} {ti.try_number}"
 
 
 def plain_xcom_arg() -> Any:

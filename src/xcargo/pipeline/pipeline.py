@@ -29,6 +29,7 @@ from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.handle import Lazy
 from xcargo.pipeline.observer import Kind, Observer, event_of
+from xcargo.pipeline.shared import SharedObject, check_sharing
 from xcargo.stores.base import Limits, SigningStore
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import checksum_mismatch
@@ -296,6 +297,12 @@ class Pipeline:
         except StoreError as error:
             log.warning("xcargo could not sign a URL, and streams the object: %s", type(error).__name__)
             return None
+
+    def shared(self, coordinate: Coordinate, unique: str, suffix: str) -> SharedObject:
+        """The object of this name beside those of an XCom, to be put or got by URL. See `check_sharing`. No request."""
+        root = check_sharing(self.settings.for_xcom(coordinate, self._team()))
+        key = coordinate.object_key(suffix=suffix, unique=unique)
+        return SharedObject(root, key, self._roots.store(root))
 
     def delete(self, root: Root, key: str) -> None:
         """Delete an object below a root. One request; one that is gone counts as deleted."""

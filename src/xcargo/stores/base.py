@@ -20,6 +20,7 @@ __all__ = [
     "ObjectInfo",
     "PutMode",
     "ReplayableParts",
+    "SignedMethod",
     "SigningStore",
     "Store",
     "Upload",
@@ -37,6 +38,7 @@ __all__ = [
 
 
 PutMode = Literal["overwrite", "create"]
+SignedMethod = Literal["GET", "PUT"]
 
 
 PART_NAME = ".xcargo-part-"
@@ -205,10 +207,10 @@ class Store(Protocol):
 
 @runtime_checkable
 class SigningStore(Protocol):
-    """A store whose objects others can be let read by a URL."""
+    """A store whose objects others can be let read or put by a URL."""
 
-    def signed_url(self, key: str, seconds: float) -> str | None:
-        """A URL at which whoever has it may read this object, and no other, for so long. Makes no request.
+    def signed_url(self, key: str, seconds: float, method: SignedMethod = "GET") -> str | None:
+        """A URL at which whoever has it may get (or put) this object, and no other, for so long. Makes no request.
 
         None without credentials that can sign: then there is no URL that would not give more away.
         """

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from xcargo.errors import StoreUnavailableError, XCargoError
 from xcargo.model.root import Root
-from xcargo.stores.base import Access, Limits, ObjectInfo, PutMode, Watched
+from xcargo.stores.base import Access, Limits, ObjectInfo, PutMode, SignedMethod, Watched
 from xcargo.types import Buffer
 
 __all__ = ["HelperRequests"]
@@ -70,6 +70,9 @@ class HelperRequests:
 
     def delete(self, key: str, *, seconds: float) -> None:
         self._call("delete", {"key": key}, seconds)
+
+    def signed_url(self, key: str, seconds: float, method: SignedMethod) -> str | None:
+        return self._call("signed_url", {"key": key, "seconds": seconds, "method": method}, None)  # type: ignore[no-any-return]
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         yield from self._call("list", {"prefix": prefix}, None)

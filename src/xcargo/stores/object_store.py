@@ -32,6 +32,7 @@ from xcargo.stores.base import (
     ObjectInfo,
     PutMode,
     ReplayableParts,
+    SignedMethod,
     Uploads,
     Watched,
     slice_parts,
@@ -200,11 +201,8 @@ class ObjectStore:
         self._requests()
         return self._own.folders()
 
-    def signed_url(self, key: str, seconds: float) -> str | None:
-        if _is_forked():
-            return None
-        self._requests()
-        return self._own.signed_url(key, seconds)
+    def signed_url(self, key: str, seconds: float, method: SignedMethod = "GET") -> str | None:
+        return self._requests().signed_url(key, seconds, method)
 
     def _requests(self) -> ObstoreRequests | HelperRequests:
         global _runtime_pid
@@ -287,14 +285,17 @@ class ObstoreRequests:
         with self._client("several", "") as client:
             return [prefix.rstrip("/") for prefix in client.list_with_delimiter()["common_prefixes"]]
 
-    def signed_url(self, key: str, seconds: float) -> str | None:
-        """A URL at which whoever has it may read this object, and no other, for so long; None where none can be made.
+    def signed_url(self, key: str, seconds: float, method: SignedMethod) -> str | None:
+        """What a `SigningStore` gives.
 
         Signing takes the keys of an account: other credentials need a request for it. A connection's own SAS token
-        opens more, and for longer, and is never handed on. What a header says (who pays), a URL does not.
+        opens more, and for longer, and is never handed on. What a header says (who pays, how the bucket encrypts what
+        is put), a URL does not.
         """
         config = self._access.config
         if config.get("skip_signature") or "default_headers" in self._access.client:
+            return None
+        if method == "PUT" and "server_side_encryption" in config:
             return None
         if self._root.scheme != "s3" and not _UNRESERVED.fullmatch(f"{self._root.prefix}/{key}"):
             return None  # obstore signs such a key as it stands in the URL, and these services as it is
@@ -307,12 +308,12 @@ class ObstoreRequests:
                 account = json.loads(config.get("service_account_key") or "{}")
                 if not account.get("private_key") or account.get("disable_oauth"):
                     return None
-            return self._sign(key, seconds)
+            return self._sign(key, seconds, method)
 
-    def _sign(self, key: str, seconds: float) -> str:
+    def _sign(self, key: str, seconds: float, method: SignedMethod = "GET") -> str:
         import obstore
 
-        return obstore.sign(self.client("request"), "GET", key, timedelta(seconds=seconds))
+        return obstore.sign(self.client("request"), method, key, timedelta(seconds=seconds))
 
     @contextmanager
     def _client(self, work: Work, key: str, seconds: float | None = None, *, writing: bool = False) -> Iterator[Any]:

@@ -84,6 +84,11 @@ class RenewingStore:
         """The store with the credentials that are known now."""
         return self._stores.store(self._root, self._limits)
 
+    @property
+    def part_bytes(self) -> int:
+        """Size of the parts of a large transfer."""
+        return self._limits.part_bytes
+
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
     ) -> None:

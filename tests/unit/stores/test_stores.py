@@ -332,7 +332,8 @@ def test_a_forked_child_works_as_its_parent_does(s3_server: Server) -> None:
         with pytest.raises(ObjectNotFoundError, match="d/k~4"):
             store.head("d/k~4")
         assert {info.key: info.size_bytes for info in store.list()} == {"d/k~1": 10**6, "d/k~3": 3 * 10**7}
-        assert (store.folders(), store.signed_url("d/k~1", 60)) == (["d"], None)
+        assert store.folders() == ["d"]
+        assert "/d/k~1?X-Amz-" in (store.signed_url("d/k~1", 60) or "")
         store.delete(["d/k~1", "d/k~3", "d/k~4"])
         return True
 

@@ -1,12 +1,12 @@
-"""The explorer's place in Airflow's UI. Every Airflow process imports this module, so it imports next to nothing.
+"""The explorer's place in Airflow's UI, and macros. Every Airflow process imports this, so it imports next to nothing.
 
-The web application behind it is built when an API server asks for it, and nowhere else.
+The web application behind the explorer is built when an API server asks for it, and nowhere else.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 try:
@@ -33,10 +33,25 @@ _POSSIBLE = hasattr(AirflowPlugin, "external_views")
 log = logging.getLogger(__name__)
 
 
+def upload_url(*args: Any, **options: Any) -> str:
+    """`xcargo.upload_url` in a template."""
+    import xcargo
+
+    return xcargo.upload_url(*args, **options)
+
+
+def download_url(*args: Any, **options: Any) -> str:
+    """`xcargo.download_url` in a template."""
+    import xcargo
+
+    return xcargo.download_url(*args, **options)
+
+
 class XCargoPlugin(AirflowPlugin):  # type: ignore[misc]
-    """Tabs of a task instance, a run and a Dag, and a page in the menu, if ``[xcargo] ui`` is true."""
+    """The macros; and if ``[xcargo] ui`` is true, tabs of a task instance, a run and a Dag, and a page in the menu."""
 
     name = "xcargo"
+    macros: ClassVar[list[Any]] = [upload_url, download_url]
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
