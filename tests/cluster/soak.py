@@ -178,7 +178,11 @@ class Soak:
 
 
 def measure(cluster: Cluster) -> dict[tuple[str, int], dict[str, int]]:
-    """Memory that it shares with nobody, file descriptors and threads of each process of each component."""
+    """Memory, file descriptors and threads of each process of each component.
+
+    Pages that are shared count for each process: what a Celery worker's process shares depends on whether it runs a
+    task at the moment, which is forked from it.
+    """
     measured = {}
     for name, component in cluster.processes.items():
         with contextlib.suppress(psutil.Error):
@@ -186,7 +190,7 @@ def measure(cluster: Cluster) -> dict[tuple[str, int], dict[str, int]]:
             for process in (leader, *leader.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     measured[name, process.pid] = {
-                        "memory_bytes": process.memory_full_info().uss,
+                        "memory_bytes": process.memory_info().rss,
                         "file_descriptors": process.num_fds(),
                         "threads": process.num_threads(),
                     }
