@@ -136,7 +136,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "timeout_seconds": {
         "description": "How long a request to the store may take together with its retries, in seconds. A single "
         "attempt may take half of that, and is aborted if no data arrives for a quarter of it. Raise this on a slow "
-        "connection: the parts of a large upload (128 MiB at once) must get through in two fifths of this time.",
+        "connection: the parts of a large upload (128 MiB at once), those of all tasks that upload at the same "
+        "moment, must get through in two fifths of this time.",
         "type": "float",
         "example": "30",
         "default": "60",
