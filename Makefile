@@ -101,6 +101,10 @@ sbom: setup ## What a full installation consists of, as CycloneDX, into dist/
 	@$(UV) export --frozen --quiet --format cyclonedx1.5 --no-dev --extra all --output-file dist/sbom.cdx.json
 	@echo "dist/sbom.cdx.json"
 
+.PHONY: audit
+audit: setup ## Known vulnerabilities of all that uv.lock holds; asks osv.dev
+	@$(UV) audit --frozen --preview-features audit-command
+
 .PHONY: lint
 lint: setup ## Style, types, rooms, workflows, scripts and style sheets
 	@$(RUN) -m ruff check .
