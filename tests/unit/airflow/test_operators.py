@@ -1,0 +1,28 @@
+"""The operator's way to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xcargo.airflow import operators, runtime
+from xcargo.stores.base import Limits
+from xcargo.stores.pool import open_store
+
+
+def test_a_store_is_opened_with_the_retries_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And with every other bound that they name."""
+    seen: list[Limits] = []
+
+    def opened(root: Any, access: Any, limits: Limits) -> Any:
+        seen.append(limits)
+        return open_store(root, access, limits)
+
+    monkeypatch.setenv("AIRFLOW__XCARGO__PATH", tmp_path.as_uri())
+    monkeypatch.setenv("AIRFLOW__XCARGO__RETRY_WAIT_SECONDS", "1.5")
+    monkeypatch.setattr(operators, "settings", runtime.settings.__wrapped__)
+    monkeypatch.setattr(operators, "open_store", opened)
+    assert operators.prefixes() == []
+    assert [limits.retry_wait_seconds for limits in seen] == [1.5]
