@@ -42,7 +42,7 @@ class Cluster(demo.cluster.Cluster):
         for folder in DAGS:
             shutil.copytree(folder, dags, dirs_exist_ok=True)
         self.metadata_url = postgres.create("airflow")
-        super().__init__(home, dags=dags, env=env)
+        super().__init__(home, dags=dags, env=env, start_seconds=600.0)  # a busy machine takes its time
         self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self.metadata_url
         self.env["AIRFLOW__CELERY__RESULT_BACKEND"] = self.metadata_url.replace("postgresql+psycopg2", "db+postgresql")
         self.env["AIRFLOW__EDGE__API_URL"] = f"{self.url}/edge_worker/v1/rpcapi"

@@ -85,3 +85,17 @@ def test_sixteen_frames_of_fifty_megabytes_at_once(cluster: Cluster, meeting: Pa
     """Pushed at the same moment by the tasks of one worker, and pulled one after the other by a task of the other."""
     assert run(cluster, "frames", objects=16)["check"] == 16
     assert len(list(meeting.glob("frames-*"))) == 16
+
+
+def test_what_airflow_tasks_test_leaves_is_swept(cluster: Cluster) -> None:
+    """That command deletes the run that it makes, and with it the rows: its objects are orphans."""
+    run(cluster, "custom_xcom_backend_test", objects=1)
+    path = "/api/v2/dags/everywhere"
+    cluster.request("PATCH", path, {"is_paused": True})  # else the scheduler runs tasks of that run, too
+    cluster.command("tasks", "test", "everywhere", "push_one", module="airflow")
+    cluster.request("PATCH", path, {"is_paused": False})
+    left = cluster.objects() - cluster.referenced()
+    assert any("/everywhere/__airflow_temporary_run" in key for key in left), left
+    time.sleep(1.1)  # the grace
+    assert cluster.sweep()["outcomes"]["deleted"]["objects"] == len(left)
+    assert cluster.objects() == cluster.referenced()
