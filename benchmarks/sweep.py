@@ -47,7 +47,7 @@ class Listing(MemoryStore):
 class Rows:
     """A row for every other object."""
 
-    hides_attempts = hides_dags = False
+    hides_attempts = hides_dags = hides_state = False
     origin = {"database": "made up"}  # noqa: RUF012
 
     def __init__(self, number: int) -> None:

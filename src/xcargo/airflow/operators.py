@@ -12,6 +12,7 @@ from xcargo.airflow import compat
 from xcargo.airflow.connections import access_of
 from xcargo.airflow.runtime import settings
 from xcargo.errors import ReferencesUnavailableError, SweepRefusedError
+from xcargo.lifecycle.inventory import open_inventory
 from xcargo.lifecycle.plan import Count, SweepOptions, Verdict, share_refusal
 from xcargo.lifecycle.references import ReferenceSource
 from xcargo.lifecycle.retention import parse_duration, rules_of
@@ -41,6 +42,8 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
         max_share: Refuse to delete a larger share of the objects, by number or bytes. None for no limit, if `approve`
             judges all parts together.
         quarantine: Move orphans aside and delete them after this time, such as ``7d``.
+        inventory: Read this inventory of the bucket instead of listing: the URL of its manifest, or of a folder, whose
+            newest inventory is taken.
         via: ``database`` or ``rest``. By default ``database`` on Airflow 2 and ``rest`` on 3, whose tasks have no
             access to the database.
         api_url: URL of the REST API, if the connection does not have it.
@@ -49,7 +52,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
         kwargs: Arguments of every operator.
     """
 
-    template_fields: Sequence[str] = ("prefixes", "path", "grace", "quarantine", "api_url")
+    template_fields: Sequence[str] = ("prefixes", "path", "grace", "quarantine", "inventory", "api_url")
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
         grace: str = "24h",
         max_share: float | None = 0.5,
         quarantine: str | None = None,
+        inventory: str | None = None,
         via: str | None = None,
         api_url: str | None = None,
         api_conn_id: str | None = None,
@@ -73,6 +77,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
         self.grace = grace
         self.max_share = max_share
         self.quarantine = quarantine
+        self.inventory = inventory
         self.via = via
         self.api_url = api_url
         self.api_conn_id = api_conn_id
@@ -92,7 +97,8 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
             reports = []
             for root in _roots(self.path):
                 of_root = replace(options, rules=rules_of(settings(), root))
-                with Sweep(_store(root), source, root=root, options=of_root) as sweep:
+                inventory = open_inventory(self.inventory, root, _store) if self.inventory else None
+                with Sweep(_store(root), source, root=root, options=of_root, inventory=inventory) as sweep:
                     report = sweep.plan()
                     if self.apply or report.refusals:
                         sweep.apply(report)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DAGS",
+    "INVENTORY",
     "PATH",
     "PREFIXES",
     "SOURCE",
@@ -44,6 +45,12 @@ PREFIXES = Argument(
     action="append",
     default=[],
     help="only objects below this folder, written as in their keys (repeatable)",
+)
+INVENTORY = Argument(
+    "--inventory",
+    metavar="URL",
+    help="read this inventory of S3, GCS or Azure instead of listing: the URL of its manifest, or of a folder, whose "
+    "newest inventory is taken (needs pyarrow)",
 )
 SOURCE = (
     Argument(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, YES, Argument, Command, Example, ExitCode
-from xcargo.cli.deployment import DAGS, PATH, PREFIXES, SOURCE, open_root, open_source, prefixes_of, roots_of
+from xcargo.cli.deployment import DAGS, INVENTORY, PATH, PREFIXES, SOURCE, open_root, open_source, prefixes_of, roots_of
 from xcargo.errors import XCargoError
 from xcargo.transfer.reporting import format_bytes
 
@@ -26,6 +26,7 @@ _SHORT_GRACE_SECONDS = 3600
 
 def _gc(args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.cli.deployment import read_settings
+    from xcargo.lifecycle.inventory import open_inventory
     from xcargo.lifecycle.plan import SweepOptions
     from xcargo.lifecycle.retention import parse_duration, rules_of
     from xcargo.lifecycle.sweep import Sweep
@@ -48,7 +49,8 @@ def _gc(args: argparse.Namespace, out: Output) -> ExitCode:
     try:
         for root, store in stores.items():
             of_root = replace(options, rules=rules_of(settings, root))
-            with Sweep(store, source, root=root, options=of_root) as sweep:
+            inventory = open_inventory(args.inventory, root, open_root) if args.inventory else None
+            with Sweep(store, source, root=root, options=of_root, inventory=inventory) as sweep:
                 code = max(code, _sweep(sweep, args, out, reports))
     finally:  # what was done until an error is reported too
         document = [report.to_json() for report in reports]
@@ -115,7 +117,8 @@ def _show(report: Report, out: Output) -> None:
         )
 
     below = f" ({', '.join(report.prefixes)})" if report.prefixes else ""
-    out.say(f"{report.root}{below}: {report.references:,} live references, grace {report.grace_seconds:,.0f} s")
+    as_of = f", by the inventory of {report.inventory_taken_at:%Y-%m-%d %H:%M} UTC" if report.inventory_taken_at else ""
+    out.say(f"{report.root}{below}: {report.references:,} live references, grace {report.grace_seconds:,.0f} s{as_of}")
     numbers = ("live", "bytes", "orphans", "bytes ", "expired", " bytes")
     out.table(
         ("Dag", *numbers, "kept otherwise"),
@@ -196,6 +199,7 @@ COMMANDS = (
             PATH,
             DAGS,
             PREFIXES,
+            INVENTORY,
             Argument(
                 "--grace", metavar="TIME", default="24h", help="minimum age of an object to delete (default: 24h)"
             ),
@@ -230,6 +234,9 @@ COMMANDS = (
             Example("gc", "show what would be deleted"),
             Example("gc --apply --yes --report gc.json", "delete it, without asking"),
             Example("gc --apply --quarantine 7d", "keep it for another week, see 'xcargo restore'"),
+            Example(
+                "gc --inventory s3://aws@inventories/xcom-bucket/daily", "read the newest inventory instead of listing"
+            ),
             Example("gc --via rest --api-url https://airflow.example.org", "without the metadata database"),
         ),
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, hexdump
-from xcargo.cli.deployment import SOURCE, WHERE, open_source, where_of
+from xcargo.cli.deployment import INVENTORY, PATH, SOURCE, WHERE, open_root, open_source, roots_of, where_of
 from xcargo.errors import ConfigurationError, XCargoError
 from xcargo.transfer.reporting import format_bytes
 
@@ -63,27 +63,50 @@ def _ls(args: argparse.Namespace, out: Output) -> None:
 
 def _du(args: argparse.Namespace, out: Output) -> None:
     fields = _LEVELS[args.by]
-    sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
-    with out.progress("Reading rows") as advance:
-        for reference in open_source(args).iterate(where_of(args)):
-            entry = sums[tuple(getattr(reference.coordinate, field) for field in fields)]
-            entry[0] += 1
-            entry[1] += reference.size_bytes
-            entry[2] += reference.stored_bytes
-            advance()
-    largest_first = sorted(sums.items(), key=lambda item: (-item[1][2], item[0]))
-    total = [sum(entry[n] for entry in sums.values()) for n in range(3)]
+    names = ["objects", "stored_bytes"] if args.inventory else ["objects", "size_bytes", "stored_bytes"]
+    sums = (_sums_of_inventory if args.inventory else _sums_of_rows)(args, out)
+    largest_first = sorted(sums.items(), key=lambda item: (-item[1][-1], item[0]))
+    total = [sum(numbers) for numbers in zip(*sums.values(), strict=True)] or [0] * len(names)
     if out.json:
-        names = (*fields, "objects", "size_bytes", "stored_bytes")
-        entries = [dict(zip(names, (*at, *entry), strict=True)) for at, entry in largest_first]
-        out.print_json({"by": args.by, "entries": entries, "total": dict(zip(names[-3:], total, strict=True))})
+        entries = [dict(zip((*fields, *names), (*at, *entry), strict=True)) for at, entry in largest_first]
+        out.print_json({"by": args.by, "entries": entries, "total": dict(zip(names, total, strict=True))})
         return
     rows = [*largest_first, (("total", "")[: len(fields)], total)]
+    shown = [name.removesuffix("_bytes") for name in names]
     out.table(
-        (*(field.removesuffix("_id") for field in fields), "objects", "size", "stored"),
-        [(*at, f"{objects:,}", format_bytes(size), format_bytes(stored)) for at, (objects, size, stored) in rows],
-        right=("objects", "size", "stored"),
+        (*(field.removesuffix("_id") for field in fields), *shown),
+        [(*at, f"{objects:,}", *map(format_bytes, sizes)) for at, (objects, *sizes) in rows],
+        right=shown,
     )
+
+
+def _sums_of_rows(args: argparse.Namespace, out: Output) -> dict[tuple[str, ...], list[int]]:
+    sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
+    roots = roots_of(args) if args.path else ()
+    with out.progress("Reading rows") as advance:
+        for reference in open_source(args).iterate(where_of(args)):
+            if not roots or any(root.contains(reference.uri) for root in roots):
+                entry = sums[tuple(getattr(reference.coordinate, field) for field in _LEVELS[args.by])]
+                for n, number in enumerate((1, reference.size_bytes, reference.stored_bytes)):
+                    entry[n] += number
+            advance()
+    return sums
+
+
+def _sums_of_inventory(args: argparse.Namespace, out: Output) -> dict[tuple[str, ...], list[int]]:
+    from xcargo.lifecycle.columnar import sum_inventory
+    from xcargo.lifecycle.inventory import open_inventory
+
+    sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
+    for root in roots_of(args):
+        inventory = open_inventory(args.inventory, root, open_root)
+        with out.progress("Reading the inventory"):
+            counts, others = sum_inventory(inventory, where_of(args), _LEVELS[args.by])
+        for at, count in counts.items():
+            sums[at] = [sums[at][0] + count.objects, sums[at][1] + count.size_bytes]
+        rest = f"; {others.objects:,} other objects, {format_bytes(others.size_bytes)}" if others.objects else ""
+        out.note(f"{root}: by the inventory of {inventory.taken_at:%Y-%m-%d %H:%M} UTC{rest}")
+    return sums
 
 
 # --- show and cat ----------------------------------------------------------------------------------------------------
@@ -301,18 +324,21 @@ COMMANDS = (
         help="sum up what is stored",
         description="Sums up the objects that rows refer to and their bytes, largest first: by Dag, or in more "
         "detail. The column size is the size of the values, stored the size of their objects. Reads only rows, no "
-        "objects.",
+        "objects. With --inventory it reads no rows either, and sums up all objects that are stored, orphans included.",
         run=_du,
         arguments=(
             JSON,
             Argument("--by", choices=tuple(_LEVELS), default="dag", help="what to group by (default: dag)"),
             *WHERE,
+            PATH,
+            INVENTORY,
             *SOURCE,
         ),
         examples=(
             Example("du", "which Dags store most"),
             Example("du --dag sales --by run", "which of its runs store most"),
             Example("du --by key --json", "for a program"),
+            Example("du --inventory s3://aws@inventories/xcom-bucket/daily", "what is stored, by the newest inventory"),
         ),
     ),
     Command(

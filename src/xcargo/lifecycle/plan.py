@@ -6,16 +6,13 @@ own clock; or if a retention rule lets its value expire. Everything else stays.
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import partial
-from hashlib import blake2b
 from typing import Literal
 
+from xcargo.lifecycle.key_sets import ExactKeySet, KeySet, KeysOnDisk
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
 from xcargo.model.coordinate import Coordinate, dag_of, has_attempt, is_state, spellings
@@ -25,9 +22,7 @@ from xcargo.stores.base import ObjectInfo, is_part
 __all__ = [
     "SCRATCH_DAG",
     "Count",
-    "ExactKeySet",
     "Judgement",
-    "KeySet",
     "LiveObjects",
     "SweepOptions",
     "SweepPlan",
@@ -132,13 +127,20 @@ class Judgement:
 
 
 class LiveObjects:
-    """What the live references say of the objects below one root. 8 bytes a reference; 16 more for one that expires."""
+    """What the live references say of the objects below one root. 8 bytes a reference; 16 more for one that expires.
 
-    def __init__(self, root: Root) -> None:
+    Args:
+        root: Where the objects are.
+        keys: Where to keep the 8 bytes.
+    """
+
+    def __init__(self, root: Root, keys: KeySet | KeysOnDisk | None = None) -> None:
         self._root = root
-        self._keys = KeySet()
+        self._key_start = len(root.uri().rstrip("/")) + 1
+        self._keys = KeySet() if keys is None else keys
         self._retained = KeySet()
         self._expired: dict[Rule, ExactKeySet] = {}
+        self._has_rules = False
         self._known: KeySet | None = None
         self._dags_hidden = self._attempts_hidden = self._state_hidden = False
         self.references = 0
@@ -172,15 +174,21 @@ class LiveObjects:
         self.references += 1
         if not self._root.contains(uri):
             return
-        key = uri[len(self._root.uri().rstrip("/")) + 1 :]
+        key = uri[self._key_start :]
         self._keys.add(key)
         if rule is None:
             return
+        self._has_rules = True
         if not expires:
             self._retained.add(key)
         else:
             # With its size: an object of another length is the note that an expired one left, or damaged.
             self._expired.setdefault(rule, ExactKeySet()).add(f"{stored_bytes} {key}")
+
+    @property
+    def depends_on_key_alone(self) -> bool:
+        """Whether what is referred to is live, whatever its size and age: no retention rule holds for any of it."""
+        return not self._has_rules
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
@@ -213,19 +221,23 @@ class SweepPlan:
     total: dict[Verdict, Count] = field(default_factory=dict)
     dags: dict[str, dict[Verdict, Count]] = field(default_factory=dict)
 
-    def judge(self, info: ObjectInfo) -> Judgement:
-        """The verdict on an object of the listing, which is counted."""
-        judgement = self._judge(info)
-        self.total.setdefault(judgement.verdict, Count()).add(info.size_bytes)
-        if judgement.dag_id is not None:
-            counts = self.dags.setdefault(judgement.dag_id, {})
-            counts.setdefault(judgement.verdict, Count()).add(info.size_bytes)
+    def judge(self, info: ObjectInfo, *, is_live: bool | None = None) -> Judgement:
+        """The verdict on an object of the listing, which is counted; ``is_live`` if that was looked up already."""
+        judgement = self._judge(info, info.key in self.live if is_live is None else is_live)
+        self.count(judgement, info.size_bytes)
         return judgement
 
-    def _judge(self, info: ObjectInfo) -> Judgement:
+    def count(self, judgement: Judgement, size_bytes: int, objects: int = 1) -> None:
+        """Count objects with the same verdict."""
+        self.total.setdefault(judgement.verdict, Count()).add(size_bytes, objects)
+        if judgement.dag_id is not None:
+            counts = self.dags.setdefault(judgement.dag_id, {})
+            counts.setdefault(judgement.verdict, Count()).add(size_bytes, objects)
+
+    def _judge(self, info: ObjectInfo, is_live: bool) -> Judgement:
         dag = _dag_of(info.key)
         age_seconds = -1.0 if info.last_modified is None else (self.now - info.last_modified).total_seconds()
-        if info.key in self.live:
+        if is_live:
             rule = self.live.rule_against(info.key, info.size_bytes)
             if rule is not None and age_seconds >= max(rule.keep_seconds or 0, self.options.grace_seconds):
                 return Judgement(Verdict.EXPIRED, dag, rule.text)
@@ -293,68 +305,3 @@ def _dag_of(key: str) -> str | None:
         folder = key.rpartition("/")[0]
         return dag_of(f"{folder}/part~{0:016x}") or dag_of(f"{folder}/~{0:016x}")
     return dag_of(key)
-
-
-_BUCKETS = 4096
-_MASK = 0xFFFF_FFFF_FFFF_FFFF
-
-
-def _strong_hash(key: str, *, half: bytes) -> int:
-    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=half).digest(), "big")
-
-
-class KeySet:
-    """A set of object keys in 8 bytes each, for tens of millions of them.
-
-    A key that was added is always found. One that was not is found by a chance of the set's size in 2 ** 64, so it
-    serves where a mistake keeps an object. The hash is Python's own, which is seeded in each process: nobody can choose
-    keys that collide.
-    """
-
-    def __init__(self, hash_key: Callable[[str], int] = hash) -> None:
-        self._hash = hash_key
-        self.buckets = [array("Q") for _ in range(_BUCKETS)]
-        self._unsorted: set[int] = set()
-
-    def add(self, key: str) -> None:
-        """Add a key; adding it twice makes no difference."""
-        value = self._hash(key) & _MASK
-        bucket = value % _BUCKETS
-        self.buckets[bucket].append(value)
-        self._unsorted.add(bucket)
-
-    def __contains__(self, key: str) -> bool:
-        value = self._hash(key) & _MASK
-        bucket = value % _BUCKETS
-        if bucket in self._unsorted:
-            self._sort(bucket)
-        values = self.buckets[bucket]
-        at = bisect_left(values, value)
-        return at < len(values) and values[at] == value
-
-    def __len__(self) -> int:
-        for bucket in tuple(self._unsorted):
-            self._sort(bucket)
-        return sum(map(len, self.buckets))
-
-    def _sort(self, bucket: int) -> None:
-        self.buckets[bucket] = array("Q", sorted(set(self.buckets[bucket])))
-        self._unsorted.discard(bucket)
-
-
-class ExactKeySet:
-    """The same where a mistake would delete: two independent cryptographic hashes, 16 bytes a key."""
-
-    def __init__(self) -> None:
-        self._halves = [KeySet(partial(_strong_hash, half=half)) for half in (b"first", b"second")]
-
-    def add(self, key: str) -> None:
-        """Add a key; adding it twice makes no difference."""
-        for half in self._halves:
-            half.add(key)
-
-    def __contains__(self, key: str) -> bool:
-        return all(key in half for half in self._halves)
-
-    def __len__(self) -> int:
-        return len(self._halves[0])

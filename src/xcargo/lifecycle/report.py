@@ -45,10 +45,12 @@ class Report:
     started_at: datetime
     """By the store's clock."""
     grace_seconds: float
+    inventory_taken_at: datetime | None = None
+    """If an inventory was read instead of a listing: when it was begun."""
     references: int = 0
     """Live references in the whole deployment (below the prefixes' Dags, if there are prefixes)."""
     missing: int | None = None
-    """Live references below the root whose object was not in the listing; None if only a part was listed."""
+    """Live references below the root whose object was not in the listing; None without a listing of the whole root."""
     total: dict[Verdict, Count] = field(default_factory=dict)
     dags: dict[str, dict[Verdict, Count]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
@@ -86,6 +88,9 @@ class Report:
             "prefixes": list(self.prefixes),
             "started_at": self.started_at.isoformat(timespec="seconds"),
             "grace_seconds": self.grace_seconds,
+            "inventory_taken_at": self.inventory_taken_at.isoformat(timespec="seconds")
+            if self.inventory_taken_at
+            else None,
             "references": self.references,
             "missing": self.missing,
             "refusals": self.refusals,

@@ -30,7 +30,10 @@ from xcargo.lifecycle.bookkeeping import (
     refusal,
     store_clock,
 )
-from xcargo.lifecycle.plan import LiveObjects, SweepOptions, SweepPlan, Verdict, is_scratch
+from xcargo.lifecycle.columnar import judge_inventory, options_as_of
+from xcargo.lifecycle.inventory import Inventory
+from xcargo.lifecycle.key_sets import KeysOnDisk
+from xcargo.lifecycle.plan import Count, Judgement, LiveObjects, SweepOptions, SweepPlan, Verdict, is_scratch
 from xcargo.lifecycle.references import EVERYTHING, ReferenceSource, XComFilter
 from xcargo.lifecycle.report import Outcome, Report
 from xcargo.lifecycle.retention import Expiry
@@ -74,16 +77,27 @@ class Sweep(AbstractContextManager["Sweep"]):
         source: Where the rows of this deployment are read.
         root: Where the objects are.
         options: What may be deleted.
+        inventory: Read instead of a listing. Then memory does not grow with the references.
     """
 
-    def __init__(self, store: Store, source: ReferenceSource, *, root: Root, options: SweepOptions) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: ReferenceSource,
+        *,
+        root: Root,
+        options: SweepOptions,
+        inventory: Inventory | None = None,
+    ) -> None:
         self._store = store
         self._source = source
         self._root = root
         self._options = options
+        self._inventory = inventory
         self._candidates = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the sweep
         self._live: LiveObjects | None = None
         self._has_references = False
+        self._keys_on_disk = KeysOnDisk()
         self._owner: Owner | None = None
         self._uploads = UploadSweep(store)
 
@@ -91,8 +105,9 @@ class Sweep(AbstractContextManager["Sweep"]):
         self.close()
 
     def close(self) -> None:
-        """Close the temporary file."""
+        """Close the temporary files."""
         self._candidates.close()
+        self._keys_on_disk.close()
 
     def plan(self, on_progress: Callable[[], object] = lambda: None) -> Report:
         """Judge every object. Deletes nothing; writes one marker, to read the store's clock.
@@ -111,17 +126,19 @@ class Sweep(AbstractContextManager["Sweep"]):
             self._owner = read_owner(self._store)
         not_ours = refusal(self._owner, self._me(), self._options.prefixes)
         now = store_clock(self._store)
-        self._live = live = self._read_references(now, on_progress)
-        plan = SweepPlan(live, now, self._options)
+        options = self._options if self._inventory is None else options_as_of(self._inventory, now, self._options)
+        self._keys_on_disk.close()
+        self._keys_on_disk = KeysOnDisk()
+        self._live = live = LiveObjects(self._root, None if self._inventory is None else self._keys_on_disk)
+        self._read_references(live, now, on_progress)
+        plan = SweepPlan(live, now, options)
         self._candidates.seek(0)
         self._candidates.truncate()
-        present = 0
-        for info in self._listing():
-            judgement = plan.judge(info)
-            present += judgement.verdict in (Verdict.LIVE, Verdict.RETAINED, Verdict.EXPIRED)
+        for info, judgement in self._judged(plan):
             if judgement.verdict.deletes:
                 self._candidates.write(_Candidate(info, judgement.verdict, judgement.rule).to_line())
             on_progress()
+        present = Count.sum(plan.total.get(v, Count()) for v in (Verdict.LIVE, Verdict.RETAINED, Verdict.EXPIRED))
         # With prefixes the Dags of other objects count, too.
         self._has_references = bool(live.references) or (
             bool(self._options.prefixes) and next(iter(self._source.iterate()), None) is not None
@@ -132,8 +149,9 @@ class Sweep(AbstractContextManager["Sweep"]):
             prefixes=self._options.prefixes,
             started_at=now,
             grace_seconds=self._options.grace_seconds,
+            inventory_taken_at=self._inventory.taken_at if self._inventory else None,
             references=live.references,
-            missing=None if self._options.prefixes else max(0, len(live) - present),
+            missing=None if self._options.prefixes or self._inventory else max(0, len(live) - present.objects),
             total=plan.total,
             dags=plan.dags,
             uploads=uploads,
@@ -184,10 +202,9 @@ class Sweep(AbstractContextManager["Sweep"]):
 
     # --- planning ----------------------------------------------------------------------------------------------------
 
-    def _read_references(self, now: datetime, on_progress: Callable[[], object]) -> LiveObjects:
-        """What the live references say, of the Dags that the prefixes may belong to."""
+    def _read_references(self, live: LiveObjects, now: datetime, on_progress: Callable[[], object]) -> None:
+        """Add what the live references say, of the Dags that the prefixes may belong to."""
         source = self._source
-        live = LiveObjects(self._root)
         filters = set(map(_filter_of, self._options.prefixes)) or {EVERYTHING}
         if EVERYTHING in filters:
             filters = {EVERYTHING}
@@ -209,13 +226,15 @@ class Sweep(AbstractContextManager["Sweep"]):
                 expires = rule is not None and expiry.expires(reference, rule)
                 live.add(reference.uri, reference.stored_bytes, rule=rule, expires=expires)
                 on_progress()
-        return live
 
-    def _listing(self) -> Iterator[ObjectInfo]:
+    def _judged(self, plan: SweepPlan) -> Iterator[tuple[ObjectInfo, Judgement]]:
+        if self._inventory is not None:
+            yield from judge_inventory(self._inventory, plan, self._keys_on_disk)
+            return
         for prefix in self._options.prefixes or ("",):
             for info in list_all(self._store, prefix):
                 if not info.key.startswith(BOOKKEEPING):
-                    yield info
+                    yield info, plan.judge(info)
 
     # --- deleting ----------------------------------------------------------------------------------------------------
 

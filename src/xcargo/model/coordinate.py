@@ -25,12 +25,15 @@ from urllib.parse import quote, unquote_to_bytes
 
 __all__ = [
     "MAX_OBJECT_KEY_BYTES",
+    "RE2_DOTS",
+    "RE2_KEY",
     "Coordinate",
     "State",
     "dag_of",
     "has_attempt",
     "is_state",
     "segment",
+    "shown_id",
     "spellings",
     "text_of",
 ]
@@ -114,13 +117,18 @@ class Coordinate:
         return f"{self.prefix()}/{segment(self.key)}{end}~{unique or secrets.token_hex(8)}{suffix}"
 
 
-_SEGMENT = r"(?!\.{1,2}/)(?:~|(?:[A-Za-z0-9_.%-]|~[0-9A-F]{2})+(?:~\.?[0-9a-f]{32})?)"
+_NO_DOTS = r"(?!\.{1,2}/)"
+_SEGMENT = _NO_DOTS + r"(?:~|(?:[A-Za-z0-9_.%-]|~[0-9A-F]{2})+(?:~\.?[0-9a-f]{32})?)"
 _KEY = re.compile(
-    rf"(?:(?P<dag>{_SEGMENT})/{_SEGMENT}/(?:{_SEGMENT}(?:/[0-9]+)?/{_SEGMENT}(?P<attempt>(?:~-|@){_SEGMENT})?"
-    rf"|(?P<state>~state(?:-[0-9a-f-]{{36}})?/{_SEGMENT}/(?:-1|[0-9]+)/{_SEGMENT}/))"
-    rf"|(?P<assets>~assets|~asset-uris)/{_SEGMENT}/{_SEGMENT}/)"
+    rf"(?:(?P<dag>{_SEGMENT})/(?P<run>{_SEGMENT})/(?:"
+    rf"(?P<task>{_SEGMENT})(?:/(?P<index>[0-9]+))?/(?P<key>{_SEGMENT})(?P<attempt>(?:~-|@){_SEGMENT})?"
+    rf"|(?P<state>~state(?:-[0-9a-f-]{{36}})?/(?P<state_task>{_SEGMENT})/(?P<state_index>-1|[0-9]+)/"
+    rf"(?P<state_key>{_SEGMENT})/))|(?P<assets>~assets|~asset-uris)/{_SEGMENT}/(?P<asset_key>{_SEGMENT})/)"
     r"~[0-9a-f]{16}(?:\.[A-Za-z0-9_.-]*)?"
 )
+RE2_KEY = f"^(?:{_KEY.pattern.replace(_NO_DOTS, '')})$"
+"""The same for whole columns of keys, which RE2 matches; it cannot look ahead, so `RE2_DOTS` must not match."""
+RE2_DOTS = r"(?:^|/)\.{1,2}/"
 _ESCAPE = re.compile("~([0-9A-F]{2})")
 _CUT = re.compile(r"(.*)(~\.[0-9a-f]{32}|(?<=^.{117})~[0-9a-f]{32})")
 
@@ -131,7 +139,7 @@ def dag_of(object_key: str) -> str | None:
     Of the state of an asset, it is the folder of all of them.
     """
     key = _KEY.fullmatch(object_key)
-    return key and (key["assets"] or _printable(key["dag"]))
+    return key and (key["assets"] or shown_id(key["dag"]))
 
 
 def has_attempt(object_key: str) -> bool:
@@ -175,7 +183,8 @@ def text_of(segment: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _printable(segment: str) -> str:
+def shown_id(segment: str) -> str:
+    """The id that a segment stands for, to show: a long one is cut, nothing in it moves a terminal."""
     cut = _CUT.fullmatch(segment)
     head, end = cut.groups() if cut else (segment, "")
     text = _decoded(head).decode("utf-8", "replace") + end

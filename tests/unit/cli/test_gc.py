@@ -7,17 +7,21 @@ import json
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.metadata import Metadata
+from tests.servers import Server
 from tests.servers.postgres import Postgres
 from tests.unit.cli.kit import Call, Done
 from tests.unit.conftest import make_pipeline
+from tests.unit.lifecycle.inventories import Entry, write_s3
+from xcargo.airflow.operators import XCargoGCOperator
 from xcargo.airflow.references.database import DatabaseReferences
+from xcargo.cli.deployment import read_settings
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.bookkeeping import SweepLock
 from xcargo.lifecycle.plan import SweepOptions
@@ -228,3 +232,60 @@ def test_the_buckets_rule_follows_from_retention_where_every_value_has_an_end(sa
     done = sandbox.run(*print_rule, AIRFLOW__XCARGO__RETENTION="dag=a: keep 60d even latest; keep 30d even latest")
     assert done.json["Rules"][1]["Expiration"]["Days"] == 90
     assert sandbox.run(*print_rule, AIRFLOW__XCARGO__RETENTION="keep 30d").code == 4
+
+
+@pytest.mark.parametrize("file_format", ["Parquet", "CSV"])
+def test_an_inventory_instead_of_a_listing(
+    s3_server: Server,
+    sqlite_metadata: Metadata,
+    here: Callable[..., Call],
+    monkeypatch: pytest.MonkeyPatch,
+    file_format: str,
+) -> None:
+    """The folder's newest is judged by gc, also as an operator that is mapped; du sums it up, rows or not."""
+    root = Root.parse(f"{s3_server.root}/by-inventory-{file_format}")
+    env = {"AIRFLOW__XCARGO__PATH": str(root), **s3_server.env()}
+    call = here(sqlite_metadata, **env)
+    pipeline = make_pipeline(str(root), connection=s3_server.connection, threshold_bytes=0, compression="none")
+    rows: list[Any] = [
+        pipeline.push("value", Coordinate(dag, "run 1", "t", "k", 3)) for dag in ("kept", "gone", "gone")
+    ]
+    sqlite_metadata.push(rows[0], dag_id="kept")
+    keys = [row["uri"].partition(f"{s3_server.bucket}/")[2] for row in rows]
+    taken = datetime.now(timezone.utc)
+    entries = [Entry(key, 5, taken - timedelta(days=2)) for key in (*keys, f"{root.prefix}/of somebody else")]
+    folder = f"inventories-{file_format}"
+    write_s3(s3_server.raw_put, entries, bucket=s3_server.bucket, taken=taken, file_format=file_format, folder=folder)
+    url = f"{s3_server.root.rpartition('/')[0]}/{folder}"
+    time.sleep(1.1)
+    dry = call("gc", "--inventory", url, "--json", "--max-share", "1")
+    assert dry.code == 0, dry.err
+    assert {word: count["objects"] for word, count in dry.json[0]["objects"].items() if count["objects"]} == {
+        "live": 1,
+        "orphan": 2,
+        "not_ours": 1,
+    }
+    assert dry.json[0]["inventory_taken_at"] == taken.isoformat(timespec="seconds")
+    shown = call("gc", "--inventory", url, "--max-share", "1")
+    assert f"by the inventory of {taken:%Y-%m-%d %H:%M} UTC" in shown.out
+    summed = call("du", "--inventory", url, "--by", "run", "--json")
+    assert (summed.code, summed.json["entries"]) == (
+        0,
+        [
+            {"dag_id": "gone", "run_id": "run 1", "objects": 2, "stored_bytes": 10},
+            {"dag_id": "kept", "run_id": "run 1", "objects": 1, "stored_bytes": 5},
+        ],
+    )
+    assert "1 other objects" in summed.err
+    of_one = call("du", "--inventory", url, "--dag", "g*", "--map-index", "3", "--json")
+    assert of_one.json["total"] == {"objects": 2, "stored_bytes": 10}
+    assert call("du", "--path", str(root), "--json").json["total"]["objects"] == 1
+    missing = call("gc", "--inventory", f"{url}/nothing")
+    assert (missing.code, "no manifest" in missing.err) == (4, True)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("xcargo.airflow.operators.settings", read_settings)
+    (part,) = XCargoGCOperator(
+        task_id="plan", via="database", inventory=url, prefixes=["gone"], max_share=None
+    ).execute({})
+    assert {word: count["objects"] for word, count in part["objects"].items() if count["objects"]} == {"orphan": 2}
