@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, Argument, Command, Example
@@ -38,25 +38,25 @@ def _sql(args: argparse.Namespace, out: Output) -> None:
         out.note(f"There are more: --limit is {args.limit}.")
 
 
-def _since(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
-
-
 COMMANDS = (
     Command(
         name="sql",
         help="query what tasks returned, with SQL",
         description='Runs one SELECT with DuckDB. A table is named "dag.task", in double quotes, and holds what the '
-        "task returned in all runs: DataFrames of pandas and polars, Arrow tables, lists of dictionaries. Its further "
-        "columns are run_id, run_date and map_index. Of polars and Arrow tables only what the query needs is fetched. "
+        "task returned in all runs: DataFrames of pandas and polars, Arrow tables, dictionaries and lists of them. Its "
+        "further columns are run_id, run_date and map_index. Of a table only what the query needs is fetched. "
         "The query reaches no file and no network. It needs pip install 'airflow-provider-xcargo[sql]'.",
         run=_sql,
         arguments=(
             Argument("query", metavar="SELECT", help="the query"),
             JSON,
             Argument("--run", default="*", metavar="ID", help="only this run, or latest; * matches anything"),
-            Argument("--since", type=_since, metavar="TIME", help="only runs of this date, in ISO 8601, and later"),
+            Argument(
+                "--since",
+                type=datetime.fromisoformat,
+                metavar="TIME",
+                help="only runs of this date, in ISO 8601, and later",
+            ),
             Argument("--limit", type=int, default=1000, metavar="N", help="most rows to print (default: 1000)"),
             Argument("--memory-mib", type=int, default=1024, metavar="MIB", help="most memory (default: 1024)"),
             *SOURCE,

@@ -71,8 +71,7 @@ class Rows:
         total = 0
         for n in range(len(self._blocks)):
             batch, layouts = self._batch(n)
-            layout = layouts[number]
-            total += sum(end - start for start, end in batch.buffers[layout.buffer : layout.buffer + layout.buffers])
+            total += _bytes_of(batch, layouts[number])
         return total
 
     def column(self, number: int, start: int, stop: int, *, shorten: bool = False) -> Any:
@@ -95,6 +94,19 @@ class Rows:
             raise DecodeError("The table has fewer rows than its envelope says")
         positions = {row: n for n, row in enumerate(distinct)}
         return cells.take(self._pa.array([positions[row] for row in rows], self._pa.int64()))
+
+    def windows(self, columns: Sequence[int], max_bytes: int) -> Iterator[tuple[int, int, int]]:
+        """Batch, first and last of ranges of rows, in order, of which no column takes much more than ``max_bytes``."""
+        for n in range(len(self._blocks)):
+            batch, layouts = self._batch(n)
+            largest = max((_bytes_of(batch, layouts[number]) for number in columns), default=0)
+            step = max(8, batch.rows * max_bytes // max(largest, batch.rows, 1)) & ~7  # bitmaps have eight rows a byte
+            for first in range(0, batch.rows, step):
+                yield n, first, min(first + step, batch.rows)
+
+    def cells(self, number: int, window: tuple[int, int, int]) -> Any:
+        """One column of one of the `windows` as a ``pyarrow.Array``."""
+        return self._slice(window[0], number, *window[1:], False)
 
     def _spans(self, start: int, stop: int) -> list[tuple[int, int, int]]:
         """Batches that hold some of the rows, with the first and last of these in each; from whichever end is near."""
@@ -285,6 +297,10 @@ def _lengths(batches: Any, count: int) -> dict[int, int]:
     except (TypeError, ValueError):
         pass
     return {}
+
+
+def _bytes_of(batch: ipc.Batch, layout: ColumnLayout) -> int:
+    return sum(end - start for start, end in batch.buffers[layout.buffer : layout.buffer + layout.buffers])
 
 
 def _layouts(schema: Any, variadic: Sequence[int]) -> list[ColumnLayout]:

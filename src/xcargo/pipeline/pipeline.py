@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from xcargo.codecs.base import Encoded
 from xcargo.codecs.registry import Registry
+from xcargo.codecs.source import Source
 from xcargo.errors import DecodeError, EnvelopeError, StoreError, XCargoError
 from xcargo.model.coordinate import Coordinate, spellings
 from xcargo.model.envelope import Envelope, is_envelope, plain_bytes
@@ -195,6 +196,10 @@ class Pipeline:
         if is_envelope(row):
             return self._lazy(self._verified_envelope(row, dag_id))
         return self._lazy(self._writer.inline(row, self._codecs.encode(row), self.settings))
+
+    def source(self, row: Any, dag_id: str | None = None) -> Source:
+        """The payload of a row that is an envelope, to be read in parts. No request."""
+        return self._reader.source(self._verified_envelope(row, dag_id))
 
     def _lazy(self, envelope: Envelope) -> Lazy:
         return Lazy(self._codecs, envelope, lambda: self._reader.source(envelope))

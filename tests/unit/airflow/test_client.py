@@ -6,8 +6,10 @@ What it reads over a real REST API is in tests/contract/test_client.py.
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,11 +17,20 @@ import xcargo
 from tests.unit import golden_classes
 from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.airflow.client.connect import Client
+from xcargo.airflow.client.connect import Client, _AllowedClasses
 from xcargo.airflow.client.values import StoredValue, StoredValues
 from xcargo.codecs import Registry
-from xcargo.errors import ConfigurationError, DecodeError, ReferencesUnavailableError
+from xcargo.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    DecodeError,
+    EnvelopeError,
+    ReferencesUnavailableError,
+)
 from xcargo.lifecycle.references import XComRow
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def stored(value: Any, **settings: Any) -> StoredValue:
@@ -40,6 +51,25 @@ def test_what_a_row_says_is_shown_without_its_markup() -> None:
     assert "<b>dict · " in values[0].lazy()._repr_html_()
 
 
+def test_a_damaged_row_is_listed(tmp_path: Path) -> None:
+    """Whatever its fields are, the table shows why it cannot be read, and pulling it is that error."""
+    row: Any = make_pipeline(tmp_path.as_uri(), threshold_bytes=0).push([1], HERE)
+    for changes in ({"size_bytes": "<b>"}, {"type": {"a": 1}}, {"preview": 3}, {"__id__": "xcargo/9"}):
+        value = StoredValue.of(XComRow(HERE, {**row, **changes}, "rest"), make_pipeline(tmp_path.as_uri()))
+        assert "envelope" in StoredValues([value])._repr_html_()
+        assert "envelope" in value._repr_html_()
+        with pytest.raises(EnvelopeError):
+            value.pull()
+
+
+def test_values_can_be_a_column_of_the_frame() -> None:
+    """Small ones over runs, to be plotted."""
+    values = StoredValues([stored({"accuracy": 0.5}), stored([1])])
+    assert list(values.to_frame(pull=True)["value"]) == [{"accuracy": 0.5}, [1]]
+    assert "value" not in values.to_frame()
+    assert "dict" in values[0]._repr_html_()
+
+
 @pytest.mark.parametrize("patterns", [[], ["tests.unit.other.*"], ["tests.unit.golden_classes.*"]])
 def test_only_classes_that_the_user_allowed_are_imported(tmp_path: Path, patterns: list[str]) -> None:
     """Of any other the error says how to allow it."""
@@ -54,6 +84,80 @@ def test_only_classes_that_the_user_allowed_are_imported(tmp_path: Path, pattern
     else:
         with pytest.raises(DecodeError, match=r"golden_classes\.Parcel.*allowed_classes"):
             value.pull()
+
+
+def test_a_class_is_not_reached_through_a_module_that_imports_it() -> None:
+    """A pattern allows what a package defines, not what it imports from elsewhere."""
+    classes = _AllowedClasses(("tests.unit.*",))
+    assert classes.class_of("tests.unit.golden_classes:Point") is golden_classes.Point
+    with pytest.raises(DecodeError, match=r"no class tests\.unit\.golden_classes\.Generic"):
+        classes.class_of("tests.unit.golden_classes:Generic")
+
+
+class Api:
+    """An API server of which each token is good for one listing; or one that redirects."""
+
+    def __init__(self, redirects_to: str = "") -> None:
+        self.headers: list[str | None] = []
+        self.tokens = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(handler) -> None:
+                self.headers.append(handler.headers.get("Authorization"))
+                if redirects_to:
+                    handler.send_response(302)
+                    handler.send_header("Location", redirects_to)
+                    handler.end_headers()
+                elif handler.path.endswith("/version"):
+                    handler.answer(200, {"version": "3.3.2"})
+                elif self.headers.count(self.headers[-1]) > 2:
+                    handler.answer(401, {})
+                else:
+                    handler.answer(200, {"dag_runs": [], "total_entries": 0})
+
+            def do_POST(handler) -> None:
+                self.tokens += 1
+                handler.answer(201, {"access_token": f"token {self.tokens}"})
+
+            def answer(handler, status: int, body: Any) -> None:
+                handler.send_response(status)
+                handler.end_headers()
+                handler.wfile.write(json.dumps(body).encode())
+
+            def log_message(handler, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_token_that_expired_is_asked_for_again() -> None:
+    """With user and password; a token that was given is refused, by Airflow."""
+    with Api() as api:
+        client = xcargo.connect(api.url, username="u", password="p", path="file:///x")
+        for _ in range(3):
+            assert client.runs("d") == []
+        assert api.tokens == 3
+        with_token = xcargo.connect(api.url, token="t", path="file:///x")
+        assert with_token.runs("d") == []
+        with pytest.raises(AccessDeniedError, match=r"refuses the user \(401\)"):
+            with_token.runs("d")
+
+
+def test_a_token_does_not_follow_a_redirect() -> None:
+    """Its target is named and not asked."""
+    with Api() as other, Api(redirects_to=f"{other.url}/elsewhere") as api:
+        with pytest.raises(ConfigurationError, match=r"redirects to .*/elsewhere, which is not followed"):
+            xcargo.connect(api.url, token="t", path="file:///x").runs("d")
+        assert other.headers == []
 
 
 def test_the_login_of_airflowctl_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

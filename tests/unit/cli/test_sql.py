@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -18,10 +19,15 @@ import pytest
 from tests.metadata import Metadata
 from tests.unit.cli.kit import Call
 from tests.unit.conftest import make_pipeline
+from xcargo.airflow.client import sql
 from xcargo.airflow.client.connect import Client
+from xcargo.airflow.client.values import StoredValue
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.errors import ConfigurationError, ObjectNotFoundError, UnsupportedTypeError
+from xcargo.lifecycle.references import XComRow
 from xcargo.model.coordinate import Coordinate
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.stores import local
 
 DAYS = ("2026-01-01", "2026-01-02")
 
@@ -49,6 +55,13 @@ def url(metadata: Metadata, tmp_path: Path) -> str:
     push([], "empty", DAYS[0])
     push([{1: 2}], "numbers", DAYS[0])
     push([{"size": 2**70}], "huge", DAYS[0])
+    push([{"a": 1}], "drift", DAYS[0])
+    push([{"a": "x"}], "drift", DAYS[1])
+    push({"accuracy": 0.5}, "metrics", DAYS[0])
+    push({"accuracy": 0.75}, "metrics", DAYS[1])
+    push(pd.DataFrame([[1, 2, 3]], columns=["run_id", "a", "A"]), "names", DAYS[0])
+    push(pd.DataFrame([[4]], columns=["A"]), "names", DAYS[1])
+    push(pd.DataFrame({'x"; --': [1]}), "ho\"stile'; --", DAYS[0])
     return url
 
 
@@ -75,8 +88,22 @@ def test_a_query_reads_what_tasks_returned(client: Client) -> None:
     ]
     joined = 'SELECT name, price FROM "sales.eu.polars" JOIN "sales.eu.group.records" USING (city, run_id) ORDER BY ALL'
     assert rows(joined, run_id=DAYS[0]) == [("north", 1), ("south", 10)]
+    assert rows('SELECT run_date, accuracy FROM "sales.eu.metrics" ORDER BY 1', since=datetime(2026, 1, 2)) == [
+        (datetime(2026, 1, 2, tzinfo=timezone.utc), 0.75)
+    ]
     assert rows('WITH Last AS (FROM "sales.eu".mapped) SELECT max(price) FROM LAST') == [(1,)]
     assert rows('SELECT year("when"), year(run_date) FROM "sales.eu.pandas"') == [(2026, 2026)]
+
+
+def test_names_do_not_collide(client: Client) -> None:
+    """Columns of the task that are called as ours, or differ in case only; ids without quotes, and with quotes."""
+    names = client.sql('SELECT * FROM "sales.eu.names" ORDER BY xcargo_run_id')
+    assert names.columns == ["A", "run_id", "A_1", "xcargo_run_id", "run_date", "map_index"]
+    assert [row[:4] for row in names.fetchall()] == [(2, 1, 3, DAYS[0]), (4, None, None, DAYS[1])]
+    assert client.sql("SELECT polars.city, 'ü' FROM sales.eu.polars WHERE price = 2").fetchall() == [("Oslo", "ü")]
+    assert client.sql("FROM sales.eu.mapped a JOIN sales.eu.polars b ON a.run_id = b.run_id").fetchall()
+    hostile = client.sql("""SELECT * FROM "sales.eu.ho""stile'; --" WHERE "x""; --" = 1""").fetchall()
+    assert hostile[0][:2] == (1, DAYS[0])
 
 
 def test_records_need_not_have_the_same_fields(client: Client) -> None:
@@ -89,12 +116,18 @@ def test_records_need_not_have_the_same_fields(client: Client) -> None:
     ("query", "error"),
     [
         ("COPY (SELECT 1) TO '/tmp/out.csv'", ConfigurationError("not one SELECT")),
-        ("SELECT 1; SELECT 2", ConfigurationError("not one SELECT")),
+        ("SELECT 1; SELECT 2", ConfigurationError("not one SELECT: it has 2 statements")),
+        ("ATTACH '/tmp/out.db'", ConfigurationError("not one SELECT")),
+        ("SELECT * FROM glob('/*')", duckdb.Error("file system operations are disabled")),
+        ("FROM query('INSTALL httpfs')", duckdb.Error("SELECT")),
+        ("SELECT count(*) FROM (SELECT hash(i) h FROM range(50000000) t(i) ORDER BY h)", duckdb.Error("Out of Memory")),
+        ('SELECT * FROM "sales.eu.drift"', UnsupportedTypeError("Field a has incompatible types")),
+        ("DESCRIBE sales.drift", Exception("table|task")),
         ("SELECT * FROM read_csv('/etc/passwd')", duckdb.Error("file system operations are disabled")),
         ("SELECT * FROM '/etc/passwd'", ObjectNotFoundError("no value of a task")),
         ('SELECT * FROM "sales.eu.nothing"', ObjectNotFoundError("no value of a task 'sales.eu.nothing'")),
         ('SELECT * FROM "sales.eu.text"', UnsupportedTypeError("is a str, not a table")),
-        ('SELECT * FROM "sales.eu.empty"', UnsupportedTypeError("returned is empty, so its columns are not known")),
+        ('SELECT * FROM "sales.eu.empty"', UnsupportedTypeError("so the columns are not known")),
         ('SELECT * FROM "sales.eu.numbers"', UnsupportedTypeError("make no table")),
         ('SELECT * FROM "sales.eu.huge"', UnsupportedTypeError("make no table")),
         ("SELECT * FROM DAYS", ObjectNotFoundError("no value of a task")),
@@ -103,7 +136,7 @@ def test_records_need_not_have_the_same_fields(client: Client) -> None:
 def test_what_is_no_query_over_tables_is_refused(client: Client, query: str, error: Exception) -> None:
     """Nothing is written, no file and no variable is read, and the message says why."""
     with pytest.raises(type(error), match=str(error).rstrip(".")):
-        client.sql(query).fetchall()
+        client.sql(query, memory_mib=64).fetchall()
 
 
 def test_the_command_prints_rows(metadata: Metadata, url: str, here: Callable[..., Call]) -> None:
@@ -116,3 +149,77 @@ def test_the_command_prints_rows(metadata: Metadata, url: str, here: Callable[..
     wrong = call("sql", "SELEKT 1")
     assert wrong.code == 4
     assert "The query is not one SELECT: syntax error" in wrong.err
+
+
+def rows_of(query: str, values: list[StoredValue]) -> Any:
+    """The result over these values, whatever their task."""
+    return sql.query(query, lambda *_: values, memory_mib=256)
+
+
+def listed(pipeline: Pipeline, value: Any, run_id: str, map_index: int = -1) -> StoredValue:
+    """A value that was pushed, as a client lists it."""
+    at = Coordinate("d", run_id, "t", "return_value", map_index)
+    return StoredValue.of(XComRow(at, pipeline.push(value, at), "rest"), pipeline)
+
+
+def test_a_pandas_frame_is_what_its_columns_are(tmp_path: Path) -> None:
+    """Types, categories, zones, missing values, the index; what Arrow has no type for is left out."""
+    pipeline = make_pipeline(tmp_path.as_uri(), threshold_bytes=100)
+    frame = pd.DataFrame(
+        {
+            "number": [1.5, float("nan")],
+            "half": np.array([1, 2], dtype="float16"),
+            "kind": pd.Categorical(["a", None]),
+            "code": pd.Categorical([7, 8]),
+            "at": pd.to_datetime(["2026-01-01"] * 2).tz_localize("Europe/Berlin"),
+            "whole": pd.array([1, None], dtype="Int64"),
+            "day": [date(2026, 1, 1)] * 2,
+            "mixed": [1, "a"],
+            "sparse": pd.arrays.SparseArray([0, 1]),
+        },
+        index=pd.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["letter", None]),
+    )
+    found = rows_of('SELECT * EXCLUDE (run_id, run_date) FROM "d.t"', [listed(pipeline, frame, "r")])
+    berlin = datetime(2025, 12, 31, 23, tzinfo=timezone.utc)
+    assert found.columns == [*frame.columns[:-2], "letter", "__index_level_1__", "map_index"]
+    assert found.fetchall() == [
+        (1.5, 1.0, "a", 7, berlin, 1, date(2026, 1, 1), "x", 1, -1),
+        (None, 2.0, None, 8, berlin, None, date(2026, 1, 1), "y", 2, -1),
+    ]
+
+
+@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
+def test_a_query_fetches_the_columns_and_rows_that_it_needs(
+    tmp_path: Path, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two frames of 72 MB in one batch: a column, the rows up to a limit, what is beside rows that match."""
+    pipeline = make_pipeline(tmp_path.as_uri(), compression="none")
+    numbers = np.arange(3_000_000)
+    frame: Any = pd.DataFrame({"a": numbers, "b": numbers * 0.5, "c": numbers})
+    frame = frame if library == "pandas" else pa.Table.from_pandas(frame)
+    values = [listed(pipeline, frame, run_id) for run_id in DAYS]
+    fetched: list[int] = []
+    for name in ("get", "get_into"):
+
+        def counted(*args: Any, read: Any = getattr(local.LocalStore, name), **options: Any) -> Any:
+            data = read(*args, **options)
+            fetched.append(data if isinstance(data, int) else len(data))
+            return data
+
+        monkeypatch.setattr(local.LocalStore, name, counted)
+    for query, expected, most in (
+        ('SELECT sum(a) FROM "d.t"', 2 * int(numbers.sum()), 80e6),
+        ('SELECT c FROM "d.t" LIMIT 1', 0, 40e6),
+        (f"SELECT sum(b + c) FROM \"d.t\" WHERE a = 77 AND run_id = '{DAYS[0]}'", 115.5, 70e6),
+    ):
+        fetched.clear()
+        assert rows_of(query, values).fetchall() == [(expected,)]
+        assert sum(fetched) < most, query
+
+
+def test_thousands_of_runs_are_one_table(tmp_path: Path) -> None:
+    """Of runs that cannot meet the condition no value is read again."""
+    pipeline = make_pipeline(tmp_path.as_uri())
+    values = [listed(pipeline, {"n": number}, f"run {number}", number) for number in range(3000)]
+    query = "SELECT map_index, n FROM \"d.t\" WHERE run_id = 'run 2999' AND n > 1"
+    assert rows_of(query, values).fetchall() == [(2999, 2999)]

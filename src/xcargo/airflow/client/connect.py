@@ -18,7 +18,7 @@ from xcargo.airflow.references.rest import RestApi, RestReferences
 from xcargo.codecs import Registry
 from xcargo.codecs.class_names import attribute, dotted, import_name
 from xcargo.errors import ConfigurationError, DecodeError, ObjectNotFoundError
-from xcargo.lifecycle.references import ReferenceSource, Run, XComFilter, XComRow
+from xcargo.lifecycle.references import ReferenceSource, Run, XComFilter, XComRow, parse_time
 from xcargo.model.keys import parse_keys
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
@@ -97,6 +97,10 @@ class Client:
         self._source = source
         self._pipeline = pipeline
 
+    def __repr__(self) -> str:
+        origin = self._source.origin
+        return f"<xcargo.Client of {origin.get('api') or origin.get('database')}>"
+
     def pull(
         self,
         dag_id: str,
@@ -111,12 +115,13 @@ class Client:
         Args:
             dag_id: The Dag.
             task_id: The task, with its groups: ``group.task``.
-            run_id: A run, or ``latest``: the one with the latest date that has the XCom.
+            run_id: A run, or ``latest``: the one with the latest date that has the XCom. ``*`` stands for any text.
             key: The XCom's key.
             map_index: Which instance of a mapped task.
 
         Raises:
             ObjectNotFoundError: There is no such XCom, or its object is gone.
+            ValueError: Several runs match ``run_id``.
         """
         values = self._find(dag_id, task_id, run_id, key, map_index)
         return values[0].pull() if values[0].map_index < 0 or map_index is not None else values.pull()
@@ -134,7 +139,7 @@ class Client:
 
         Raises:
             ObjectNotFoundError: There is no such XCom.
-            ValueError: The task is mapped, and ``map_index`` is not given.
+            ValueError: The task is mapped, and ``map_index`` is not given; or several runs match ``run_id``.
         """
         value, *others = self._find(dag_id, task_id, run_id, key, map_index)
         if others:
@@ -164,16 +169,17 @@ class Client:
         """The values of a task over all runs, latest first."""
         return self.values(dag_id, run_id="*", task_id=task_id, key=key)
 
-    def sql(self, query: str, *, run_id: str = "*", since: datetime | None = None, memory_mib: int = 1024) -> Any:
+    def sql(self, query: str, *, run_id: str = "*", since: datetime | str | None = None, memory_mib: int = 1024) -> Any:
         """Run a SELECT over what tasks returned, such as ``SELECT city, sum(price) FROM "dag.task" GROUP BY city``.
 
-        Each table stands for all runs of a task, with ``run_id``, ``run_date`` and ``map_index`` as further columns. It
-        needs the extra ``sql``.
+        Each table stands for all runs of a task, with ``run_id``, ``run_date`` and ``map_index`` as further columns,
+        which are called ``xcargo_run_id`` and so on if the task returned a column of that name. Needs the extra
+        ``sql``.
 
         Args:
             query: One SELECT. It cannot write, and reaches no file or network.
             run_id: Only runs that match; ``*`` stands for any characters, ``latest`` for the latest run.
-            since: Only runs with this date or a later one. It has a time zone.
+            since: Only runs with this date or a later one; in UTC if it has no time zone.
             memory_mib: Most memory that DuckDB takes.
 
         Returns:
@@ -182,12 +188,16 @@ class Client:
         Raises:
             ConfigurationError: It is not one SELECT.
             ObjectNotFoundError: A task that it names has no value.
-            UnsupportedTypeError: What a task returned is not a table.
+            UnsupportedTypeError: What a task returned is no table, or has other types in other runs.
         """
+        earliest = parse_time(since)
+        if earliest is None and since is not None:
+            raise ValueError("since is a datetime, or one in ISO 8601: '2026-11-01' or '2026-11-01T12:00:00+00:00'")
 
         def values_of(dag_id: str, task_id: str) -> Iterator[StoredValue]:
             for value in self.values(dag_id, run_id=run_id, task_id=task_id, key="return_value"):
-                if since is None or (value.run_date or _EARLIEST) >= since:
+                is_late = earliest is None or (value.run_date or _EARLIEST) >= earliest
+                if is_late and (value.dag_id, value.task_id) == (dag_id, task_id):
                     yield value
 
         return sql.query(query, values_of, memory_mib=memory_mib)
@@ -210,6 +220,8 @@ class Client:
                 where=f"dag {dag_id!r}, run {run_id!r}, task {task_id!r}{instance}, key {key!r}",
                 hint=f"See what there is: client.values({dag_id!r}, run_id='*').",
             )
+        if len(runs := {value.run_id for value in exact}) > 1:
+            raise ValueError(f"{len(runs)} runs match run_id {run_id!r}: name one, or use client.history()")
         return StoredValues(exact)
 
     def _rows(self, where: XComFilter) -> StoredValues:
@@ -236,7 +248,7 @@ class _AllowedClasses:
             found = attribute(__import__(module, fromlist=["_"]), qualified)
         except ImportError as error:
             raise DecodeError(f"The class {dotted(name)} cannot be imported here: {error}") from error
-        if not isinstance(found, type):
+        if not isinstance(found, type) or import_name(found) != name:  # nor what a module imports from elsewhere
             raise DecodeError(f"There is no class {dotted(name)} here")
         return found
 
@@ -279,7 +291,7 @@ def _paths_of(api: RestApi) -> list[str]:
 
 def _airflowctl_login() -> dict[str, str]:
     """URL and token of ``airflowctl auth login``, if there was one."""
-    environment = os.environ.get("AIRFLOW_CLI_ENVIRONMENT", "production")
+    environment = os.environ.get("AIRFLOW_CLI_ENVIRONMENT") or "production"
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
     try:
         login = {"url": str(json.loads((home / f"{Path(environment).name}.json").read_text())["api_url"])}

@@ -1,33 +1,41 @@
-"""SQL over what tasks returned: DuckDB scans the stored tables of a task's runs as one table."""
+"""SQL over what tasks returned: DuckDB scans all values of a task as one table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from xcargo.airflow.client.tables import open_table
 from xcargo.codecs.base import arrow, importable
 from xcargo.errors import ConfigurationError, ObjectNotFoundError, UnsupportedTypeError
+from xcargo.pipeline.prefetch import prefetch_ordered
 
 if TYPE_CHECKING:
     from xcargo.airflow.client.values import StoredValue
 
 __all__ = ["query"]
 
-_SCANNED = ("polars.DataFrame", "polars.LazyFrame", "pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.RecordBatchReader")
-_LOCKED = {
-    "enable_external_access": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
+_R = TypeVar("_R")
+
+_IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_PATH = re.compile(rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})*")
+_HOW_TO_NAME = 'Write it like this: SELECT * FROM "dag.task"'
+_OPEN = 8
+"""Values that stay open, each with the 16 MiB at most that were read of it last."""
+_AHEAD_BYTES = 64 * 1024 * 1024
+"""Of values that are opened before the query comes to them."""
 
 
 def query(sql: str, values_of: Callable[[str, str], Iterable[StoredValue]], *, memory_mib: int) -> Any:
     """The result of one SELECT as a DuckDB relation: ``df()``, ``pl()``, ``arrow()``, ``fetchall()``.
 
     A table in it is named ``"dag.task"``, or ``dag.task`` if both are identifiers. It has the columns of what the task
-    returned, and ``run_id``, ``run_date`` and ``map_index``. Of polars and Arrow tables only the columns and batches
-    that the query needs are fetched.
+    returned, and ``run_id``, ``run_date`` and ``map_index``. Only the columns that the query needs are fetched, of the
+    values that may meet its conditions.
 
     Args:
         sql: One SELECT. It reaches no file, network or extension, and no variable of this process.
@@ -37,36 +45,63 @@ def query(sql: str, values_of: Callable[[str, str], Iterable[StoredValue]], *, m
     Raises:
         ConfigurationError: It is not one SELECT.
         ObjectNotFoundError: There is no value of a task that it names.
-        UnsupportedTypeError: A value is neither a table nor a list of records.
+        UnsupportedTypeError: A value is no table, or types of a column in two values do not go together.
     """
     duckdb = importable("duckdb", "SQL over stored tables", extra="sql")
-    database = duckdb.connect(":memory:", config={**_LOCKED, "memory_limit": f"{memory_mib}MiB"})
-    for schema, table in sorted(_tables(database, sql)):
-        _add_view(database, schema, table, _named(f"{schema}.{table}" if schema else table, values_of))
+    # Without a folder for what does not fit into memory: that would be a file, too.
+    database = duckdb.connect(":memory:", config={"memory_limit": f"{memory_mib}MiB", "temp_directory": ""})
+    for name in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
+        database.execute(f"SET {name} = false")
+    sql, names = _tables(database, sql)
+    for name in sorted(names):
+        table = _TaskTable(_named(name, values_of))
+        try:
+            database.register(name, table.dataset())
+        except duckdb.Error as error:
+            raise UnsupportedTypeError(f"DuckDB does not take the table {name!r}: {error}") from error
     database.execute("SET python_enable_replacements = false")
     database.execute("SET lock_configuration = true")
     return database.sql(sql)
 
 
-def _tables(database: Any, sql: str) -> set[tuple[str, str]]:
-    """Schema and name of each table in a query. Raises ConfigurationError if it is not one SELECT."""
+def _tables(database: Any, sql: str) -> tuple[str, set[str]]:
+    """The query with each table's name in quotes, and these names. ConfigurationError if it is not one SELECT."""
     parsed = json.loads(database.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
     if parsed["error"] or len(parsed["statements"]) != 1:
-        reason = parsed.get("error_message", "There are several statements")
-        raise ConfigurationError(
-            f"The query is not one SELECT: {reason}", hint='Write it like this: SELECT * FROM "dag.task"'
-        )
-    tables: set[tuple[str, str]] = set()
+        reason = parsed.get("error_message", f"it has {len(parsed.get('statements', ()))} statements")
+        raise ConfigurationError(f"The query is not one SELECT: {reason}", hint=f"{_HOW_TO_NAME}.")
+    tables: list[dict[str, Any]] = []
     in_query: set[str] = set()  # named by WITH, in small letters: SQL takes no notice of them
     nodes: list[Any] = [parsed["statements"]]
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):
             if node.get("type") == "BASE_TABLE":
-                tables.add((node["schema_name"], node["table_name"]))
+                tables.append(node)
             in_query.update(entry["key"].lower() for entry in (node.get("cte_map") or {}).get("map", ()))
         nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return {(schema, name) for schema, name in tables if schema or name.lower() not in in_query}
+    names = {node["table_name"] for node in tables if not node["schema_name"]}
+    names = {name for name in names if name.lower() not in in_query}
+    text = sql.encode()
+    for node in sorted((node for node in tables if node["schema_name"]), key=lambda node: -node["query_location"]):
+        name, text = _in_quotes(text, node["query_location"], alias=not node["alias"])
+        names.add(name)
+    return text.decode(), names
+
+
+def _in_quotes(text: bytes, at: int, *, alias: bool) -> tuple[str, bytes]:
+    """The name of a task that is written as a path, ``dag.group.task``, and the query with it in quotes."""
+    path = _PATH.match(text[at:].decode())
+    if path is None:  # or a comment is between its parts, or it is in a DESCRIBE
+        raise ConfigurationError("The query names a table in a way that is not understood", hint=f"{_HOW_TO_NAME}.")
+    parts = [part.strip('"').replace('""', '"') for part in re.findall(_IDENTIFIER, path[0])]
+    name = ".".join(parts)
+    quoted = _quoted(name) + (f" AS {_quoted(parts[-1])}" if alias else "")
+    return name, text[:at] + quoted.encode() + text[at + len(path[0].encode()) :]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _named(name: str, values_of: Callable[[str, str], Iterable[StoredValue]]) -> list[StoredValue]:
@@ -81,63 +116,101 @@ def _named(name: str, values_of: Callable[[str, str], Iterable[StoredValue]]) ->
     )
 
 
-def _add_view(database: Any, schema: str, name: str, values: list[StoredValue]) -> None:
-    """A view over all values of a task."""
-    selects = []
-    for value in values:
-        table = _table(value)
-        if table is None:
-            continue
-        part = f"value of {value.dag_id} {value.run_id} {value.task_id} {value.map_index}"
-        database.register(part, table)
-        at = f"{_text(value.run_id)} AS run_id, {_time(value)} AS run_date, {value.map_index} AS map_index"
-        selects.append(f"SELECT *, {at} FROM {_quoted(part)}")  # noqa: S608 - all of it is quoted
-    if not selects:
-        raise UnsupportedTypeError(
-            f"Each list that task {values[0].task_id!r} returned is empty, so its columns are not known",
-            where=f"dag {values[0].dag_id!r}",
-            hint="Choose runs that returned a record, with run_id or since.",
-        )
-    if schema:
-        database.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
-    view = f"{_quoted(schema or 'main')}.{_quoted(name)}"
-    database.execute(f"CREATE VIEW {view} AS {' UNION ALL BY NAME '.join(selects)}")
+class _TaskTable:
+    """All values of a task, one below the other. Methods may be called from many threads, as DuckDB does.
 
+    Further columns are ``run_id``, ``run_date`` and ``map_index``; where the task returned such a column,
+    ``xcargo_run_id`` and so on.
+    """
 
-def _table(value: StoredValue) -> Any:
-    """What DuckDB scans; None for an empty list, which has no rows and no columns."""
-    if value.type in _SCANNED:
-        return value.lazy().scan("pyarrow")
-    if value.type == "pandas.DataFrame":
-        return value.lazy().to_arrow()
-    records = value.pull() if value.type == "list" else None
-    if records == []:
-        return None
-    if not records or not any(records) or not all(type(record) is dict for record in records):
-        raise UnsupportedTypeError(
-            f"What task {value.task_id!r} returned is a {value.type}, not a table",
-            where=f"dag {value.dag_id!r}, run {value.run_id!r}",
-            hint="SQL reads DataFrames of pandas and polars, Arrow tables and lists of dictionaries.",
-        )
-    pa = arrow()
-    names = dict.fromkeys(name for record in records for name in record)  # not those of the first record alone
-    try:
-        return pa.table({name: [record.get(name) for record in records] for name in names})
-    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        raise UnsupportedTypeError(
-            f"The dictionaries that task {value.task_id!r} returned make no table: {error}",
-            where=f"dag {value.dag_id!r}, run {value.run_id!r}",
-            hint="Each key must be text, and each field must have one type.",
-        ) from error
+    def __init__(self, values: Sequence[StoredValue]) -> None:
+        pa = arrow()
+        self._values = values
+        self._opened = lru_cache(_OPEN)(lambda number: open_table(values[number]))
+        names: dict[str, str] = {}  # SQL does not tell City from city
+        schemas = []
+        for types in self._prefetched(range(len(values)), lambda number: self._opened(number).types):
+            fields = [(names.setdefault(name.lower(), name), kind) for name, kind in types.items()]
+            schemas.append(pa.schema(fields))
+        at = f"dag {values[0].dag_id!r}, task {values[0].task_id!r}"
+        if not names:
+            hint = "Choose runs that returned a record, with run_id or since."
+            raise UnsupportedTypeError("Each value is empty, so the columns are not known", where=at, hint=hint)
+        try:
+            schema = pa.unify_schemas(schemas, promote_options="permissive")
+        except pa.ArrowException as error:
+            hint = "Choose runs that returned the same types, with run_id or since."
+            raise UnsupportedTypeError(f"The values make no table: {error}", where=at, hint=hint) from error
+        kinds = {"run_id": pa.string(), "run_date": pa.timestamp("us", "UTC"), "map_index": pa.int32()}
+        self._own = {f"xcargo_{name}" if name in names else name: name for name in kinds}
+        self.schema = pa.schema([*schema, *((name, kinds[known]) for name, known in self._own.items())])
 
+    def dataset(self) -> Any:
+        """What DuckDB scans."""
+        table, pa = self, arrow()
 
-def _time(value: StoredValue) -> str:
-    return f"TIMESTAMPTZ {_text(value.run_date.isoformat())}" if value.run_date else "NULL::TIMESTAMPTZ"
+        class Scanned(importable("pyarrow.dataset", "a table").Dataset):  # type: ignore[misc]
+            """As much of a pyarrow Dataset as DuckDB uses."""
 
+            schema = table.schema
 
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+            def __init__(self) -> None:
+                """Unlike those of pyarrow, which C++ makes."""
 
+            def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> Any:  # noqa: A002
+                names = table.schema.names if columns is None else columns
+                schema = pa.schema([table.schema.field(name) for name in names])
+                reader = pa.RecordBatchReader.from_batches(schema, table.batches(names, filter))
+                return SimpleNamespace(to_reader=lambda: reader)
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+        return Scanned()
+
+    def batches(self, names: Sequence[str], condition: Any = None) -> Iterator[Any]:
+        """Record batches of these columns, in order, with the rows that meet a condition."""
+        pa, tested = arrow(), []
+        if condition is not None:  # pyarrow does not say which columns it has
+            tested = [name for name in self.schema.names if name in str(condition)]
+        needed = dict.fromkeys([*tested, *names])
+        possible = self._possible(condition)
+        for number, table in self._prefetched(possible, lambda number: (number, self._opened(number))):
+            column_of = {name.lower(): name for name in table.types}
+            stored = {name: column_of[name.lower()] for name in needed if name.lower() in column_of}
+            for count, read in table.ranges(stored.values()):
+                arrays: dict[str, Any] = {}
+                for name in needed:
+                    if tested and len(arrays) == len(tested) and not pa.table(arrays).filter(condition).num_rows:
+                        break  # of these rows no other column is read
+                    kind = self.schema.field(name).type
+                    if name in self._own:
+                        arrays[name] = pa.repeat(self._scalar(number, name), count)
+                    else:
+                        arrays[name] = read(stored[name]).cast(kind) if name in stored else pa.nulls(count, kind)
+                else:
+                    rows = pa.table(arrays)
+                    yield from (rows if condition is None else rows.filter(condition)).select(names).to_batches()
+
+    def _possible(self, condition: Any) -> Iterable[int]:
+        """Values of which a row may meet a condition, by what it asks of run and map index. Reads nothing."""
+        if condition is None:
+            return range(len(self._values))
+        return (int(fragment.path) for fragment in self._fragments.get_fragments(filter=condition))
+
+    @cached_property
+    def _fragments(self) -> Any:
+        """The values as a dataset of files that are never opened, for pyarrow to choose among."""
+        ds, fs = importable("pyarrow.dataset", "a table"), importable("pyarrow.fs", "a table").LocalFileSystem()
+        form = ds.IpcFileFormat()
+
+        def fragment(number: int) -> Any:
+            known = [(ds.field(name), self._scalar(number, name)) for name in self._own]
+            same = [field == scalar if scalar.is_valid else field.is_null() for field, scalar in known]
+            return form.make_fragment(str(number), fs, partition_expression=same[0] & same[1] & same[2])
+
+        return ds.FileSystemDataset(list(map(fragment, range(len(self._values)))), self.schema, form, fs)
+
+    def _scalar(self, number: int, name: str) -> Any:
+        return arrow().scalar(getattr(self._values[number], self._own[name]), self.schema.field(name).type)
+
+    def _prefetched(self, numbers: Iterable[int], load: Callable[[int], _R]) -> Iterator[_R]:
+        size = lambda number: self._values[number].size_bytes  # noqa: E731
+        return prefetch_ordered(numbers, load, size_bytes=size, workers=_OPEN, window_bytes=_AHEAD_BYTES)

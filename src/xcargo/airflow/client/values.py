@@ -10,13 +10,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs.base import importable
+from xcargo.errors import XCargoError
 from xcargo.lifecycle.references import XComRow, parse_time
-from xcargo.model.envelope import is_envelope
+from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.key_order import restored
 from xcargo.pipeline.pipeline import Pipeline
 from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
+    from xcargo.codecs.source import Source
     from xcargo.pipeline.handle import Lazy
 
 __all__ = ["StoredValue", "StoredValues"]
@@ -48,20 +50,24 @@ class StoredValue:
     def of(cls, row: XComRow, pipeline: Pipeline) -> StoredValue:
         """Describes a row. Reads no object."""
         at, value, run = row.coordinate, row.value, row.run
-        known: dict[str, Any] = dict(value) if is_envelope(value) else {}
-        text = "" if known else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        try:
+            envelope = Envelope.from_row(value) if is_envelope(value) else None
+            text = "" if envelope else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+            preview = envelope.preview if envelope else text[:_PREVIEW_CHARS]
+        except XCargoError as error:  # one damaged row does not keep the others from being listed
+            envelope, text, preview = None, "", str(error)
         return cls(
             at.dag_id,
             at.run_id,
             at.task_id,
             at.map_index,
             at.key,
-            type=str(known.get("type", type(value).__name__)),
-            size_bytes=known.get("size_bytes", len(text.encode())),
-            preview=known.get("preview") or text[:_PREVIEW_CHARS] or None,
+            type=envelope.type if envelope else type(value).__name__,
+            size_bytes=envelope.size_bytes if envelope else len(text.encode()),
+            preview=preview or None,
             run_state=run.state if run else None,
             run_date=run.date if run else None,
-            created_at=parse_time(known.get("created_at")),
+            created_at=parse_time(envelope.created_at) if envelope else None,
             _row=value,
             _pipeline=pipeline,
         )
@@ -70,9 +76,22 @@ class StoredValue:
         """The value."""
         return self._pipeline.pull(self._row, self.dag_id) if is_envelope(self._row) else restored(self._row)
 
+    def source(self) -> Source:
+        """The payload of a value that is not in the row itself, to be read in parts. No request."""
+        return self._pipeline.source(self._row, self.dag_id)
+
     def lazy(self) -> Lazy:
         """A handle of the value. No request."""
         return self._pipeline.handle(self._row, self.dag_id)
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: whose it is, and what its handle shows."""
+        of_map = f" [{self.map_index}]" if self.map_index >= 0 else ""
+        place = html.escape(f"{self.dag_id} · {self.run_id} · {self.task_id}{of_map} · {self.key}")
+        try:
+            return f"<p>{place}</p>{self.lazy()._repr_html_()}"
+        except XCargoError as error:
+            return f"<p>{place}</p><pre>{html.escape(str(error))}</pre>"
 
 
 class StoredValues(Sequence[StoredValue]):
@@ -87,11 +106,16 @@ class StoredValues(Sequence[StoredValue]):
         """All values, in order."""
         return [value.pull() for value in self._values]
 
-    def to_frame(self) -> Any:
-        """A ``pandas.DataFrame`` with a row for each XCom: `columns`, ``created_at`` and ``preview``."""
+    def to_frame(self, *, pull: bool = False) -> Any:
+        """A ``pandas.DataFrame`` with a row for each XCom: `columns`, ``created_at`` and ``preview``.
+
+        Args:
+            pull: Load the values too, into a column ``value``.
+        """
         names = (*self.columns, "created_at", "preview")
         pd = importable("pandas", "a table of XComs")
-        return pd.DataFrame([[getattr(value, name) for name in names] for value in self._values], columns=list(names))
+        frame = pd.DataFrame([[getattr(value, name) for name in names] for value in self], columns=list(names))
+        return frame.assign(value=pd.Series(self.pull(), dtype=object)) if pull else frame
 
     def __len__(self) -> int:
         return len(self._values)

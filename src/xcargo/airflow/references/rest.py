@@ -110,9 +110,10 @@ class RestApi:
             answer = self._request("GET", f"{self.url}/{path}")
             if answer.status_code == 200 and (version := re.match(r"(\d+)\.(\d+)", str(answer.json().get("version")))):
                 return int(version[1]), int(version[2])
-        raise ConfigurationError(
-            "No REST API of Airflow answers there", where=self.url, hint="Write the URL as the web page is opened."
-        )
+        hint = "Write the URL as the web page is opened."
+        if answer.is_redirect:
+            hint = f"It redirects to {answer.headers.get('location', '')[:200]}, which is not followed. {hint}"
+        raise ConfigurationError("No REST API of Airflow answers there", where=self.url, hint=hint)
 
     def url_of(self, path: str) -> str:
         """The URL of a path below the API's own."""
@@ -125,15 +126,19 @@ class RestApi:
         ReferencesUnavailableError for any other answer.
         """
         url = self.url_of(path)
-        headers = {"Accept": "application/json", **self._signature}
-        answer = self._request("GET", url, params=query, headers=headers)
+        answer = self._request("GET", url, params=query, headers=self._signature)
+        if answer.status_code == 401 and self._user[0] and not self._token:
+            vars(self).pop("_signature", None)  # the token has expired since
+            answer = self._request("GET", url, params=query, headers=self._signature)
         if answer.status_code == 404 or (optional and answer.status_code == 403):
             return None
         if answer.status_code in (401, 403):
             raise AccessDeniedError(
                 f"The REST API refuses the user ({answer.status_code})",
                 where=url,
-                hint="It takes a user who may read these XComs; for a sweep, those of every Dag.",
+                hint="It takes a user who may read these XComs; for a sweep, those of every Dag."
+                if self._signature
+                else "It was asked without a token or a user: give one.",
             )
         if answer.status_code != 200:
             raise ReferencesUnavailableError(
@@ -165,7 +170,9 @@ class RestApi:
     def _client(self) -> Any:
         import httpx
 
-        client = httpx.Client(timeout=self._timeout_seconds, follow_redirects=False)
+        accept = {"Accept": "application/json"}
+        # Not to where an answer redirects: the user's token is for this host.
+        client = httpx.Client(timeout=self._timeout_seconds, follow_redirects=False, headers=accept)
         weakref.finalize(self, client.close)
         return client
 
