@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from xcargo.errors import IntegrityError, SweepRefusedError
+from xcargo.errors import SweepRefusedError
 from xcargo.lifecycle.bookkeeping import BOOKKEEPING
 from xcargo.lifecycle.inventory import Inventory
 from xcargo.lifecycle.key_sets import KeysOnDisk
@@ -55,9 +55,6 @@ def judge_inventory(
     """Judge all objects. Gives those that need a look of their own; the others are live, and only counted.
 
     Reads the inventory twice: first its keys are merged with those that rows refer to, on disk.
-
-    Raises:
-        IntegrityError: The inventory cannot be read, or is another one the second time.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -71,8 +68,6 @@ def judge_inventory(
     for batch in batches():
         is_live = pa.Array.from_buffers(pa.bool_(), len(batch), [None, pa.py_buffer(live_bits)], offset=row)
         row += len(batch)
-        if row > len(live_bits) * 8:
-            raise IntegrityError("The inventory grew while it was read", where=inventory.url)
         if plan.live.depends_on_key_alone:
             counted = pc.and_(is_live, _is_ours(batch["key"]))
             ours = batch.filter(counted)

@@ -81,9 +81,10 @@ class Inventory:
     delimiter: str = ","
     rows: int | None = None
     """How many rows all files have, if the manifest says so."""
+    _digests: dict[str, str] = field(default_factory=dict, repr=False)
 
     def batches(self, prefixes: Sequence[str] = ()) -> Iterator[Any]:
-        """The objects below the root, as tables of pyarrow, always in the same order.
+        """The objects below the root, as tables of pyarrow: the same rows in the same order, however often.
 
         Reads one file after another from a temporary copy. Columns: ``key`` below the root, ``size_bytes``,
         ``last_modified`` in UTC, ``e_tag`` (null where it is not known).
@@ -93,7 +94,7 @@ class Inventory:
 
         Raises:
             ConfigurationError: The inventory lacks a column, or is of another bucket.
-            IntegrityError: A file is not what the manifest says, or cannot be read.
+            IntegrityError: A file is not what the manifest says, or not what it was, or cannot be read.
             StoreError: A file cannot be fetched.
         """
         rows, is_of_bucket = 0, False
@@ -124,6 +125,8 @@ class Inventory:
                 copy.flush()
                 if file.md5 is not None and digest.hexdigest() != file.md5.lower():
                     raise self._damaged(file, "does not have the MD5 checksum of its manifest")
+                if self._digests.setdefault(file.key, digest.hexdigest()) != digest.hexdigest():
+                    raise self._damaged(file, "is another one than when it was first read")
                 yield copy.name
         except ObjectNotFoundError as error:
             raise IntegrityError("A file that the manifest names is not there", where=file.key, hint=_AGAIN) from error

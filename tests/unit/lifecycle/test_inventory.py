@@ -409,6 +409,30 @@ def test_a_file_that_is_another_or_not_there() -> None:
         bucket.sweep({key()}, url)
 
 
+def test_a_file_that_is_replaced_between_the_two_readings() -> None:
+    """Of the same length, where no checksum is in the manifest: rows would be taken for others."""
+    bucket = Cloud("gcs")
+    bucket.add(key())
+    url = bucket.write()
+    reads: list[str] = []
+
+    def replace(verb: str, name: str) -> None:
+        if verb == "head" and name.endswith(".parquet"):
+            reads.append(name)
+            if len(reads) == 2:
+                bucket.put(name, bytes(bucket.inventories.get(name))[::-1])
+
+    watched = ClockedStore(bucket.inventories)
+    watched.before = replace
+    inventory = open_inventory(url, bucket.root, lambda _: watched)
+    source: Any = Rows({bucket.root.uri(key())})
+    with (
+        Sweep(bucket.store, source, root=bucket.root, options=SweepOptions(), inventory=inventory) as sweep,
+        pytest.raises(IntegrityError, match="another one"),
+    ):
+        sweep.plan()
+
+
 def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """pyarrow comes with an extra."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
