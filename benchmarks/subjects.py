@@ -33,6 +33,7 @@ def environment(subject: str, root: str, home: Path) -> dict[str, str]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"{root}/common-io",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "0",
+        "AIRFLOW__COMMON_IO__STATE_STORE_OBJECTSTORAGE_PATH": f"{root}/common-io-state",
         "AIRFLOW__XCARGO__PATH": f"{root}/xcargo",
         "AIRFLOW__XCARGO__THRESHOLD_BYTES": "0",
     }

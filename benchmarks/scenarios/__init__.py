@@ -23,12 +23,13 @@ from benchmarks.scenarios import (
     memory,
     scheduler,
     startup,
+    state,
     warm,
     wire,
 )
 
 __all__ = ["SCENARIOS"]
 
-_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, codec, compression, wire, limits, scheduler)
+_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, codec, compression, wire, state, limits, scheduler)
 
 SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ALL}

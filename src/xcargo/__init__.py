@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
     from xcargo.airflow.client.connect import connect
     from xcargo.airflow.inputs import gather, lazy
+    from xcargo.airflow.state_store import StateStoreBackend
     from xcargo.airflow.urls import collect, collector, download_url, upload_url
     from xcargo.codecs.files import Directory, File
     from xcargo.codecs.stream import ByteStream
@@ -63,6 +64,7 @@ __all__ = [
     "RootNotFoundError",
     "SignatureError",
     "SizeLimitError",
+    "StateStoreBackend",
     "StorageFullError",
     "StoreError",
     "StoreUnavailableError",
@@ -88,6 +90,7 @@ _MODULES = {
     "connect": "xcargo.airflow.client.connect",
 }
 _IN_AIRFLOW = {
+    "StateStoreBackend": "xcargo.airflow.state_store",
     "XComBackend": "xcargo.airflow.backend",
     "collect": "xcargo.airflow.urls",
     "collector": "xcargo.airflow.urls",

@@ -28,7 +28,7 @@ HOSTILE = [
 IDS = st.one_of(st.text(max_size=250), st.sampled_from(HOSTILE))
 XCOMS = st.builds(Coordinate, IDS, IDS, IDS, IDS, st.integers(-1, 3), st.none() | st.uuids().map(str))
 TASKS = st.builds(State, st.none() | st.uuids().map(str))
-ASSETS = st.builds(State, asset=IDS, by_uri=st.booleans())
+ASSETS = st.builds(State, asset=IDS, asset_by=st.sampled_from(["name", "uri", "id"]))
 COORDINATES = (
     XCOMS
     | st.builds(Coordinate, IDS, IDS, IDS, IDS, st.integers(-1, 3), state=TASKS)
@@ -135,7 +135,7 @@ def test_a_key_of_the_state_store_reads_like_its_coordinate() -> None:
     """That of a task is in its run's folder, that of an asset in a folder of its own."""
     task = Coordinate("my_dag", "manual", "extract", "cursor", 7, state=State())
     assert task.object_key(suffix=".json", unique="ab") == "my_dag/manual/~state/extract/7/cursor/~ab.json"
-    asset = Coordinate("", "", "", "cursor", state=State(asset="s3://bucket", by_uri=True))
+    asset = Coordinate("", "", "", "cursor", state=State(asset="s3://bucket", asset_by="uri"))
     assert asset.object_key(unique="ab") == "~asset-uris/s3~3A~2F~2Fbucket/cursor/~ab"
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "base_operator",
     "conf",
     "current_context",
+    "dag_of_process",
     "dag_of_sequence",
     "fail_exception",
     "get_connection",
@@ -54,6 +55,7 @@ __all__ = [
     "operator_arguments",
     "options_in_file",
     "plain_xcom_arg",
+    "reads_state",
     "serde",
     "stats",
     "team",
@@ -267,6 +269,12 @@ def team() -> str | None:
     return getattr(run, "team_name", None) or ""
 
 
+def dag_of_process() -> str | None:
+    """The Dag of the task that runs in this process (3.x); None if there is none, or it is not known."""
+    task = task_of_context()
+    return getattr(task, "dag_id", None) or os.environ.get("AIRFLOW_CTX_DAG_ID")
+
+
 def task_of_context() -> Any:
     """The task whose arguments are made ready, or that runs, in this process (3.x); None if there is none."""
     if "airflow.sdk.execution_time.task_runner" not in sys.modules:
@@ -298,6 +306,19 @@ def attempt_of(context: Any) -> str:
         return str(ti.id)
     run = context["dag_run"]  # a run that is deleted and made again under its name has another number and start
     return f"{run.id} {run.start_date} {ti.try_number}"
+
+
+def reads_state() -> bool:
+    """Whether this Airflow is set to use xcargo's backend of the state store, or one made of it (3.3 on)."""
+    name = conf().get("workers", "state_store_backend", fallback="") or ""
+    try:
+        import airflow.sdk.state  # noqa: F401
+    except ImportError:
+        return False
+    from xcargo.airflow.state_store import StateStoreBackend
+
+    backend = conf().getimport("workers", "state_store_backend") if name else None
+    return isinstance(backend, type) and issubclass(backend, StateStoreBackend)
 
 
 def plain_xcom_arg() -> Any:

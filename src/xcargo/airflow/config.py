@@ -18,7 +18,7 @@ from xcargo.airflow.provider_info import OPTIONS, SECTION
 from xcargo.errors import ConfigurationError
 from xcargo.model.keys import parse_keys
 from xcargo.model.root import Root
-from xcargo.model.settings import LegacyRoot, Settings, parse_routes
+from xcargo.model.settings import LegacyRoot, Route, Settings, parse_routes
 from xcargo.model.unknown_names import check_unknown
 
 __all__ = ["read_settings", "runs_on_one_machine", "unknown_options"]
@@ -58,7 +58,10 @@ def read_settings(conf: Any) -> Settings:
         values["encryption_key"] = values["encryption_keys"][0]
         # What is encrypted must not be readable in the database either.
         values = {"threshold_bytes": 0, "preview_chars": 0, **values}
+    state_route = _state_route(conf, values)
     _fill_from_common_io(conf, values)
+    if state_route is not None:
+        values["routes"] = (*values.get("routes", ()), state_route)
     if "root" not in values:
         values["root"], values["no_root_reason"] = _default_root(conf)
     return Settings(**values)
@@ -105,6 +108,30 @@ def _fill_from_common_io(conf: Any, values: dict[str, Any]) -> None:
         values["threshold_bytes"] = _common_io_threshold(conf, default=default)
     compression = _text(conf, "xcom_objectstorage_compression", section=_COMMON_IO)
     values.setdefault("compression", compression or Settings.compression)
+
+
+def _state_route(conf: Any, values: dict[str, Any]) -> Route | None:
+    """What the Common IO provider's options say of the state store, where ``[xcargo]`` does not; None if nothing."""
+    fields: dict[str, Any] = {}
+    option = "state_store_objectstorage_path"
+    path = _text(conf, option, section=_COMMON_IO)
+    if path:
+        fields["root"] = root = _parsed(option, Root.parse, path, section=_COMMON_IO)
+        values["state_legacy_root"] = LegacyRoot(path.rstrip("/") + "/", root)
+    option = "state_store_objectstorage_threshold"
+    text = _text(conf, option, section=_COMMON_IO)
+    if path and "root" not in values:
+        text = text or "0"
+    elif text == "0" and f"AIRFLOW__COMMON_IO__{option.upper()}" not in os.environ:
+        text = ""  # the registered default, see `_common_io_threshold`
+    if text and "threshold_bytes" not in values:
+        threshold = _parsed(option, int, text, section=_COMMON_IO)
+        if threshold < 0:
+            raise ConfigurationError(f"[{_COMMON_IO}] {option} is {threshold}", hint="It must be 0 or more.")
+        fields["threshold_bytes"] = max(0, threshold - 1)  # a value of that size goes to object storage there
+    fields["compression"] = _text(conf, "state_store_objectstorage_compression", section=_COMMON_IO) or None
+    fields = {name: value for name, value in fields.items() if value is not None and name not in values}
+    return Route(f"[{_COMMON_IO}] state_store_objectstorage", state=True, **fields) if fields else None
 
 
 def _common_io_threshold(conf: Any, *, default: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from xcargo.airflow import compat, rows
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
+from xcargo.airflow.references import tables
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.airflow.references.tables import ValueFilter
 from xcargo.codecs.plain_values import class_name
@@ -18,8 +19,10 @@ from xcargo.lifecycle.references import EVERYTHING, XComFilter, XComRow
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope, is_plain
 from xcargo.model.key_order import restored
+from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline
+from xcargo.pipeline.state import StatePipeline
 
 __all__ = ["KINDS", "SourceCleanup", "ToStock", "ToStore", "check_teams"]
 
@@ -54,6 +57,8 @@ class ToStore:
         team: The team whose Dags are moved, if routes name teams.
         every_object: Also objects that are where they should be, for today's compression.
         recode: The same, and decode and encode each value, for today's codec.
+        state: By these settings, for the state store, if its rows are read by xcargo's backend; None leaves alone what
+            another one wrote there.
     """
 
     def __init__(
@@ -65,9 +70,11 @@ class ToStore:
         team: str | None,
         every_object: bool,
         recode: bool,
+        state: StatePipeline | None = None,
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
+        self._state = state
         self._kinds = kinds
         self._team = team
         self._every_object = every_object or recode
@@ -79,7 +86,7 @@ class ToStore:
         values = ValueFilter(
             envelopes="store" in self._kinds,
             larger_than=least if "database" in self._kinds else None,
-            prefixes=tuple(r.prefix for r in self._settings.legacy_roots) if "legacy" in self._kinds else (),
+            prefixes=tuple(r.prefix for r in self._settings.for_state.legacy_roots) if "legacy" in self._kinds else (),
         )
         for row in _in_small_pages(source).select(where, values):
             move = self._move(row)
@@ -101,15 +108,15 @@ class ToStore:
                 and not self._every_object
             )
             return None if stays else Move(row, "store", value.get("size_bytes") or 0, uri)
-        if row.coordinate.state is not None:
+        reference = self._legacy_reference(row)
+        if row.coordinate.state is not None and self._state is None:
             return None
-        reference = self._settings.legacy_reference(value) if isinstance(value, str) else None
         if reference is not None:
             if "legacy" not in self._kinds:
                 return None
             return Move(row, "legacy", 0, reference[0].uri(reference[1]))
         size = _size(row)
-        stays = self._pipeline.rules.control_keys.fullmatch(row.coordinate.key)
+        stays = self._pipeline_of(row).rules.control_keys.fullmatch(row.coordinate.key)
         if "database" not in self._kinds or not 0 <= settings.threshold_bytes < size or stays:
             return None
         return Move(row, "database", size)
@@ -120,26 +127,40 @@ class ToStore:
         Under a new key each time: a sweep may be about to delete what a migration that was killed left under its own.
         """
         row = move.row
+        pipeline = self._pipeline_of(row)
         if move.kind == "store" and not self._recode:
-            new: Any = self._pipeline.rewrite(row.value, row.coordinate)
+            new: Any = pipeline.rewrite(row.value, row.coordinate)
             return _raw(new), new["uri"]
         value = self._load(move)
-        new = self._pipeline.push(value, row.coordinate)
+        new = pipeline.push(value, row.coordinate)
         if move.kind == "database" and not (is_envelope(new) and "uri" in new):
             raise StaysInlineError
         if is_envelope(new):
-            back = self._pipeline.pull(new, row.coordinate.dag_id)
-            if not _same(value, back, self._pipeline):
+            back = pipeline.pull(new, row.coordinate.dag_id)
+            if not _same(value, back, pipeline):
                 raise NotMovableError("what was stored does not come back as the value was")
         return _raw(new), new.get("uri") if is_envelope(new) else None
 
     def _load(self, move: Move) -> Any:
         row = move.row
+        if row.coordinate.state is not None and self._state is not None:
+            return self._state.pull_text(tables.state_text(row.raw), row.coordinate.dag_id)
         if move.kind == "legacy":
             return self._pipeline.pull_legacy(row.value, compat.load_json)
         if move.kind == "store":
             return self._pipeline.pull(row.value, row.coordinate.dag_id)
         return _loaded(row)
+
+    def _pipeline_of(self, row: XComRow) -> Pipeline:
+        return self._pipeline if row.coordinate.state is None or self._state is None else self._state
+
+    def _legacy_reference(self, row: XComRow) -> tuple[Root, str] | None:
+        """What a text refers to that another backend left: in the state store, one that is no JSON."""
+        if not isinstance(row.value, str):
+            return None
+        if row.coordinate.state is None:
+            return self._settings.legacy_reference(row.value)
+        return self._settings.for_state.legacy_reference(tables.state_text(row.raw))
 
     def _settings_of(self, coordinate: Coordinate) -> Settings:
         return self._settings.for_xcom(coordinate, self._team) if self._settings.routes else self._settings
@@ -156,8 +177,6 @@ class ToStock:
         """Every row that only xcargo reads: envelopes, and plain values that note the order of their keys."""
         values = ValueFilter(envelopes=True, text=None if AIRFLOW_2 else _ORDER_NOTE)
         for row in _in_small_pages(source).select(where, values):
-            if row.coordinate.state is not None:
-                continue
             if is_envelope(row.value):
                 yield Move(row, "stock", row.value.get("size_bytes") or 0, row.value.get("uri"))
             elif not isinstance(row.value, bytes) and restored(_copied(row.value)) is not None and _noted(row.value):
@@ -172,6 +191,10 @@ class ToStock:
             return restored(_copied(row.value)), None
         value = self._pipeline.pull(row.value, row.coordinate.dag_id)
         kind = class_name(type(value))
+        if row.coordinate.state is not None:
+            if not _is_json(value):
+                raise NotMovableError(f"without a backend the state store would not give its {kind} back as it is")
+            return value, None
         try:
             new = BaseXCom.serialize_value(value)
             text = new if isinstance(new, bytes) else json.dumps(new, allow_nan=False).encode()
@@ -185,6 +208,15 @@ class ToStock:
         if type(back) is not type(value) or not _same(value, back, self._pipeline, strictly=True):
             raise NotMovableError(f"stock Airflow would not give its {kind} back as it is")
         return new, None
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value is one that JSON gives back as it is."""
+    if type(value) is dict:
+        return all(type(key) is str and _is_json(item) for key, item in value.items())
+    if type(value) is list:
+        return all(map(_is_json, value))
+    return type(value) is str or is_plain(value)
 
 
 def _loaded(row: XComRow) -> Any:
@@ -278,7 +310,7 @@ class SourceCleanup:
         if root is not None:
             self._pipeline.delete(root, root.object_key(uri))
             return
-        for legacy in self._settings.legacy_roots:
+        for legacy in self._settings.for_state.legacy_roots:
             key = uri.removeprefix(legacy.root.uri() + "/")
             if key != uri and not {"", ".", ".."} & set(key.split("/")):
                 self._pipeline.delete(legacy.root, key)
@@ -290,14 +322,14 @@ class SourceCleanup:
         )
 
     def _rows_that_refer_to(self, uris: set[str]) -> dict[str, XComRow]:
-        legacy_roots = self._settings.legacy_roots
+        legacy_roots = self._settings.for_state.legacy_roots
         values = ValueFilter(envelopes=True, prefixes=tuple(legacy.prefix for legacy in legacy_roots))
         rows: dict[str, XComRow] = {}
         for row in self._source.select(EVERYTHING, values, archived=True):
             uri = ""
             if isinstance(row.value, dict):
                 uri = str(row.value.get("uri"))
-            elif isinstance(row.value, str) and (reference := self._settings.legacy_reference(row.value)) is not None:
+            elif isinstance(row.value, str) and (reference := self._settings.for_state.legacy_reference(row.value)):
                 uri = reference[0].uri(reference[1])
             if uri in uris:
                 rows[uri] = row

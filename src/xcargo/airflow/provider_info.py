@@ -99,9 +99,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "routes": {
         "description": "Rules for the values of some Dags, tasks, XCom keys or teams, as a JSON list; the first rule "
-        "that matches a value applies to it. A rule has a name, any of team, dag, task and key (patterns such as "
-        "sales_*) to match, and any of path, threshold_bytes, compression, encryption_key, preview_chars, retention, "
-        "max_size_bytes and warn_size_bytes to override the option of the same name.",
+        "that matches a value applies to it. A rule has a name, any of team, dag, task, key (patterns such as "
+        "sales_*) and match (state or asset, for the state store) to match, and any of path, threshold_bytes, "
+        "compression, encryption_key, preview_chars, retention, max_size_bytes and warn_size_bytes to override the "
+        "option of the same name.",
         "type": "string",
         "example": '[{"name": "sales", "dag": "sales_*", "path": "s3://sales_conn@sales-bucket/xcom"}]',
         "default": "",

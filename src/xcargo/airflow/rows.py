@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xcargo.airflow import compat, metrics, runtime
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
@@ -23,6 +23,9 @@ from xcargo.model.envelope import is_envelope
 from xcargo.model.key_order import restored
 from xcargo.pipeline.prefetch import prefetch_ordered
 from xcargo.transfer.reporting import format_stored
+
+if TYPE_CHECKING:
+    from xcargo.lifecycle.references import XComRow
 
 __all__ = [
     "UNKNOWN_BYTES",
@@ -35,6 +38,7 @@ __all__ = [
     "load_ahead",
     "load_all",
     "load_parsed",
+    "load_row",
     "parsed",
     "purge",
     "querying",
@@ -139,6 +143,15 @@ def load_parsed(value: Any, dag_id: str | None = None) -> Any:
     if AIRFLOW_2 and not is_envelope(value) and not isinstance(value, bytes):
         return load(json.dumps(value).encode(), dag_id)
     return load(value, dag_id)
+
+
+def load_row(row: XComRow) -> Any:
+    """The value of a row that was read from the database, of an XCom or of the state of a task."""
+    if row.coordinate.state is None:
+        return load_parsed(row.value, row.coordinate.dag_id)
+    from xcargo.airflow.references.tables import state_text
+
+    return runtime.state_pipeline().pull_text(state_text(row.raw), row.coordinate.dag_id)
 
 
 def load_all(rows: Any, dag_id: str | None = None) -> Any:

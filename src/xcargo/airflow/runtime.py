@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xcargo.airflow import compat, metrics
 from xcargo.airflow.classes import AirflowClasses
@@ -24,7 +24,10 @@ from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline, RowRules
 from xcargo.stores import Access, StorePool
 
-__all__ = ["classes", "open_pipeline", "pipeline", "settings"]
+if TYPE_CHECKING:
+    from xcargo.pipeline.state import StatePipeline
+
+__all__ = ["classes", "open_pipeline", "open_state_pipeline", "pipeline", "settings", "state_pipeline"]
 
 _RULES = RowRules(
     takes_none=not compat.REFUSES_NONE,
@@ -54,8 +57,26 @@ def pipeline() -> Pipeline:
         return open_pipeline(settings(), observer=metrics.observer(compat.conf()), team=compat.team)
 
 
+@cache
+def state_pipeline() -> StatePipeline:
+    """The same for the state store."""
+    with gc_paused():
+        return open_state_pipeline(settings(), observer=metrics.observer(compat.conf()), team=compat.team)
+
+
 def open_pipeline(settings: Settings, **more: Any) -> Pipeline:
     """A pipeline by these settings, with the codecs and connections of this deployment."""
+    return Pipeline(settings, **_parts(settings), rules=_RULES, **more)
+
+
+def open_state_pipeline(settings: Settings, **more: Any) -> StatePipeline:
+    """The same for the state store, which has no control keys."""
+    from xcargo.pipeline.state import StatePipeline
+
+    return StatePipeline(settings.for_state, **_parts(settings), **more)
+
+
+def _parts(settings: Settings) -> dict[str, Any]:
     codecs = Registry(
         classes=classes(),
         fallbacks=[SerdeCodec()],
@@ -63,7 +84,7 @@ def open_pipeline(settings: Settings, **more: Any) -> Pipeline:
         mask=compat.mask,
     )
     stores = StorePool(_access, on_retry=metrics.retry_counter(compat.conf()))
-    return Pipeline(settings, codecs, stores, rules=_RULES, mask=compat.mask, **more)
+    return {"codecs": codecs, "stores": stores, "mask": compat.mask}
 
 
 def _access(root: Root) -> Access:

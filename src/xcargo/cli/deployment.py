@@ -169,7 +169,7 @@ def where_of(args: argparse.Namespace) -> XComFilter:
     """The XComs that `WHERE` chooses."""
     from xcargo.lifecycle.references import XComFilter
 
-    return XComFilter(args.dag, args.run, args.task, args.key, args.map_index)
+    return XComFilter(args.dag, args.run, args.task, args.key, args.map_index, getattr(args, "state", None))
 
 
 def open_source(args: argparse.Namespace) -> ReferenceSource:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xcargo.lifecycle.moves import Journal, MoveResult
     from xcargo.model.settings import Settings
     from xcargo.pipeline.pipeline import Pipeline
+    from xcargo.pipeline.state import StatePipeline
 
 __all__ = ["COMMANDS"]
 
@@ -102,6 +103,14 @@ class _Run:
         has_failed = any(status in ("failed", "left") for _, status in rows)
         return ExitCode.PROBLEMS if has_failed else ExitCode.OK
 
+    def state_pipeline(self, args: argparse.Namespace) -> StatePipeline | None:
+        """That of the state store, if xcargo's backend reads its rows."""
+        from xcargo.airflow import compat, runtime
+
+        if not compat.reads_state():
+            return None
+        return runtime.open_state_pipeline(self.settings, team=lambda: args.team)
+
     def _results(self, args: argparse.Namespace) -> Iterator[MoveResult]:
         from xcargo.airflow.migration import KINDS, ToStock, ToStore
         from xcargo.lifecycle.moves import Migration, MoveResult, MoveStatus
@@ -117,6 +126,7 @@ class _Run:
                 team=args.team,
                 every_object=args.rewrite,
                 recode=args.recode,
+                state=self.state_pipeline(args),
             )
         moves = plan.moves(self.source, where_of(args))
         if args.apply:

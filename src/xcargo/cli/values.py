@@ -43,11 +43,11 @@ def _ls(args: argparse.Namespace, out: Output) -> None:
     shown = list(islice(references, args.limit))
     rows = [
         (
-            r.coordinate.dag_id,
+            r.coordinate.shown("dag_id"),
             r.coordinate.run_id,
             r.coordinate.task_id,
             r.coordinate.map_index if r.coordinate.map_index >= 0 else "",
-            r.coordinate.key,
+            r.coordinate.shown("key"),
             format_bytes(r.size_bytes),
             format_bytes(r.stored_bytes),
             r.created_at.strftime("%Y-%m-%d %H:%M:%S") if r.created_at else "",
@@ -86,7 +86,7 @@ def _sums_of_rows(args: argparse.Namespace, out: Output) -> dict[tuple[str, ...]
     with out.progress("Reading rows") as advance:
         for reference in open_source(args).iterate(where_of(args)):
             if not roots or any(root.contains(reference.uri) for root in roots):
-                entry = sums[tuple(getattr(reference.coordinate, field) for field in _LEVELS[args.by])]
+                entry = sums[tuple(reference.coordinate.shown(field) for field in _LEVELS[args.by])]
                 for n, number in enumerate((1, reference.size_bytes, reference.stored_bytes)):
                     entry[n] += number
             advance()
@@ -158,7 +158,7 @@ def _cat(args: argparse.Namespace, out: Output) -> None:
     import xcargo
     from xcargo.airflow import rows
 
-    value = rows.load_parsed(row.value, row.coordinate.dag_id)
+    value = rows.load_row(row)
     if isinstance(value, (bytes, bytearray, memoryview)):
         _print_bytes(bytes(value[:_HEAD_BYTES]), len(value), out)
     elif isinstance(value, (xcargo.File, xcargo.ByteStream)):
@@ -218,7 +218,7 @@ def _write(row: XComRow, target: Path, out: Output) -> None:
     if codec in ("stream", "bytes"):
         _write_payload(row, target)
     else:
-        value = rows.load_parsed(row.value, row.coordinate.dag_id)
+        value = rows.load_row(row)
         if isinstance(value, (xcargo.File, xcargo.Directory)):
             value.save(target)
         elif isinstance(value, (bytes, bytearray, memoryview)):
@@ -297,15 +297,17 @@ _ONE = (
     Argument("task", help="the task's id"),
     Argument("key", nargs="?", default="return_value", help="the XCom key (default: return_value)"),
     Argument("--map-index", type=int, metavar="N", help="only this mapped task instance (default: all)"),
+    Argument("--state", action="store_true", help="a key of the task's state store instead of an XCom"),
 )
 
 COMMANDS = (
     Command(
         name="ls",
         help="list the stored values that rows refer to",
-        description="Lists every XCom whose value is in a store: its coordinate, the size of the value and of its "
-        "object, when it was pushed, and the URL of the object. Reads only rows, no objects. Rows that airflow db "
-        "clean keeps in an archive come last. With --json it prints one object per line as it reads them.",
+        description="Lists every XCom, and every key of the state store of tasks and assets, whose value is in a "
+        "store: its coordinate, the size of the value and of its object, when it was pushed, and the URL of the "
+        "object. Reads only rows, no objects. Rows that airflow db clean keeps in an archive come last. With --json it "
+        "prints one object per line as it reads them.",
         run=_ls,
         arguments=(
             JSON,

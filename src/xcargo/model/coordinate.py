@@ -7,8 +7,8 @@ segments ``.`` and ``..`` are escaped too. A segment longer than 144 bytes keeps
 digits of its SHA-256, so that file systems (255 bytes a name) and clouds (1,024 bytes a key) both take it.
 
 A key of the state store has a folder of its own, since Airflow deletes one without saying what its row held:
-``dag/run/~state[-region]/task/map index/<key>/~<unique>`` for that of a task, ``~assets/<name>/<key>/~<unique>`` or
-``~asset-uris/<URI>/<key>/~<unique>`` for that of an asset. No id is spelled like these folders.
+``dag/run/~state[-region]/task/map index/<key>/~<unique>`` for the state of a task, and for that of an asset
+``~asset-names/<name>/<key>/~<unique>``, or ``~asset-uris/<URI>``. No id is spelled like these folders.
 
 Pre-releases wrote ``%XX`` for ``~XX``, ``@`` for ``~-`` and ``~`` for ``~.`` (at 150 bytes). Such keys are still read,
 swept and deleted; none of them is the spelling of another id in the present scheme.
@@ -54,14 +54,14 @@ class State:
     region: str | None = None
     """The region of a loop that the task instance is in, a UUID (Airflow 3.4 on)."""
     asset: str | None = None
-    by_uri: bool = False
-    """Whether ``asset`` is the asset's URI instead of its name."""
+    asset_by: str = "name"
+    """What ``asset`` is of it: its ``name``, ``uri`` or ``id``."""
 
     @property
     def folder(self) -> str:
         """The segment of object keys that marks them."""
         if self.asset is not None:
-            return "~asset-uris" if self.by_uri else "~assets"
+            return f"~asset-{self.asset_by}s"
         return f"~state-{self.region}" if self.region else "~state"
 
 
@@ -87,6 +87,18 @@ class Coordinate:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
         kind = "key" if self.state is None else "state"
         return f"dag {self.dag_id!r}, run {self.run_id!r}, task {self.task_id!r}{mapped}, {kind} {self.key!r}"
+
+    @property
+    def kind(self) -> str:
+        """What it is the address of, for people."""
+        return "XCom" if self.state is None else "state"
+
+    def shown(self, field: str) -> str:
+        """A part of it as tables have it: the state of an asset has no Dag, and a key of state is marked."""
+        text: str = getattr(self, field)
+        if self.state is not None and self.state.asset is not None and field == "dag_id":
+            return f"asset {self.state.asset}"
+        return f"{text} (state)" if self.state is not None and field == "key" else text
 
     def prefix(self, *, all_map_indexes: bool = False) -> str:
         """Folder of all objects of this task instance or asset, below a root, without a trailing slash.
@@ -123,7 +135,7 @@ _KEY = re.compile(
     rf"(?:(?P<dag>{_SEGMENT})/(?P<run>{_SEGMENT})/(?:"
     rf"(?P<task>{_SEGMENT})(?:/(?P<index>[0-9]+))?/(?P<key>{_SEGMENT})(?P<attempt>(?:~-|@){_SEGMENT})?"
     rf"|(?P<state>~state(?:-[0-9a-f-]{{36}})?/(?P<state_task>{_SEGMENT})/(?P<state_index>-1|[0-9]+)/"
-    rf"(?P<state_key>{_SEGMENT})/))|(?P<assets>~assets|~asset-uris)/{_SEGMENT}/(?P<asset_key>{_SEGMENT})/)"
+    rf"(?P<state_key>{_SEGMENT})/))|(?P<assets>~asset-(?:name|uri|id)s)/{_SEGMENT}/(?P<asset_key>{_SEGMENT})/)"
     r"~[0-9a-f]{16}(?:\.[A-Za-z0-9_.-]*)?"
 )
 RE2_KEY = f"^(?:{_KEY.pattern.replace(_NO_DOTS, '')})$"

@@ -47,8 +47,8 @@ _NO_KEY = "none"
 class Route:
     """A rule: which values it is for, and what applies to them in place of the setting of the same name.
 
-    ``dag``, ``task`` and ``key`` are patterns of the shell (``sales_*``), ``team`` is a name; None matches everything.
-    The ``root`` of a route with a ``team`` is closed to tasks of other teams.
+    ``dag``, ``task``, ``key`` and ``asset`` are patterns of the shell (``sales_*``), ``team`` is a name; None matches
+    everything. The ``root`` of a route with a ``team`` is closed to tasks of other teams.
     """
 
     name: str
@@ -56,6 +56,10 @@ class Route:
     dag: str | None = None
     task: str | None = None
     key: str | None = None
+    state: bool | None = None
+    """True matches the state store alone, False XComs alone."""
+    asset: str | None = None
+    """Matches the state of assets alone, by their name."""
     root: Root | None = None
     threshold_bytes: int | None = None
     compression: str | None = None
@@ -66,10 +70,16 @@ class Route:
     warn_size_bytes: int | None = None
 
     def matches(self, coordinate: Coordinate, team: str | None) -> bool:
-        """Whether the route is for an XCom of a task of this team; ``team`` is None or empty where there is none."""
-        patterns = ((self.dag, coordinate.dag_id), (self.task, coordinate.task_id), (self.key, coordinate.key))
+        """Whether the route is for a value of a task of this team; ``team`` is None or empty where there is none."""
+        state = coordinate.state
+        asset = state.asset if state is not None else None
         if self.team is not None and self.team != team:
             return False
+        if self.state is not None and self.state != (state is not None):
+            return False
+        if self.asset is not None and (asset is None or not fnmatchcase(asset, self.asset)):
+            return False
+        patterns = ((self.dag, coordinate.dag_id), (self.task, coordinate.task_id), (self.key, coordinate.key))
         return all(pattern is None or fnmatchcase(text, pattern) for pattern, text in patterns)
 
 
@@ -113,6 +123,8 @@ class Settings:
     """``read_paths``"""
     legacy_roots: tuple[LegacyRoot, ...] = ()
     """``legacy_references``"""
+    state_legacy_root: LegacyRoot | None = None
+    """``[common.io] state_store_objectstorage_path``, of references in the state store."""
     preview_chars: int = 160
     keep_key_order: bool = False
     allow_pickle: bool = False
@@ -214,8 +226,14 @@ class Settings:
         """All settings that may apply to a value: these, and each route's."""
         return (self, *(settings for _, settings in self._by_route))
 
+    @property
+    def for_state(self) -> Settings:
+        """The same for the state store: its rows are texts, so keys stay in order, and what Common IO left is known."""
+        legacy = (self.state_legacy_root,) if self.state_legacy_root else ()
+        return replace(self, legacy_roots=(*self.legacy_roots, *legacy), keep_key_order=False)
+
     def for_xcom(self, coordinate: Coordinate, team: str | None) -> Settings:
-        """The settings that apply to one XCom of a task of this team: those of the first route that matches it."""
+        """The settings that apply to one value of a task of this team: those of the first route that matches it."""
         for route, settings in self._by_route:
             if route.matches(coordinate, team):
                 return settings
@@ -274,19 +292,42 @@ def _parse_route(item: dict[str, Any], number: int) -> Route:
         if type(value) is not kind or value == "":
             raise ConfigurationError(
                 f"{field_name} of route {name!r} is {value!r}",
-                hint="Write a whole number." if kind is int else "Write a text that is not empty.",
+                hint=_HINTS.get(kind, "Write a text that is not empty."),
             )
+        if field_name == "match":
+            values |= _parse_match(value, name)
+            continue
         values["root" if field_name == "path" else field_name] = Root.parse(value) if field_name == "path" else value
     # What is encrypted must not be readable in the database either.
     if values.get("encryption_key", _NO_KEY) != _NO_KEY:
         values = {"threshold_bytes": 0, "preview_chars": 0, **values}
+    if values.get("retention") and (values.get("state") or values.get("asset")):
+        raise ConfigurationError(
+            f"Route {name!r} is for the state store and has a retention",
+            hint="Airflow's own settings say how long state is kept: [state_store] default_retention_days.",
+        )
     return Route(**values)
 
 
+def _parse_match(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    kinds: dict[str, type] = {"state": bool, "asset": str}
+    for field_name, value in fields.items():
+        if type(value) is not kinds.get(field_name) or value == "":
+            raise ConfigurationError(
+                f"{field_name!r} in the match of route {name!r} is unknown, or cannot be {value!r}",
+                hint=f"{_MATCH_HINT} If it is of a newer release, upgrade xcargo on this worker.",
+            )
+    return fields
+
+
+_MATCH_HINT = 'Write an object with "state" (true or false), "asset" (a pattern) or both.'
+_HINTS: dict[object, str] = {int: "Write a whole number.", dict: _MATCH_HINT}
+
 _PROTECTIVE_FIELDS = ("encryption_key", "match")
-"""Fields without which values are stored elsewhere or less safely; a later release may add ``match``, to match more."""
+"""Fields without which values are stored elsewhere or less safely."""
 
 _ROUTE_TYPES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("name", "team", "dag", "task", "key", "path", "compression", "encryption_key", "retention"), str),
     **dict.fromkeys(("threshold_bytes", "preview_chars", "max_size_bytes", "warn_size_bytes"), int),
+    "match": dict,
 }

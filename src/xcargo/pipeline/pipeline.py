@@ -328,7 +328,7 @@ class Pipeline:
             if envelope.uri is None:
                 return False
             root, key = self._roots.resolve(envelope.uri)
-            error = self._delete_in_time(root, key)
+            error = self._delete_in_time(root, lambda store: store.delete([key]), key)
         except Exception as refusal:
             error = refusal
         if error is not None:
@@ -336,20 +336,20 @@ class Pipeline:
         self._emit("purge", started, row, error=error)
         return error is None
 
-    def _delete_in_time(self, root: Root, key: str) -> BaseException | None:
-        """Delete an object within ``purge_timeout_seconds``. Returns why it was not deleted."""
+    def _delete_in_time(self, root: Root, delete: Callable[[RenewingStore], None], key: str) -> BaseException | None:
+        """Delete what is at or below a key within ``purge_timeout_seconds``. Returns why it was not deleted."""
         self._stores.store(root, self._purge_limits)  # the connection is looked up on this thread
         store = RenewingStore(self._stores, root, self._purge_limits)
         failures: list[BaseException] = []
 
-        def delete() -> None:
+        def run() -> None:
             try:
-                store.delete([key])
+                delete(store)
             except BaseException as error:
                 failures.append(error)
 
         # A thread of its own, since nothing else bounds what a name server or a file system may take.
-        thread = threading.Thread(target=delete, name="xcargo-purge", daemon=True)
+        thread = threading.Thread(target=run, name="xcargo-purge", daemon=True)
         thread.start()
         thread.join(self.settings.purge_timeout_seconds)
         if thread.is_alive():

@@ -74,7 +74,7 @@ def map_exception(error: Exception, root: Root, where: str, *, writing: bool) ->
                 hint="Create it, or correct [xcargo] path; it is never created automatically.",
             )
         return ObjectNotFoundError(
-            "The object of this XCom is not there",
+            "The object of this value is not there",
             where=where,
             hint="It was deleted behind Airflow's back (a lifecycle rule?); run the task that pushed it again.",
         )

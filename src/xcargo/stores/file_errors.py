@@ -114,7 +114,7 @@ def map_os_error(error: OSError, where: str, *, base: Path, writing: bool) -> St
         )
     if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not writing:
         return ObjectNotFoundError(
-            "The object of this XCom is not there",
+            "The object of this value is not there",
             where=where,
             hint="It was deleted, or written on another machine: file:// needs a folder that all workers share.",
         )

@@ -176,7 +176,7 @@ class FilesystemStore:
             return error.at(where)
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, FileNotFoundError):
-            return ObjectNotFoundError("The object of this XCom is not there", where=where)
+            return ObjectNotFoundError("The object of this value is not there", where=where)
         # Libraries behind fsspec have errors of their own for a refused login: by name, and by FTP's codes.
         refused = re.search(r"Authentication|PermissionDenied", type(error).__name__) or re.match(
             r"5[35]0\b", str(error)

@@ -355,7 +355,7 @@ class MemoryStore:
             return self._objects[key]
         except KeyError:
             raise ObjectNotFoundError(
-                "The object of this XCom is not there",
+                "The object of this value is not there",
                 where=self._root.uri(key),
                 hint="memory:// lives in one process; use it for tests only.",
             ) from None

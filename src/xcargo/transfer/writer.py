@@ -73,8 +73,9 @@ class ObjectWriter:
         stored = copied or self._put(encoded, coordinate, settings)
         envelope = Envelope(**stored, **self._description(value, encoded, settings))
         log.info(
-            "xcargo %s XCom %r: %s, %s in %s, %.3f s",
+            "xcargo %s %s %r: %s, %s in %s, %.3f s",
             "copied" if copied else "stored",
+            coordinate.kind,
             coordinate.key,
             envelope.type,
             format_stored(envelope.size_bytes, envelope.stored_bytes),
@@ -143,7 +144,7 @@ class ObjectWriter:
         if not any(is_compressible(compression, chunk) for chunk in sample):
             compression = "none"
         expected = encoded.size_bytes or encoded.expected_bytes
-        progress = Progress(f"stores XCom {coordinate.key!r}", expected)
+        progress = Progress(f"stores {coordinate.kind} {coordinate.key!r}", expected)
         return _ManyChunks(chunks, compression, expected_bytes=expected, progress=progress)
 
     def _description(self, value: Any, encoded: Encoded, settings: Settings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tests.metadata import Metadata
 from tests.unit.cli.kit import Call, xcargo
 from tests.unit.conftest import make_pipeline
 from xcargo import File
-from xcargo.model.coordinate import Coordinate
+from xcargo.model.coordinate import Coordinate, State
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
 
@@ -65,6 +65,28 @@ def test_what_is_stored_is_listed_summed_shown_and_verified(metadata: Metadata, 
 
     verified = call("verify", "--json")
     assert (verified.code, verified.json["counts"]["ok"], verified.json["problems"]) == (0, 2, [])
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_what_the_state_store_holds_is_listed_too(metadata: Metadata, store: Any, root: Path, call: Call) -> None:
+    """Of a task and of an asset, beside an XCom of the same name; a task's is shown and read by --state."""
+    store("x" * 1000)
+    pipeline = make_pipeline(root.as_uri(), threshold_bytes=100)
+    task = Coordinate("sales", RUN, "extract", "return_value", state=State())
+    asset = Coordinate("", "", "", "cursor", state=State(asset="orders"))
+    metadata.state(
+        json.dumps(pipeline.push("y" * 1000, task)), dag_id="sales", run_id=RUN, task_id="extract", key="return_value"
+    )
+    metadata.state(json.dumps(pipeline.push("z" * 1000, asset)), asset="orders", key="cursor")
+    listed = [json.loads(line)["coordinate"]["state"] for line in call("ls", "--json").out.splitlines()]
+    assert [state and state["asset"] for state in listed] == [None, None, "orders"]
+    assert "return_value (state)" in call("ls").out
+    summed = call("du", "--json").json["entries"]
+    assert {entry["dag_id"]: entry["objects"] for entry in summed} == {"sales": 2, "asset orders": 1}
+    assert len(call("show", "sales", RUN, "extract", "--json").json) == 1
+    assert call("cat", "sales", RUN, "extract").out.strip() == "x" * 1000
+    assert call("cat", "sales", RUN, "extract", "--state").out.strip() == "y" * 1000
+    assert call("verify", "--json").json["counts"]["ok"] == 3
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)

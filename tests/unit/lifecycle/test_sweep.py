@@ -138,7 +138,7 @@ def test_what_a_killed_doctor_or_bench_left_is_an_orphan(here: Deployment, key: 
         Coordinate("日", "r\0", "\x1b[31m", "k\n"),
         Coordinate("\x1b[31m", "r", "t", "k"),
         Coordinate("..", ".", "", "c@d~e", 0, state=State(str(UUID(int=1)))),
-        Coordinate("", "", "", "日\n", state=State(asset="s3://" + "x" * 250, by_uri=True)),
+        Coordinate("", "", "", "日\n", state=State(asset="s3://" + "x" * 250, asset_by="uri")),
     ],
     ids=["plain", "long", "empty", "dots", "strange", "terminal", "state", "asset"],
 )
@@ -297,7 +297,7 @@ TASK, ASSET = Coordinate("a", "r", "t", "k", 3, state=State()), Coordinate("", "
 
 
 @pytest.mark.parametrize("at", [TASK, ASSET], ids=["task", "asset"])
-@pytest.mark.parametrize("folder", [None, "a", "~assets", "~assets/orders", "a/r"])
+@pytest.mark.parametrize("folder", [None, "a", "~asset-names", "~asset-names/orders", "a/r"])
 def test_state_is_swept_as_xcoms_are(here: Deployment, at: Coordinate, folder: str | None) -> None:
     """An object with a row stays, the one that a later value of its key left goes, below whatever prefix."""
     here.push("a", "r")

@@ -13,17 +13,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from xcargo.airflow import load_backend
+from xcargo.airflow import compat, load_backend
 from xcargo.airflow.references import tables
 from xcargo.airflow.references.tables import STATE_MARKER, ValueFilter, XComTable
 from xcargo.errors import ConfigurationError, ReferencesUnavailableError, SweepRefusedError
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parse_time, reference_in
 from xcargo.model.coordinate import Coordinate, State
+from xcargo.model.envelope import is_envelope
 
 __all__ = ["DatabaseReferences", "DatabaseRowWriter"]
 
 _LOCK_NAME = "xcargo-migrate"
 _LOCK_NUMBER = int.from_bytes(b"xcargo", "big")
+_METASTORE = "airflow.state.metastore.MetastoreBackend"
 _NO_REGION = str(uuid.UUID(int=0))
 
 
@@ -35,7 +37,7 @@ class DatabaseReferences:
     ``page_rows`` rows that match. Every method raises ReferencesUnavailableError if a query fails.
     """
 
-    hides_attempts = hides_dags = hides_state = False
+    hides_attempts = hides_dags = False
 
     def __init__(self, engine: Any = None, *, schema: str | None = None, page_rows: int = 1000) -> None:
         if engine is None:
@@ -43,6 +45,11 @@ class DatabaseReferences:
         self.engine = engine
         self.schema = schema
         self._page_rows = page_rows
+
+    @property
+    def hides_state(self) -> bool:
+        """Whether ``[state_store] backend`` keeps the rows of the state store somewhere else."""
+        return compat.conf().get("state_store", "backend", fallback=None) not in (None, "", _METASTORE)
 
     @property
     def origin(self) -> Mapping[str, str]:
@@ -90,12 +97,14 @@ class DatabaseReferences:
                 hint="Run this where Airflow's own commands run, or check [database] sql_alchemy_conn.",
             )
         for table in live:
-            yield from self._rows_of(table, where, values)
+            if where.state in (None, table.kind == "state"):
+                yield from self._rows_of(table, where, values)
         if archived:  # looked for only now: a row that has left the tables above is in one of these
             with _mapping_errors():
                 archives = list(tables.archives(sa.inspect(self.engine), self.schema))
             for table in archives:
-                yield from self._rows_of(table, where, values)
+                if where.state in (None, table.kind == "state"):
+                    yield from self._rows_of(table, where, values)
 
     def current(self, row: XComRow) -> Any:
         """The value of a row now; None if the row is gone. One query."""
@@ -193,11 +202,12 @@ class DatabaseRowWriter:
 
         Args:
             row: As it was read.
-            value: JSON, or bytes for Airflow 2. Nothing else of the row changes.
+            value: JSON, or bytes for Airflow 2. Nothing else of the row changes. In the state store, an envelope is
+                marked as what a backend gave, and anything else is stored as Airflow does without a backend.
         """
         table = self._live[row.source]
         raw = value if isinstance(value, bytes) or table.kind in ("json", "jsonb") else json.dumps(value)
-        if table.kind == "state":
+        if table.kind == "state" and is_envelope(value):
             raw = json.dumps({STATE_MARKER: raw})
         is_unchanged = (*table.is_row(row.identity), table.holds(row.raw))
         with _mapping_errors():
@@ -235,8 +245,7 @@ def _parsed(raw: Any, kind: str) -> Any:
     if kind in ("json", "jsonb"):
         return raw
     if kind == "state":
-        stored = _parsed(raw, "text")
-        return _parsed(stored[STATE_MARKER], "text") if isinstance(stored, dict) and STATE_MARKER in stored else stored
+        return _parsed(tables.state_text(raw), "text")
     if isinstance(raw, memoryview):
         raw = bytes(raw)
     if isinstance(raw, (str, bytes)):

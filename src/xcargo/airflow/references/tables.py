@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from xcargo.lifecycle.references import XComFilter
 
-__all__ = ["STATE_MARKER", "ValueFilter", "XComTable", "archives", "live_tables", "run_table"]
+__all__ = ["STATE_MARKER", "ValueFilter", "XComTable", "archives", "live_tables", "run_table", "state_text"]
 
 _XCOMS = ("xcom", "xcom_v1", "xcom_v2")
 _TASK_STATE, _ASSET_STATE = "task_state_store", "asset_state_store"
@@ -148,6 +148,16 @@ class XComTable:
         if self.kind == "text":
             return sa.func.length(sa.cast(self.value, sa.LargeBinary))
         return sa.func.octet_length(self.value)
+
+
+def state_text(raw: str) -> str:
+    """What the backend gave for a value, out of a row of the state store; of one without a backend its JSON."""
+    try:
+        stored = json.loads(raw)
+    except ValueError:
+        return raw
+    text = stored.get(STATE_MARKER) if isinstance(stored, dict) else None
+    return text if isinstance(text, str) else raw
 
 
 def live_tables(inspector: Any, schema: str | None) -> Iterator[XComTable]:
