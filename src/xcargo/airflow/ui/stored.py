@@ -6,6 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -45,7 +46,8 @@ def of_all(user: Annotated[Any, Depends(current_user)]) -> dict[str, Any]:
 def _summary(dag_ids: Sequence[str], by: str, *, run_id: str | None = None) -> dict[str, Any]:
     if not dag_ids:
         return summarize((), by)
-    summary = summarize(xcoms.list_envelopes(dag_ids, run_id, _MAX_ROWS), by)
+    lists = (xcoms.list_envelopes, xcoms.list_state)
+    summary = summarize(chain.from_iterable(rows(dag_ids, run_id, _MAX_ROWS) for rows in lists), by)
     return summary | {"truncated": summary["truncated"] or xcoms.has_more_rows(dag_ids, run_id)}
 
 
@@ -77,6 +79,8 @@ def summarize(rows: Iterable[XComRow], by: str) -> dict[str, Any]:
         kind, day = str(row.value.get("type"))[:100], (stored_at or "?")[:10]
         for sums in (total, groups[getattr(row.id, by)], types[kind], days[day], schemes[scheme], run):
             sums.add(size, stored)
+        if row.is_state:
+            continue
         item = (stored, -total.count, row)
         (heapq.heappush if len(stored_rows) < _SHOWN else heapq.heappushpop)(stored_rows, item)
     return {

@@ -7,6 +7,7 @@ An Airflow that has moved them has no explorer (the application cannot be built)
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,6 +25,7 @@ from fastapi import Request
 from sqlalchemy import Text, and_, case, cast, func, null, select
 
 from xcargo.airflow import compat, runtime
+from xcargo.airflow.references.tables import state_text
 from xcargo.errors import DecodeError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.explorer.limits import BlockCache, Budget, PreviewPool, TooLargeError
 from xcargo.explorer.value import StoredValue
@@ -46,6 +48,7 @@ __all__ = [
     "in_preview_pool",
     "list_envelopes",
     "list_others",
+    "list_state",
     "list_xcoms",
     "open_value",
     "pipeline",
@@ -112,6 +115,8 @@ class XComRow:
     stored_at: datetime | None
     row_bytes: int
     value: Any = None
+    is_state: bool = False
+    """Whether it is one of the state store: counted, and not shown."""
 
 
 def well_formed(request: Request) -> None:
@@ -215,6 +220,31 @@ def list_envelopes(dag_ids: Sequence[str], run_id: str | None, count: int) -> It
         for row in session.execute(query):
             if is_envelope(row.value):
                 yield _row(row)
+
+
+def list_state(dag_ids: Sequence[str], run_id: str | None, count: int) -> Iterator[XComRow]:
+    """The same of the newest rows of the state store of tasks (Airflow 3.3 on)."""
+    try:
+        from airflow.models.task_state_store import TaskStateStoreModel as Model
+    except ImportError:
+        return
+    index = Model.region_index if hasattr(Model, "region_index") else Model.map_index
+    query = (
+        select(Model.dag_id, Model.run_id, Model.task_id, Model.key, index, Model.updated_at, Model.value)
+        .where(Model.dag_id.in_(dag_ids), *([Model.run_id == run_id] if run_id else []))
+        .where(func.length(Model.value) <= _LISTED_BYTES, Model.value.like("%xcargo/%"))
+        .order_by(Model.updated_at.desc())
+        .limit(count)
+        .execution_options(yield_per=200)
+    )
+    with create_session() as session:
+        for *parts, updated_at, raw in session.execute(query):
+            try:
+                value = json.loads(state_text(raw))
+            except ValueError:
+                continue
+            if is_envelope(value):
+                yield XComRow(XComId(*parts), updated_at, len(raw), value, is_state=True)
 
 
 def has_more_rows(dag_ids: Sequence[str], run_id: str | None, *, than: int = _SCANNED_ROWS) -> bool:

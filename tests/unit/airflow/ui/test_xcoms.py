@@ -61,6 +61,7 @@ print("ANSWERS", json.dumps({
     "envelopes": ask(lambda: envelopes(["d", "e"])),
     "envelopes of e": ask(lambda: envelopes(["e"])),
     "more": ask(lambda: [xcoms.has_more_rows(["d"], "r", than=number) for number in (105, 106)]),
+    "state": ask(lambda: [[row.id.key, row.value["type"]] for row in xcoms.list_state(["e"], None, 9)]),
     "sweeps": ask(lambda: [row.value for row in xcoms.sweep_reports(["d", "e"])]),
 }))
 """
@@ -77,6 +78,8 @@ def answers_of(metadata: Metadata) -> dict[str, Any]:
     rows += [([{"root": "s3://b"}], {"task_id": "sweep", "key": "return_value"})]
     metadata.push_many(iter([(value, {"dag_id": "d", "run_id": "r", **where}) for value, where in rows]))
     metadata.push(ENVELOPE, dag_id="e", key="of e")
+    for dag_id, ref in (("e", ENVELOPE), ("d", ENVELOPE), ("e", "xcargo/ in a text")):
+        metadata.state(json.dumps(ref), dag_id=dag_id, key=f"of {dag_id}", map_index=3 if ref == ENVELOPE else 4)
     metadata.execute(
         "UPDATE task_instance SET operator = 'XCargoGCOperator', end_date = :now WHERE task_id = 'sweep'", now=NOON
     )
@@ -103,6 +106,7 @@ def test_rows_are_listed_found_and_measured_in_two_queries(metadata: Metadata) -
     assert told["others"] == ["other"]
     assert sorted(told["envelopes"]) == [["envelope", "bytes"], ["of e", "bytes"]]
     assert told["envelopes of e"] == [["of e", "bytes"]]
+    assert told["state"] == [["of e", "bytes"]]
     assert told["more"] == [True, False], "106 rows are of this run"
     assert told["sweeps"] == [[{"root": "s3://b"}]]
     queries = {name: one["queries"] for name, one in answers.items()}
