@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from tests.metadata import Metadata
 from tests.servers import Server
@@ -23,6 +24,7 @@ from xcargo.airflow.migration import ToStock, ToStore
 from xcargo.airflow.references.database import DatabaseReferences, DatabaseRowWriter
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.moves import Journal
+from xcargo.lifecycle.references import XComFilter
 from xcargo.model.coordinate import Coordinate
 from xcargo.stores.local import LocalStore
 
@@ -101,6 +103,34 @@ def test_large_rows_go_to_the_store_and_come_back_as_they_were(metadata: Metadat
     assert row_of(metadata, "branch", "skipmixin_key") == {"followed": ["x" * 2000]}
     assert row_of(metadata, "fits") == before["a_dag", "a_run", "fits", -1, "return_value"]
     assert counts(migrate("--apply")) == {"database fits": 1}
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_state_moves_with_xcoms(metadata: Metadata, migrate: Call, tmp_path: Path, root: Path) -> None:
+    """Out of Common IO's objects, if xcargo's backend reads the rows, and back into rows that need no backend."""
+    old = tmp_path / "state"
+    old.mkdir()
+    (old / "big").write_text(json.dumps(BIG))
+    (old / "small").write_text("1")
+    metadata.state(f"{old.as_uri()}/big", key="big")
+    metadata.state(json.dumps(f"{old.as_uri()}/big"), key="text")
+    metadata.state(f"{old.as_uri()}/small", asset="orders", key="small")
+    env = {"AIRFLOW__XCARGO__LEGACY_REFERENCES": old.as_uri()}
+    assert counts(migrate(**env)) == {}
+    env["AIRFLOW__WORKERS__STATE_STORE_BACKEND"] = "xcargo.StateStoreBackend"
+    done = migrate("--apply", **env)
+    assert (done.code, counts(done)) == (0, {"legacy moved": 2}), done.out
+    (object_path,) = files(root)
+    assert "/~state/a_task/-1/big/~" in object_path.as_posix()
+    source = DatabaseReferences(metadata.engine)
+    values = {row.coordinate.key: row.value for row in source.rows(XComFilter(state=True))}
+    assert value_of(values["big"], root.as_uri()) == BIG
+    assert (values["text"], values["small"]) == (f"{old.as_uri()}/big", 1)
+    done = migrate("--to", "stock", "--apply", **env)
+    assert (done.code, counts(done)) == (0, {"stock moved": 1}), done.out
+    with metadata.engine.connect() as connection:
+        query = sa.text("SELECT value FROM task_state_store WHERE key = 'big'")
+        assert json.loads(connection.execute(query).scalar_one()) == BIG
 
 
 def test_objects_move_to_another_place_and_the_old_ones_go_last(
