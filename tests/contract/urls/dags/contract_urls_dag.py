@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from typing import Any
 
 import airflow
 import pandas as pd
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
 from xcargo import File, collect, collector, upload_url
 
@@ -34,6 +36,7 @@ except ImportError:
     from airflow.triggers.temporal import TimeDeltaTrigger
 
 NAME = "contract_urls"
+KUBECONFIG = Path(__file__).parents[1] / "kubeconfig.yaml"
 FRAME = pd.DataFrame({"n": range(1000), "text": [f"line {n}" for n in range(1000)]})
 RECORDS = [{"n": n, "text": f"line {n}"} for n in range(200)]
 UPLOAD = {"URL": "{{ macros.xcargo.upload_url() }}"}
@@ -59,6 +62,15 @@ class PutsAndWaits(BaseOperator):  # type: ignore[misc]
 
     def done(self, context: Any, event: Any = None) -> str:
         return "not what was put"
+
+
+class PodOnThisMachine(KubernetesPodOperator):  # type: ignore[misc]
+    """There is no cluster here: what its pod would run, with the environment of its pod, runs on this machine."""
+
+    def execute(self, context: Any) -> None:
+        (container,) = self.build_pod_request_obj(context).spec.containers
+        env = {variable.name: variable.value for variable in container.env}
+        subprocess.run([*container.command, *container.args], env={**os.environ, **env}, check=True, cwd="/tmp")
 
 
 @dag(NAME, schedule=None, start_date=datetime(2024, 1, 1), catchup=False)
@@ -88,6 +100,17 @@ def _dag() -> None:
         task_id="deferred", url="{{ macros.xcargo.upload_url() }}", post_execute=collector("waited.txt")
     )
 
+    pod = PodOnThisMachine(
+        task_id="pod",
+        image="never-pulled",
+        cmds=["bash", "-c"],
+        arguments=[put("from a pod")],
+        env_vars=UPLOAD,
+        config_file=str(KUBECONFIG),
+        in_cluster=False,
+        post_execute=collector("pod.txt"),
+    )
+
     @task
     def in_python() -> None:
         subprocess.run(["bash", "-c", put("from a program", upload_url())], check=True, cwd="/tmp")
@@ -115,6 +138,7 @@ def _dag() -> None:
         assert [file.read_text() for file in pulled("mapped")] == ["first", "second"]
         assert pulled("retried").read_text() == "try 2"
         assert pulled("deferred").read_text() == "before"
+        assert pulled("pod").read_text() == "from a pod"
         assert pulled("in_python").read_text() == "from a program"
 
     gets = [
@@ -123,7 +147,7 @@ def _dag() -> None:
         >> get("frame", "test $(wc -l < got) = 1001", ", media_type='text/csv'"),
         give.override(task_id="give_records")("records") >> get("records", 'grep -q \'"text": "line 199"}]$\' got'),
     ]
-    [a_file, records, other_key, mapped, retried, deferred, in_python(), *gets] >> check()
+    [a_file, records, other_key, mapped, retried, deferred, pod, in_python(), *gets] >> check()
 
 
 def _written() -> File:
