@@ -157,7 +157,10 @@ def test_a_task_that_overwrites_a_key_is_killed_before_the_second_row(cluster: C
 
 @pytest.mark.parametrize("victim", ["scheduler", "postgres", "store", "api-server", "triggerer", "dag-processor"])
 def test_what_a_push_needs_is_killed(cluster: Cluster, victim: str) -> None:
-    """In the middle of a push, and started again: all succeeds, and nothing is left over."""
+    """In the middle of a push, and started again: all succeeds, and a try that was repeated leaves no more than it had.
+
+    Its two values, that is: while it cannot report that it lives, Airflow may start the next one beside it.
+    """
     part = Step("one to store", "PUT", "large.*partNumber=", skip=5)
     row = Step("one to api", "POST", "/xcoms/.*large")
     step = row if victim in ("postgres", "api-server") else part
@@ -171,5 +174,5 @@ def test_what_a_push_needs_is_killed(cluster: Cluster, victim: str) -> None:
     assert tries["pull"] == 1
     retried = tries["push"] - 1
     leftover = {"objects": len(cluster.objects() - cluster.referenced()), "uploads": len(cluster.uploads())}
-    assert sum(leftover.values()) <= retried
+    assert sum(leftover.values()) <= 2 * retried
     sweep(cluster, **leftover)
