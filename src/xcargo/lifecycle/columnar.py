@@ -68,16 +68,16 @@ def judge_inventory(
     for batch in batches():
         is_live = pa.Array.from_buffers(pa.bool_(), len(batch), [None, pa.py_buffer(live_bits)], offset=row)
         row += len(batch)
+        batch = batch.append_column("is_live", is_live)
         if plan.live.depends_on_key_alone:
-            counted = pc.and_(is_live, _is_ours(batch["key"]))
+            counted = pc.and_(batch["is_live"], _is_ours(batch["key"]))
             ours = batch.filter(counted)
             segments = pc.list_element(pc.split_pattern(ours["key"], "/", max_splits=1), 0)
             for (dag,), size_bytes, objects in _grouped({"dag": segments}, ours["size_bytes"]):
                 plan.count(Judgement(Verdict.LIVE, shown_id(dag)), size_bytes, objects)
-            batch, is_live = batch.filter(pc.invert(counted)), is_live.filter(pc.invert(counted))
-        columns = [column.to_pylist() for column in (*batch.columns, is_live)]
-        for *columns_of_info, live in zip(*columns, strict=True):
-            info = ObjectInfo(*columns_of_info)
+            batch = batch.filter(pc.invert(counted))
+        for *fields, live in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            info = ObjectInfo(*fields)
             yield info, plan.judge(info, is_live=live)
 
 

@@ -146,12 +146,13 @@ class Inventory:
             raise self._damaged(file, f"cannot be read: {error}") from error
 
     def _parquet(self, file: _File, path: str) -> Iterator[Any]:
+        import pyarrow as pa
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(path, buffer_size=1024 * 1024) as parquet:
             names = self._needed(parquet.schema_arrow.names, file)
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(names)):
-                yield batch.rename_columns([names[name] for name in batch.schema.names])
+                yield pa.Table.from_batches([batch]).rename_columns([names[name] for name in batch.schema.names])
 
     def _csv(self, file: _File, path: str) -> Iterator[Any]:
         import pyarrow as pa
@@ -175,7 +176,7 @@ class Inventory:
             ) as reader,
         ):
             for batch in reader:
-                renamed = batch.rename_columns([names[name] for name in batch.schema.names])
+                renamed = pa.Table.from_batches([batch]).rename_columns([names[name] for name in batch.schema.names])
                 if self.cloud is _S3:  # in CSV, not in Parquet, keys are written as in a URL
                     keys = pa.array(map(unquote_plus, renamed["key"].to_pylist()), pa.string())
                     renamed = renamed.set_column(renamed.schema.get_field_index("key"), "key", keys)
