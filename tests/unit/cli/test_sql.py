@@ -95,6 +95,17 @@ def test_a_query_reads_what_tasks_returned(client: Client) -> None:
     assert rows('SELECT year("when"), year(run_date) FROM "sales.eu.pandas"') == [(2026, 2026)]
 
 
+def test_a_pull_joins_no_runs(client: Client) -> None:
+    """A pattern may match one run; of several it is an error, for lazy too."""
+    assert client.pull("sales.eu", "polars", run_id=f"{DAYS[0]}*")["price"].to_list() == [1, 10]
+    assert client.pull("sales.eu", "metrics") == {"accuracy": 0.75}
+    for read in (client.pull, client.lazy):
+        with pytest.raises(ValueError, match="2 runs match"):
+            read("sales.eu", "mapped", run_id="*")
+    with pytest.raises(ValueError, match="ISO 8601"):
+        client.sql("SELECT 1", since="yesterday")
+
+
 def test_names_do_not_collide(client: Client) -> None:
     """Columns of the task that are called as ours, or differ in case only; ids without quotes, and with quotes."""
     names = client.sql('SELECT * FROM "sales.eu.names" ORDER BY xcargo_run_id')
