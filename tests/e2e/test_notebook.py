@@ -60,7 +60,7 @@ def test_the_notebook_runs_without_airflow(tmp_path: Path) -> None:
     shown = outputs(json.loads((tmp_path / "done.ipynb").read_text()))
     assert "xcargo.Client of http://127.0.0.1" in shown[0]
     assert "<td>extract</td>" in shown[1]
-    assert shown[2].count("'Lyon': ") == 2
+    assert shown[2].count("'Lyon': ") >= 2  # a scheduled run may be there too
     assert "datetime64[ns, Europe/Berlin]" in shown[3] or "datetime64[us, Europe/Berlin]" in shown[3]
     assert "<td>cents</td>" in shown[4]
     assert "Hamburg" in shown[6]
