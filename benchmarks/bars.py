@@ -49,6 +49,9 @@ def _fan_in(way: str) -> Bar:
 BARS = (
     Bar("first", "forked, push, dict, 1 KB", "push_seconds", 30),
     Bar("first", "forked, pull, dict, 1 KB", "pull_seconds", 30),
+    Bar("first", "fresh, push, dict, 1 KB", "fresh_seconds", at_most_more=0.06, over=("database",)),
+    Bar("first", "fresh, pull, dict, 1 KB", "fresh_seconds", at_most_more=0.06, over=("database",)),
+    Bar("first", "fresh, push, dict, 1 KB", "modules", at_most=40),
     Bar("scheduler", "push_objects", "task_seconds", at_most_more=0.3, over=("database",)),
     *_both("warm", "dict, 1 KB", 25, 20),
     *_both("many", "1000 x records, 5 KB, 1 thread", 40, 30),

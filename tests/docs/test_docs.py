@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -385,7 +386,10 @@ def test_the_stored_format_is_documented_in_full() -> None:
 
     page = DOCS / "format.md"
     ours = Registry(
-        classes=AirflowClasses(), fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=True), entry_points=False
+        classes=AirflowClasses(),
+        fallbacks=[SerdeCodec],
+        last_resort=partial(PickleCodec, allowed=True),
+        entry_points=False,
     )
     documented = {codes(row[0])[0] for row in rows(section(page, "Codecs")) if codes(row[0])}
     assert documented == {codec.id for codec in ours.codecs}
@@ -423,7 +427,7 @@ def there_and_back(value: Any) -> Any:
     from xcargo.codecs import Registry
     from xcargo.codecs.base import contiguous
 
-    registry = Registry(classes=AirflowClasses(), fallbacks=[SerdeCodec()], entry_points=False)
+    registry = Registry(classes=AirflowClasses(), fallbacks=[SerdeCodec], entry_points=False)
     encoded = registry.encode(value)
     payload = bytes(contiguous(encoded))
     return registry.decode(encoded.codec, payload, json.loads(json.dumps(dict(encoded.params))))

@@ -25,6 +25,7 @@ import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -209,9 +210,11 @@ SIGNED = ("signed", b"inline")
 
 def codecs() -> Registry:
     """All of them, pickle too."""
-    pickles = PickleCodec(allowed=True)
     return Registry(
-        classes=KnownClasses(golden_classes.__name__), fallbacks=[SerdeCodec()], last_resort=pickles, entry_points=False
+        classes=KnownClasses(golden_classes.__name__),
+        fallbacks=[SerdeCodec],
+        last_resort=partial(PickleCodec, allowed=True),
+        entry_points=False,
     )
 
 

@@ -7,7 +7,9 @@ import more of Airflow than ``BaseXCom`` (``compat.py`` sees to that), nor a sto
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
+from itertools import count
 from typing import Any
 
 from xcargo.airflow import rows, runtime
@@ -151,9 +153,13 @@ def loads_as_ours(backend: Any) -> bool:
 def install() -> None:
     """Adapt this process to the backend, once: mapped results read ahead, and forked tasks start with a frozen heap.
 
+    A process that forks a second time is no pod of a single task, so it loads all that its tasks may need before.
+
     Airflow has no hook for this but looking up the class, so ``xcargo.XComBackend`` calls it.
     """
     from xcargo.airflow import inputs
 
     inputs.install()
     freeze_after_fork()
+    forks = count(1)
+    os.register_at_fork(before=lambda: runtime.preload() if next(forks) == 2 else None)

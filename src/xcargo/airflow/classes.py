@@ -27,8 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from xcargo.airflow import compat
-from xcargo.codecs.class_names import attribute, dotted, import_name
-from xcargo.codecs.rows import is_named_tuple
+from xcargo.codecs.class_names import attribute, dotted, import_name, is_named_tuple
 from xcargo.errors import DecodeError
 
 __all__ = ["AirflowClasses", "how_to_allow"]

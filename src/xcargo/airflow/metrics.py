@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xcargo import __version__
 from xcargo.airflow import compat
-from xcargo.pipeline.observer import Event, Observer
+
+if TYPE_CHECKING:
+    from xcargo.pipeline.observer import Event, Observer
 
 __all__ = ["METRICS", "observer", "retry_counter", "with_current_span"]
 

@@ -21,7 +21,6 @@ from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.errors import printable
 from xcargo.model.envelope import is_envelope
 from xcargo.model.key_order import restored
-from xcargo.pipeline.prefetch import prefetch_ordered
 from xcargo.transfer.reporting import format_stored
 
 if TYPE_CHECKING:
@@ -163,6 +162,8 @@ def load_all(rows: Any, dag_id: str | None = None) -> Any:
 
 def load_ahead(rows: Iterable[Row], window_bytes: int = WINDOW_BYTES, dag_id: str | None = None) -> Iterator[Any]:
     """The values of raw rows, in order, loaded ahead of whoever consumes them within the window."""
+    from xcargo.pipeline.prefetch import prefetch_ordered
+
     started, sizes, last = time.perf_counter(), list[int](), None
 
     def loaded(row: Any) -> Any:

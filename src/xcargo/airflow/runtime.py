@@ -1,24 +1,22 @@
 """What this process knows of its configuration and connections, read at first use.
 
-Importing it loads what a push or pull needs, but for the clients of the stores and the libraries of data frames: a task
-is a fork of a process that has imported its backend, so what is loaded here is loaded once and not in every task.
+Importing it loads what every push or pull needs. What only some need is loaded by the first that does, or by `preload`.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from xcargo.airflow import compat, metrics
 from xcargo.airflow.classes import AirflowClasses
 from xcargo.airflow.config import read_settings
 from xcargo.airflow.connections import access_of
-from xcargo.airflow.serde_codec import SerdeCodec
-from xcargo.codecs import Registry
+from xcargo.codecs import Codec, Registry
 from xcargo.codecs.gc_tuning import gc_paused
-from xcargo.codecs.objects import PickleCodec
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline, RowRules
@@ -27,12 +25,29 @@ from xcargo.stores import Access, StorePool
 if TYPE_CHECKING:
     from xcargo.pipeline.state import StatePipeline
 
-__all__ = ["classes", "open_pipeline", "open_state_pipeline", "pipeline", "settings", "state_pipeline"]
+__all__ = ["classes", "open_pipeline", "open_state_pipeline", "pipeline", "preload", "settings", "state_pipeline"]
 
 _RULES = RowRules(
     takes_none=not compat.REFUSES_NONE,
     control_keys=re.compile("skipmixin_key|_link_.*|_airflow_loop_.*", re.DOTALL),
 )
+
+
+_NEEDED_BY_SOME = (
+    *("airflow.connections.aws", "airflow.connections.azure", "airflow.connections.fsspec"),
+    *("airflow.connections.google", "airflow.serde_codec", "codecs.objects", "codecs.skops", "codecs.table_file"),
+    *("pipeline.observer", "pipeline.prefetch", "stores.fsspec", "stores.local"),
+    *("stores.object_store", "transfer.cache", "transfer.reader"),
+)
+
+
+def preload() -> None:
+    """Load what some pushes and pulls need, but for the clients of the stores and the libraries of data frames.
+
+    Tasks are forks: what is loaded here, in a process that forks many, is loaded once and not in every task.
+    """
+    for module in _NEEDED_BY_SOME:
+        import_module(f"xcargo.{module}")
 
 
 @cache
@@ -79,12 +94,24 @@ def open_state_pipeline(settings: Settings, **more: Any) -> StatePipeline:
 def _parts(settings: Settings) -> dict[str, Any]:
     codecs = Registry(
         classes=classes(),
-        fallbacks=[SerdeCodec()],
-        last_resort=PickleCodec(allowed=settings.allow_pickle),
+        fallbacks=[_serde],
+        last_resort=partial(_last_resort, settings),
         mask=compat.mask,
     )
     stores = StorePool(_access, on_retry=metrics.retry_counter(compat.conf()))
     return {"codecs": codecs, "stores": stores, "mask": compat.mask}
+
+
+def _serde() -> Codec:
+    from xcargo.airflow.serde_codec import SerdeCodec
+
+    return SerdeCodec()
+
+
+def _last_resort(settings: Settings) -> Codec:
+    from xcargo.codecs.objects import PickleCodec
+
+    return PickleCodec(allowed=settings.allow_pickle)
 
 
 def _access(root: Root) -> Access:

@@ -18,6 +18,7 @@ __all__ = [
     "attribute",
     "dotted",
     "import_name",
+    "is_named_tuple",
     "joining_refusals",
     "may_make",
 ]
@@ -158,3 +159,8 @@ def attribute(value: Any, path: str) -> Any:
 def dotted(name: str) -> str:
     """A stored name as people read it: ``my_package.models.Order``, or ``etl/my_dag.py:Order``."""
     return name.removeprefix("./") if name.startswith("./") else name.replace(":", ".")
+
+
+def is_named_tuple(cls: type) -> bool:
+    """Whether instances are tuples with a name for each field."""
+    return issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_make")

@@ -21,8 +21,8 @@ from typing import Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
 from xcargo.codecs.base import Encoded, importable
-from xcargo.codecs.class_names import ClassNames, allowed_class, dotted
-from xcargo.codecs.rows import find_class, is_named_tuple, stored_name
+from xcargo.codecs.class_names import ClassNames, allowed_class, dotted, is_named_tuple
+from xcargo.codecs.rows import find_class, stored_name
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import import_module
 from typing import Any
 
 from xcargo.codecs.base import Codec, Encoded, Handle, PlainSecretError
 from xcargo.codecs.class_names import ClassNames, are_joined, joining_refusals
-from xcargo.codecs.objects import ObjectCodec
-from xcargo.codecs.skops import SkopsCodec
 from xcargo.codecs.source import BytesSource, Source, read_all
 from xcargo.codecs.substitutes import CURRENT, Push, current_push
 from xcargo.codecs.tree import TreeCodec
@@ -66,8 +64,8 @@ class Registry:
 
     Args:
         classes: Names users' classes and finds them again; without it their instances have no codec.
-        fallbacks: Codecs for what none of the above accepts.
-        last_resort: Encodes what the codec so chosen refuses, if it accepts the value.
+        fallbacks: Each makes a codec for what none of the above accepts, when that may be needed.
+        last_resort: Makes the one that encodes what the codec so chosen refuses, if it accepts the value.
         entry_points: Whether codecs of other packages are looked up. They are loaded at first need.
         mask: Hides secrets in what the log shows of a value.
     """
@@ -76,8 +74,8 @@ class Registry:
         self,
         *,
         classes: ClassNames | None = None,
-        fallbacks: Iterable[Codec] = (),
-        last_resort: Codec | None = None,
+        fallbacks: Iterable[Callable[[], Codec]] = (),
+        last_resort: Callable[[], Codec] | None = None,
         entry_points: bool = True,
         mask: Callable[[str], str] = str,
     ) -> None:
@@ -86,12 +84,31 @@ class Registry:
         self._arguments = {**dict.fromkeys(nesting, (self.tree,)), "rows": (self.tree, classes)}
         self._loaded: dict[str, Codec] = {}
         self._classes = classes
-        self._objects = None if classes is None else ObjectCodec(classes, self.tree)
-        own = () if self._objects is None or classes is None else (self._objects, SkopsCodec(classes))
-        self._fallbacks: tuple[Codec, ...] = (*own, *fallbacks)
-        self._last_resort = last_resort
+        self._make_fallbacks = tuple(fallbacks)
+        self._make_last_resort = last_resort
         self._mask = mask
         self._plugins: dict[str, tuple[Codec, str]] | None = None if entry_points else {}
+
+    @cached_property
+    def _objects(self) -> Codec | None:
+        if self._classes is None:
+            return None
+        from xcargo.codecs.objects import ObjectCodec
+
+        return ObjectCodec(self._classes, self.tree)
+
+    @cached_property
+    def _fallbacks(self) -> tuple[Codec, ...]:
+        more = [make() for make in self._make_fallbacks]
+        if self._classes is None or self._objects is None:
+            return tuple(more)
+        from xcargo.codecs.skops import SkopsCodec
+
+        return (self._objects, SkopsCodec(self._classes), *more)
+
+    @cached_property
+    def _last_resort(self) -> Codec | None:
+        return None if self._make_last_resort is None else self._make_last_resort()
 
     @property
     def codecs(self) -> tuple[Codec, ...]:
@@ -219,9 +236,11 @@ class Registry:
 
     def codec(self, codec_id: str, *, package: object = None) -> Codec:
         """The codec of an id. Raises MissingDependencyError, naming the package that wrote it, if it is not here."""
+        if codec_id == self.tree.id:
+            return self.tree
         if codec_id in _OWN:
             return self._own(codec_id)
-        for codec in (self.tree, *self._fallbacks, self._last_resort):
+        for codec in (*self._fallbacks, self._last_resort):
             if codec is not None and codec.id == codec_id:
                 return codec
         plugin = self._load_plugins().get(codec_id)

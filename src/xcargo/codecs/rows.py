@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.class_names import ClassNames, attribute, may_make
+from xcargo.codecs.class_names import ClassNames, attribute, is_named_tuple, may_make
 from xcargo.codecs.plain_values import class_name
 from xcargo.codecs.source import BytesSource, Source
 from xcargo.codecs.substitutes import current_push
@@ -26,7 +26,7 @@ from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
-__all__ = ["RowsCodec", "equal_class", "find_class", "is_named_tuple", "make_row", "stored_name"]
+__all__ = ["RowsCodec", "equal_class", "find_class", "make_row", "stored_name"]
 
 log = logging.getLogger(__name__)
 
@@ -277,11 +277,6 @@ _LIBRARIES = {
     "pyspark.sql.types.Row": _Library("pyspark.sql", lambda row: getattr(row, "__fields__", ()), _make_pyspark),
 }
 """Class of rows -> its library. In payloads these names stand for the libraries, wherever the classes are by now."""
-
-
-def is_named_tuple(cls: type) -> bool:
-    """Whether instances are tuples with a name for each field."""
-    return issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_make")
 
 
 def stored_name(cls: Any, classes: ClassNames) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from xcargo.codecs.base import Encoded, Handle, arrow, importable
 from xcargo.codecs.source import Source, open_seekable
-from xcargo.codecs.table_file import TableFile, dataset, scan
 from xcargo.errors import UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import Envelope
 from xcargo.transfer.reporting import format_bytes
@@ -17,6 +16,7 @@ from xcargo.transfer.writer import payload_suffix
 
 if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry
+    from xcargo.codecs.table_file import TableFile
 
 __all__ = ["Lazy"]
 
@@ -117,6 +117,8 @@ class Lazy(Handle):
 
         Each query fetches only the columns that it needs, batch by batch, and can be run again.
         """
+        from xcargo.codecs.table_file import dataset, scan
+
         if engine == "pyarrow":
             return dataset(self._table())
         if engine == "duckdb":
@@ -131,6 +133,8 @@ class Lazy(Handle):
                 f"A value of type {self.type} cannot be queried in the store",
                 hint="Take columns of a pandas.DataFrame with to_arrow(columns=[...]); load() anything else.",
             )
+        from xcargo.codecs.table_file import TableFile
+
         return TableFile(self._source())
 
     def __bool__(self) -> bool:

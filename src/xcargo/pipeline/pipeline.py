@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
@@ -29,17 +30,19 @@ from xcargo.model.keys import Signer
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.handle import Lazy
-from xcargo.pipeline.observer import Kind, Observer, event_of
-from xcargo.pipeline.shared import SharedObject, check_sharing
 from xcargo.stores.base import Limits, SigningStore
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import checksum_mismatch
 from xcargo.transfer.compression import decompress_by_suffix
 from xcargo.transfer.description import check_size
-from xcargo.transfer.reader import ObjectReader
 from xcargo.transfer.roots import RenewingStore, RootResolver
 from xcargo.transfer.writer import ObjectWriter, described_as, payload_suffix
 from xcargo.types import Buffer, Json
+
+if TYPE_CHECKING:
+    from xcargo.pipeline.observer import Kind, Observer
+    from xcargo.pipeline.shared import SharedObject
+    from xcargo.transfer.reader import ObjectReader
 
 __all__ = ["Pipeline", "RowRules"]
 
@@ -97,18 +100,23 @@ class Pipeline:
         self._signer = Signer(settings.signing_keys, settings.unsigned_until)
         self._roots = RootResolver(settings, stores, team=team)
         self._writer = ObjectWriter(settings, self._roots, mask=mask)
-        self._reader = ObjectReader(settings, self._roots)
         self._purge_limits = Limits.from_settings(
             settings, timeout_seconds=settings.purge_timeout_seconds, max_concurrency=1
         )
+
+    @cached_property
+    def _reader(self) -> ObjectReader:
+        from xcargo.transfer.reader import ObjectReader
+
+        return ObjectReader(self.settings, self._roots)
 
     def push(self, value: Any, coordinate: Coordinate) -> Json:
         """The row for a value, after its object, if it needs one, is stored.
 
         A value whose size is above ``threshold_bytes`` goes to object storage: one request. Size is the length of its
-        compact JSON if the row can hold it as it is (`is_plain`), of its payload
-        otherwise. The value of a control key stays in its row whatever its size. What is stored already, a handle or a
-        file that was not downloaded, is copied by the store itself if it stays below its root.
+        compact JSON if the row can hold it as it is (`is_plain`), of its payload otherwise. The value of a control key
+        stays in its row whatever its size. What is stored already, a handle or a file that was not downloaded, is
+        copied by the store itself if it stays below its root.
         """
         observed = self._observer is not None
         started = time.perf_counter() if observed else 0.0
@@ -305,6 +313,8 @@ class Pipeline:
 
     def shared(self, coordinate: Coordinate, unique: str, suffix: str) -> SharedObject:
         """The object of this name beside those of an XCom, to be put or got by URL. See `check_sharing`. No request."""
+        from xcargo.pipeline.shared import SharedObject, check_sharing
+
         root = check_sharing(self.settings.for_xcom(coordinate, self._team()))
         key = coordinate.object_key(suffix=suffix, unique=unique)
         return SharedObject(root, key, self._roots.store(root))
@@ -361,6 +371,8 @@ class Pipeline:
     ) -> None:
         if self._observer is None:
             return
+        from xcargo.pipeline.observer import event_of
+
         seconds = time.perf_counter() - started
         try:
             self._observer(event_of(kind, seconds, row, plain_bytes=plain_bytes, error=error))

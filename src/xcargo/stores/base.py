@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from xcargo.errors import StoreError
+from xcargo.errors import StoreError, XCargoError
 from xcargo.model.settings import Settings
 from xcargo.types import Buffer
 
 __all__ = [
     "PART_NAME",
     "Access",
+    "CredentialProvider",
     "Limits",
     "ObjectInfo",
     "PutMode",
@@ -110,6 +111,23 @@ class Access:
     credentials: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False)
     filesystem: Callable[[], Any] | None = field(default=None, repr=False)
     uploads: Callable[[float], Uploads] | None = field(default=None, repr=False)
+
+
+class CredentialProvider:
+    """Asks the connection for credentials, and keeps the error that obstore would only paraphrase."""
+
+    def __init__(self, provider: Callable[[], Mapping[str, Any]]) -> None:
+        self._provider = provider
+        self.error: XCargoError | None = None
+
+    def __call__(self) -> Mapping[str, Any]:
+        try:
+            credentials = self._provider()
+        except XCargoError as error:
+            self.error = error
+            raise
+        self.error = None
+        return credentials
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ answer as text (status and body, no headers), which is read here and nowhere els
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from xcargo.errors import (
     AccessDeniedError,
@@ -23,7 +21,7 @@ from xcargo.errors import (
 )
 from xcargo.model.root import Root
 
-__all__ = ["CredentialProvider", "first_line", "map_exception"]
+__all__ = ["first_line", "map_exception"]
 
 _STATUS = re.compile(r"status code: (\d{3}) ")
 _CODE = re.compile(r"<Code>(\w+?)(?:Exception)?</Code>")
@@ -136,20 +134,3 @@ def first_line(error: Exception) -> str:
     text = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?…", text)[:500]
     cause = _CAUSE.search(dump) if text.endswith(("error", "request")) else None
     return f"{text} ({next(filter(None, cause.groups()))})" if cause else text
-
-
-class CredentialProvider:
-    """Asks the connection for credentials, and keeps the error that obstore would only paraphrase."""
-
-    def __init__(self, provider: Callable[[], Mapping[str, Any]]) -> None:
-        self._provider = provider
-        self.error: XCargoError | None = None
-
-    def __call__(self) -> Mapping[str, Any]:
-        try:
-            credentials = self._provider()
-        except XCargoError as error:
-            self.error = error
-            raise
-        self.error = None
-        return credentials

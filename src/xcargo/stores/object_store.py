@@ -28,6 +28,7 @@ from xcargo.errors import (
 from xcargo.model.root import Root
 from xcargo.stores.base import (
     Access,
+    CredentialProvider,
     Limits,
     ObjectInfo,
     PutMode,
@@ -39,7 +40,6 @@ from xcargo.stores.base import (
     split_parts,
 )
 from xcargo.stores.direct import DirectReader, may_read_directly
-from xcargo.stores.error_mapping import CredentialProvider, first_line, map_exception
 from xcargo.stores.retry import Retry
 from xcargo.types import Buffer
 
@@ -234,8 +234,7 @@ class ObstoreRequests:
     def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode, seconds: float) -> None:
         work: Work = "request" if sum(map(len, parts)) <= _QUICK_UPLOAD_BYTES else "upload"
         with self._client(work, key, seconds, writing=True) as client:
-            data = parts[0] if len(parts) == 1 else iter(parts)
-            client.put(key, data, mode=mode, use_multipart=False)
+            client.put(key, parts[0] if len(parts) == 1 else iter(parts), mode=mode, use_multipart=False)
 
     def put_in_parts(self, key: str, parts: Iterable[Buffer], *, part_bytes: int, at_once: int, seconds: float) -> None:
         """Sends the parts as they come. Each is repeated by itself, and may take that many seconds."""
@@ -327,6 +326,8 @@ class ObstoreRequests:
         except Exception as error:
             if self._credentials is not None and self._credentials.error is not None:
                 raise self._credentials.error.at(where) from error
+            from xcargo.stores.error_mapping import map_exception
+
             raise map_exception(error, self._root, where, writing=writing) from error
 
     def client(self, work: Work, seconds: float | None = None) -> Any:
@@ -384,6 +385,8 @@ class ObstoreRequests:
         except XCargoError:
             raise
         except Exception as error:
+            from xcargo.stores.error_mapping import first_line
+
             raise ConfigurationError(
                 f"The connection does not give what a client needs: {first_line(error)}",
                 where=self._root,

@@ -6,9 +6,6 @@ from collections.abc import Callable
 
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
-from xcargo.stores.fsspec import FilesystemStore
-from xcargo.stores.local import LocalStore, MemoryStore
-from xcargo.stores.object_store import ObjectStore
 
 __all__ = ["StorePool", "open_store"]
 
@@ -23,11 +20,15 @@ def open_store(root: Root, access: Access, limits: Limits, *, on_retry: Callable
         on_retry: Called with the verb of each request that is repeated, ``hedge`` for a second one beside a slow one.
     """
     if root.scheme in ("s3", "gs", "az"):
+        from xcargo.stores.object_store import ObjectStore
+
         return ObjectStore(root, access, limits, on_retry)
-    if root.scheme == "file":
-        return LocalStore(root, fsync=limits.fsync)
-    if root.scheme == "memory":
-        return MemoryStore(root)
+    if root.scheme in ("file", "memory"):
+        from xcargo.stores.local import LocalStore, MemoryStore
+
+        return LocalStore(root, fsync=limits.fsync) if root.scheme == "file" else MemoryStore(root)
+    from xcargo.stores.fsspec import FilesystemStore
+
     return FilesystemStore(root, access, limits, on_retry)
 
 

@@ -18,7 +18,6 @@ from xcargo.errors import UPGRADE_HINT, DecodeError, EnvelopeError, IntegrityErr
 from xcargo.model.envelope import TOMBSTONE_BYTES, Envelope, expired
 from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits
-from xcargo.transfer.cache import MIN_BYTES, CachedSource, NodeCache
 from xcargo.transfer.chunks import WORKERS, ChunkDecoder, ChunkTable, checksum_mismatch
 from xcargo.transfer.compression import decompress
 from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
@@ -35,20 +34,22 @@ class ObjectReader:
     def __init__(self, settings: Settings, roots: RootResolver) -> None:
         self._keys = settings.encryption_keys
         self._roots = roots
-        self._cache = NodeCache(settings.cache_path, settings.cache_size_bytes) if settings.cache_path else None
+        self._cache = None
+        if settings.cache_path:
+            from xcargo.transfer.cache import NodeCache
+
+            self._cache = NodeCache(settings.cache_path, settings.cache_size_bytes)
 
     def source(self, envelope: Envelope) -> Source:
         """Where the payload is read from: the row, the node's cache, or the object. No request until it is read."""
         source: Any = self._source(envelope)
-        if (
-            self._cache is not None
-            and envelope.uri
-            and MIN_BYTES <= source.size_bytes <= self._cache.size_bytes
-            and not envelope.encryption  # else the payload is not for the disk of a node
-        ):
-            # The URI is part of the name, so that no row gets from the cache what its task may not read from the store.
-            identity = f"{envelope.uri} {envelope.checksum} {envelope.compression} {envelope.size_bytes}"
-            source = CachedSource(source, self._cache, f"payload:{blake3(identity.encode()).hexdigest()}")
+        if self._cache is not None and envelope.uri and not envelope.encryption:  # what is encrypted is for no disk
+            from xcargo.transfer.cache import MIN_BYTES, CachedSource
+
+            if MIN_BYTES <= source.size_bytes <= self._cache.size_bytes:
+                # The URI is part of the name: no row gets from the cache what its task may not read from the store.
+                identity = f"{envelope.uri} {envelope.checksum} {envelope.compression} {envelope.size_bytes}"
+                source = CachedSource(source, self._cache, f"payload:{blake3(identity.encode()).hexdigest()}")
         if envelope.uri:
             source.envelope = envelope  # so that a push of it can copy the object
         return source  # type: ignore[no-any-return]

@@ -106,7 +106,7 @@ def round_trip(value: Any, registry: Registry) -> Any:
 @pytest.fixture
 def registry() -> Registry:
     """Codecs as Airflow gets them."""
-    return Registry(classes=AirflowClasses(), fallbacks=[SerdeCodec()])
+    return Registry(classes=AirflowClasses(), fallbacks=[SerdeCodec])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from xcargo.model.settings import Settings
 
 
 def registry(*, allowed: bool) -> Registry:
-    return Registry(fallbacks=[SerdeCodec()], last_resort=PickleCodec(allowed=allowed), entry_points=False)
+    return Registry(fallbacks=[SerdeCodec], last_resort=partial(PickleCodec, allowed=allowed), entry_points=False)
 
 
 def round_trip(value: Any) -> Any:
@@ -62,7 +63,7 @@ class Picky:
 
 def test_what_another_codec_refuses_is_pickled() -> None:
     """The codec that a value's class belongs to comes first, but has not the last word."""
-    codecs = Registry(fallbacks=[Picky()], last_resort=PickleCodec(allowed=True), entry_points=False)
+    codecs = Registry(fallbacks=[Picky], last_resort=partial(PickleCodec, allowed=True), entry_points=False)
     assert codecs.encode(Text("a")).codec == "picky"
     assert codecs.encode(Text("ä")).codec == "pickle"
     assert round_trip(Text("ä")) == Text("ä")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,9 @@ def test_a_secret_is_stored_where_it_is_encrypted(secret: Any, tmp_path: Path) -
 )
 def test_a_secret_is_refused_where_it_might_not_be(secret: Any, settings: dict[str, Any]) -> None:
     """With the setting that helps; not even a pickle holds it."""
-    pickles = Registry(classes=KnownClasses(__name__), last_resort=PickleCodec(allowed=True), entry_points=False)
+    pickles = Registry(
+        classes=KnownClasses(__name__), last_resort=partial(PickleCodec, allowed=True), entry_points=False
+    )
     for codecs in (REGISTRY, pickles):
         with pytest.raises(UnsupportedTypeError, match=r"\['a'\]\[0\].*encryption_keys"):
             make_pipeline(codecs=codecs, **settings).push({"a": [secret]}, HERE)

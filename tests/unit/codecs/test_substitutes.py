@@ -24,7 +24,7 @@ from xcargo.codecs.base import contiguous
 from xcargo.errors import SizeLimitError, UnsupportedTypeError
 from xcargo.model.settings import Settings
 
-REGISTRY = Registry(classes=KnownClasses(__name__), fallbacks=[SerdeCodec()], entry_points=False)
+REGISTRY = Registry(classes=KnownClasses(__name__), fallbacks=[SerdeCodec], entry_points=False)
 
 
 class Point(NamedTuple):

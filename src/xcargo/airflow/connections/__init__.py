@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-from xcargo.airflow.connections import aws, azure, fsspec, google
 from xcargo.airflow.connections.base import ConnectionFields
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Uploads
 
 __all__ = ["access_of"]
 
-_CLOUDS = {"s3": aws.access, "gs": google.access, "az": azure.access}
+_CLOUDS = {"s3": "aws", "gs": "google", "az": "azure"}
 
 
 def access_of(root: Root, get_connection: Callable[[str], Any]) -> Access:
@@ -36,8 +36,8 @@ def access_of(root: Root, get_connection: Callable[[str], Any]) -> Access:
     if root.scheme in ("file", "memory"):
         return Access()
     connection = get_connection(root.connection_id) if root.connection_id else None
-    read = _CLOUDS.get(root.scheme, fsspec.access)
-    access = read(ConnectionFields.of(root, connection))
+    cloud = import_module(f"xcargo.airflow.connections.{_CLOUDS.get(root.scheme, 'fsspec')}")
+    access: Access = cloud.access(ConnectionFields.of(root, connection))
     return replace(access, uploads=partial(_uploads, root, access)) if root.scheme in ("s3", "gs") else access
 
 

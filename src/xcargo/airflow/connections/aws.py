@@ -106,10 +106,10 @@ def access(fields: ConnectionFields) -> Access:
 
 
 def _refuse_misspelled(fields: ConnectionFields) -> None:
-    import difflib
-
     for name, known in _CONFIG_KWARGS.items():
         for option in fields.mapping(name).keys() - set(known):
+            import difflib
+
             near = difflib.get_close_matches(str(option), known, n=1, cutoff=0.85)
             if near:
                 raise fields.error(f"{name}.{option}", "is not known", hint=f"Did you mean {near[0]!r}?")
