@@ -19,7 +19,6 @@ from xcargo.codecs.pandas_parts import (
 )
 from xcargo.codecs.value_path import label_text
 from xcargo.errors import UPGRADE_HINT, DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
-from xcargo.model.envelope import is_utf8
 from xcargo.types import Buffer
 
 __all__ = ["PandasReader", "PandasWriter"]
@@ -94,8 +93,9 @@ class PandasWriter:
                     if dtype.kind in "mM" and not dtype.isnative:
                         raise ValueError("pandas changes the byte order of times when it makes a column of them")
                     return ["raw", array]
-                if set(map(type, array)) <= {str, type(None)} and all(x is None or is_utf8(x) for x in array):
-                    return ["text", self._store(pa.array(array, pa.large_string()), name, rows, narrow=True)]
+                if set(map(type, array)) <= {str, type(None)}:
+                    with suppress(UnicodeError):  # half a character
+                        return ["text", self._store(pa.array(array, pa.large_string()), name, rows, narrow=True)]
                 return ["objects", list(array)]
             if kind == "CategoricalDtype":
                 array = values.array
@@ -238,7 +238,7 @@ class PandasReader:
         if kind == "raw":
             return state[1]
         if kind == "text":
-            return np.array(self._column(state[1], "is_string", "is_large_string").to_pylist(), dtype=object)
+            return self._column(state[1], "is_string", "is_large_string").to_numpy(zero_copy_only=False)
         if kind == "objects":
             array = np.empty(len(state[1]), dtype=object)
             for n, item in enumerate(state[1]):  # at once, numpy would take a list for a second dimension
