@@ -57,6 +57,8 @@ class Cluster(demo.cluster.Cluster):
         self.api_gates: dict[str, Gate] = {}
 
     def start(self) -> None:
+        # First, because the API server of the Edge executor would make its tables at the same time.
+        self.command("db", "migrate", module="airflow")
         super().start()
         # It gives up where no API server answers.
         self.launch_worker("edge", "edge", "worker", "--edge-hostname", "edge", "--concurrency", 2)
