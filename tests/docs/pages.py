@@ -39,6 +39,17 @@ DAGS = {
         """,
         used="load(export())\ncount(fetch())",
     ),
+    "docs/memoize.md": Around(
+        known="""
+            import polars
+
+            def read_orders():
+                return polars.DataFrame({"price": [1.5, 2.5]}).to_pandas()
+
+            def fit(orders, rounds):
+                return float(orders.price.sum()) * rounds
+        """,
+    ),
     "docs/mapped-tasks.md": Around(
         known="""
             import pyarrow

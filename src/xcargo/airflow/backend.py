@@ -18,6 +18,7 @@ from xcargo.airflow.rows import Row, querying
 from xcargo.codecs.gc_tuning import freeze_after_fork
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope
+from xcargo.pipeline.handle import Lazy
 
 __all__ = ["XComBackend", "install", "loads_as_ours"]
 
@@ -80,9 +81,10 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
             """A value, or a handle where a parameter asks for it; one that claims to be another Dag's is refused."""
             from xcargo.airflow import inputs
 
-            handles = inputs.asks_for_handle(query.get("task_id"), query.get("key"))
+            handles, deferred = inputs.asks_for(query.get("task_id"), query.get("key"))
             with querying(dag_id=query.get("dag_id"), **({"handles": True} if handles else {})):
-                return super().get_one(**query)
+                found = super().get_one(**query)
+            return inputs.Deferred(found) if deferred and isinstance(found, Lazy) else found
 
         @classmethod
         def get_all(cls, **query: Any) -> Any:
@@ -139,6 +141,8 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
 def _push(value: Any, coordinate: Coordinate) -> Any:
     row = runtime.pipeline().push(value, coordinate)
     runtime.classes().warn()
+    for note in runtime.on_push:
+        note(coordinate, row)
     return row
 
 

@@ -60,6 +60,7 @@ __all__ = [
     "stats",
     "team",
     "use_metadata_database",
+    "variable",
 ]
 
 BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value")
@@ -319,6 +320,17 @@ def reads_state() -> bool:
 
     backend = conf().getimport("workers", "state_store_backend") if name else None
     return isinstance(backend, type) and issubclass(backend, StateStoreBackend)
+
+
+def variable(name: str) -> str | None:
+    """The text of an Airflow variable; None if it is not set."""
+    if AIRFLOW_2:
+        from airflow.models import Variable
+
+        return Variable.get(name, default_var=None)  # type: ignore[no-any-return]
+    from airflow.sdk import Variable
+
+    return Variable.get(name, default=None)  # type: ignore[no-any-return]
 
 
 def plain_xcom_arg() -> Any:

@@ -16,11 +16,11 @@ from typing import Any, get_args
 
 from xcargo.airflow import compat
 from xcargo.airflow.backend import loads_as_ours
-from xcargo.airflow.rows import WINDOW_BYTES, Row, load_ahead, load_all, querying
+from xcargo.airflow.rows import WINDOW_BYTES, Row, handles_wanted, load_ahead, load_all, querying
 from xcargo.errors import UnsupportedTypeError
 from xcargo.pipeline.handle import Lazy
 
-__all__ = ["asks_for_handle", "gather", "install", "lazy", "reads_ahead"]
+__all__ = ["Deferred", "asks_for", "asks_for_handle", "gather", "install", "lazy", "reads_ahead", "rows_of"]
 
 
 def lazy(upstream: Any = None) -> Any:
@@ -47,6 +47,42 @@ def lazy(upstream: Any = None) -> Any:
     handles = type(reference)(reference.operator, reference.key)
     handles.resolve = partial(_resolve, reference)
     return handles
+
+
+class Deferred:
+    """An argument of a memoized function in its handle's form: it is loaded if the function has to run."""
+
+    def __init__(self, handle: Lazy) -> None:
+        self.handle = handle
+
+    def __repr__(self) -> str:
+        return repr(self.handle)
+
+
+def asks_for(task_id: Any, key: Any) -> tuple[bool, bool]:
+    """Whether a pull is to give a handle, and whether that is to stand for the value until it is needed."""
+    if asks_for_handle(task_id, key):
+        return True, False
+    deferred = not handles_wanted() and _is_deferred(task_id, key)
+    return deferred, deferred
+
+
+def _is_deferred(task_id: Any, key: Any) -> bool:
+    """Whether a pull is for arguments of a memoized function, each as it is or in a list, tuple or dictionary."""
+    fields = compat.operator_arguments(compat.task_of_context())
+    if not hasattr(fields.get("python_callable"), "memoized"):
+        return False
+    plain = compat.plain_xcom_arg()
+
+    def asking(argument: Any) -> Iterator[bool]:
+        if type(argument) in (list, tuple, dict):
+            for part in argument.values() if type(argument) is dict else argument:
+                yield from asking(part)
+        elif (task_id, key) in ((op.task_id, name) for op, name in plain.iter_xcom_references(argument)):
+            yield type(argument) is plain
+
+    found = list(asking([*(fields.get("op_args") or ()), *(fields.get("op_kwargs") or {}).values()]))
+    return bool(found) and all(found)
 
 
 def asks_for_handle(task_id: Any, key: Any) -> bool:
@@ -158,9 +194,15 @@ def _is_lazy(values: Any) -> bool:
 
 
 def _ahead(values: Any, window_bytes: int) -> Iterator[Any]:
-    return load_ahead(
-        _slices(values) if compat.ROW_BY_ROW else _steps(values), window_bytes, compat.dag_of_sequence(values)
-    )
+    rows = _slices(values) if compat.ROW_BY_ROW else _steps(values)
+    return load_ahead(rows, window_bytes, compat.dag_of_sequence(values))
+
+
+def rows_of(values: Any) -> Iterator[Row] | None:
+    """The raw rows of a lazy sequence, of which none is loaded; None for anything else."""
+    if not _is_lazy(values):
+        return None
+    return _slices(values) if compat.ROW_BY_ROW else _steps(values)
 
 
 def _slices(values: Any) -> Iterator[Row]:

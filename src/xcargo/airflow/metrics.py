@@ -17,7 +17,7 @@ from xcargo.airflow import compat
 if TYPE_CHECKING:
     from xcargo.pipeline.observer import Event, Observer
 
-__all__ = ["METRICS", "observer", "retry_counter", "with_current_span"]
+__all__ = ["METRICS", "count_memo", "observer", "retry_counter", "with_current_span"]
 
 METRICS = {
     "push.inline": "values that stay in their row",
@@ -40,6 +40,10 @@ METRICS = {
     "purge.errors": "deletions that failed, each of which leaves an orphan",
     "purge.error.KIND": "the same by kind of error",
     "retry.VERB": "retried requests: put, copy, get, head, delete, list; hedge: a second request beside a slow one",
+    "memo.hits": "results that were reused",
+    "memo.saved_bytes": "bytes of their objects, which were not computed and sent again",
+    "memo.saved_duration": "milliseconds that each took to compute when it was",
+    "memo.misses": "results that were computed, of tasks whose results may be reused",
 }
 """Name after Airflow's prefix and ``xcargo.`` -> what it counts. Append-only: dashboards rely on the names."""
 
@@ -107,6 +111,19 @@ def retry_counter(conf: Any) -> Callable[[str], None] | None:
 
 def _count_retry(verb: str) -> None:
     compat.stats().incr(f"xcargo.retry.{verb}")
+
+
+def count_memo(*, hit: bool, seconds: float = 0.0, stored_bytes: int = 0) -> None:
+    """Counts a result that was reused, or not, where metrics are on."""
+    if not _is_counted(compat.conf()):
+        return
+    stats = compat.stats()
+    if not hit:
+        stats.incr("xcargo.memo.misses")
+        return
+    stats.incr("xcargo.memo.hits")
+    stats.incr("xcargo.memo.saved_bytes", stored_bytes)
+    stats.timing("xcargo.memo.saved_duration", seconds * 1000)
 
 
 def _is_counted(conf: Any) -> bool:

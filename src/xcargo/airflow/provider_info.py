@@ -229,6 +229,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "107374182400",
         "default": "10737418240",
     },
+    "memoize": {
+        "description": "Whether xcargo.memoize reuses results of tasks. With False, every such task computes its "
+        "result, and none is noted.",
+        "type": "boolean",
+        "example": "False",
+        "default": "True",
+    },
+    "memoize_across_dags": {
+        "description": "Whether xcargo.memoize takes scope='global', by which tasks reuse results of other Dags. Only "
+        "set this where the author of every Dag may read the results of all Dags below the same path.",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
     "ui": {
         "description": "Whether Airflow's UI (3.1 and later) gets the XCom explorer: a tab with the values of a task "
         "instance, whatever their size, for users who may read the Dag's XComs. The API server then reads objects and "

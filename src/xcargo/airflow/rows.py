@@ -32,6 +32,7 @@ __all__ = [
     "Query",
     "Row",
     "bytes_to_fetch",
+    "handles_wanted",
     "hook_value",
     "load",
     "load_ahead",
@@ -78,6 +79,11 @@ def querying(**fields: Any) -> Iterator[None]:
         yield
     finally:
         _query.reset(token)
+
+
+def handles_wanted() -> bool:
+    """Whether the caller of Airflow's code in this context asked for handles."""
+    return _query.get().handles
 
 
 class Row:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from xcargo.airflow.config import read_settings
 from xcargo.airflow.connections import access_of
 from xcargo.codecs import Codec, Registry
 from xcargo.codecs.gc_tuning import gc_paused
+from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline, RowRules
@@ -25,7 +27,19 @@ from xcargo.stores import Access, StorePool
 if TYPE_CHECKING:
     from xcargo.pipeline.state import StatePipeline
 
-__all__ = ["classes", "open_pipeline", "open_state_pipeline", "pipeline", "preload", "settings", "state_pipeline"]
+__all__ = [
+    "classes",
+    "on_push",
+    "open_pipeline",
+    "open_state_pipeline",
+    "pipeline",
+    "preload",
+    "settings",
+    "state_pipeline",
+]
+
+on_push: list[Callable[[Coordinate, Any], object]] = []
+"""Called after each push with its row."""
 
 _RULES = RowRules(
     takes_none=not compat.REFUSES_NONE,

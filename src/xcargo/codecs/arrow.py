@@ -102,6 +102,7 @@ class ArrowStreamCodec:
     def encode(self, value: Any) -> Encoded:
         pa = sys.modules.get("pyarrow")
         if pa is not None and isinstance(value, pa.RecordBatchReader):
+            current_push().refuse_to_consume(value)
             columns = column_types((field.name, field.type) for field in value.schema)
             params: dict[str, Any] = {"type": "pyarrow.RecordBatchReader", "columns": columns}
             params |= extension_params(value.schema)

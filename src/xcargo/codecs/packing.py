@@ -45,6 +45,7 @@ _KEYS: dict[int, Callable[[Any], list[Any]]] = {
     Tag.DEFAULT_DICT: lambda state: state[1],
 }
 """Tags whose values hold each key or member once -> these, out of what is packed."""
+_SETS = (Tag.SET, Tag.FROZENSET)
 _NEST_EVERY = 100
 _MOST_LEVELS = 64
 """Of nested instances, arrays and the like: a pull takes up to ten of Python's thousand frames for each."""
@@ -127,6 +128,8 @@ class Packing:
                     return self._leaf(value) or _refuse(value)
                 tag, state_of = known
                 state = state_of(value)
+                if tag in _SETS and current_push().for_digest:
+                    state.sort(key=Packing(self._codecs, apart=False).run)
             except UnsupportedTypeError as refusal:
                 return self._inserted(self._codecs.substitute(value, refusal))
             # Without a call more for each of a million tuples.

@@ -116,13 +116,14 @@ class Registry:
         last = () if self._last_resort is None else (self._last_resort,)
         return (self.tree, *map(self._own, _OWN), *self._fallbacks, *last)
 
-    def encode(self, value: object, settings: Settings | None = None) -> Encoded:
+    def encode(self, value: object, settings: Settings | None = None, *, for_digest: bool = False) -> Encoded:
         """Encode with the codec that takes the value. Raises UnsupportedTypeError when none does.
 
         Settings that apply to the value say whether it may be stored as what it equals, and whether it is encrypted.
+        With ``for_digest`` equal values have equal payloads, and what can be read only once is refused.
         """
         push = Push()
-        push.settings, push.mask = settings, self._mask
+        push.settings, push.mask, push.for_digest = settings, self._mask, for_digest
         token = CURRENT.set(push)
         try:
             # A list may hold rows, which are stored by column.
@@ -142,7 +143,7 @@ class Registry:
             CURRENT.reset(token)
         if type(encoded.parts) not in (tuple, list) and encoded.size_bytes is None:
             return replace(encoded, parts=push.resumed(encoded.parts, value))
-        if push.first:
+        if push.first and not for_digest:
             push.report(value)
         return encoded
 

@@ -55,12 +55,14 @@ class Push:
     Attributes:
         settings: What applies to the value; None stands for the defaults.
         mask: Hides secrets in what the log shows of the value.
+        for_digest: Whether the payload is only compared: sets are in order, and the value is still whole afterwards.
         first: Class -> the first instance in whose place a built-in value is stored, and the type of that.
         task_error: What an iterator, reader or query of the task raised when its items were asked for.
     """
 
     settings: Settings | None = None
     mask: Callable[[str], str] = staticmethod(str)
+    for_digest: bool = False
     first: dict[type, tuple[Any, str]] | None = None
     task_error: Exception | None = None
 
@@ -111,6 +113,7 @@ class Push:
 
     def opened(self, generator: GeneratorType[Any, None, None]) -> tuple[list[Any], Iterator[Any]]:
         """The first item of a generator, if it gives one, and all of its items: the same at each call."""
+        self.refuse_to_consume(generator)
         known = self._opened.get(id(generator))
         if known is None:
             if generator.gi_frame is None:
@@ -121,6 +124,13 @@ class Push:
                 first = list(islice(generator, 1))
             known = self._opened[id(generator)] = generator, first, chain(first, generator)
         return known[1], known[2]
+
+    def refuse_to_consume(self, value: Any) -> None:
+        """Raise UnsupportedTypeError for a value that gives its items once, if the task still needs them."""
+        if self.for_digest:
+            raise UnsupportedTypeError(
+                f"A {class_name(type(value))} gives its items only once", hint="Pass a list, a table or a handle."
+            )
 
     @contextmanager
     def running_task_code(self) -> Iterator[None]:
@@ -147,6 +157,7 @@ class Push:
 
     def _iterated(self, iterator: Any, tree: Packer) -> ormsgpack.Ext:
         """The items of an iterator as a list, packed at the first call."""
+        self.refuse_to_consume(iterator)
         known = self._packed.get(id(iterator))
         if known is None:
             items = self.opened(iterator)[1] if type(iterator) is GeneratorType else iterator
@@ -211,7 +222,7 @@ class Push:
             if part is None:
                 break
             yield part
-        if self.first:
+        if self.first and not self.for_digest:
             self.report(value)
 
 

@@ -80,6 +80,8 @@ class Envelope:
     """How the stored bytes are encrypted (`xcargo.transfer.encryption`), if they are."""
     dag: str | None = None
     """The Dag whose value it is, in a signed envelope without a ``uri``."""
+    reused: Mapping[str, Any] = field(default_factory=dict)
+    """Which task instance computed the value, and when, if another one reused it."""
     signature: str | None = None
     """``hmac-sha256:key name:hex`` over all other fields (`xcargo.model.keys`)."""
 
@@ -136,6 +138,7 @@ _ORDER = (
     "encryption",
     "chunks",
     "dag",
+    "reused",
     "signature",
 )
 _TYPES: dict[str, type] = dict.fromkeys(_ORDER, str) | {
@@ -144,6 +147,7 @@ _TYPES: dict[str, type] = dict.fromkeys(_ORDER, str) | {
     "params": dict,
     "chunks": dict,
     "encryption": dict,
+    "reused": dict,
 }
 _REQUIRED = {"type", "codec", "size_bytes", "stored_bytes"}
 

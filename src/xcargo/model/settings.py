@@ -151,6 +151,8 @@ class Settings:
     deployment: str | None = None
     retention: str | None = None
     routes: tuple[Route, ...] = ()
+    memoize: bool = True
+    memoize_across_dags: bool = False
     ui: bool = False
     ui_signed_downloads: bool = False
     max_preview_bytes: int = 64 * 1024 * 1024

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry
     from xcargo.codecs.table_file import TableFile
 
-__all__ = ["Lazy"]
+__all__ = ["Lazy", "Reused", "ReusedOutputs"]
 
 
 class Lazy(Handle):
@@ -31,6 +31,8 @@ class Lazy(Handle):
         self._registry = registry
         self._envelope = envelope
         self._source = source
+        self.origin: Mapping[str, Any] = {}
+        """For a push, which notes it: the task instance that computed the value, if it is reused."""
 
     @property
     def type(self) -> str:
@@ -75,6 +77,13 @@ class Lazy(Handle):
         except XCargoError as error:
             self._envelope.explain(error)
             raise
+
+    @property
+    def identity(self) -> list[Any]:
+        """Equal for two stored values only if these are equal. (Of equal values that were encrypted it differs.)"""
+        envelope = self._envelope
+        stored = envelope.checksum or envelope.data
+        return [envelope.codec, dict(envelope.params), envelope.compression, envelope.size_bytes, stored]
 
     def encoded(self) -> Encoded:
         """For a push, which hands the payload on as it is stored."""
@@ -172,3 +181,21 @@ class Lazy(Handle):
         table = f"<table><tr><th>column</th><th>type</th></tr>{columns}</table>" if columns else ""
         preview = f"<pre>{html.escape(self.preview)}</pre>" if self.preview else ""
         return f"<b>{html.escape(about)}</b>{table}{preview}"
+
+
+class Reused:
+    """A result that was copied already: it is pushed as the row of the copy."""
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+
+    def __repr__(self) -> str:
+        return f"<reused {self.row.get('type')}, {self.row.get('size_bytes')} bytes>"
+
+
+class ReusedOutputs(dict[str, Any]):
+    """The same of a task with multiple outputs, by their keys."""
+
+    def __init__(self, outputs: Mapping[str, Any], row: Any) -> None:
+        super().__init__(outputs)
+        self.row = row

@@ -29,7 +29,7 @@ from xcargo.model.key_order import marked
 from xcargo.model.keys import Signer
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.pipeline.handle import Lazy
+from xcargo.pipeline.handle import Lazy, Reused, ReusedOutputs
 from xcargo.stores.base import Limits, SigningStore
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import checksum_mismatch
@@ -88,7 +88,7 @@ class Pipeline:
     ) -> None:
         self.settings = settings
         self.rules = rules or RowRules()
-        self._codecs = codecs
+        self.codecs = codecs
         self._stores = stores
         self._mask = mask
         self._observer = observer
@@ -97,9 +97,9 @@ class Pipeline:
         sized = any(variant.max_size_bytes or variant.warn_size_bytes for variant in settings.variants)
         self._takes_plain = self.rules.takes_none and not settings.keep_key_order and not sized
         """Whether a small plain value is its own row, and nothing else is to be done for it."""
-        self._signer = Signer(settings.signing_keys, settings.unsigned_until)
-        self._roots = RootResolver(settings, stores, team=team)
-        self._writer = ObjectWriter(settings, self._roots, mask=mask)
+        self.signer = Signer(settings.signing_keys, settings.unsigned_until)
+        self.roots = RootResolver(settings, stores, team=team)
+        self._writer = ObjectWriter(settings, self.roots, mask=mask)
         self._purge_limits = Limits.from_settings(
             settings, timeout_seconds=settings.purge_timeout_seconds, max_concurrency=1
         )
@@ -108,7 +108,7 @@ class Pipeline:
     def _reader(self) -> ObjectReader:
         from xcargo.transfer.reader import ObjectReader
 
-        return ObjectReader(self.settings, self._roots)
+        return ObjectReader(self.settings, self.roots)
 
     def push(self, value: Any, coordinate: Coordinate) -> Json:
         """The row for a value, after its object, if it needs one, is stored.
@@ -125,7 +125,10 @@ class Pipeline:
             if settings.routes:
                 settings = settings.for_xcom(coordinate, self._team())
                 limit = _limit(settings)
-            if type(value) is Lazy and not value.is_stored:
+            kind = type(value)
+            if kind is Reused or kind is ReusedOutputs:
+                return value.row  # type: ignore[no-any-return]
+            if kind is Lazy and not value.is_stored:
                 value = value.load()
             size = plain_bytes(value, limit) if limit else None
             if self._takes_plain and size is not None and size <= limit:
@@ -156,7 +159,7 @@ class Pipeline:
         if plain_size is not None and plain_size <= limit:
             check_size(value, plain_size, settings, coordinate, self._mask)
             return marked(value) if settings.keep_key_order else value
-        encoded = self._codecs.encode(value, settings)
+        encoded = self.codecs.encode(value, settings)
         payload_bytes = encoded.size_bytes
         if payload_bytes is None:
             encoded = _measured(encoded, limit)
@@ -164,18 +167,18 @@ class Pipeline:
         if payload_bytes is not None:
             check_size(value, payload_bytes, settings, coordinate, self._mask)
         if limit == 0 or plain_size is not None or payload_bytes is None or payload_bytes > limit:
-            return self._signer.signed(self._writer.store(value, encoded, coordinate, settings).to_row())
+            return self.signer.signed(self._writer.store(value, encoded, coordinate, settings).to_row())
         return self._inline(value, encoded, coordinate, settings)
 
     def push_inline(self, value: Any, coordinate: Coordinate) -> Json:
         """The row that holds a value in an envelope although it could stand there as it is. No request."""
-        return self._inline(value, self._codecs.encode(value), coordinate, self.settings)
+        return self._inline(value, self.codecs.encode(value), coordinate, self.settings)
 
     def _inline(self, value: Any, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> Json:
         envelope = self._writer.inline(value, encoded, settings)
-        if self._signer.signs:
+        if self.signer.signs:
             envelope = replace(envelope, dag=coordinate.dag_id)
-        return self._signer.signed(envelope.to_row())
+        return self.signer.signed(envelope.to_row())
 
     def pull(self, row: Any, dag_id: str | None = None) -> Any:
         """The value of a row that is an envelope. One request if it refers to an object.
@@ -203,22 +206,26 @@ class Pipeline:
         """A handle of the value of a row, envelope or plain. No request."""
         if is_envelope(row):
             return self._lazy(self._verified_envelope(row, dag_id))
-        return self._lazy(self._writer.inline(row, self._codecs.encode(row), self.settings))
+        return self._lazy(self._writer.inline(row, self.codecs.encode(row), self.settings))
+
+    def settings_for(self, coordinate: Coordinate) -> Settings:
+        """The settings that apply to one XCom."""
+        return self.settings.for_xcom(coordinate, self._team())
 
     def source(self, row: Any, dag_id: str | None = None) -> Source:
         """The payload of a row that is an envelope, to be read in parts. No request."""
         return self._reader.source(self._verified_envelope(row, dag_id))
 
     def _lazy(self, envelope: Envelope) -> Lazy:
-        return Lazy(self._codecs, envelope, lambda: self._reader.source(envelope))
+        return Lazy(self.codecs, envelope, lambda: self._reader.source(envelope))
 
     def _verified_envelope(self, row: Any, dag_id: str | None) -> Envelope:
         """The envelope of a row, if it may be followed: signed, where there is a key, and of the row's own Dag."""
         envelope = Envelope.from_row(row)
-        self._signer.verify(row)
+        self.signer.verify(row)
         if dag_id:
             if envelope.uri is not None:
-                owner, allowed = self._roots.resolve(envelope.uri)[1].partition("/")[0], spellings(dag_id)
+                owner, allowed = self.roots.resolve(envelope.uri)[1].partition("/")[0], spellings(dag_id)
             else:
                 owner, allowed = envelope.dag or dag_id, (dag_id,)
             if owner not in allowed:
@@ -236,7 +243,7 @@ class Pipeline:
             return text
         root, key = reference
         where = root.uri(key)
-        data = self._roots.legacy_store(root, key).get(key)
+        data = self.roots.legacy_store(root, key).get(key)
         try:
             return load_json(decompress_by_suffix(key, data).decode("utf-8"))
         except XCargoError as error:
@@ -265,7 +272,7 @@ class Pipeline:
         get more; memory holds a bounded part of a large object.
         """
         old = self._verified_envelope(row, coordinate.dag_id)
-        settings = self.settings.for_xcom(coordinate, self._team())
+        settings = self.settings_for(coordinate)
         settings = replace(settings, max_size_bytes=0, warn_size_bytes=0)  # these are for what a task returns
         before, after = blake3(), blake3()
         try:
@@ -280,12 +287,12 @@ class Pipeline:
             raise
         if after.digest() != before.digest():
             raise checksum_mismatch().at(new.uri)
-        return self._signer.signed(new.to_row())
+        return self.signer.signed(new.to_row())
 
     def payload_digest(self, value: Any) -> bytes:
         """A hash of the payload that a value is encoded as: equal for equal values, but for sets and the like."""
         digest = blake3()
-        for part in self._codecs.encode(value).parts:
+        for part in self.codecs.encode(value).parts:
             digest.update(part)
         return digest.digest()
 
@@ -299,8 +306,8 @@ class Pipeline:
         as_it_is = envelope.compression == "none" and not envelope.encryption
         if envelope.uri is None or not as_it_is or envelope.stored_bytes != envelope.size_bytes:
             return None
-        root, key = self._roots.resolve(envelope.uri)
-        store = self._roots.store(root)
+        root, key = self.roots.resolve(envelope.uri)
+        store = self.roots.store(root)
         if not isinstance(store.current, SigningStore):
             return None
         store.head(key)
@@ -317,11 +324,11 @@ class Pipeline:
 
         root = check_sharing(self.settings.for_xcom(coordinate, self._team()))
         key = coordinate.object_key(suffix=suffix, unique=unique)
-        return SharedObject(root, key, self._roots.store(root))
+        return SharedObject(root, key, self.roots.store(root))
 
     def delete(self, root: Root, key: str) -> None:
         """Delete an object below a root. One request; one that is gone counts as deleted."""
-        self._roots.store(root).delete([key])
+        self.roots.store(root).delete([key])
 
     def purge(self, row: Any, dag_id: str | None = None) -> bool:
         """Delete the object of a row, if the row is one of our envelopes; one that is gone counts as deleted.
@@ -337,7 +344,7 @@ class Pipeline:
             envelope = self._verified_envelope(row, dag_id)
             if envelope.uri is None:
                 return False
-            root, key = self._roots.resolve(envelope.uri)
+            root, key = self.roots.resolve(envelope.uri)
             error = self._delete_in_time(root, lambda store: store.delete([key]), key)
         except Exception as refusal:
             error = refusal

@@ -53,7 +53,7 @@ class StatePipeline(Pipeline):
             return row
         uri = row.get("uri")
         if type(uri) is str:
-            key = self._roots.resolve(uri)[1]
+            key = self.roots.resolve(uri)[1]
             if not is_state(key) or key.startswith("~") is not of_asset:
                 owner = "an asset" if of_asset else "a task"
                 raise EnvelopeError(
@@ -119,4 +119,4 @@ class StatePipeline(Pipeline):
             raise ConfigurationError(
                 f"State goes to object storage, but {settings.no_root_reason}", hint="Set AIRFLOW__XCARGO__PATH."
             )
-        return self._roots.store(settings.root), f"{coordinate.prefix()}/{segment(coordinate.key)}/row.json", settings
+        return self.roots.store(settings.root), f"{coordinate.prefix()}/{segment(coordinate.key)}/row.json", settings

@@ -159,6 +159,7 @@ class ObjectWriter:
             "created_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             "created_by": f"xcargo {__version__}",
             **(described_as(original, settings) if original else {}),
+            "reused": getattr(value, "origin", {}) if isinstance(value, Handle) else {},
         }
 
 

@@ -1,0 +1,243 @@
+"""Reused results: what a result depends on -> the key of its entry, and the entry, a small object that has its rows.
+
+An entry is stored below ``~xcargo/memo/`` of the root that holds the results, in the folder of its Dag and task. The
+objects belong to the rows of the run that computed them, and go with these; then the entry leads nowhere, and the
+result is computed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Any, Literal
+
+from blake3 import blake3
+
+from xcargo.codecs.base import Handle
+from xcargo.codecs.registry import Registry
+from xcargo.errors import ConfigurationError, EnvelopeError, ObjectNotFoundError
+from xcargo.model.coordinate import Coordinate, segment
+from xcargo.model.envelope import Envelope, is_envelope
+from xcargo.model.keys import Signer
+from xcargo.model.version import __version__
+from xcargo.pipeline.handle import Lazy
+from xcargo.pipeline.pipeline import Pipeline
+from xcargo.transfer.roots import RenewingStore
+from xcargo.types import Json
+
+__all__ = ["FOLDER", "Entries", "Entry", "Fingerprint", "Scope", "changes", "entries_for", "reuse", "value_digest"]
+
+FOLDER = "~xcargo/memo"
+_FORMAT = "xcargo-memo/1"
+_MAX_BYTES = 4 * 1024 * 1024
+"""More than any entry has: whoever may write to the bucket may have put anything in its place."""
+_SUFFIX = ".json"
+_LOOKED_AT = 1000
+
+Scope = Literal["task", "dag", "global"]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """All that a result depends on, each part by its name and a digest of it."""
+
+    scope: Scope
+    dag_id: str
+    task_id: str
+    digests: Mapping[str, str]
+
+    @property
+    def folder(self) -> str:
+        """Where entries are that may stand for one another."""
+        dag = "" if self.scope == "global" else self.dag_id
+        return f"{FOLDER}/{segment(dag)}/{segment(self.task_id if self.scope == 'task' else '')}"
+
+    @property
+    def key(self) -> str:
+        """Object key of the entry: equal for equal parts in the same scope."""
+        text = json.dumps([self.folder, dict(self.digests)], sort_keys=True)
+        return f"{self.folder}/{blake3(text.encode()).hexdigest(16)}{_SUFFIX}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A result that was computed: its rows, and where they are from."""
+
+    key: str
+    """Its own object key, so that none passes for another."""
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    rows: Mapping[str, Any] = field(repr=False)
+    """XCom key -> row."""
+    digests: Mapping[str, str] = field(repr=False)
+    seconds: float
+    """How long it took to compute."""
+    created_at: str
+    """ISO 8601, UTC."""
+    expires_at: str | None = None
+    created_by: str = f"xcargo {__version__}"
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= datetime.now(timezone.utc)
+
+    @property
+    def uris(self) -> list[str]:
+        """The objects that its rows refer to."""
+        return [row["uri"] for row in self.rows.values() if is_envelope(row) and "uri" in row]
+
+    @property
+    def stored_bytes(self) -> int:
+        """Length of these objects."""
+        return sum(row["stored_bytes"] for row in self.rows.values() if is_envelope(row) and "uri" in row)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Entry:
+        """Read an entry. Raises EnvelopeError on anything but a well-formed one of this version."""
+        try:
+            if data.pop("__id__") != _FORMAT:
+                raise ValueError("it is of another version")
+            entry = cls(**{name.name: data[name.name] for name in fields(cls) if name.name in data})
+            texts = (entry.key, entry.dag_id, entry.run_id, entry.task_id, entry.created_by, entry.created_at)
+            if not all(type(text) is str for text in texts) or type(entry.map_index) is not int:
+                raise ValueError("a field is of a wrong type")
+            if not all(type(mapping) is dict for mapping in (entry.rows, entry.digests)):
+                raise ValueError("a field is of a wrong type")
+            for row in entry.rows.values():
+                if is_envelope(row):
+                    Envelope.from_row(row)
+            float(entry.seconds), entry.is_expired, datetime.fromisoformat(entry.created_at)
+        except EnvelopeError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise EnvelopeError(f"The entry is malformed, or a newer xcargo wrote it: {error}") from None
+        return entry
+
+
+class Entries:
+    """The entries below one root, signed where there is a key."""
+
+    def __init__(self, store: RenewingStore, signer: Signer) -> None:
+        self._store = store
+        self._signer = signer
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of a key, if there is one that has not expired. One request.
+
+        Raises:
+            SignatureError: It is not signed as it should be.
+            EnvelopeError: It is malformed, of a later version, or that of another key.
+        """
+        try:
+            data = bytes(self._store.get(key, end=_MAX_BYTES))
+        except ObjectNotFoundError:
+            return None
+        try:
+            read = json.loads(data)
+        except (ValueError, RecursionError):
+            raise EnvelopeError("The entry is not JSON", where=key) from None
+        if type(read) is not dict:
+            raise EnvelopeError("The entry is no JSON object", where=key)
+        self._signer.verify(read)
+        read.pop("signature", None)
+        entry = Entry.from_json(read)
+        if entry.key != key:
+            raise EnvelopeError("The entry is that of another key", where=key)
+        return None if entry.is_expired else entry
+
+    def put(self, entry: Entry) -> None:
+        """Store an entry in place of one of the same key. One request."""
+        data: dict[str, Json] = {"__id__": _FORMAT, **asdict(entry)}
+        self._store.put(entry.key, [json.dumps(self._signer.signed(data), separators=(",", ":")).encode()])
+
+    def latest(self, folder: str) -> Entry | None:
+        """The newest entry of a folder that can be read. A listing, and a request."""
+        infos = [info for info in islice(self._store.list(folder), _LOOKED_AT) if info.last_modified is not None]
+        newest = max(infos, key=lambda info: (info.last_modified, info.key), default=None)
+        return None if newest is None else self.get(newest.key)
+
+
+def changes(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+    """Names of the parts that differ, in order."""
+    return sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
+
+
+def entries_for(pipeline: Pipeline, coordinate: Coordinate) -> Entries:
+    """The entries below the root to which a value of this coordinate goes.
+
+    Raises:
+        ConfigurationError: There is no root.
+    """
+    settings = pipeline.settings_for(coordinate)
+    if settings.root is None:
+        raise ConfigurationError(f"There is no root, since {settings.no_root_reason}")
+    return Entries(pipeline.roots.store(settings.root), pipeline.signer)
+
+
+def reuse(pipeline: Pipeline, row: Any, coordinate: Coordinate, *, dag_id: str, origin: Mapping[str, Json]) -> Json:
+    """The row of a copy of another row's value, which says where the value is from. Costs what a push of it does.
+
+    Args:
+        pipeline: Makes the copy.
+        row: Of a result that was computed before.
+        coordinate: Of the copy.
+        dag_id: The Dag whose row it is.
+        origin: Which task instance computed it, and when.
+    """
+    if not is_envelope(row):
+        return row  # type: ignore[no-any-return]
+    handle = pipeline.handle(row, dag_id)
+    handle.origin = origin
+    return pipeline.push(handle, coordinate)
+
+
+def value_digest(pipeline: Pipeline, value: Any) -> str:
+    """A digest that is equal only for equal values, and for nearly all that are.
+
+    That of a handle is of its envelope, and needs no request. All other values are encoded, sets in order. Where values
+    are encrypted, nobody without the key can find a value by its digest.
+
+    Args:
+        pipeline: Its codecs encode the value.
+        value: Of any type that a push takes; lists, tuples and dictionaries may hold handles.
+
+    Raises:
+        UnsupportedTypeError: A part of the value, which is named, cannot be encoded or can be read only once.
+    """
+    key = pipeline.settings.encryption_keys[0].secret if pipeline.settings.encryption_keys else None
+    digest = blake3(key=key) if key else blake3()
+    _update(digest, value, pipeline.codecs)
+    return digest.hexdigest(16)
+
+
+def _update(digest: Any, value: Any, codecs: Registry) -> None:
+    if isinstance(value, Lazy):
+        _add(digest, "stored", value.identity)
+    elif _holds_handle(value):
+        items: Sequence[Any] = [*value.items()] if type(value) is dict else value
+        _add(digest, type(value).__name__, len(items))
+        for item in items:
+            _update(digest, item, codecs)
+    else:
+        encoded = codecs.encode(value, for_digest=True)
+        payload = blake3()
+        for part in encoded.parts:
+            payload.update(part)
+        _add(digest, "value", encoded.codec, dict(encoded.params), payload.hexdigest())
+
+
+def _add(digest: Any, *parts: Any) -> None:
+    digest.update(json.dumps(parts, sort_keys=True).encode() + b"\n")
+
+
+def _holds_handle(value: Any, depth: int = 0) -> bool:
+    if type(value) not in (list, tuple, dict) or depth > 20:
+        return isinstance(value, Handle) and depth > 0
+    parts: Iterator[Any] = iter(value.values() if type(value) is dict else value)
+    return any(_holds_handle(part, depth + 1) for part in parts)

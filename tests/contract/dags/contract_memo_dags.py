@@ -1,0 +1,89 @@
+"""Dags whose results are reused. Each function says in the log that it runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pandas as pd
+
+import xcargo
+
+try:
+    from airflow.sdk import DAG, task
+except ImportError:
+    from airflow import DAG
+    from airflow.decorators import task
+
+__all__ = ["DAGS"]
+
+RATE = 3
+
+
+def scaled(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame * RATE
+
+
+with DAG("contract_memo", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as memo:
+
+    @task
+    @xcargo.memoize
+    def extract() -> pd.DataFrame:
+        print("RUNS extract")
+        return pd.DataFrame({"n": range(1000)})
+
+    @task
+    @xcargo.memoize
+    def clean(frame: pd.DataFrame, drop: int) -> pd.DataFrame:
+        print("RUNS clean")
+        assert isinstance(frame, pd.DataFrame)
+        return scaled(frame[drop:])
+
+    @task
+    @xcargo.memoize(depends_on=["variable:contract_rounds"])
+    def train(frame: pd.DataFrame) -> dict[str, object]:
+        print("RUNS train")
+        return {"total": int(frame.n.sum()), "weights": list(range(500))}
+
+    @task
+    def check(frame: pd.DataFrame, model: dict[str, object]) -> None:
+        assert isinstance(frame, pd.DataFrame)
+        assert len(frame) == 990
+        assert model["total"] == sum(n * RATE for n in range(10, 1000))
+
+    cleaned = clean(extract(), drop=10)
+    check(cleaned, train(cleaned))
+
+with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as shapes:
+
+    @task
+    @xcargo.memoize
+    def numbers() -> list[int]:
+        print("RUNS numbers")
+        return list(range(3))
+
+    @task
+    @xcargo.memoize
+    def long(n: int) -> str:
+        print("RUNS long")
+        return str(n) * 500
+
+    @task
+    @xcargo.memoize
+    def joined(texts: object) -> int:
+        print("RUNS joined")
+        return sum(map(len, texts))  # type: ignore[call-overload]
+
+    @task(multiple_outputs=True)
+    @xcargo.memoize
+    def several() -> dict[str, object]:
+        print("RUNS several")
+        return {"small": 1, "large": "y" * 500}
+
+    @task
+    def check_shapes(total: int, small: int, large: str) -> None:
+        assert (total, small, large) == (1500, 1, "y" * 500)
+
+    outputs = several()
+    check_shapes(joined(long.expand(n=numbers())), outputs["small"], outputs["large"])
+
+DAGS = (memo, shapes)

@@ -1,0 +1,38 @@
+"""Results that are reused by real tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, run
+from .settle import Place
+
+
+@pytest.fixture(scope="module")
+def found(place: Place, database: Path) -> list[dict[str, Any]]:
+    """What ran in each of three runs of each Dag: as at first, again, and after a variable was changed."""
+    report = place.home / "memo.json"
+    done = run(str(HERE / "run_memo.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS, env={})
+    assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
+    return json.loads(report.read_text())  # type: ignore[no-any-return]
+
+
+def test_every_run_succeeds(found: list[dict[str, Any]]) -> None:
+    """Reused results are the values that the next tasks expect: the asserts within the Dags held."""
+    assert {one["state"] for one in found} == {"success"}
+
+
+def test_what_has_not_changed_does_not_run_again(found: list[dict[str, Any]]) -> None:
+    """All of it runs once; after a change what depends on it runs, and nothing else."""
+    ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo"]
+    assert ran == [["clean", "extract", "train"], [], ["train"]]
+
+
+def test_mapped_tasks_and_multiple_outputs_are_reused(found: list[dict[str, Any]]) -> None:
+    """What a task is expanded over, its instances, their results together, and outputs by their keys."""
+    ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_shapes"]
+    assert ran == [["joined", "long", "long", "long", "numbers", "several"], [], []]

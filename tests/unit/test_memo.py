@@ -1,0 +1,345 @@
+"""Reused results: which inputs count as the same, what counts of a function, and entries that nobody should trust."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import types
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+
+from tests.roundtrips.examples import examples, names
+from tests.servers import Server
+from tests.unit.codecs.known_classes import KnownClasses
+from tests.unit.codecs.test_tree import VALUES, same
+from tests.unit.conftest import HERE, make_pipeline
+from xcargo.codecs import Registry
+from xcargo.codecs.objects import PickleCodec
+from xcargo.errors import EnvelopeError, ObjectNotFoundError, SignatureError, UnsupportedTypeError, XCargoError
+from xcargo.model.keys import Key
+from xcargo.pipeline.function_source import parts_of
+from xcargo.pipeline.memo import Entry, Fingerprint, changes, entries_for, reuse, value_digest
+from xcargo.stores.local import buckets
+
+PIPELINE = make_pipeline()
+NEXT = replace(HERE, run_id="next_run")
+KEY = Key("2026", os.urandom(32))
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+@given(VALUES, VALUES)
+def test_digests_are_equal_only_for_equal_values(left: Any, right: Any) -> None:
+    """Equal in type and order, too; a copy has the digest of the original."""
+    if value_digest(PIPELINE, left) == value_digest(PIPELINE, right):
+        assert same(left, right)
+    assert value_digest(PIPELINE, copy.deepcopy(left)) == value_digest(PIPELINE, left)
+
+
+def test_no_two_examples_of_the_types_page_have_one_digest() -> None:
+    """Over the values of the round-trip suite."""
+    codecs = Registry(classes=KnownClasses(), last_resort=lambda: PickleCodec(allowed=True), entry_points=False)
+    pipeline = make_pipeline(codecs=codecs)
+    found: dict[str, Any] = {}
+    known = names()
+    for text in examples().values():
+        try:
+            digest = value_digest(pipeline, eval(text, known))
+        except (NameError, XCargoError):  # torch is not installed; read once, or of a class that is not known here
+            continue
+        assert digest not in found, (text, found[digest])
+        found[digest] = text
+    assert len(found) > 60
+
+
+def test_sets_are_compared_whatever_their_order() -> None:
+    """Each process orders the texts of a set in another way; the digest is the same, at any depth."""
+    code = (
+        "from tests.unit.test_memo import PIPELINE, value_digest\n"
+        "names = {f'name {n}' for n in range(50)}\n"
+        "print(value_digest(PIPELINE, {'a': [names, frozenset([frozenset(names), 1])]}))"
+    )
+    found = set()
+    for seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        found.add(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("value", [iter([1, 2]), (n for n in range(3)), [iter([1])], pa.table({"a": [1]}).to_reader()])
+def test_what_can_be_read_once_is_refused_and_still_whole(value: Any) -> None:
+    """The task would find it empty."""
+    with pytest.raises(UnsupportedTypeError, match="only once"):
+        value_digest(PIPELINE, value)
+    inner = value[0] if isinstance(value, list) else value
+    assert list(inner)
+
+
+def test_what_cannot_be_encoded_is_named_with_its_place() -> None:
+    """The error says where in the value it is."""
+    with pytest.raises(UnsupportedTypeError, match=r"value\['a'\]\[1\]"):
+        value_digest(PIPELINE, {"a": [1, lambda: 2]})
+
+
+def test_a_handle_is_compared_by_its_envelope(tmp_path: Path) -> None:
+    """Equal payloads that two runs pushed are equal, without a request; a copy, also of an encrypted one, is too."""
+    pipeline = make_pipeline(tmp_path.as_uri())
+    frame = pd.DataFrame({"n": range(1000)})
+    rows = [pipeline.push(frame, HERE), pipeline.push(frame, NEXT), pipeline.push(frame + 1, NEXT)]
+    handles = [pipeline.handle(row) for row in rows]
+    for path in tmp_path.rglob("*.arrow*"):
+        path.unlink()
+    one, again, other = (value_digest(pipeline, {"frames": [handle]}) for handle in handles)
+    assert one == again
+    assert one != other
+    pipeline = make_pipeline(encryption_keys=(KEY,), encryption_key=KEY)
+    row = pipeline.push(frame, HERE)
+    copied = pipeline.push(pipeline.handle(row), NEXT)
+    assert value_digest(pipeline, pipeline.handle(row)) == value_digest(pipeline, pipeline.handle(copied))
+
+
+# --- functions -------------------------------------------------------------------------------------------------------
+
+
+def digests(text: str, tmp_path: Path, name: str = "work") -> dict[str, str]:
+    """What counts of a function in a file of this text."""
+    number = len(list(tmp_path.iterdir()))
+    path = tmp_path / f"dag_{number}.py"
+    path.write_text(text)
+    module = types.ModuleType(path.stem)
+    exec(compile(text, str(path), "exec"), vars(module))
+    sys.modules[path.stem] = module
+    module.__file__ = str(path)
+    for item in list(vars(module).values()):
+        if isinstance(item, types.FunctionType):
+            item.__module__ = path.stem
+    return {part: value_digest(PIPELINE, content) for part, content in parts_of(getattr(module, name))}
+
+
+BEFORE = '''
+import math
+RATE = 3
+
+def outer(n):
+    return inner(n) * 2
+
+def inner(n):
+    return n + 1
+
+def unused():
+    pass
+
+def work(n, more=1):
+    """Words."""
+    return [outer(n) * RATE + math.pi for _ in range(more)]
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ('"""Words."""', '"""Other words."""  # and a comment', []),
+        ("def unused():\n    pass", "def unused():\n    return 1", []),
+        ("def work", "def decorated(f):\n    return f\n\n@decorated\ndef work", []),
+        ("RATE = 3", "RATE = 4", ["constant RATE"]),
+        ("n + 1", "n + 2", ["source of inner"]),
+        ("* RATE", "* RATE + 1", ["source"]),
+        ("math.pi", "math.e", ["source"]),
+    ],
+)
+def test_what_counts_of_a_function(old: str, new: str, changed: list[str], tmp_path: Path) -> None:
+    """Its source, that of its helpers in the file, and constants; neither comments, docstring nor decorators."""
+    assert old in BEFORE
+    assert changes(digests(BEFORE, tmp_path), digests(BEFORE.replace(old, new), tmp_path)) == changed
+
+
+def test_values_from_around_a_function_count() -> None:
+    """What a function closes over is a constant of it."""
+
+    def made(rate: int) -> Any:
+        def work(n: int) -> int:
+            return n * rate
+
+        return work
+
+    one, other = (dict(parts_of(made(rate))) for rate in (1, 2))
+    assert changes(one, other) == ["constant rate"]
+
+
+@pytest.mark.parametrize("function", [len, eval("lambda: 1"), dict.get])
+def test_a_function_without_source_asks_for_a_version(function: Any) -> None:
+    """C functions, and what was typed into a shell."""
+    with pytest.raises(UnsupportedTypeError, match=r'version="1"'):
+        list(parts_of(function))
+
+
+# --- entries ---------------------------------------------------------------------------------------------------------
+
+FINGERPRINT = Fingerprint("task", "my_dag", "my_task", {"source": "1", "argument x": "2"})
+
+
+def entry_of(pipeline: Any, value: Any, **fields: Any) -> Entry:
+    """An entry for a value that was pushed."""
+    entry = Entry(
+        key=FINGERPRINT.key,
+        dag_id=HERE.dag_id,
+        run_id=HERE.run_id,
+        task_id=HERE.task_id,
+        map_index=-1,
+        rows={"return_value": pipeline.push(value, HERE)},
+        digests=FINGERPRINT.digests,
+        seconds=1.5,
+        created_at="2026-01-01T00:00:00+00:00",
+    )
+    return replace(entry, **fields)
+
+
+def stored(key: str) -> dict[str, Any]:
+    return json.loads(buckets["test/xcom"][key][0])  # type: ignore[no-any-return]
+
+
+def store(key: str, content: bytes) -> None:
+    buckets["test/xcom"][key] = (content, datetime.now(timezone.utc))
+
+
+def test_an_entry_gives_a_copy_that_says_where_it_is_from() -> None:
+    """Its own object, which outlives the first; the envelope has run, task and time of the computation."""
+    pipeline = make_pipeline()
+    entries = entries_for(pipeline, HERE)
+    entries.put(entry_of(pipeline, b"x" * 5000))
+    entry = entries.get(FINGERPRINT.key)
+    assert entry is not None
+    (row,) = entry.rows.values()
+    origin = {"run": entry.run_id, "task": entry.task_id, "at": entry.created_at}
+    copied: Any = reuse(pipeline, row, NEXT, dag_id=entry.dag_id, origin=origin)
+    assert copied["reused"] == origin
+    pipeline.purge(row)
+    assert pipeline.pull(copied, NEXT.dag_id) == b"x" * 5000
+    with pytest.raises(ObjectNotFoundError):
+        reuse(pipeline, row, NEXT, dag_id=entry.dag_id, origin=origin)
+
+
+@pytest.mark.servers
+def test_a_hit_costs_three_requests(any_server: Server) -> None:
+    """Counted at the server: the entry, the copy, and whether that is complete; no byte of the value."""
+    pipeline = make_pipeline(any_server.root, connection=any_server.connection)
+    entries = entries_for(pipeline, HERE)
+    entries.put(entry_of(pipeline, os.urandom(3_000_000)))
+    any_server.reset_requests()
+    entry = entries.get(FINGERPRINT.key)
+    assert entry is not None
+    reuse(pipeline, entry.rows["return_value"], NEXT, dag_id="my_dag", origin={})
+    assert [method for method, _ in any_server.requests()] == ["GET", "PUT", "HEAD"]
+
+
+def test_a_small_result_is_in_the_entry_itself() -> None:
+    """One request, and nothing to copy."""
+    pipeline = make_pipeline()
+    entries = entries_for(pipeline, HERE)
+    entries.put(entry_of(pipeline, {"rows": 3}))
+    entry = entries.get(FINGERPRINT.key)
+    assert entry is not None
+    assert reuse(pipeline, entry.rows["return_value"], NEXT, dag_id="my_dag", origin={}) == {"rows": 3}
+
+
+def test_an_entry_counts_until_it_expires() -> None:
+    """By the clock of who reads it."""
+    pipeline = make_pipeline()
+    entries = entries_for(pipeline, HERE)
+    now = datetime.now(timezone.utc)
+    for hours, there in ((1, True), (-1, False)):
+        expires = (now + timedelta(hours=hours)).isoformat()
+        entries.put(entry_of(pipeline, 1, expires_at=expires))
+        assert (entries.get(FINGERPRINT.key) is not None) is there
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: b"",
+        lambda entry: b"[]",
+        lambda entry: b"[" * 100_000,
+        lambda entry: b"\xff\xfe",
+        lambda entry: json.dumps({**entry, "__id__": "xcargo-memo/2"}).encode(),
+        lambda entry: json.dumps({**entry, "rows": []}).encode(),
+        lambda entry: json.dumps({**entry, "rows": {"return_value": {"__id__": "xcargo/1"}}}).encode(),
+        lambda entry: json.dumps({**entry, "expires_at": "soon"}).encode(),
+        lambda entry: json.dumps({**entry, "expires_at": "2090-01-01T00:00:00"}).encode(),
+        lambda entry: json.dumps({**entry, "seconds": "long"}).encode(),
+        lambda entry: json.dumps({**entry, "map_index": True}).encode(),
+        lambda entry: json.dumps({**entry, "dag_id": ["my_dag"]}).encode(),
+        lambda entry: json.dumps({name: entry[name] for name in entry if name != "digests"}).encode(),
+        lambda entry: json.dumps({**entry, "key": "~xcargo/memo/my_dag/my_task/other.json"}).encode(),
+    ],
+)
+def test_a_damaged_entry_or_one_of_a_newer_release_is_refused(damage: Any) -> None:
+    """Nothing but an error of ours, upon which the result is computed."""
+    pipeline = make_pipeline()
+    entries = entries_for(pipeline, HERE)
+    entries.put(entry_of(pipeline, b"x" * 5000))
+    store(FINGERPRINT.key, damage(stored(FINGERPRINT.key)))
+    with pytest.raises(EnvelopeError):
+        entries.get(FINGERPRINT.key)
+
+
+def test_a_forged_entry_is_refused() -> None:
+    """Where there is a key: one that is not signed, was changed, or was signed for something else."""
+    pipeline = make_pipeline(signing_keys=(KEY,))
+    entries = entries_for(pipeline, HERE)
+    entries.put(entry_of(pipeline, b"x" * 5000))
+    good = stored(FINGERPRINT.key)
+    unsigned = {name: good[name] for name in good if name != "signature"}
+    for forged in (unsigned, {**good, "dag_id": "other"}, {**good, "rows": {"return_value": 1}}):
+        store(FINGERPRINT.key, json.dumps(forged).encode())
+        with pytest.raises(SignatureError):
+            entries.get(FINGERPRINT.key)
+    other = replace(FINGERPRINT, digests={"source": "other"}).key
+    store(other, json.dumps(good).encode())
+    with pytest.raises(EnvelopeError, match="another key"):
+        entries.get(other)
+
+
+def test_a_row_of_another_dag_in_an_entry_is_refused() -> None:
+    """Its Dag's rows are all that an entry of a Dag leads to."""
+    pipeline = make_pipeline()
+    row = pipeline.push(b"x" * 5000, replace(HERE, dag_id="other_dag"))
+    with pytest.raises(EnvelopeError, match="other_dag"):
+        reuse(pipeline, row, HERE, dag_id="my_dag", origin={})
+
+
+def test_scopes_have_folders_of_their_own() -> None:
+    """Task, Dag, or all: equal parts in another scope are another entry."""
+    one = Fingerprint("task", "d", "t", {"a": "1"})
+    keys = {
+        one.key,
+        replace(one, task_id="u").key,
+        replace(one, dag_id="e").key,
+        replace(one, scope="dag").key,
+        replace(one, scope="global").key,
+    }
+    assert len(keys) == 5
+    assert replace(one, scope="dag").key == replace(one, scope="dag", task_id="u").key
+    assert replace(one, scope="global").key == replace(one, scope="global", dag_id="e", task_id="u").key
+    assert {key.split("/")[:2] == ["~xcargo", "memo"] for key in keys} == {True}
+
+
+def test_the_latest_entry_says_what_changed() -> None:
+    """Names of the parts that differ."""
+    pipeline = make_pipeline("memory://latest/x")
+    entries = entries_for(pipeline, HERE)
+    assert entries.latest(FINGERPRINT.folder) is None
+    entries.put(entry_of(pipeline, 1))
+    latest = entries.latest(FINGERPRINT.folder)
+    assert latest is not None
+    assert changes({"source": "3", "argument x": "2", "argument y": "4"}, latest.digests) == ["argument y", "source"]
