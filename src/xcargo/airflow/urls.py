@@ -106,7 +106,7 @@ def collector(
 
     def collect_upload(context: Any, _result: Any) -> None:
         if key == _RETURN_VALUE:
-            context["task"].do_xcom_push = False
+            context["ti"].task.do_xcom_push = False  # not context["task"], which is another copy on Airflow 3.0
         # On Airflow 2 the context is no longer set here, only given.
         _collect(context, key, name, media_type=media_type, decode=decode, max_bytes=max_bytes)
 
