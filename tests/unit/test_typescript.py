@@ -51,7 +51,12 @@ def test_python_pulls_what_the_client_wrote(node: Node, tmp_path: Path) -> None:
     pipeline = make_pipeline(tmp_path.as_uri(), signing_keys=(Key("2026", bytes(range(32))),))
     record, mixed, when, data, table, text = (pipeline.pull(row, "a dag") for row in rows)
     nested = {"yes": True, "no": False, "text": "ü"}
-    assert record == {"name": "x", "numbers": [1, -1, 2.5, 1e300], "nothing": None, "nested": nested}
+    assert record == {
+        "name": "x",
+        "numbers": [1, -1, 2.5, 1e300, 2**32, -(2**53 - 1)],
+        "nothing": None,
+        "nested": nested,
+    }
     assert mixed == [b"\0\xff", 2**63, 2**100, -(2**64), {1, 2}, {1: "a", "b": 2}]
     assert when == dt.datetime(2026, 11, 29, 1, 2, 3, 456_000, tzinfo=dt.timezone.utc)
     assert data == bytes([7]) * 1000

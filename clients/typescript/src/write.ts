@@ -74,7 +74,7 @@ function pythonType(value: unknown): string {
 	if (value === null) return "NoneType";
 	if (typeof value === "string") return "str";
 	if (typeof value === "boolean") return "bool";
-	if (typeof value === "number") return Number.isInteger(value) ? "int" : "float";
+	if (typeof value === "number") return Number.isSafeInteger(value) ? "int" : "float";
 	if (typeof value === "bigint") return "int";
 	if (Array.isArray(value)) return "list";
 	return value instanceof Set ? "set" : value instanceof Date ? "datetime" : "dict";
@@ -86,6 +86,7 @@ function packed(value: unknown): Uint8Array {
 
 /** The value in what MessagePack holds as it is; everything else as an extension. */
 function lowered(value: unknown, place: string): unknown {
+	if (Number.isSafeInteger(value)) return isOf32Bits(value as number) ? value : BigInt(value as number);
 	if (typeof value === "bigint" && BigInt.asIntN(64, value) !== value) return extension(4, littleEndian(value));
 	if (typeof value === "string" && !value.isWellFormed()) throw new TypeError(`${place} holds half a surrogate pair`);
 	if (["undefined", "function", "symbol"].includes(typeof value)) throw new TypeError(`${place} is ${typeof value}`);
@@ -97,6 +98,11 @@ function lowered(value: unknown, place: string): unknown {
 	const prototype = Object.getPrototypeOf(value);
 	if (prototype !== Object.prototype && prototype !== null) throw new TypeError(`${place} is not plain data`);
 	return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, lowered(item, `${place}.${key}`)]));
+}
+
+/** Whether the packer writes the number as an integer; a larger one only as a bigint. */
+function isOf32Bits(value: number): boolean {
+	return value >= -(2 ** 31) && value < 2 ** 32;
 }
 
 function extension(number: number, data: unknown): ExtData {

@@ -8,7 +8,12 @@ import { write } from "../src/index.js";
 
 const folder = process.argv[2] as string;
 const values = [
-	{ name: "x", numbers: [1, -1, 2.5, 1e300], nothing: null, nested: { yes: true, no: false, text: "ü" } },
+	{
+		name: "x",
+		numbers: [1, -1, 2.5, 1e300, 2 ** 32, -(2 ** 53 - 1)],
+		nothing: null,
+		nested: { yes: true, no: false, text: "ü" },
+	},
 	[
 		new Uint8Array([0, 255]),
 		2n ** 63n,
