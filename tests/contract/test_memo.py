@@ -36,3 +36,11 @@ def test_mapped_tasks_and_multiple_outputs_are_reused(found: list[dict[str, Any]
     """What a task is expanded over, its instances, their results together, and outputs by their keys."""
     ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_shapes"]
     assert ran == [["joined", "long", "long", "long", "numbers", "several"], [], []]
+
+
+def test_async_functions_are_reused(found: list[dict[str, Any]]) -> None:
+    """Where this Airflow runs them; an argument is loaded, and a variable that changed is noticed, as of any other."""
+    ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_async"]
+    if not ran:
+        pytest.skip("this Airflow has no asynchronous tasks")
+    assert ran == [["fetch", "summed"], [], ["summed"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 
 import pandas as pd
@@ -13,6 +14,11 @@ try:
 except ImportError:
     from airflow import DAG
     from airflow.decorators import task
+
+try:
+    from airflow.sdk.bases.operator import BaseAsyncOperator
+except ImportError:
+    BaseAsyncOperator = None
 
 __all__ = ["DAGS"]
 
@@ -86,4 +92,31 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
     outputs = several()
     check_shapes(joined(long.expand(n=numbers())), outputs["small"], outputs["large"])
 
-DAGS = (memo, shapes)
+DAGS = [memo, shapes]
+
+if BaseAsyncOperator:  # Airflow 3.2
+    with DAG("contract_memo_async", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as asynchronous:
+
+        @task
+        @xcargo.memoize
+        async def fetch() -> pd.DataFrame:
+            print("RUNS fetch")
+            await asyncio.sleep(0)
+            return pd.DataFrame({"n": range(1000)})
+
+        @task(multiple_outputs=True)
+        @xcargo.memoize(depends_on=["variable:contract_rounds"])
+        async def summed(frame: pd.DataFrame) -> dict[str, object]:
+            print("RUNS summed")
+            await asyncio.sleep(0)
+            assert isinstance(frame, pd.DataFrame)
+            return {"total": int(frame.n.sum()), "text": "z" * 500}
+
+        @task
+        def check_async(total: int, text: str) -> None:
+            assert (total, text) == (499500, "z" * 500)
+
+        sums = summed(fetch())
+        check_async(sums["total"], sums["text"])
+
+    DAGS.append(asynchronous)
