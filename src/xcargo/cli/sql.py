@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, Argument, Command, Example
 from xcargo.cli.deployment import SOURCE, open_source
-from xcargo.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from xcargo.cli.command import Output
@@ -19,21 +18,16 @@ __all__ = ["COMMANDS"]
 def _sql(args: argparse.Namespace, out: Output) -> None:
     source = open_source(args)
     from xcargo.airflow import runtime
-    from xcargo.airflow.client.connect import Client
-    from xcargo.codecs.base import importable
+    from xcargo.airflow.client.connect import Client, values_by_task
+    from xcargo.airflow.client.sql import fetch
 
-    client = Client(source, runtime.pipeline())
-    duckdb = importable("duckdb", "SQL over stored tables", extra="sql")
-    try:
-        result = client.sql(args.query, run_id=args.run, since=args.since, memory_mib=args.memory_mib)
-        rows = result.limit(args.limit + 1).fetchall()
-    except duckdb.Error as error:
-        raise ConfigurationError(f"DuckDB refuses the query: {error}") from error
+    values_of = values_by_task(Client(source, runtime.pipeline()), args.run, args.since)
+    columns, rows = fetch(args.query, values_of, memory_mib=args.memory_mib, limit=args.limit + 1)
     if out.json:
         for row in rows[: args.limit]:
-            out.print_json_line(dict(zip(result.columns, row, strict=True)))
+            out.print_json_line(dict(zip(columns, row, strict=True)))
     else:
-        out.table(result.columns, rows[: args.limit])
+        out.table(columns, rows[: args.limit])
     if len(rows) > args.limit:
         out.note(f"There are more: --limit is {args.limit}.")
 

@@ -162,6 +162,30 @@ def test_the_command_prints_rows(metadata: Metadata, url: str, here: Callable[..
     assert "The query is not one SELECT: syntax error" in wrong.err
 
 
+def test_a_value_that_cannot_be_read_is_named(metadata: Metadata, url: str, here: Callable[..., Call]) -> None:
+    """By the command, as one error without a traceback: whether its object is gone, or damaged behind its beginning."""
+    pipeline = make_pipeline(url, compression="none")
+    for task_id in ("gone", "damaged"):
+        at = Coordinate("sales.eu", DAYS[0], task_id, "return_value")
+        row: Any = pipeline.push(pa.table({"n": np.arange(3_000_000)}), at)
+        metadata.push(row, **dataclasses.asdict(at))
+        file = Path(row["uri"].removeprefix("file://"))
+        if task_id == "gone":
+            file.unlink()
+        else:
+            with file.open("r+b") as stored:
+                stored.seek(file.stat().st_size // 2)
+                stored.write(b"damage")
+    call = here(metadata, AIRFLOW__XCARGO__PATH=url)
+    for task_id, why in (("gone", "The object of this value is not there"), ("damaged", "checksum")):
+        done = call("sql", f'SELECT sum(n) FROM "sales.eu.{task_id}"')
+        assert (done.code, done.out) == (4, "")
+        assert why in done.err
+        assert f"dag 'sales.eu', run '{DAYS[0]}', task '{task_id}'" in done.err
+        assert "Traceback" not in done.err
+        assert "DuckDB" not in done.err
+
+
 def rows_of(query: str, values: list[StoredValue]) -> Any:
     """The result over these values, whatever their task."""
     return sql.query(query, lambda *_: values, memory_mib=256)
@@ -226,6 +250,31 @@ def test_a_query_fetches_the_columns_and_rows_that_it_needs(
         fetched.clear()
         assert rows_of(query, values).fetchall() == [(expected,)]
         assert sum(fetched) < most, query
+
+
+def test_an_error_of_a_relation_begins_with_the_value(tmp_path: Path) -> None:
+    """Where its object is deleted after the query, or a number has no room in the column's type; no value is shown."""
+    pipeline = make_pipeline(tmp_path.as_uri())
+    values = [listed(pipeline, pa.table({"n": np.arange(3_000_000)}), DAYS[0])]
+    found = rows_of('SELECT sum(n) FROM "d.t"', values)
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    file.unlink()
+    lines = error_of(found).splitlines()
+    assert "is not there [file:" in lines[0]
+    assert f"(dag 'd', run '{DAYS[0]}', task 't', key 'return_value')" in lines[0]
+    assert len(lines) < 8  # not the whole traceback
+    values = [listed(pipeline, pa.table({"n": [number]}), day) for number, day in zip((2**62 + 1, 0.5), DAYS)]
+    unfit = error_of(rows_of('SELECT n FROM "d.t"', values))
+    assert "Column 'n' holds a value that does not fit into double" in unfit.splitlines()[0]
+    assert str(2**62 + 1) not in unfit
+
+
+def error_of(relation: Any) -> str:
+    try:
+        relation.fetchall()
+    except duckdb.Error as error:
+        return str(error)
+    raise AssertionError("no error")
 
 
 def test_thousands_of_runs_are_one_table(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
@@ -28,7 +28,7 @@ from xcargo.stores import StorePool
 if TYPE_CHECKING:
     from xcargo.pipeline.handle import Lazy
 
-__all__ = ["Client", "connect"]
+__all__ = ["Client", "connect", "values_by_task"]
 
 _EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -183,24 +183,15 @@ class Client:
             memory_mib: Most memory that DuckDB takes.
 
         Returns:
-            A DuckDB relation: ``df()``, ``pl()``, ``arrow()``, ``fetchall()``. Jupyter shows it as a table.
+            A DuckDB relation: ``df()``, ``pl()``, ``arrow()``, ``fetchall()``. Jupyter shows it as a table. It reads
+            the values when it is asked for rows; if one cannot be read, that is a ``duckdb.Error`` that names it.
 
         Raises:
             ConfigurationError: It is not one SELECT.
             ObjectNotFoundError: A task that it names has no value.
             UnsupportedTypeError: What a task returned is no table, or has other types in other runs.
         """
-        earliest = parse_time(since)
-        if earliest is None and since is not None:
-            raise ValueError("since is a datetime, or one in ISO 8601: '2026-11-01' or '2026-11-01T12:00:00+00:00'")
-
-        def values_of(dag_id: str, task_id: str) -> Iterator[StoredValue]:
-            for value in self.values(dag_id, run_id=run_id, task_id=task_id, key="return_value"):
-                is_late = earliest is None or (value.run_date or _EARLIEST) >= earliest
-                if is_late and (value.dag_id, value.task_id) == (dag_id, task_id):
-                    yield value
-
-        return sql.query(query, values_of, memory_mib=memory_mib)
+        return sql.query(query, values_by_task(self, run_id, since), memory_mib=memory_mib)
 
     def describe(self, row: XComRow) -> StoredValue:
         """What is known of a row. Reads no object."""
@@ -229,6 +220,23 @@ class Client:
         values.sort(key=lambda value: (value.task_id, value.map_index, value.key))
         values.sort(key=lambda value: value.run_date or _EARLIEST, reverse=True)
         return StoredValues(values)
+
+
+def values_by_task(
+    client: Client, run_id: str, since: datetime | str | None
+) -> Callable[[str, str], Iterable[StoredValue]]:
+    """What gives the values of a task that `Client.sql` is to query, by Dag and task id."""
+    earliest = parse_time(since)
+    if earliest is None and since is not None:
+        raise ValueError("since is a datetime, or one in ISO 8601: '2026-11-01' or '2026-11-01T12:00:00+00:00'")
+
+    def values_of(dag_id: str, task_id: str) -> Iterator[StoredValue]:
+        for value in client.values(dag_id, run_id=run_id, task_id=task_id, key="return_value"):
+            is_late = earliest is None or (value.run_date or _EARLIEST) >= earliest
+            if is_late and (value.dag_id, value.task_id) == (dag_id, task_id):
+                yield value
+
+    return values_of
 
 
 class _AllowedClasses:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xcargo.airflow.client.tables import open_table
+from xcargo.airflow.client.tables import ValueTable, open_table
 from xcargo.codecs.base import arrow, importable
-from xcargo.errors import ConfigurationError, ObjectNotFoundError, UnsupportedTypeError
+from xcargo.errors import ConfigurationError, ObjectNotFoundError, UnsupportedTypeError, XCargoError
+from xcargo.model.coordinate import Coordinate
 from xcargo.pipeline.prefetch import prefetch_ordered
 
 if TYPE_CHECKING:
     from xcargo.airflow.client.values import StoredValue
 
-__all__ = ["query"]
+__all__ = ["fetch", "query"]
 
 _R = TypeVar("_R")
 
@@ -28,6 +30,7 @@ _OPEN = 8
 """Values that stay open, each with the 16 MiB at most that were read of it last."""
 _AHEAD_BYTES = 64 * 1024 * 1024
 """Of values that are opened before the query comes to them."""
+_SAME_TYPES = "Choose runs that returned the same types, with run_id or since."
 
 
 def query(sql: str, values_of: Callable[[str, str], Iterable[StoredValue]], *, memory_mib: int) -> Any:
@@ -47,14 +50,43 @@ def query(sql: str, values_of: Callable[[str, str], Iterable[StoredValue]], *, m
         ObjectNotFoundError: There is no value of a task that it names.
         UnsupportedTypeError: A value is no table, or types of a column in two values do not go together.
     """
-    duckdb = importable("duckdb", "SQL over stored tables", extra="sql")
+    return _query(sql, values_of, memory_mib, [])
+
+
+def fetch(
+    sql: str, values_of: Callable[[str, str], Iterable[StoredValue]], *, memory_mib: int, limit: int
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The columns and the first rows of the result of a query, see `query`.
+
+    Raises:
+        XCargoError: Also where a value cannot be read, which DuckDB reports as an error of its own.
+    """
+    duckdb = _duckdb()
+    failures: list[XCargoError] = []
+    try:
+        relation = _query(sql, values_of, memory_mib, failures)
+        return relation.columns, relation.limit(limit).fetchall()
+    except duckdb.Error as error:
+        if not failures:
+            raise ConfigurationError(f"DuckDB refuses the query: {error}") from error
+    raise failures.pop()
+
+
+def _duckdb() -> Any:
+    return importable("duckdb", "SQL over stored tables", extra="sql")
+
+
+def _query(
+    sql: str, values_of: Callable[[str, str], Iterable[StoredValue]], memory_mib: int, failures: list[XCargoError]
+) -> Any:
+    duckdb = _duckdb()
     # Without a folder for what does not fit into memory: that would be a file, too.
     database = duckdb.connect(":memory:", config={"memory_limit": f"{memory_mib}MiB", "temp_directory": ""})
     for name in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
         database.execute(f"SET {name} = false")
     sql, names = _tables(database, sql)
     for name in sorted(names):
-        table = _TaskTable(_named(name, values_of))
+        table = _TaskTable(_named(name, values_of), failures)
         try:
             database.register(name, table.dataset())
         except duckdb.Error as error:
@@ -123,10 +155,11 @@ class _TaskTable:
     ``xcargo_run_id`` and so on.
     """
 
-    def __init__(self, values: Sequence[StoredValue]) -> None:
+    def __init__(self, values: Sequence[StoredValue], failures: list[XCargoError]) -> None:
         pa = arrow()
         self._values = values
-        self._opened = lru_cache(_OPEN)(lambda number: open_table(values[number]))
+        self._failures = failures
+        self._opened = lru_cache(_OPEN)(self._open)
         names: dict[str, str] = {}  # SQL does not tell City from city
         schemas = []
         for types in self._prefetched(range(len(values)), lambda number: self._opened(number).types):
@@ -139,8 +172,7 @@ class _TaskTable:
         try:
             schema = pa.unify_schemas(schemas, promote_options="permissive")
         except pa.ArrowException as error:
-            hint = "Choose runs that returned the same types, with run_id or since."
-            raise UnsupportedTypeError(f"The values make no table: {error}", where=at, hint=hint) from error
+            raise UnsupportedTypeError(f"The values make no table: {error}", where=at, hint=_SAME_TYPES) from error
         kinds = {"run_id": pa.string(), "run_date": pa.timestamp("us", "UTC"), "map_index": pa.int32()}
         self._own = {f"xcargo_{name}" if name in names else name: name for name in kinds}
         self.schema = pa.schema([*schema, *((name, kinds[known]) for name, known in self._own.items())])
@@ -160,13 +192,20 @@ class _TaskTable:
             def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> Any:  # noqa: A002
                 names = table.schema.names if columns is None else columns
                 schema = pa.schema([table.schema.field(name) for name in names])
-                reader = pa.RecordBatchReader.from_batches(schema, table.batches(names, filter))
+                reader = pa.RecordBatchReader.from_batches(schema, table.scan(names, filter))
                 return SimpleNamespace(to_reader=lambda: reader)
 
         return Scanned()
 
-    def batches(self, names: Sequence[str], condition: Any = None) -> Iterator[Any]:
+    def scan(self, names: Sequence[str], condition: Any) -> Iterator[Any]:
         """Record batches of these columns, in order, with the rows that meet a condition."""
+        try:
+            yield from self._batches(names, condition)
+        except XCargoError as error:
+            self._failures.append(error)
+            raise error.with_traceback(None) from None  # DuckDB puts the traceback into its message
+
+    def _batches(self, names: Sequence[str], condition: Any) -> Iterator[Any]:
         pa, tested = arrow(), []
         if condition is not None:  # pyarrow does not say which columns it has
             tested = [name for name in self.schema.names if name in str(condition)]
@@ -175,19 +214,43 @@ class _TaskTable:
         for number, table in self._prefetched(possible, lambda number: (number, self._opened(number))):
             column_of = {name.lower(): name for name in table.types}
             stored = {name: column_of[name.lower()] for name in needed if name.lower() in column_of}
-            for count, read in table.ranges(stored.values()):
-                arrays: dict[str, Any] = {}
-                for name in needed:
-                    if tested and len(arrays) == len(tested) and not pa.table(arrays).filter(condition).num_rows:
-                        break  # of these rows no other column is read
-                    kind = self.schema.field(name).type
-                    if name in self._own:
-                        arrays[name] = pa.repeat(self._scalar(number, name), count)
+            with self._naming(number):
+                for count, read in table.ranges(stored.values()):
+                    arrays: dict[str, Any] = {}
+                    for name in needed:
+                        if tested and len(arrays) == len(tested) and not pa.table(arrays).filter(condition).num_rows:
+                            break  # of these rows no other column is read
+                        if name in self._own:
+                            arrays[name] = pa.repeat(self._scalar(number, name), count)
+                        elif name in stored:
+                            arrays[name] = self._cast(read(stored[name]), name)
+                        else:
+                            arrays[name] = pa.nulls(count, self.schema.field(name).type)
                     else:
-                        arrays[name] = read(stored[name]).cast(kind) if name in stored else pa.nulls(count, kind)
-                else:
-                    rows = pa.table(arrays)
-                    yield from (rows if condition is None else rows.filter(condition)).select(names).to_batches()
+                        rows = pa.table(arrays)
+                        yield from (rows if condition is None else rows.filter(condition)).select(names).to_batches()
+
+    def _open(self, number: int) -> ValueTable:
+        with self._naming(number):
+            return open_table(self._values[number])
+
+    @contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        """Errors name the value that they are about."""
+        try:
+            yield
+        except XCargoError as error:
+            value = self._values[number]
+            error.at(Coordinate(value.dag_id, value.run_id, value.task_id, value.key, value.map_index))
+            raise
+
+    def _cast(self, array: Any, name: str) -> Any:
+        kind = self.schema.field(name).type
+        try:
+            return array.cast(kind)
+        except arrow().ArrowException:  # whose message may show a value
+            what = f"Column {name!r} holds a value that does not fit into {kind}, the column's type over all runs"
+            raise UnsupportedTypeError(what, hint=_SAME_TYPES) from None
 
     def _possible(self, condition: Any) -> Iterable[int]:
         """Values of which a row may meet a condition, by what it asks of run and map index. Reads nothing."""

@@ -128,7 +128,6 @@ def _of_records(value: StoredValue) -> ValueTable:
     if type(records) is not list or not all(type(record) is dict for record in records):
         raise UnsupportedTypeError(
             f"What task {value.task_id!r} returned is a {value.type}, not a table",
-            where=f"dag {value.dag_id!r}, run {value.run_id!r}",
             hint="SQL reads DataFrames of pandas and polars, Arrow tables, dictionaries and lists of dictionaries.",
         )
     names = dict.fromkeys(name for record in records for name in record)  # not those of the first record alone
@@ -137,7 +136,6 @@ def _of_records(value: StoredValue) -> ValueTable:
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise UnsupportedTypeError(
             f"The dictionaries that task {value.task_id!r} returned make no table: {error}",
-            where=f"dag {value.dag_id!r}, run {value.run_id!r}",
             hint="Each key must be text, and each field must have one type.",
         ) from error
     columns = zip(table.column_names, map(pa.ChunkedArray.combine_chunks, table.columns), strict=True)
