@@ -55,6 +55,14 @@ def test_the_process_context_decides_who_reads_the_database(monkeypatch: pytest.
     assert "MetastoreBackend" in backends
 
 
+@pytest.mark.skipif(MINOR != (3, 0), reason="other releases mask what a task sends by themselves")
+def test_the_task_runner_has_serialize_rendered_fields() -> None:
+    """``task_runner._serialize_rendered_fields``: rendered templates are masked before they are sent."""
+    from airflow.sdk.execution_time import task_runner
+
+    assert callable(task_runner._serialize_rendered_fields)
+
+
 def test_botocores_credentials_have_expiry_time() -> None:
     """``RefreshableCredentials._expiry_time``: until when temporary keys of AWS last."""
     credentials = pytest.importorskip("botocore.credentials")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from airflow import __version__ as airflow_version
 
 from tests.servers import Server, start
 
@@ -46,15 +47,16 @@ def test_what_was_collected_is_gone(urls: Run, server: Server) -> None:
     """Below the Dag stay the objects of rows, the upload of the failed try, and what was converted for a GET."""
     referred = {row.value["uri"].partition("xcom/")[2] for row in urls.rows if "uri" in (row.value or ())}
     others = [key for key in server.list_keys() if f"/{NAME}/" in key and key not in referred]
-    assert sorted(key.rpartition(".")[2] for key in others) == ["bin", "bin", "csv", "upload"], others
+    failed = [] if airflow_version.startswith("2.9.") else ["upload"]  # the dag.test() of 2.9 counts no tries
+    assert sorted(key.rpartition(".")[2] for key in others) == ["bin", "bin", "csv", *failed], others
 
 
 def test_no_signature_is_seen(urls: Run, database: Path) -> None:
-    """Airflow masks it in the rendered templates, which its UI shows, and in the logs."""
+    """It is masked in the rendered templates, which the UI shows, and in logs: on 3.0 these hold what a task sends."""
     with sqlite3.connect(database) as connection:
-        found = connection.execute(
-            "SELECT rendered_fields FROM rendered_task_instance_fields WHERE dag_id = ?", (NAME,)
-        ).fetchall()
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        table = "rtif_v2" if "rtif_v2" in tables else "rendered_task_instance_fields"  # 3.4; before
+        found = connection.execute(f"SELECT rendered_fields FROM {table}").fetchall()
     rendered = "".join(map(str, found))
     assert "X-Amz-Signature=***" in rendered
     assert "X-Amz-Signature=" not in rendered.replace("X-Amz-Signature=***", "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 from xcargo.errors import ConfigurationError
@@ -21,13 +22,12 @@ except ModuleNotFoundError as error:  # an ImportError of another kind is Airflo
     from airflow.models.xcom import BaseXCom
 
     AIRFLOW_2 = True
-    REFUSES_NONE = False
+    _AIRFLOW_3_0 = False
 else:
     from airflow.sdk import __version__ as _sdk_version
 
     AIRFLOW_2 = False
-    REFUSES_NONE = _sdk_version.startswith("1.0.")
-    """Airflow 3.0: a row of None is posted without a body, which the API refuses."""
+    _AIRFLOW_3_0 = _sdk_version.startswith("1.0.")
 
 __all__ = [
     "AIRFLOW_2",
@@ -65,6 +65,9 @@ __all__ = [
 
 BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value")
 """Airflow 3.3: ``aset``, ``aget_one`` and ``aget_all`` call the hooks on the event loop."""
+
+REFUSES_NONE = _AIRFLOW_3_0
+"""A row of None is posted without a body, which the API refuses (3.0)."""
 
 ROW_BY_ROW = not AIRFLOW_2
 """Iterating over the results of a mapped task asks for each row by itself (3.x), where 2.x makes one query."""
@@ -242,7 +245,7 @@ def stats() -> Any:
 
 
 def mask_from_now_on(secret: str) -> None:
-    """Have Airflow replace a secret by asterisks in every log and preview of this process."""
+    """Have Airflow replace a secret by asterisks in every log, preview and rendered template of this process."""
     try:
         from airflow.sdk.log import mask_secret
     except ImportError:
@@ -251,6 +254,27 @@ def mask_from_now_on(secret: str) -> None:
         except ImportError:
             from airflow.utils.log.secrets_masker import mask_secret
     mask_secret(secret)
+    if _AIRFLOW_3_0:
+        _mask_rendered_fields()
+
+
+def _mask_rendered_fields() -> None:
+    """Have this process mask the rendered templates that it sends, as later releases do by themselves.
+
+    On 3.0 the API server masks what it stores, by the secrets that it knows: none of a task.
+    """
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.secrets_masker import redact
+
+    stock = task_runner._serialize_rendered_fields
+    if hasattr(stock, "__wrapped__"):
+        return
+
+    @wraps(stock)
+    def serialize(task: Any) -> dict[str, Any]:
+        return {name: redact(value, name) for name, value in stock(task).items()}
+
+    task_runner._serialize_rendered_fields = serialize
 
 
 def team() -> str | None:

@@ -79,19 +79,26 @@ def _dag() -> None:
         return BashOperator(task_id=task_id, bash_command=command, append_env=True, **{"env": UPLOAD, **more})
 
     a_file = bash("a_file", put("hello"), post_execute=collector("greeting.txt"))
-    records = bash("records", put('[{"n": 1}]'), post_execute=collector("records.json"))
+    records = bash("records", put('[{"n": 1}, {"n": 2}]'), post_execute=collector("records.json"))
     other_key = bash(
         "other_key",
         put("1,2\\n"),
         env={"URL": "{{ macros.xcargo.upload_url('numbers', expires_seconds=60) }}"},
         post_execute=collector("numbers.csv", key="numbers"),
     )
+    collectors = [collector("first.txt"), collector("second.txt", key="second")]
+    two = bash(
+        "two",
+        f"{put('first')} && {put('second', '$SECOND')}",
+        env={**UPLOAD, "SECOND": "{{ macros.xcargo.upload_url('second') }}"},
+        post_execute=lambda context, result: [each(context, result) for each in collectors],
+    )
     mapped = BashOperator.partial(
         task_id="mapped", append_env=True, env=UPLOAD, post_execute=collector("part.txt")
     ).expand(bash_command=[put("first"), put("second")])
     retried = bash(
         "retried",
-        put("try {{ ti.try_number }}") + " && test {{ ti.try_number }} -gt 1",
+        f'mkdir "$AIRFLOW_HOME/failed_once" 2>&- && {put("try 1")} && exit 1; {put("try 2")}',
         post_execute=collector("try.txt"),
         retries=1,
         retry_delay=timedelta(0),
@@ -125,6 +132,12 @@ def _dag() -> None:
         return bash(f"get_{kind}", f'curl -fsS "$URL" > got && {check}', env={"URL": url})
 
     @task
+    def returned(value: Any) -> Any:
+        return value
+
+    numbers = returned.override(task_id="numbers").expand(value=returned(records.output))
+
+    @task
     def check() -> None:
         ti = get_current_context()["ti"]
 
@@ -133,8 +146,10 @@ def _dag() -> None:
 
         greeting = pulled("a_file")
         assert (greeting.name, greeting.media_type, greeting.read_text()) == ("greeting.txt", "text/plain", "hello")
-        assert pulled("records") == [{"n": 1}]
+        assert pulled("records") == [{"n": 1}, {"n": 2}]
         assert pulled("other_key", key="numbers").read_text() == "1,2\n"
+        assert [pulled("two", key=key).read_text() for key in ("return_value", "second")] == ["first", "second"]
+        assert list(pulled("numbers")) == [{"n": 1}, {"n": 2}]
         assert [file.read_text() for file in pulled("mapped")] == ["first", "second"]
         assert pulled("retried").read_text() == "try 2"
         assert pulled("deferred").read_text() == "before"
@@ -147,7 +162,7 @@ def _dag() -> None:
         >> get("frame", "test $(wc -l < got) = 1001", ", media_type='text/csv'"),
         give.override(task_id="give_records")("records") >> get("records", 'grep -q \'"text": "line 199"}]$\' got'),
     ]
-    [a_file, records, other_key, mapped, retried, deferred, pod, in_python(), *gets] >> check()
+    [a_file, numbers, other_key, two, mapped, retried, deferred, pod, in_python(), *gets] >> check()
 
 
 def _written() -> File:
