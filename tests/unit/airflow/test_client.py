@@ -95,9 +95,9 @@ def test_a_class_is_not_reached_through_a_module_that_imports_it() -> None:
 
 
 class Api:
-    """An API server of which each token is good for one listing; or one that redirects."""
+    """An API server of which each token is good for one listing; or one that redirects, or forbids XComs."""
 
-    def __init__(self, redirects_to: str = "") -> None:
+    def __init__(self, redirects_to: str = "", *, forbids_xcoms: bool = False) -> None:
         self.headers: list[str | None] = []
         self.tokens = 0
 
@@ -110,6 +110,10 @@ class Api:
                     handler.end_headers()
                 elif handler.path.endswith("/version"):
                     handler.answer(200, {"version": "3.3.2"})
+                elif handler.path.partition("?")[0].endswith("/xcomEntries"):
+                    handler.answer(403, {"detail": "Forbidden"})
+                elif forbids_xcoms:
+                    handler.answer(200, {"dag_runs": [{"dag_id": "d", "dag_run_id": "r"}], "total_entries": 1})
                 elif self.headers.count(self.headers[-1]) > 2:
                     handler.answer(401, {})
                 else:
@@ -150,6 +154,16 @@ def test_a_token_that_expired_is_asked_for_again() -> None:
         assert with_token.runs("d") == []
         with pytest.raises(AccessDeniedError, match=r"refuses the user \(401\)"):
             with_token.runs("d")
+
+
+def test_a_user_who_may_not_read_xcoms_is_told_so() -> None:
+    """Airflow's refusal and its place, although the user may list the runs; not that there is no such XCom."""
+    with Api(forbids_xcoms=True) as api:
+        client = xcargo.connect(api.url, token="t", path="file:///x")
+        assert [run.run_id for run in client.runs("d")] == ["r"]
+        for read in (lambda: client.pull("d", "t"), lambda: client.values("d"), lambda: client.sql('FROM "d.t"')):
+            with pytest.raises(AccessDeniedError, match=r"refuses the user \(403\) \[.*/xcomEntries\].*may read these"):
+                read()
 
 
 def test_a_token_does_not_follow_a_redirect() -> None:
