@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from blake3 import blake3
+
 from xcargo.airflow import compat, rows
 from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.airflow.references import tables
@@ -231,12 +233,19 @@ def _loaded(row: XComRow) -> Any:
 
 def _same(value: Any, back: Any, pipeline: Pipeline, *, strictly: bool = False) -> bool:
     """Whether two values are encoded alike; or, unless it must be so in every part, equal."""
-    if pipeline.payload_digest(value) == pipeline.payload_digest(back):
+    if _payload_digest(pipeline, value) == _payload_digest(pipeline, back):
         return True
     try:
         return not strictly and type(value) is type(back) and bool(value == back)
     except Exception:  # tables and arrays have no single truth
         return False
+
+
+def _payload_digest(pipeline: Pipeline, value: Any) -> bytes:
+    digest = blake3()
+    for part in pipeline.codecs.encode(value).parts:
+        digest.update(part)
+    return digest.digest()
 
 
 def _carried(part: Any) -> bool:
@@ -308,12 +317,12 @@ class SourceCleanup:
         """Delete an object. One request. Raises SweepRefusedError unless it is below a configured root."""
         root = self._settings.root_of(uri)
         if root is not None:
-            self._pipeline.delete(root, root.object_key(uri))
+            self._pipeline.roots.store(root).delete([root.object_key(uri)])
             return
         for legacy in self._settings.for_state.legacy_roots:
             key = uri.removeprefix(legacy.root.uri() + "/")
             if key != uri and not {"", ".", ".."} & set(key.split("/")):
-                self._pipeline.delete(legacy.root, key)
+                self._pipeline.roots.store(legacy.root).delete([key])
                 return
         raise SweepRefusedError(
             "The journal names an object below none of the configured roots",

@@ -289,13 +289,6 @@ class Pipeline:
             raise checksum_mismatch().at(new.uri)
         return self.signer.signed(new.to_row())
 
-    def payload_digest(self, value: Any) -> bytes:
-        """A hash of the payload that a value is encoded as: equal for equal values, but for sets and the like."""
-        digest = blake3()
-        for part in self.codecs.encode(value).parts:
-            digest.update(part)
-        return digest.digest()
-
     def signed_url(self, row: Any, dag_id: str, seconds: float) -> str | None:
         """A URL at which whoever has it reads the payload of a row for so long, past any check of its checksum.
 
@@ -322,13 +315,9 @@ class Pipeline:
         """The object of this name beside those of an XCom, to be put or got by URL. See `check_sharing`. No request."""
         from xcargo.pipeline.shared import SharedObject, check_sharing
 
-        root = check_sharing(self.settings.for_xcom(coordinate, self._team()))
+        root = check_sharing(self.settings_for(coordinate))
         key = coordinate.object_key(suffix=suffix, unique=unique)
         return SharedObject(root, key, self.roots.store(root))
-
-    def delete(self, root: Root, key: str) -> None:
-        """Delete an object below a root. One request; one that is gone counts as deleted."""
-        self.roots.store(root).delete([key])
 
     def purge(self, row: Any, dag_id: str | None = None) -> bool:
         """Delete the object of a row, if the row is one of our envelopes; one that is gone counts as deleted.

@@ -154,11 +154,8 @@ class ObjectStore:
 
     def copy(self, source: str, target: str) -> None:
         """See `copy_object`. S3 copies up to 5 GB."""
-
-        def attempt(seconds: float) -> None:
-            self._requests().copy(source, target, seconds=seconds)
-
-        self._retry.run("copy", self._root.uri(source), attempt)
+        where = self._root.uri(source)
+        self._retry.run("copy", where, lambda left: self._requests().copy(source, target, seconds=left))
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         where = self._root.uri(key)
@@ -171,10 +168,8 @@ class ObjectStore:
         return self._retry.run("get", where, lambda left: self._retry.hedged(where, lambda: attempt(left)))
 
     def get_into(self, key: str, view: memoryview, *, start: int) -> int:
-        def attempt(seconds: float) -> int:
-            return self._requests().get_into(key, view, start=start, seconds=seconds)
-
-        return self._retry.run("get", self._root.uri(key), attempt)
+        where, requests = self._root.uri(key), self._requests
+        return self._retry.run("get", where, lambda left: requests().get_into(key, view, start=start, seconds=left))
 
     def head(self, key: str) -> ObjectInfo:
         return self._retry.run("head", self._root.uri(key), lambda left: self._requests().head(key, seconds=left))
