@@ -54,7 +54,7 @@ def decode(data: bytes, media_type: str) -> Any:
             read = pa.ipc.open_file if media_type == ARROW_FILE else pa.ipc.open_stream
             table = read(data).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError) as error:  # pyarrow raises OSError for a file that was cut
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:  # all of which pyarrow raises
         raise DecodeError(f"It is not {media_type}: {type(error).__name__}") from None
     return table
 

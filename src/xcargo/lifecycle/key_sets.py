@@ -77,7 +77,6 @@ class ExactKeySet:
 
 
 _PARTS = 1024
-_MASK = _PARTS - 1
 
 
 class _Parts:
@@ -130,14 +129,14 @@ class KeysOnDisk:
     def add(self, key: str) -> None:
         """Add a key; adding it twice makes no difference."""
         value = hash(key)
-        self._keys.unwritten[value & _MASK].append(value)
+        self._keys.unwritten[value % _PARTS].append(value)
         self._added += 1
         if not self._added % (32 * self._unwritten_numbers):
             self._keys.write()
 
     def __contains__(self, key: str) -> bool:
         value = hash(key)
-        part = value & _MASK, self._added
+        part = value % _PARTS, self._added
         if self._read[0] != part:
             self._read = part, set(self._keys.read(part[0]))
         return value in self._read[1]
@@ -155,7 +154,7 @@ class KeysOnDisk:
             parts = asked.unwritten
             for keys in batches:
                 for row, value in enumerate(map(hash, keys), count):
-                    part = parts[value & _MASK]
+                    part = parts[value % _PARTS]
                     part.append(value)
                     part.append(row)
                 count += len(keys)

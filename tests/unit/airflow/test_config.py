@@ -82,6 +82,8 @@ OPTION_VALUES: dict[str, tuple[str, str, Any]] = {
     "retry_wait_seconds": ("0.5", "retry_wait_seconds", 0.5),
     "retry_max_wait_seconds": ("7", "retry_max_wait_seconds", 7),
     "hedge_after_seconds": ("1.5", "hedge_after_seconds", 1.5),
+    "memoize": ("False", "memoize", False),
+    "memoize_across_dags": ("True", "memoize_across_dags", True),
     "ui": ("True", "ui", True),
     "ui_signed_downloads": ("True", "ui_signed_downloads", True),
     "max_preview_bytes": ("2000000", "max_preview_bytes", 2_000_000),

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.unit.lifecycle.kit import DAY, HOUR, ClockedStore, Rows
 from xcargo.airflow.connections import access_of
 from xcargo.errors import ConfigurationError, IntegrityError, MissingDependencyError, SweepRefusedError
 from xcargo.lifecycle.inventory import open_inventory
-from xcargo.lifecycle.key_sets import KeysOnDisk
+from xcargo.lifecycle.key_sets import ExactKeySet, KeySet, KeysOnDisk
 from xcargo.lifecycle.plan import SweepOptions, Verdict
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter
 from xcargo.lifecycle.report import Outcome, Report
@@ -229,6 +230,16 @@ def test_an_inventory_and_a_listing_are_judged_alike(
     by_inventory = bucket.sweep(live, bucket.write(file_format=data.draw(st.sampled_from(FORMATS))), apply=False)
     assert by_inventory.total == by_listing.total
     assert by_inventory.dags == by_listing.dags
+
+
+@pytest.mark.parametrize("kind", [KeySet, ExactKeySet])
+def test_a_key_is_not_taken_for_another(kind: Callable[[], KeySet | ExactKeySet]) -> None:
+    """Of 20,000 keys that were not added, none is found among 20,000 that were."""
+    keys = kind()
+    for n in range(20_000):
+        keys.add(f"d/r/t/k~{n}")
+    assert len(keys) == 20_000
+    assert not any(f"d/r/other/k~{n}" in keys for n in range(20_000))
 
 
 @settings(max_examples=25, deadline=None)
