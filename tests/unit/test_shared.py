@@ -211,6 +211,13 @@ def test_json_travels(value: Any) -> None:
     assert media.decode(data, "application/json") == value == json.loads(data)
 
 
+def test_records_may_have_fields_that_the_first_one_lacks() -> None:
+    """None where a record has no such field."""
+    records = [{"a": 1}, {"b": 2}]
+    table = media.decode(written(records, media.PARQUET), media.PARQUET)
+    assert table.to_pylist() == [{"a": 1, "b": None}, {"a": None, "b": 2}]
+
+
 @given(st.sampled_from(list(media.SUFFIXES)), st.binary(max_size=300), st.integers(0, 2000), st.booleans())
 def test_damaged_documents_are_refused(media_type: str, junk: bytes, at: int, is_cut: bool) -> None:
     """A document that was cut or altered gives an error of ours, or a value."""

@@ -62,16 +62,25 @@ class Deferred:
 def asks_for(task_id: Any, key: Any) -> tuple[bool, bool]:
     """Whether a pull is to give a handle, and whether that is to stand for the value until it is needed."""
     if asks_for_handle(task_id, key):
-        return True, False
-    deferred = not handles_wanted() and _is_deferred(task_id, key)
+        return (True, False) if _is_for_a_reference() else (False, False)
+    deferred = not handles_wanted() and _is_deferred(task_id, key) and _is_for_a_reference()
     return deferred, deferred
+
+
+def _is_for_a_reference() -> bool:
+    """Whether a reference among the arguments is being resolved; a template of the same task pulls the value."""
+    code, frame = inspect.unwrap(compat.plain_xcom_arg().resolve).__code__, inspect.currentframe()
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _is_deferred(task_id: Any, key: Any) -> bool:
     """Whether a pull is for arguments of a memoized function, each as it is or in a list, tuple or dictionary."""
     fields = compat.operator_arguments(compat.task_of_context())
-    if not hasattr(fields.get("python_callable"), "memoized"):
-        return False
+    function = fields.get("python_callable")
+    if function is None or getattr(getattr(function, "memoized", None), "call", None) is not function:
+        return False  # a decorator above memoize is to see values
     plain = compat.plain_xcom_arg()
 
     def asking(argument: Any) -> Iterator[bool]:

@@ -7,6 +7,8 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import wraps
@@ -117,53 +119,89 @@ class _Options:
 
             @wraps(function)
             async def call(*args: Any, **kwargs: Any) -> Any:
-                result, args, kwargs = await asyncio.to_thread(memo.look_up, args, kwargs)
-                return await function(*args, **kwargs) if result is _MISS else result
+                result, args, kwargs, noted = await asyncio.to_thread(memo.look_up, args, kwargs)
+                if result is not _MISS:
+                    return result
+                with _computing(noted):
+                    return await function(*args, **kwargs)
 
         else:
 
             @wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
-                result, args, kwargs = memo.look_up(args, kwargs)
-                return function(*args, **kwargs) if result is _MISS else result
+                result, args, kwargs, noted = memo.look_up(args, kwargs)
+                if result is not _MISS:
+                    return result
+                with _computing(noted):
+                    return function(*args, **kwargs)
 
-        call.memoized = memo
+        call.memoized, memo.call = memo, call
         return call
 
 
 _MISS: Any = object()
+_inside: ContextVar[bool] = ContextVar("xcargo_memoized", default=False)
+"""Whether a memoized function runs: one that it calls, itself too, is simply called."""
+
+
+@contextmanager
+def _computing(noted: _Noted | None) -> Iterator[None]:
+    token = _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+    if noted is not None:
+        noted.is_computed = True
 
 
 class _Memo:
     """A function and how its results are reused."""
 
     def __init__(self, function: Callable[..., Any], options: _Options) -> None:
+        self.call: Any = None
+        """What takes the function's place; a decorator above it has its attributes too."""
         self._function = function
         self._options = options
         self._signature = inspect.signature(function)
+        scope, module = options.scope, getattr(function, "__module__", "")
+        self._name = {"task": (), "dag": (_qualname(function),)}.get(scope, (module, _qualname(function)))
+        """Sets functions apart that reuse each other's results, where their source does not."""
 
-    def look_up(self, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
-        """The result of a task that was computed before, or `_MISS`; and the arguments, loaded if they are needed."""
-        context = compat.current_context()
-        if context is not None and runtime.settings().memoize and getattr(context["ti"].task, "do_xcom_push", True):
+    def look_up(self, args: Any, kwargs: Any) -> tuple[Any, Any, Any, _Noted | None]:
+        """The result of a task that was computed before, or `_MISS`; the arguments, loaded if needed; what is noted."""
+        context, noted = compat.current_context(), None
+        if context is not None and self._is_function_of(context["ti"].task) and runtime.settings().memoize:
             task = _Task.of(context)
             _noted.pop(task.identity, None)
             fingerprint = self._fingerprint(task, args, kwargs)
             try:
                 entries = entries_for(runtime.pipeline(), task.coordinate())
                 entry = None if _is_forced(context, task) else _found(entries, fingerprint.key)
+                if entry is not None and self._is_too_old(entry):
+                    entry = None
                 if entry is not None:
                     result = _reused(entry, task, fingerprint)
                     if result is not _MISS:
-                        return result, (), {}
+                        return result, (), {}, None
                 self._report_miss(entries, fingerprint, forced=_is_forced(context, task))
             except XCargoError as error:
                 log.warning("xcargo computes the result, since nothing can be looked up: %s", error)
             else:
-                _noted[task.identity] = _Noted(self._options, fingerprint, entries, task, time.monotonic())
+                noted = _noted[task.identity] = _Noted(self._options, fingerprint, entries, task, time.monotonic())
                 if _note not in runtime.on_push:
                     runtime.on_push.append(_note)
-        return _MISS, _loaded(args), _loaded(kwargs)
+        return _MISS, _loaded(args), _loaded(kwargs), noted
+
+    def _is_too_old(self, entry: Entry) -> bool:
+        """By the present ``expires``, which may be less than when the result was computed."""
+        expires, computed = self._options.expires, datetime.fromisoformat(entry.created_at)
+        return expires is not None and computed + expires <= datetime.now(computed.tzinfo)
+
+    def _is_function_of(self, task: Any) -> bool:
+        """Whether the result of this call is to be that of the task: it may as well be called by a task's code."""
+        own = getattr(getattr(task, "python_callable", None), "memoized", None) is self
+        return own and not _inside.get() and getattr(task, "do_xcom_push", True)
 
     def _fingerprint(self, task: _Task, args: Any, kwargs: Any) -> Fingerprint:
         """All that the result depends on. Raises UnsupportedTypeError that names what cannot be compared."""
@@ -180,8 +218,14 @@ class _Memo:
                 continue
             parts = {f"argument {name}": value}
             if self._signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-                parts = {f"argument {key}": part for key, part in value.items() if key not in self._options.ignore}
+                parts = {
+                    f"argument {key}" if f"argument {key}" not in digests else f"argument **{key}": part
+                    for key, part in value.items()
+                    if key not in self._options.ignore
+                }
             for what, part in parts.items():
+                if what == "argument params" and isinstance(part, Mapping):
+                    part = {key: value for key, value in part.items() if key != RECOMPUTE}
                 digests[what] = _digest(what, part)
         for name in self._options.depends_on:
             kind, _, rest = name.partition(":")
@@ -191,7 +235,7 @@ class _Memo:
     def _code_digests(self) -> Iterator[tuple[str, str]]:
         """Of each part of the code. A constant that cannot be stored (a logger, a client) does not count."""
         version = self._options.version
-        for name, part in parts_of(self._function) if version is None else [("version", version)]:
+        for name, part in parts_of(self._function) if version is None else [("version", [version, *self._name])]:
             try:
                 yield name, value_digest(runtime.pipeline(), part)
             except UnsupportedTypeError:
@@ -252,6 +296,8 @@ class _Noted:
     task: _Task
     started: float
     rows: dict[str, Any] = field(default_factory=dict)
+    is_computed: bool = False
+    """Whether the function has returned: a result that it pushes by itself is not yet the one."""
 
 
 _noted: dict[tuple[str, str, str, int], _Noted] = {}
@@ -264,7 +310,7 @@ def _note(coordinate: Coordinate, row: Any) -> None:
     if noted is None or runtime.pipeline().rules.control_keys.fullmatch(coordinate.key):
         return
     noted.rows[coordinate.key] = row
-    if coordinate.key != _RETURN_VALUE:
+    if coordinate.key != _RETURN_VALUE or not noted.is_computed:
         return
     del _noted[identity]
     now, expires = datetime.now(timezone.utc), noted.options.expires
@@ -296,6 +342,9 @@ def _found(entries: Entries, key: str) -> Entry | None:
 
 def _reused(entry: Entry, task: _Task, fingerprint: Fingerprint) -> Any:
     """What the task returns in place of the result, which is copied; `_MISS` if it is gone or must not be used."""
+    if _RETURN_VALUE not in entry.rows:
+        log.warning("xcargo does not use an entry of memoize: it has no result")
+        return _MISS
     if fingerprint.scope != "global" and entry.dag_id != task.dag_id:
         log.warning("xcargo does not use an entry of memoize: it is of Dag %r", entry.dag_id)
         return _MISS
@@ -330,8 +379,10 @@ def _handed_over(rows: Mapping[str, Any], task: _Task) -> Any:
         ti = compat.current_context()["ti"]
         for key, value in others.items():
             ti.xcom_push(key=key, value=value)
-    if task.map_index < 0 and next(iter(task.task.iter_mapped_dependants()), None) is not None:
-        return load_parsed(result, task.dag_id)  # Airflow asks how long it is
+    # Airflow asks how long it is, or (a branch, a short circuit) what it says.
+    is_mapped_over = task.map_index < 0 and next(iter(task.task.iter_mapped_dependants()), None) is not None
+    if is_mapped_over or hasattr(task.task, "skip_all_except"):
+        return load_parsed(result, task.dag_id)
     return _as_pushed(result, task)
 
 
@@ -344,6 +395,10 @@ def _is_forced(context: Any, task: _Task) -> bool:
     conf = getattr(context.get("dag_run"), "conf", None) or {}
     asked = conf.get(RECOMPUTE, (context.get("params") or {}).get(RECOMPUTE))
     return asked is True or (isinstance(asked, (list, tuple)) and task.task_id in asked)
+
+
+def _qualname(function: Any) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------

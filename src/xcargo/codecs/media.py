@@ -99,7 +99,10 @@ def _table(value: Any) -> Any:
     """A frame of any library, a reader or a list of records as a ``pyarrow.Table``."""
     pa = arrow()
     try:
-        return pa.Table.from_pylist(value) if isinstance(value, list) else pa.table(value)
+        if not isinstance(value, list):
+            return pa.table(value)
+        names = dict.fromkeys(name for record in value for name in record)  # not every record has each
+        return pa.table({name: [record.get(name) for record in value] for name in names})
     except (pa.ArrowException, TypeError, ValueError, AttributeError):
         raise _no_form(value, "a table") from None
 

@@ -14,7 +14,7 @@ from xcargo.lifecycle.inventory import Inventory
 from xcargo.lifecycle.key_sets import KeysOnDisk
 from xcargo.lifecycle.plan import Count, Judgement, SweepOptions, SweepPlan, Verdict
 from xcargo.lifecycle.references import XComFilter
-from xcargo.model.coordinate import RE2_DOTS, RE2_KEY, Coordinate, shown_id, text_of
+from xcargo.model.coordinate import RE2_DOTS, RE2_KEY, Coordinate, shown_id, spellings, text_of
 from xcargo.stores.base import ObjectInfo
 
 __all__ = ["judge_inventory", "options_as_of", "sum_inventory"]
@@ -110,8 +110,10 @@ def sum_inventory(
         for segments, size_bytes, objects in _grouped(columns, ours["size_bytes"]):
             at = Coordinate("", "", "", "")
             for name, segment in zip(used, segments, strict=True):
-                text = text_of(segment)
-                setattr(at, name, segment if text is None else text)
+                text, wanted = text_of(segment), getattr(where, name)
+                if text is None:  # cut
+                    text = wanted if isinstance(wanted, str) and segment in spellings(wanted) else segment
+                setattr(at, name, text)
             at.map_index = int(at.map_index or -1)
             if where.matches(at):
                 sums[tuple(getattr(at, name) for name in fields)].add(size_bytes, objects)

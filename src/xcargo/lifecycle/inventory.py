@@ -103,7 +103,7 @@ class Inventory:
                 for batch in self._read(file, path):
                     rows += len(batch)
                     is_of_bucket = is_of_bucket or self._is_of_bucket(batch)
-                    yield self._objects(batch, prefixes)
+                    yield self._checked_objects(file, batch, prefixes)
         if rows and not is_of_bucket:
             raise _other_bucket(self.root, self.url)
         if self.rows is not None and rows < self.rows:
@@ -204,6 +204,14 @@ class Inventory:
         column, bucket = self.cloud.bucket, self.root.bucket
         is_of = pc.equal(batch[column], bucket) if column else pc.starts_with(batch[self.cloud.key], f"{bucket}/")
         return bool(pc.any(is_of).as_py())
+
+    def _checked_objects(self, file: _File, batch: Any, prefixes: Sequence[str]) -> Any:
+        import pyarrow as pa
+
+        try:
+            return self._objects(batch, prefixes)
+        except pa.ArrowException as error:  # a size or time that is none
+            raise self._damaged(file, f"cannot be read: {error}") from error
 
     def _objects(self, batch: Any, prefixes: Sequence[str]) -> Any:
         """The objects below the root that the rows of a batch are about."""

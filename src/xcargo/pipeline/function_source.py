@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import inspect
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from xcargo.errors import UnsupportedTypeError
 
 __all__ = ["parts_of"]
+
+_MOST_LAYERS = 100
 
 
 def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
@@ -24,31 +27,80 @@ def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     Raises:
         UnsupportedTypeError: The function has no source.
     """
-    function = inspect.unwrap(function)
-    yield "source", _source(function)
-    seen, todo = {id(function)}, [function]
+    innermost = inspect.unwrap(function)
+    own_file = _file(innermost)
+    yielded: Counter[str] = Counter()
+    seen: set[Any] = set()
+
+    def part(name: str, content: Any) -> tuple[str, Any]:
+        """Of two that are called the same, such as what two closures close over, the second gets a number."""
+        yielded[name] += 1
+        return (name if yielded[name] == 1 else f"{name} ({yielded[name]})"), content
+
+    todo: list[tuple[str, Any]] = [("", function)]
     while todo:
-        user = todo.pop()
-        for name, used in _used_by(user):
-            used = inspect.unwrap(used) if callable(used) else used
-            if id(used) in seen:
+        name, found = todo.pop()
+        for used in _layers(found):
+            is_code = used is innermost or isinstance(used, (type, FunctionType))
+            mark = id(used) if is_code else (name, id(used))
+            if mark in seen:
                 continue
+            seen.add(mark)
             if isinstance(used, ModuleType):
-                yield f"module {name}", used.__name__
-            elif not isinstance(used, (type, FunctionType)):
-                yield f"constant {name}", used
-            elif _file(used) == _file(function):
-                seen.add(id(used))
-                todo.append(used)
-                yield f"source of {name}", _source(used)
+                yield part(f"module {name}", used.__name__)
+            elif isinstance(used, partial):
+                todo += [(name, used.func), *((f"{name} argument", value) for value in used.args)]
+                todo += [(f"{name} argument {key}", value) for key, value in used.keywords.items()]
+            elif type(used) in (list, tuple, dict) and any(map(callable, _items(used).values())):
+                todo += [(f"{name}[{key!r}]", value) for key, value in _items(used).items()]
+            elif inspect.ismethod(used):
+                todo += [(name, used.__func__), (f"{name}.__self__", used.__self__)]
+            elif not is_code:
+                yield part(f"constant {name}", used)
+                if own_file is not None and _file(type(used)) == own_file:
+                    todo.append((type(used).__name__, type(used)))
+            elif used is innermost or _file(used) == own_file:
+                yield part(f"source of {name}" if name else "source", _source(used))
+                todo += _used_by(used)
+                if name:  # of the function itself, defaults are arguments
+                    todo += _defaults(name, used)
             else:
-                yield f"import {name}", f"{used.__module__}.{used.__qualname__}"
+                yield part(f"import {name}" if name else "import wrapper", f"{used.__module__}.{used.__qualname__}")
+
+
+def _layers(used: Any) -> list[Any]:
+    """A value; of a function that wraps another, also that and so on, the innermost first."""
+    layers = [used]
+    while callable(layers[-1]) and len(layers) < _MOST_LAYERS:
+        inner = getattr(layers[-1], "__wrapped__", None)
+        if inner is None:
+            break
+        layers.append(inner)
+    return [layers[-1], *(layer for layer in layers[-2::-1] if isinstance(layer, (type, FunctionType)))]
+
+
+def _items(container: Any) -> dict[Any, Any]:
+    return container if type(container) is dict else dict(enumerate(container))
+
+
+def _defaults(name: str, used: Any) -> list[tuple[str, Any]]:
+    """Values that were computed when a helper, or a class, was defined: its source says only how."""
+    if isinstance(used, FunctionType):
+        given: dict[Any, Any] = dict(enumerate(used.__defaults__ or ()))
+        given |= used.__kwdefaults__ or {}
+        return [(f"{name} default {key}", value) for key, value in given.items()]
+    plain = {key: value for key, value in vars(used).items() if not key.startswith("__") and not callable(value)}
+    return [(f"{name}.{key}", value) for key, value in plain.items() if not hasattr(value, "__get__")]
 
 
 def _source(function: Any) -> str:
     try:
-        text = textwrap.dedent(inspect.getsource(function))
+        # Of the code, since that of a function which wraps another would be the other's.
+        text = textwrap.dedent(inspect.getsource(getattr(function, "__code__", function)))
     except (OSError, TypeError):
+        members = getattr(function, "_fields", None) or getattr(function, "__members__", None)
+        if isinstance(function, type) and members:  # namedtuple("Point", ...), Enum("Color", ...)
+            return f"{function.__name__} = {tuple(members)!r}"
         raise UnsupportedTypeError(
             f"The source of {getattr(function, '__qualname__', type(function).__name__)} is not known",
             hint="Say which version of the code it is, and change that with the code: "
@@ -69,17 +121,20 @@ def _source(function: Any) -> str:
 
 def _used_by(user: Any) -> Iterator[tuple[str, Any]]:
     """Names that a function, or the functions of a class, takes from its module or from around it."""
+    if isinstance(user, type):
+        yield from ((base.__name__, base) for base in user.__mro__[1:-1])
     functions = [user] if isinstance(user, FunctionType) else [inspect.unwrap(f) for f in _methods(user)]
     for function in functions:
         closure = inspect.getclosurevars(function).nonlocals
         for name in sorted(_names(function.__code__)):
             known: Mapping[str, Any] = closure if name in closure else function.__globals__
-            if name in known and not hasattr(builtins, name):
+            if name in known and not (name.startswith("__") and name.endswith("__")):
                 yield name, known[name]
 
 
 def _methods(cls: type) -> list[Any]:
-    members = [getattr(member, "__func__", getattr(member, "fget", member)) for member in vars(cls).values()]
+    names = ("__func__", "fget", "func")  # of class and static methods, properties, and what is computed once
+    members = [next((getattr(m, n) for n in names if hasattr(m, n)), m) for m in vars(cls).values()]
     return [member for member in members if isinstance(inspect.unwrap(member), FunctionType)]
 
 

@@ -54,7 +54,7 @@ class StatePipeline(Pipeline):
         uri = row.get("uri")
         if type(uri) is str:
             key = self.roots.resolve(uri)[1]
-            if not is_state(key) or key.startswith("~") is not of_asset:
+            if not is_state(key) or key.startswith("~asset-") is not of_asset:
                 owner = "an asset" if of_asset else "a task"
                 raise EnvelopeError(
                     f"A row of the state of {owner} refers to an object of something else",

@@ -110,7 +110,9 @@ class ObjectStore:
                 lost = lost or error.lost
                 if not error.lost or not self._has_size(key, size, seconds * 0.2):
                     raise
-                if mode == "create" and not self._has_bytes(key, parts, seconds * 0.2):
+                if not self._has_bytes(key, parts, seconds * 0.2):  # under a fixed name, what was there before
+                    if mode != "create":
+                        raise
                     raise ObjectExistsError(
                         "There is already an object under this key", where=self._root.uri(key)
                     ) from error

@@ -63,6 +63,16 @@ def object_of(ref: str) -> Path:
     return Path(json.loads(ref)["uri"].removeprefix("file://"))
 
 
+def test_the_id_of_a_dag_may_begin_with_any_letter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder begins as that of the assets does."""
+    backend, scope = StateStoreBackend(), TaskScope("été", TASK.run_id, TASK.task_id, TASK.map_index)
+    ref = push(backend, LARGE, scope)
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "été")
+    assert pull(backend, ref, scope) == LARGE
+    with pytest.raises(EnvelopeError, match="refers to an object of something else"):
+        pull(backend, ref, NAMED)
+
+
 @pytest.mark.parametrize("scope", SCOPES, ids=str)
 @pytest.mark.parametrize("threshold", ["0", "1000"])
 def test_a_value_comes_back_as_it_was(

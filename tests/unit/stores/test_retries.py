@@ -107,11 +107,21 @@ def test_each_repetition_is_one_line_that_says_what_where_and_when_next(
 def test_a_put_whose_answer_was_lost_is_recognised_and_not_repeated(
     opened: Callable[..., ObjectStore], proxy: FaultProxy, s3_server: Server
 ) -> None:
-    """One put, one look: the object lies there."""
+    """One put, one look, one get: the object lies there."""
     proxy.add(Fault("reset_after", method="PUT", times=None))
     opened().put("lost~1", [DATA])
-    assert methods(proxy) == ["PUT", "HEAD"]
+    assert methods(proxy) == ["PUT", "HEAD", "GET"]
     assert s3_server.raw_get("demo/retries/lost~1") == DATA
+
+
+def test_a_lost_put_over_an_object_of_the_same_size_is_repeated(
+    opened: Callable[..., ObjectStore], proxy: FaultProxy, s3_server: Server
+) -> None:
+    """Names that are written again: an entry of memoize, a text of the state store."""
+    s3_server.raw_put("demo/retries/fixed~1", DATA[::-1])
+    proxy.add(Fault("status", method="PUT", status=500, times=1))
+    opened().put("fixed~1", [DATA])
+    assert s3_server.raw_get("demo/retries/fixed~1") == DATA
 
 
 def test_a_lost_answer_of_a_create_is_told_from_another_ones_object(
