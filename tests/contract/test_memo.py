@@ -38,6 +38,12 @@ def test_mapped_tasks_and_multiple_outputs_are_reused(found: list[dict[str, Any]
     assert ran == [["joined", "long", "long", "long", "numbers", "several"], [], []]
 
 
+def test_only_a_tasks_own_function_stands_for_its_result(found: list[dict[str, Any]]) -> None:
+    """A memoized function that a task's code calls is simply called; a template of a memoized task gets the value."""
+    ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_calls"]
+    assert ran == [["called", "templated"], ["called"], ["called"]]
+
+
 def test_async_functions_are_reused(found: list[dict[str, Any]]) -> None:
     """Where this Airflow runs them; an argument is loaded, and a variable that changed is noticed, as of any other."""
     ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_async"]

@@ -92,7 +92,34 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
     outputs = several()
     check_shapes(joined(long.expand(n=numbers())), outputs["small"], outputs["large"])
 
-DAGS = [memo, shapes]
+with DAG("contract_memo_calls", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as calls:
+
+    @xcargo.memoize
+    def loaded(n: int) -> list[int]:
+        return [n] * 500
+
+    @task
+    def called() -> str:
+        """A task of its own that calls a function of others."""
+        print("RUNS called")
+        assert loaded(2) == [2] * 500
+        return "the result of the task " * 50
+
+    @task(templates_dict={"text": "{{ ti.xcom_pull('called') }}"})
+    @xcargo.memoize
+    def templated(text: str, templates_dict: object = None) -> str:
+        """Gets the value by its template, too."""
+        print("RUNS templated")
+        assert templates_dict == {"text": text}
+        return text
+
+    @task
+    def check_calls(text: str) -> None:
+        assert text == "the result of the task " * 50
+
+    check_calls(templated(called()))
+
+DAGS = [memo, shapes, calls]
 
 if BaseAsyncOperator:  # Airflow 3.2
     with DAG("contract_memo_async", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as asynchronous:
