@@ -98,7 +98,7 @@ def _dag() -> None:
     ).expand(bash_command=[put("first"), put("second")])
     retried = bash(
         "retried",
-        f'mkdir "$AIRFLOW_HOME/failed_once" 2>&- && {put("try 1")} && exit 1; {put("try 2")}',
+        f'mkdir "$AIRFLOW_HOME/put_once" 2>&- && {put("try 1")} && exit 1; {put("try 2")}',
         post_execute=collector("try.txt"),
         retries=1,
         retry_delay=timedelta(0),
