@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow import __version__ as airflow_version
 
 from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, run
 from .settle import Place
@@ -38,10 +39,15 @@ def test_mapped_tasks_and_multiple_outputs_are_reused(found: list[dict[str, Any]
     assert ran == [["joined", "long", "long", "long", "numbers", "several"], [], []]
 
 
-def test_only_a_tasks_own_function_stands_for_its_result(found: list[dict[str, Any]]) -> None:
-    """A memoized function that a task's code calls is simply called; a template of a memoized task gets the value."""
+def test_only_a_tasks_own_function_and_result_count(found: list[dict[str, Any]]) -> None:
+    """Called by a task's code, a function is simply called. Templates get values; a reused result that is false skips.
+
+    Functions of one version do not stand for each other. The last run asks for one task to be computed.
+    """
     ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_calls"]
-    assert ran == [["called", "templated"], ["called"], ["called"]]
+    again = [] if airflow_version.startswith("2.") else ["goes_on"]  # Airflow 3 pushes no false condition
+    first = ["called", "customers", "goes_on", "orders", "pushes", "templated"]
+    assert ran == [first, ["called", *again], ["called", *again, "orders"]]
 
 
 def test_async_functions_are_reused(found: list[dict[str, Any]]) -> None:

@@ -14,9 +14,9 @@ from xcargo.model.coordinate import (
     State,
     dag_of,
     has_attempt,
-    is_state,
     segment,
     spellings,
+    state_of,
     text_of,
 )
 from xcargo.model.root import Root
@@ -75,7 +75,7 @@ def test_a_key_parses_back_to_its_coordinate(coordinate: Coordinate) -> None:
 def test_a_key_tells_whether_it_is_of_the_state_store(coordinate: Coordinate) -> None:
     """All of a key of the state store is in one folder, which holds nothing else."""
     key = coordinate.object_key(suffix=".json")
-    assert is_state(key) is (coordinate.state is not None)
+    assert (state_of(key) is not None) is (coordinate.state is not None)
     assert dag_of(key) is not None
     if coordinate.state is not None:
         assert key.rpartition("/")[0] == f"{coordinate.prefix()}/{segment(coordinate.key)}"

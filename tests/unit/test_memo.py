@@ -299,6 +299,15 @@ def test_an_entry_counts_until_it_expires() -> None:
         assert (entries.get(FINGERPRINT.key) is not None) is there
 
 
+def test_a_shorter_time_counts_for_entries_that_there_are() -> None:
+    """From when the result was computed, whatever its writer said."""
+    pipeline = make_pipeline()
+    entries = entries_for(pipeline, HERE)
+    entries.put(entry_of(pipeline, 1, created_at=(datetime.now(timezone.utc) - timedelta(hours=2)).isoformat()))
+    assert entries.get(FINGERPRINT.key, expires=timedelta(hours=3)) is not None
+    assert entries.get(FINGERPRINT.key, expires=timedelta(hours=1)) is None
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -308,6 +317,9 @@ def test_an_entry_counts_until_it_expires() -> None:
         lambda entry: b"\xff\xfe",
         lambda entry: json.dumps({**entry, "__id__": "xcargo-memo/2"}).encode(),
         lambda entry: json.dumps({**entry, "rows": []}).encode(),
+        lambda entry: json.dumps({**entry, "rows": {"other": 1}}).encode(),
+        lambda entry: json.dumps({**entry, "created_at": "2026-01-01T00:00:00"}).encode(),
+        lambda entry: json.dumps({**entry, "expires_at": ""}).encode(),
         lambda entry: json.dumps({**entry, "rows": {"return_value": {"__id__": "xcargo/1"}}}).encode(),
         lambda entry: json.dumps({**entry, "expires_at": "soon"}).encode(),
         lambda entry: json.dumps({**entry, "expires_at": "2090-01-01T00:00:00"}).encode(),

@@ -12,13 +12,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import wraps
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from xcargo.airflow import compat, metrics, runtime
-from xcargo.airflow.inputs import Deferred, rows_of
-from xcargo.airflow.rows import load_parsed, parsed
+from xcargo.airflow.memo_inputs import READERS, digest_of, loaded
+from xcargo.airflow.rows import load_parsed
 from xcargo.errors import ConfigurationError, UnsupportedTypeError, XCargoError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope
@@ -102,7 +100,7 @@ class _Options:
             raise ConfigurationError(f"memoize knows no scope {self.scope!r}", hint="Write task, dag or global.")
         for name in self.depends_on:
             kind, _, rest = name.partition(":")
-            if kind not in _READ or not rest or (kind == "file" and not rest.startswith("/")):
+            if kind not in READERS or not rest or (kind == "file" and not rest.startswith("/")):
                 raise ConfigurationError(
                     f"memoize cannot depend on {name!r}",
                     hint="Write variable:NAME, connection:ID or file:/absolute/path.",
@@ -175,28 +173,20 @@ class _Memo:
             task = _Task.of(context)
             _noted.pop(task.identity, None)
             fingerprint = self._fingerprint(task, args, kwargs)
+            forced = _is_forced(context, task)
             try:
                 entries = entries_for(runtime.pipeline(), task.coordinate())
-                entry = None if _is_forced(context, task) else _found(entries, fingerprint.key)
-                if entry is not None and self._is_too_old(entry):
-                    entry = None
-                if entry is not None:
-                    result = _reused(entry, task, fingerprint)
-                    if result is not _MISS:
-                        return result, (), {}, None
-                self._report_miss(entries, fingerprint, forced=_is_forced(context, task))
+                result = _MISS if forced else _reused(entries, task, fingerprint, self._options.expires)
+                if result is not _MISS:
+                    return result, (), {}, None
+                self._report_miss(entries, fingerprint, forced=forced)
             except XCargoError as error:
                 log.warning("xcargo computes the result, since nothing can be looked up: %s", error)
             else:
                 noted = _noted[task.identity] = _Noted(self._options, fingerprint, entries, task, time.monotonic())
                 if _note not in runtime.on_push:
                     runtime.on_push.append(_note)
-        return _MISS, _loaded(args), _loaded(kwargs), noted
-
-    def _is_too_old(self, entry: Entry) -> bool:
-        """By the present ``expires``, which may be less than when the result was computed."""
-        expires, computed = self._options.expires, datetime.fromisoformat(entry.created_at)
-        return expires is not None and computed + expires <= datetime.now(computed.tzinfo)
+        return _MISS, loaded(args), loaded(kwargs), noted
 
     def _is_function_of(self, task: Any) -> bool:
         """Whether the result of this call is to be that of the task: it may as well be called by a task's code."""
@@ -226,10 +216,10 @@ class _Memo:
             for what, part in parts.items():
                 if what == "argument params" and isinstance(part, Mapping):
                     part = {key: value for key, value in part.items() if key != RECOMPUTE}
-                digests[what] = _digest(what, part)
+                digests[what] = digest_of(what, part)
         for name in self._options.depends_on:
             kind, _, rest = name.partition(":")
-            digests[name] = _digest(name, _READ[kind](rest))
+            digests[name] = digest_of(name, READERS[kind](rest))
         return Fingerprint(self._options.scope, task.dag_id, task.task_id, digests)
 
     def _code_digests(self) -> Iterator[tuple[str, str]]:
@@ -332,18 +322,14 @@ def _note(coordinate: Coordinate, row: Any) -> None:
         log.warning("xcargo could not note the result, so that it is not reused: %s", error)
 
 
-def _found(entries: Entries, key: str) -> Entry | None:
+def _reused(entries: Entries, task: _Task, fingerprint: Fingerprint, expires: timedelta | None) -> Any:
+    """What the task returns in place of the result, which is copied; `_MISS` if there is none that may be used."""
     try:
-        return entries.get(key)
+        entry = entries.get(fingerprint.key, expires=expires)
     except XCargoError as error:
         log.warning("xcargo does not use an entry of memoize: %s", error)
-        return None
-
-
-def _reused(entry: Entry, task: _Task, fingerprint: Fingerprint) -> Any:
-    """What the task returns in place of the result, which is copied; `_MISS` if it is gone or must not be used."""
-    if _RETURN_VALUE not in entry.rows:
-        log.warning("xcargo does not use an entry of memoize: it has no result")
+        return _MISS
+    if entry is None:
         return _MISS
     if fingerprint.scope != "global" and entry.dag_id != task.dag_id:
         log.warning("xcargo does not use an entry of memoize: it is of Dag %r", entry.dag_id)
@@ -399,56 +385,3 @@ def _is_forced(context: Any, task: _Task) -> bool:
 
 def _qualname(function: Any) -> str:
     return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-# --- arguments -------------------------------------------------------------------------------------------------------
-
-
-def _digest(what: str, value: Any) -> str:
-    try:
-        return value_digest(runtime.pipeline(), _comparable(value))
-    except UnsupportedTypeError as error:
-        error.what = f"memoize cannot compare {what}: {error.what}"
-        error.hint = "Take what the result depends on as arguments that can be stored, and name others: ignore=[...]."
-        raise
-
-
-def _comparable(value: Any) -> Any:
-    """The same with handles where values are not loaded yet."""
-    if isinstance(value, Deferred):
-        return value.handle
-    rows = rows_of(value)
-    if rows is not None:
-        dag_id = compat.dag_of_sequence(value)
-        return [runtime.pipeline().handle(parsed(row.value), dag_id) for row in rows]
-    if type(value) in (list, tuple):
-        return type(value)(_comparable(part) for part in value)
-    if type(value) is dict:
-        return {key: _comparable(part) for key, part in value.items()}
-    return value.dump() if type(value).__name__ == "ParamsDict" else value
-
-
-def _loaded(value: Any) -> Any:
-    """The same with values in place of handles that only stood for them."""
-    if isinstance(value, Deferred):
-        return value.handle.load()
-    if type(value) in (list, tuple):
-        return type(value)(_loaded(part) for part in value)
-    if type(value) is dict:
-        return {key: _loaded(part) for key, part in value.items()}
-    return value
-
-
-def _connection(connection_id: str) -> list[Any]:
-    found = compat.get_connection(connection_id)
-    return [getattr(found, name, None) for name in ("conn_type", "host", "port", "schema", "login")]
-
-
-def _file(path: str) -> str:
-    try:
-        return sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigurationError(f"memoize depends on {path!r}, which cannot be read: {error.strerror}") from error
-
-
-_READ: dict[str, Callable[[str], Any]] = {"variable": compat.variable, "connection": _connection, "file": _file}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -95,15 +95,18 @@ def encode(value: Any, media_type: str | None) -> Iterable[Buffer]:
     return [target.getvalue()]
 
 
+def table_of_records(records: Sequence[Mapping[str, Any]]) -> Any:
+    """Records as a ``pyarrow.Table``, null where one lacks a field that another has. Raises what pyarrow raises."""
+    names = dict.fromkeys(name for record in records for name in record)  # not those of the first record alone
+    return arrow().table({name: [record.get(name) for record in records] for name in names})
+
+
 def _table(value: Any) -> Any:
     """A frame of any library, a reader or a list of records as a ``pyarrow.Table``."""
     pa = arrow()
     try:
-        if not isinstance(value, list):
-            return pa.table(value)
-        names = dict.fromkeys(name for record in value for name in record)  # not every record has each
-        return pa.table({name: [record.get(name) for record in value] for name in names})
-    except (pa.ArrowException, TypeError, ValueError, AttributeError):
+        return table_of_records(value) if isinstance(value, list) else pa.table(value)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError, AttributeError):
         raise _no_form(value, "a table") from None
 
 

@@ -97,13 +97,19 @@ class Inventory:
             IntegrityError: A file is not what the manifest says, or not what it was, or cannot be read.
             StoreError: A file cannot be fetched.
         """
+        import pyarrow as pa
+
         rows, is_of_bucket = 0, False
         for file in self.files:
             with self._copy(file) as path:
-                for batch in self._read(file, path):
-                    rows += len(batch)
-                    is_of_bucket = is_of_bucket or self._is_of_bucket(batch)
-                    yield self._checked_objects(file, batch, prefixes)
+                read = self._parquet if file.key.endswith(".parquet") else self._csv
+                try:
+                    for batch in read(file, path):
+                        rows += len(batch)
+                        is_of_bucket = is_of_bucket or self._is_of_bucket(batch)
+                        yield self._objects(batch, prefixes)
+                except (pa.ArrowException, OSError, EOFError) as error:  # or a size or time that is none
+                    raise self._damaged(file, f"cannot be read: {error}") from error
         if rows and not is_of_bucket:
             raise _other_bucket(self.root, self.url)
         if self.rows is not None and rows < self.rows:
@@ -136,16 +142,8 @@ class Inventory:
 
     # --- files to rows -----------------------------------------------------------------------------------------------
 
-    def _read(self, file: _File, path: str) -> Iterator[Any]:
-        """The rows of a file, with the columns that are needed, by their plain names."""
-        import pyarrow as pa
-
-        try:
-            yield from self._parquet(file, path) if file.key.endswith(".parquet") else self._csv(file, path)
-        except (pa.ArrowException, OSError, EOFError) as error:
-            raise self._damaged(file, f"cannot be read: {error}") from error
-
     def _parquet(self, file: _File, path: str) -> Iterator[Any]:
+        """The rows of a file, with the columns that are needed, by their plain names."""
         import pyarrow as pa
         from pyarrow.parquet import ParquetFile
 
@@ -155,6 +153,7 @@ class Inventory:
                 yield pa.Table.from_batches([batch]).rename_columns([names[name] for name in batch.schema.names])
 
     def _csv(self, file: _File, path: str) -> Iterator[Any]:
+        """The same of a file of CSV, each as text."""
         import pyarrow as pa
         from pyarrow import csv
 
@@ -204,14 +203,6 @@ class Inventory:
         column, bucket = self.cloud.bucket, self.root.bucket
         is_of = pc.equal(batch[column], bucket) if column else pc.starts_with(batch[self.cloud.key], f"{bucket}/")
         return bool(pc.any(is_of).as_py())
-
-    def _checked_objects(self, file: _File, batch: Any, prefixes: Sequence[str]) -> Any:
-        import pyarrow as pa
-
-        try:
-            return self._objects(batch, prefixes)
-        except pa.ArrowException as error:  # a size or time that is none
-            raise self._damaged(file, f"cannot be read: {error}") from error
 
     def _objects(self, batch: Any, prefixes: Sequence[str]) -> Any:
         """The objects below the root that the rows of a batch are about."""

@@ -15,7 +15,7 @@ from typing import Literal
 from xcargo.lifecycle.key_sets import ExactKeySet, KeySet, KeysOnDisk
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
-from xcargo.model.coordinate import Coordinate, dag_of, has_attempt, is_state, spellings
+from xcargo.model.coordinate import Coordinate, dag_of, has_attempt, spellings, state_of
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
@@ -162,7 +162,7 @@ class LiveObjects:
         """Whether rows that may refer to this object cannot be read."""
         if self._known is None:
             return False
-        if is_state(key):
+        if state_of(key) is not None:
             return self._state_hidden
         dag, run, _ = key.split("/", 2)
         if self._dags_hidden and dag not in self._known:

@@ -21,6 +21,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 from urllib.parse import quote, unquote_to_bytes
 
 __all__ = [
@@ -31,10 +32,10 @@ __all__ = [
     "State",
     "dag_of",
     "has_attempt",
-    "is_state",
     "segment",
     "shown_id",
     "spellings",
+    "state_of",
     "text_of",
 ]
 
@@ -160,10 +161,12 @@ def has_attempt(object_key: str) -> bool:
     return key is not None and key["attempt"] is not None
 
 
-def is_state(object_key: str) -> bool:
-    """Whether an object belongs to the state store."""
+def state_of(object_key: str) -> Literal["task", "asset"] | None:
+    """Whose state store an object belongs to; None if it belongs to none."""
     key = _KEY.fullmatch(object_key)
-    return key is not None and (key["state"] or key["assets"]) is not None
+    if key is None:
+        return None
+    return "asset" if key["assets"] else "task" if key["state"] else None
 
 
 @lru_cache(maxsize=1024)

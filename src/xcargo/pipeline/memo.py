@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import Any, Literal
 
@@ -82,10 +82,12 @@ class Entry:
     expires_at: str | None = None
     created_by: str = f"xcargo {__version__}"
 
-    @property
-    def is_expired(self) -> bool:
-        """Whether its time is over."""
-        return self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= datetime.now(timezone.utc)
+    def is_expired(self, expires: timedelta | None = None) -> bool:
+        """Whether its time is over: that which it was given, or ``expires`` after it was computed, if that is less."""
+        now = datetime.now(timezone.utc)
+        if expires is not None and datetime.fromisoformat(self.created_at) + expires <= now:
+            return True
+        return self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= now
 
     @property
     def uris(self) -> list[str]:
@@ -109,10 +111,15 @@ class Entry:
                 raise ValueError("a field is of a wrong type")
             if not all(type(mapping) is dict for mapping in (entry.rows, entry.digests)):
                 raise ValueError("a field is of a wrong type")
+            if "return_value" not in entry.rows:
+                raise ValueError("it has no result")
             for row in entry.rows.values():
                 if is_envelope(row):
                     Envelope.from_row(row)
-            float(entry.seconds), entry.is_expired, datetime.fromisoformat(entry.created_at)
+            float(entry.seconds)
+            times = [entry.created_at] if entry.expires_at is None else [entry.created_at, entry.expires_at]
+            if any(datetime.fromisoformat(time).tzinfo is None for time in times):
+                raise ValueError("a time has no zone")
         except EnvelopeError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -127,8 +134,8 @@ class Entries:
         self._store = store
         self._signer = signer
 
-    def get(self, key: str) -> Entry | None:
-        """The entry of a key, if there is one that has not expired. One request.
+    def get(self, key: str, *, expires: timedelta | None = None) -> Entry | None:
+        """The entry of a key, if there is one that has not expired, see `Entry.is_expired`. One request.
 
         Raises:
             SignatureError: It is not signed as it should be.
@@ -149,7 +156,7 @@ class Entries:
         entry = Entry.from_json(read)
         if entry.key != key:
             raise EnvelopeError("The entry is that of another key", where=key)
-        return None if entry.is_expired else entry
+        return None if entry.is_expired(expires) else entry
 
     def put(self, entry: Entry) -> None:
         """Store an entry in place of one of the same key. One request."""

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from xcargo.errors import ConfigurationError, DecodeError, EnvelopeError, ObjectNotFoundError
-from xcargo.model.coordinate import Coordinate, is_state, segment
+from xcargo.model.coordinate import Coordinate, segment, state_of
 from xcargo.model.envelope import is_envelope
 from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline
@@ -54,10 +54,10 @@ class StatePipeline(Pipeline):
         uri = row.get("uri")
         if type(uri) is str:
             key = self.roots.resolve(uri)[1]
-            if not is_state(key) or key.startswith("~asset-") is not of_asset:
-                owner = "an asset" if of_asset else "a task"
+            owner = "asset" if of_asset else "task"
+            if state_of(key) != owner:
                 raise EnvelopeError(
-                    f"A row of the state of {owner} refers to an object of something else",
+                    f"A row of the state of {'an' if of_asset else 'a'} {owner} refers to an object of something else",
                     where=uri[:300],
                     hint="It was copied or made up; look at who wrote it.",
                 )

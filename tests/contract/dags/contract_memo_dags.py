@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 
@@ -117,7 +118,43 @@ with DAG("contract_memo_calls", start_date=datetime(2026, 1, 1), schedule=None, 
     def check_calls(text: str) -> None:
         assert text == "the result of the task " * 50
 
+    @task
+    @xcargo.memoize(scope="dag", version="1")
+    def orders(day: str) -> str:
+        print("RUNS orders")
+        return f"orders {day}"
+
+    @task
+    @xcargo.memoize(scope="dag", version="1")
+    def customers(day: str) -> str:
+        print("RUNS customers")
+        return f"customers {day}"
+
+    @task
+    @xcargo.memoize(ignore=["ti"])
+    def pushes(ti: Any = None) -> str:
+        print("RUNS pushes")
+        ti.xcom_push(key="return_value", value="not the result")
+        return "the result"
+
+    @task.short_circuit
+    @xcargo.memoize
+    def goes_on() -> tuple[str, ...]:
+        """What is no plain value is a row that has to be loaded to be judged."""
+        print("RUNS goes_on")
+        return ()
+
+    @task
+    def never() -> None:
+        print("RUNS never")
+
+    @task
+    def check_results(one: str, other: str, pushed: str) -> None:
+        assert (one, other, pushed) == ("orders monday", "customers monday", "the result")
+
     check_calls(templated(called()))
+    check_results(orders("monday"), customers("monday"), pushes())
+    goes_on() >> never()
 
 DAGS = [memo, shapes, calls]
 

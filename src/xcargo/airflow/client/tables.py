@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.base import arrow, importable
+from xcargo.codecs.media import table_of_records
 from xcargo.codecs.table_file import TableFile
 from xcargo.codecs.value_path import label_text
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
@@ -130,9 +131,8 @@ def _of_records(value: StoredValue) -> ValueTable:
             f"What task {value.task_id!r} returned is a {value.type}, not a table",
             hint="SQL reads DataFrames of pandas and polars, Arrow tables, dictionaries and lists of dictionaries.",
         )
-    names = dict.fromkeys(name for record in records for name in record)  # not those of the first record alone
     try:
-        table = pa.table({name: pa.array([record.get(name) for record in records]) for name in names})
+        table = table_of_records(records)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise UnsupportedTypeError(
             f"The dictionaries that task {value.task_id!r} returned make no table: {error}",

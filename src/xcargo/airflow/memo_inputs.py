@@ -1,0 +1,71 @@
+"""What the result of a memoized function depends on: digests of its arguments, and of variables, connections and files.
+
+Arguments are handles of XComs until the function has to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from xcargo.airflow import compat, runtime
+from xcargo.airflow.inputs import Deferred, rows_of
+from xcargo.airflow.rows import parsed
+from xcargo.errors import ConfigurationError, UnsupportedTypeError
+from xcargo.pipeline.memo import value_digest
+
+__all__ = ["READERS", "digest_of", "loaded"]
+
+
+def digest_of(what: str, value: Any) -> str:
+    """The digest of an argument or something else that is named. Raises UnsupportedTypeError if there is none."""
+    try:
+        return value_digest(runtime.pipeline(), _comparable(value))
+    except UnsupportedTypeError as error:
+        error.what = f"memoize cannot compare {what}: {error.what}"
+        error.hint = "Take what the result depends on as arguments that can be stored, and name others: ignore=[...]."
+        raise
+
+
+def _comparable(value: Any) -> Any:
+    """The same with handles where values are not loaded yet."""
+    if isinstance(value, Deferred):
+        return value.handle
+    rows = rows_of(value)
+    if rows is not None:
+        dag_id = compat.dag_of_sequence(value)
+        return [runtime.pipeline().handle(parsed(row.value), dag_id) for row in rows]
+    if type(value) in (list, tuple):
+        return type(value)(_comparable(part) for part in value)
+    if type(value) is dict:
+        return {key: _comparable(part) for key, part in value.items()}
+    return value.dump() if type(value).__name__ == "ParamsDict" else value
+
+
+def loaded(value: Any) -> Any:
+    """The same with values in place of handles that only stood for them."""
+    if isinstance(value, Deferred):
+        return value.handle.load()
+    if type(value) in (list, tuple):
+        return type(value)(loaded(part) for part in value)
+    if type(value) is dict:
+        return {key: loaded(part) for key, part in value.items()}
+    return value
+
+
+def _connection(connection_id: str) -> list[Any]:
+    found = compat.get_connection(connection_id)
+    return [getattr(found, name, None) for name in ("conn_type", "host", "port", "schema", "login")]
+
+
+def _file(path: str) -> str:
+    try:
+        return sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigurationError(f"memoize depends on {path!r}, which cannot be read: {error.strerror}") from error
+
+
+READERS: dict[str, Callable[[str], Any]] = {"variable": compat.variable, "connection": _connection, "file": _file}
+"""Kind of a thing that ``depends_on`` names -> what gives its content."""
