@@ -13,27 +13,22 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks.sweep import key
+from benchmarks.sweep import OLD, Rows, key, peak_mib
 from xcargo.lifecycle.inventory import open_inventory
 from xcargo.lifecycle.plan import SweepOptions, Verdict
-from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter
 from xcargo.lifecycle.sweep import Sweep
-from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
 from xcargo.stores.local import LocalStore, MemoryStore
 
 ROOT = Root.parse("s3://bucket/xcom")
-OLD = datetime.now(timezone.utc) - timedelta(days=30)
 MANIFEST = "inventories/bucket/daily/2026-01-01T01-00Z/manifest.json"
 ROWS_OF_A_FILE = 5_000_000
 
@@ -100,35 +95,16 @@ def write(folder: Path, number: int) -> None:
     path.write_text(json.dumps(manifest))
 
 
-class Rows:
-    """As many rows as objects: none for the orphans, and as many to objects that are gone."""
-
-    hides_attempts = hides_dags = hides_state = False
-    origin = {"database": "made up"}  # noqa: RUF012
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
-        where_from = Coordinate("dag", "run", "task", "return_value")
-        for n in range(self._number):
-            key_of_row = key(n + self._number if is_orphan(n) else n)
-            yield Reference(where_from, ROOT.uri(key_of_row), 1000, 5000, OLD, "xcom")
-
-    def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
-        yield from ()
-
-
-def peak_mib() -> float:
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def references(number: int) -> Iterator[str]:
+    """As many URIs as objects: none of the orphans, and as many of objects that are gone."""
+    return (ROOT.uri(key(n + number if is_orphan(n) else n)) for n in range(number))
 
 
 def plan(folder: Path, number: int) -> dict[str, float]:
     """Plan a sweep of so many objects, and check every sum."""
     before, started, cpu = peak_mib(), time.monotonic(), time.process_time()
     inventory = open_inventory(f"s3://inventories/{MANIFEST}", ROOT, lambda _: LocalStore(Root.parse(folder.as_uri())))
-    rows = cast("Any", Rows(number))
+    rows = cast("Any", Rows(lambda: references(number)))
     with Sweep(MemoryStore(ROOT), rows, root=ROOT, options=SweepOptions(), inventory=inventory) as sweep:
         report = sweep.plan()
     result = {

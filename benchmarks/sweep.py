@@ -11,7 +11,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -45,18 +45,18 @@ class Listing(MemoryStore):
 
 
 class Rows:
-    """A row for every other object."""
+    """A row for each of some URIs."""
 
     hides_attempts = hides_dags = hides_state = False
     origin = {"database": "made up"}  # noqa: RUF012
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, uris: Callable[[], Iterable[str]]) -> None:
+        self._uris = uris
 
     def iterate(self, where: XComFilter = EVERYTHING) -> Iterator[Reference]:
         where_from = Coordinate("dag", "run", "task", "return_value")
-        for n in range(0, self._number, 2):
-            yield Reference(where_from, ROOT.uri(key(n)), 1000, 5000, OLD, "xcom")
+        for uri in self._uris():
+            yield Reference(where_from, uri, 1000, 5000, OLD, "xcom")
 
     def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         yield from ()
@@ -70,7 +70,8 @@ def peak_mib() -> float:
 def main(number: int) -> dict[str, float]:
     """Plan a sweep of so many objects."""
     before, started = peak_mib(), time.monotonic()
-    with Sweep(Listing(number), cast("Any", Rows(number)), root=ROOT, options=SweepOptions(max_share=None)) as sweep:
+    rows = cast("Any", Rows(lambda: (ROOT.uri(key(n)) for n in range(0, number, 2))))
+    with Sweep(Listing(number), rows, root=ROOT, options=SweepOptions(max_share=None)) as sweep:
         report = sweep.plan()
     assert report.total[Verdict.ORPHAN].objects == number // 2
     assert report.total[Verdict.LIVE].objects == (number + 1) // 2

@@ -25,7 +25,7 @@ from xcargo.airflow.references.database import DatabaseReferences, DatabaseRowWr
 from xcargo.errors import ReferencesUnavailableError
 from xcargo.lifecycle.moves import Journal
 from xcargo.lifecycle.references import XComFilter
-from xcargo.model.coordinate import Coordinate
+from xcargo.model.coordinate import Coordinate, State
 from xcargo.stores.local import LocalStore
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
@@ -105,6 +105,12 @@ def test_large_rows_go_to_the_store_and_come_back_as_they_were(metadata: Metadat
     assert counts(migrate("--apply")) == {"database fits": 1}
 
 
+def stored_state(value: Any, root: Path) -> Any:
+    """The row of a value of an asset's state, which is in an object."""
+    coordinate = Coordinate("", "", "", "asset's", state=State(asset="orders"))
+    return make_pipeline(root.as_uri(), threshold_bytes=0).push(value, coordinate)
+
+
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
 def test_state_moves_with_xcoms(metadata: Metadata, migrate: Call, tmp_path: Path, root: Path) -> None:
     """Out of Common IO's objects, if xcargo's backend reads the rows, and back into rows that need no backend."""
@@ -126,8 +132,11 @@ def test_state_moves_with_xcoms(metadata: Metadata, migrate: Call, tmp_path: Pat
     values = {row.coordinate.key: row.value for row in source.rows(XComFilter(state=True))}
     assert value_of(values["big"], root.as_uri()) == BIG
     assert (values["text"], values["small"]) == (f"{old.as_uri()}/big", 1)
+    metadata.state(json.dumps(stored_state(BIG, root)), asset="orders", key="asset's")
+    done = migrate("--apply", "--recode", **env)
+    assert (done.code, counts(done)) == (0, {"store moved": 2}), done.out
     done = migrate("--to", "stock", "--apply", **env)
-    assert (done.code, counts(done)) == (0, {"stock moved": 1}), done.out
+    assert (done.code, counts(done)) == (0, {"stock moved": 2}), done.out
     with metadata.engine.connect() as connection:
         query = sa.text("SELECT value FROM task_state_store WHERE key = 'big'")
         assert json.loads(connection.execute(query).scalar_one()) == BIG

@@ -20,6 +20,7 @@ from tests.unit.lifecycle.inventories import OF_NO_READER, TAKEN, WRITERS, Entry
 from tests.unit.lifecycle.kit import DAY, HOUR, ClockedStore, Rows
 from xcargo.airflow.connections import access_of
 from xcargo.errors import ConfigurationError, IntegrityError, MissingDependencyError, SweepRefusedError
+from xcargo.lifecycle.columnar import sum_inventory
 from xcargo.lifecycle.inventory import open_inventory
 from xcargo.lifecycle.key_sets import ExactKeySet, KeySet, KeysOnDisk
 from xcargo.lifecycle.plan import SweepOptions, Verdict
@@ -296,7 +297,25 @@ def test_an_empty_inventory_is_one(file_format: str) -> None:
     assert bucket.sweep({key()}, bucket.write(file_format=file_format)).total == {}
 
 
+def test_an_id_that_its_key_holds_only_in_part_is_found() -> None:
+    """By the filter of ``du --dag``, whose sum it is."""
+    bucket, dag_id = Cloud(), "d" * 240
+    bucket.add(key(dag_id), size=7)
+    inventory = open_inventory(bucket.write(), bucket.root, lambda _: bucket.inventories)
+    sums, _ = sum_inventory(inventory, XComFilter(dag_id=dag_id), ["dag_id"])
+    assert {by: (count.objects, count.size_bytes) for by, count in sums.items()} == {(dag_id,): (1, 7)}
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_a_size_that_is_none_is_an_error_of_ours() -> None:
+    """Of a row of CSV, which has texts alone."""
+    bucket = Cloud()
+    bucket.add(key())
+    bucket.entries.append(dataclasses.replace(bucket.entries[0], more={"Size": ""}))
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        bucket.sweep({key()}, bucket.write(file_format="CSV"))
 
 
 def open_at(bucket: Cloud, url: str) -> None:
