@@ -335,14 +335,13 @@ def attempt_of(context: Any) -> str:
 
 def reads_state() -> bool:
     """Whether this Airflow is set to use xcargo's backend of the state store, or one made of it (3.3 on)."""
-    name = conf().get("workers", "state_store_backend", fallback="") or ""
-    try:
-        import airflow.sdk.state  # noqa: F401
-    except ImportError:
+    if not conf().get("workers", "state_store_backend", fallback=""):
         return False
-    from xcargo.airflow.state_store import StateStoreBackend
-
-    backend = conf().getimport("workers", "state_store_backend") if name else None
+    try:
+        from xcargo.airflow.state_store import StateStoreBackend
+    except ConfigurationError:  # this Airflow has none
+        return False
+    backend = conf().getimport("workers", "state_store_backend")
     return isinstance(backend, type) and issubclass(backend, StateStoreBackend)
 
 
