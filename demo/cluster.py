@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -369,18 +369,14 @@ _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def free_port() -> int:
     """A loopback port nobody listens on.
 
-    Below the range that outgoing connections are given, so that none takes it before we do.
+    Airflow takes ten seconds and more until it listens. Nobody else may take the port meanwhile: it is below
+    the ports of outgoing connections, and below those that the tests' servers choose from (20,000 and up).
     """
-    for port in _candidates():
+    for port in random.sample(range(10_000, 20_000), 200):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
     raise ClusterError("no free port on 127.0.0.1")
-
-
-def _candidates() -> Iterator[int]:
-    for _ in range(200):
-        yield random.randint(20_000, 30_000)
 
 
 def _failure(what: str, process: Process) -> ClusterError:
