@@ -151,12 +151,13 @@ def load_parsed(value: Any, dag_id: str | None = None) -> Any:
 
 
 def load_row(row: XComRow) -> Any:
-    """The value of a row that was read from the database, of an XCom or of the state of a task."""
-    if row.coordinate.state is None:
-        return load_parsed(row.value, row.coordinate.dag_id)
+    """The value of a row that was read from the database, of an XCom or of the state store."""
+    dag_id, state = row.coordinate.dag_id, row.coordinate.state
+    if state is None:
+        return load_parsed(row.value, dag_id)
     from xcargo.airflow.references.tables import state_text
 
-    return runtime.state_pipeline().pull_text(state_text(row.raw), row.coordinate.dag_id)
+    return runtime.state_pipeline().pull_text(state_text(row.raw), dag_id, of_asset=state.asset is not None)
 
 
 def load_all(rows: Any, dag_id: str | None = None) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DAGS",
     "INVENTORY",
+    "ONE",
     "PATH",
     "PREFIXES",
     "SOURCE",
@@ -29,6 +30,7 @@ __all__ = [
     "airflow",
     "get_connection",
     "load_edge",
+    "named",
     "open_root",
     "open_source",
     "prefixes_of",
@@ -74,8 +76,19 @@ WHERE = (
     Argument("--task", metavar="ID", help="only XComs of this task"),
     Argument("--key", metavar="KEY", help="only XComs with this key"),
     Argument("--map-index", type=int, metavar="N", help="only XComs of this mapped task instance"),
+    Argument("--asset", metavar="NAME", help="only keys of the state of this asset"),
 )
-"""Which XComs to work on, see `where_of`."""
+"""Which rows to work on, see `where_of`."""
+ONE = (
+    Argument("dag", help="the Dag's id; with --asset the key, and nothing after it"),
+    Argument("run", nargs="?", help="the run's id"),
+    Argument("task", nargs="?", help="the task's id"),
+    Argument("key", nargs="?", default="return_value", help="the XCom key (default: return_value)"),
+    Argument("--map-index", type=int, metavar="N", help="only this mapped task instance (default: all)"),
+    Argument("--state", action="store_true", help="a key of the task's state store instead of an XCom"),
+    Argument("--asset", metavar="NAME", help="a key of the state of this asset instead of an XCom"),
+)
+"""Which XCom, or key of the state store, see `named`."""
 
 
 def airflow() -> tuple[Any, str]:
@@ -166,19 +179,37 @@ def prefixes_of(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def where_of(args: argparse.Namespace) -> XComFilter:
-    """The XComs that `WHERE` chooses."""
+    """The rows that `WHERE` chooses. Raises ConfigurationError for an asset's in an inventory."""
     from xcargo.lifecycle.references import XComFilter
 
-    return XComFilter(args.dag, args.run, args.task, args.key, args.map_index, getattr(args, "state", None))
+    if args.asset is not None and getattr(args, "inventory", None):
+        raise ConfigurationError("--inventory does not go together with --asset", hint="Omit one of them.")
+    return XComFilter(args.dag, args.run, args.task, args.key, args.map_index, asset=args.asset)
+
+
+def named(args: argparse.Namespace) -> XComFilter:
+    """The row, or those of the instances of a mapped task, that `ONE` names."""
+    from xcargo.lifecycle.references import XComFilter
+
+    if args.asset is not None and args.run is None:
+        return XComFilter(key=args.dag, asset=args.asset)
+    if args.asset is not None or args.task is None:
+        raise ConfigurationError("Name a Dag, a run and a task; or with --asset NAME a key of its state, and no more")
+    return XComFilter(args.dag, args.run, args.task, args.key, args.map_index, state=args.state)
 
 
 def open_source(args: argparse.Namespace) -> ReferenceSource:
-    """The rows of this deployment, in the metadata database or behind the REST API, as `SOURCE` chooses."""
+    """The rows of this deployment, in the metadata database or behind the REST API, as `SOURCE` chooses.
+
+    Raises ConfigurationError if those of the state store are asked for behind the REST API.
+    """
     load_edge()
     if args.via == "database":
         from xcargo.airflow.references.database import DatabaseReferences
 
         return DatabaseReferences()
+    if getattr(args, "asset", None) is not None or getattr(args, "state", False):
+        raise ConfigurationError("Rows of the state store are not read through the REST API", hint="Omit --via rest.")
     from xcargo.airflow.references.rest import open_rest
 
     connection = get_connection(args.api_connection) if args.api_connection else None

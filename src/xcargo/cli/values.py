@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, hexdump
-from xcargo.cli.deployment import INVENTORY, PATH, SOURCE, WHERE, open_root, open_source, roots_of, where_of
+from xcargo.cli.deployment import INVENTORY, ONE, PATH, SOURCE, WHERE, named, open_root, open_source, roots_of, where_of
 from xcargo.errors import ConfigurationError, XCargoError
 from xcargo.transfer.reporting import format_bytes
 
@@ -98,10 +98,11 @@ def _sums_of_inventory(args: argparse.Namespace, out: Output) -> dict[tuple[str,
     from xcargo.lifecycle.inventory import open_inventory
 
     sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
+    where = where_of(args)
     for root in roots_of(args):
         inventory = open_inventory(args.inventory, root, open_root)
         with out.progress("Reading the inventory"):
-            counts, others = sum_inventory(inventory, where_of(args), _LEVELS[args.by])
+            counts, others = sum_inventory(inventory, where, _LEVELS[args.by])
         for at, count in counts.items():
             sums[at] = [sums[at][0] + count.objects, sums[at][1] + count.size_bytes]
         rest = f"; {others.objects:,} other objects, {format_bytes(others.size_bytes)}" if others.objects else ""
@@ -122,7 +123,7 @@ def _show(args: argparse.Namespace, out: Output) -> ExitCode:
             "run_state": row.run.state if row.run else None,
             "envelope" if is_envelope(row.value) else "value": row.value,
         }
-        for row in open_source(args).rows(where_of(args))
+        for row in open_source(args).rows(named(args))
     ]
     if out.json:
         out.print_json(rows)
@@ -173,7 +174,7 @@ def _cat(args: argparse.Namespace, out: Output) -> None:
 
 def _single_row(args: argparse.Namespace) -> XComRow:
     """The one row that the arguments mean; a live one before those of an archive."""
-    rows = [row for row in open_source(args).rows(where_of(args)) if args.attempt in (None, row.coordinate.attempt)]
+    rows = [row for row in open_source(args).rows(named(args)) if args.attempt in (None, row.coordinate.attempt)]
     if not rows:
         raise XCargoError("There is no such XCom", hint="xcargo ls and xcargo show list which there are.")
     rows = [row for row in rows if not row.archived] or rows
@@ -291,15 +292,6 @@ def _verify(args: argparse.Namespace, out: Output) -> ExitCode:
     return ExitCode.FAILED if counts[VerifyStatus.UNREADABLE] else ExitCode.OK
 
 
-_ONE = (
-    Argument("dag", help="the Dag's id"),
-    Argument("run", help="the run's id"),
-    Argument("task", help="the task's id"),
-    Argument("key", nargs="?", default="return_value", help="the XCom key (default: return_value)"),
-    Argument("--map-index", type=int, metavar="N", help="only this mapped task instance (default: all)"),
-    Argument("--state", action="store_true", help="a key of the task's state store instead of an XCom"),
-)
-
 COMMANDS = (
     Command(
         name="ls",
@@ -318,6 +310,7 @@ COMMANDS = (
         examples=(
             Example("ls --dag sales", "what is stored for a Dag"),
             Example("ls --dag sales --run 'scheduled__2026-01-*' --key return_value", "for some of its runs"),
+            Example("ls --asset orders", "for the state of an asset"),
             Example("ls --json | jq -r .uri", "where every object is"),
         ),
     ),
@@ -348,12 +341,13 @@ COMMANDS = (
         help="show what is known of an XCom without reading its value",
         description="Shows an XCom's row: the envelope with type, sizes, codec, checksum and URL of the object, or "
         "the value itself if it is in the row. On Airflow 3.4 every attempt has its own row. Exits with 1 if there is "
-        "no such XCom.",
+        "no such XCom. --state and --asset do the same for a key of the state store.",
         run=_show,
-        arguments=(JSON, *_ONE, *SOURCE),
+        arguments=(JSON, *ONE, *SOURCE),
         examples=(
             Example("show sales manual__2026-01-01T00:00:00+00:00 extract", "what a task returned"),
             Example("show sales manual__2026-01-01T00:00:00+00:00 extract rows --map-index 3 --json", "for a program"),
+            Example("show --asset orders cursor", "of the state of an asset"),
         ),
     ),
     Command(
@@ -365,7 +359,7 @@ COMMANDS = (
         "other value the payload as it is stored.",
         run=_cat,
         arguments=(
-            *_ONE,
+            *ONE,
             Argument("--attempt", metavar="ID", help="only this attempt (Airflow 3.4; xcargo show lists them)"),
             Argument(
                 "--head", type=int, default=2000, metavar="N", help="most characters to print (default: 2000; 0: all)"
@@ -376,6 +370,7 @@ COMMANDS = (
         examples=(
             Example("cat sales manual__2026-01-01T00:00:00+00:00 extract", "what a task returned"),
             Example("cat sales manual__2026-01-01T00:00:00+00:00 report -o report.pdf", "a file that it returned"),
+            Example("cat --asset orders cursor", "a key of the state of an asset"),
         ),
     ),
     Command(

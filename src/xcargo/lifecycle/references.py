@@ -84,11 +84,15 @@ class XComFilter:
     map_index: int | None = None
     state: bool | None = None
     """Whether to match rows of the state store, or XComs; None matches both."""
+    asset: str | None = None
+    """Matches keys of the state of such assets only."""
 
     def matches(self, coordinate: Coordinate) -> bool:
         """Whether a coordinate matches."""
         parts = ("dag_id", "run_id", "task_id", "key")
         if self.state not in (None, coordinate.state is not None):
+            return False
+        if self.asset is not None and not _matches(self.asset, (coordinate.state and coordinate.state.asset) or ""):
             return False
         return all(_matches(getattr(self, name), getattr(coordinate, name)) for name in parts) and (
             self.map_index is None or self.map_index == coordinate.map_index

@@ -69,7 +69,7 @@ def test_what_is_stored_is_listed_summed_shown_and_verified(metadata: Metadata, 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
 def test_what_the_state_store_holds_is_listed_too(metadata: Metadata, store: Any, root: Path, call: Call) -> None:
-    """Of a task and of an asset, beside an XCom of the same name; a task's is shown and read by --state."""
+    """Of a task and of an asset, beside an XCom of the same name; shown and read by --state and --asset."""
     store("x" * 1000)
     pipeline = make_pipeline(root.as_uri(), threshold_bytes=100)
     task = Coordinate("sales", RUN, "extract", "return_value", state=State())
@@ -86,7 +86,23 @@ def test_what_the_state_store_holds_is_listed_too(metadata: Metadata, store: Any
     assert len(call("show", "sales", RUN, "extract", "--json").json) == 1
     assert call("cat", "sales", RUN, "extract").out.strip() == "x" * 1000
     assert call("cat", "sales", RUN, "extract", "--state").out.strip() == "y" * 1000
+    (shown,) = call("show", "--asset", "orders", "cursor", "--json").json
+    assert (shown["state"]["asset"], shown["key"], shown["envelope"]["type"]) == ("orders", "cursor", "str")
+    assert call("cat", "--asset", "orders", "cursor").out.strip() == "z" * 1000
+    (line,) = call("ls", "--asset", "ord*", "--json").out.splitlines()
+    assert json.loads(line)["coordinate"]["state"]["asset"] == "orders"
+    assert call("ls", "--asset", "others", "--json").out == ""
+    assert call("du", "--asset", "orders", "--json").json["total"]["objects"] == 1
     assert call("verify", "--json").json["counts"]["ok"] == 3
+
+
+@pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
+def test_what_names_no_row_is_refused(metadata: Metadata, call: Call) -> None:
+    """A Dag without a task, an asset's key with a run; rows of state are not read through REST."""
+    for line in (("show", "sales"), ("cat", "sales", RUN), ("show", "--asset", "orders", "cursor", RUN)):
+        assert "Name a Dag, a run and a task; or with --asset NAME a key" in call(*line).err
+    assert "Omit one of them" in call("du", "--asset", "orders", "--inventory", "s3://b/i").err
+    assert "not read through the REST API" in call("ls", "--asset", "orders", "--via", "rest").err
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)

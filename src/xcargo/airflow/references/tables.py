@@ -67,10 +67,12 @@ class XComTable:
     def conditions(self, where: XComFilter) -> list[Any]:
         """The rows that match; in an archive also those of which it is not known."""
         matching: list[Any] = []
-        for name in ("dag_id", "run_id", "task_id", "key"):
+        for name in ("dag_id", "run_id", "task_id", "key", "asset"):
             pattern = getattr(where, name)
             if pattern is None:
                 continue
+            if name == "asset" and _ASSET_STATE not in self.name:
+                return [sa.false()]
             column = self.columns[name]
             if "*" in pattern:
                 matching.append(column.like("%".join(map(_escaped, pattern.split("*"))), escape="\\"))
