@@ -30,6 +30,8 @@ class Seen(NamedTuple):
     """Path with query, as the client sent it."""
     fault: str | None = None
     """The kind of fault that met the request, if one did."""
+    body_bytes: int | None = 0
+    """Length of the request's body; None if its head does not say it."""
 
 
 class Exchange:
@@ -144,7 +146,8 @@ class Relay:
 
     def log(self, exchange: Exchange, fault: str | None = None) -> None:
         """Add a line to the request log."""
-        self._seen.append(Seen(exchange.method, exchange.path, fault))
+        head = exchange.head
+        self._seen.append(Seen(exchange.method, exchange.path, fault, None if head.is_chunked else head.length or 0))
 
     def close(self) -> None:
         """Stop listening and drop every connection; calling it again does nothing."""

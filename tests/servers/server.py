@@ -89,6 +89,13 @@ class Server:
         """
         return [(seen.method, seen.path) for seen in self._counter().requests]
 
+    def sent_bytes(self) -> int:
+        """Length of the bodies of these requests. Raises RuntimeError also if one does not say it."""
+        sizes = [seen.body_bytes for seen in self._counter().requests]
+        if None in sizes:
+            raise RuntimeError("a request has a body of unknown length")
+        return sum(filter(None, sizes))
+
     def reset_requests(self) -> None:
         """Forget the requests so far. Raises RuntimeError unless started with `count=True`."""
         self._counter().reset_requests()

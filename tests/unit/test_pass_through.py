@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import os
-import tracemalloc
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -13,13 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
 import xcargo
+from benchmarks.memory import Peak
 from tests.servers import Server
 from tests.unit.conftest import HERE, make_pipeline
-from xcargo.errors import EnvelopeError, ObjectExpiredError, ObjectNotFoundError, SizeLimitError, StoreError
+from xcargo.errors import (
+    EnvelopeError,
+    IntegrityError,
+    ObjectExpiredError,
+    ObjectNotFoundError,
+    SizeLimitError,
+    StoreError,
+)
 from xcargo.model.envelope import is_envelope, tombstone
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
@@ -33,6 +43,7 @@ OTHER_DAG = replace(HERE, dag_id="other_dag")
 MEGABYTE = 1_000_000
 NOISE = os.urandom(3 * MEGABYTE)
 KEY = Key("2026", os.urandom(32))
+ENCRYPTED: dict[str, Any] = {"encryption_keys": (KEY,), "encryption_key": KEY}
 
 
 def file_of(folder: Path, data: bytes = NOISE, name: str = "report.csv") -> xcargo.File:
@@ -75,8 +86,7 @@ def test_a_handle_is_stored_by_a_copy_and_read_as_the_value(kind: str, encrypted
         stores.append(CountingStore(store))
         return stores[-1]
 
-    keys: dict[str, Any] = {"encryption_keys": (KEY,), "encryption_key": KEY} if encrypted else {}
-    pipeline = make_pipeline((tmp_path / "root").as_uri(), wrap=counted, **keys)
+    pipeline = make_pipeline((tmp_path / "root").as_uri(), wrap=counted, **(ENCRYPTED if encrypted else {}))
     row: Any = pipeline.push(KINDS[kind](tmp_path), HERE)
     value = pipeline.pull(row, HERE.dag_id)
     for store in stores:
@@ -95,17 +105,42 @@ def test_a_handle_is_stored_by_a_copy_and_read_as_the_value(kind: str, encrypted
     assert same(pipeline.pull(again, HERE.dag_id), value if kind != "stream" else pipeline.pull(again))
 
 
+PAYLOADS = {
+    "one chunk": (NOISE[:100_000], {}),
+    "several chunks": (NOISE, {}),
+    "several parts": (NOISE * 12, {"part_bytes": 5 * 1024 * 1024}),
+    "compressed chunks": (b"xcargo " * 500_000, {}),
+    "encrypted chunk": (NOISE[:100_000], ENCRYPTED),
+    "encrypted compressed chunks": (b"xcargo " * 500_000, ENCRYPTED),
+}
+
+
 @pytest.mark.servers
-@pytest.mark.parametrize("size_bytes", [100_000, 3 * MEGABYTE])
-def test_a_copy_costs_two_requests_and_no_byte(any_server: Server, size_bytes: int) -> None:
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_a_copy_costs_two_requests_and_no_byte(any_server: Server, kind: str) -> None:
     """Counted at the server: the copy, and whether it is as long as the original. The value comes back."""
-    pipeline = make_pipeline(any_server.root, connection=any_server.connection)
-    row = pipeline.push(NOISE[:size_bytes], HERE)
+    value, settings = PAYLOADS[kind]
+    pipeline = make_pipeline(any_server.root, connection=any_server.connection, **settings)
+    row = pipeline.push(value, HERE)
     any_server.reset_requests()
     handed_on = pipeline.push(pipeline.handle(row), NEXT)
     assert [method for method, _ in any_server.requests()] == ["PUT", "HEAD"]
+    assert any_server.sent_bytes() == 0
     assert pipeline.purge(row)
-    assert pipeline.pull(handed_on) == NOISE[:size_bytes]
+    assert pipeline.pull(handed_on) == value
+
+
+@pytest.mark.servers
+def test_a_copy_of_what_is_gone_says_what_and_where(any_server: Server) -> None:
+    """On every store: the error of a pull, with the object's URI and what to do, and no object is left."""
+    pipeline = make_pipeline(f"{any_server.root}/gone", connection=any_server.connection)
+    row: Any = pipeline.push(NOISE[:100_000], HERE)
+    handle = pipeline.handle(row)
+    assert pipeline.purge(row)
+    with pytest.raises(ObjectNotFoundError, match=re.escape(row["uri"])) as caught:
+        pipeline.push(handle, NEXT)
+    assert caught.value.hint
+    assert not [key for key in any_server.list_keys() if "/gone/" in key]
 
 
 @pytest.mark.parametrize("make", [file_of, folder_of])
@@ -154,7 +189,7 @@ def test_handles_inside_a_value_come_back_as_what_they_stand_for(kind: str, tmp_
     ("url", "settings"),
     [
         ("memory://elsewhere/x", {}),
-        ("memory://test/xcom", {"encryption_key": KEY, "encryption_keys": (KEY,)}),
+        ("memory://test/xcom", ENCRYPTED),
     ],
     ids=["another root", "another key"],
 )
@@ -171,7 +206,7 @@ def test_elsewhere_the_payload_is_stored_again(url: str, settings: dict[str, Any
 
 def test_an_encrypted_value_of_another_dag_is_encrypted_again() -> None:
     """A ciphertext is bound to its Dag: a copy elsewhere could not be told from one that was moved there."""
-    pipeline = make_pipeline(encryption_keys=(KEY,), encryption_key=KEY)
+    pipeline = make_pipeline(**ENCRYPTED)
     row: Any = pipeline.push(NOISE, HERE)
     handed_on: Any = pipeline.push(pipeline.handle(row), OTHER_DAG)
     assert handed_on["encryption"]["salt"] != row["encryption"]["salt"]
@@ -181,7 +216,7 @@ def test_an_encrypted_value_of_another_dag_is_encrypted_again() -> None:
 
 def test_a_made_up_origin_of_another_dag_is_refused() -> None:
     """Whoever may write rows and objects of one Dag cannot have another Dag's ciphertext read there."""
-    pipeline = make_pipeline(encryption_keys=(KEY,), encryption_key=KEY)
+    pipeline = make_pipeline(**ENCRYPTED)
     row: Any = pipeline.push(NOISE, HERE)
     moved: Any = pipeline.push(NOISE, OTHER_DAG)
     source = row["uri"].removeprefix("memory://test/xcom/")
@@ -192,26 +227,61 @@ def test_a_made_up_origin_of_another_dag_is_refused() -> None:
     assert encryption_of_copy(row["encryption"], source, "other_dag/r/t/k~0") is None
 
 
-@pytest.mark.parametrize("size_bytes", [100_000, 40 * MEGABYTE])
+@pytest.mark.parametrize("size_bytes", [100_000, 3 * MEGABYTE])
 def test_a_store_without_copies_streams_and_says_so_once(
     size_bytes: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The value is stored all the same, with a few chunks in memory; one line of the log for two pushes."""
-
-    def no_copies(store: Any) -> FaultyStore:
-        return FaultyStore(store, lambda verb, _: StoreError("It makes none") if verb == "copy" else None)
-
-    pipeline = make_pipeline(tmp_path.as_uri(), wrap=no_copies)
-    value = (NOISE * 14)[:size_bytes]
-    row = pipeline.push(value, HERE)
+    """The value is stored all the same; one line of the log for two pushes."""
+    pipeline = make_pipeline(tmp_path.as_uri(), wrap=without_copies)
+    row = pipeline.push(NOISE[:size_bytes], HERE)
     caplog.set_level(logging.INFO, logger="xcargo")
-    tracemalloc.start()
     rows = [pipeline.push(pipeline.handle(row), NEXT) for _ in range(2)]
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 36 * MEGABYTE
-    assert [pipeline.pull(row) == value for row in rows] == [True, True]
+    assert [pipeline.pull(row) for row in rows] == [NOISE[:size_bytes]] * 2
     assert len([record for record in caplog.records if "does not copy" in record.message]) == 1
+
+
+def without_copies(store: Any) -> FaultyStore:
+    return FaultyStore(store, lambda verb, _: StoreError("It makes none") if verb == "copy" else None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("nested", [False, True], ids=["whole", "nested"])
+def test_what_is_streamed_is_never_held_whole(nested: bool, tmp_path: Path) -> None:
+    """Handed on as it is or within another value, 150 MB cost memory for some chunks."""
+    pipeline = make_pipeline(tmp_path.as_uri(), wrap=without_copies, compression="none", fsync=False)
+    handle = pipeline.handle(pipeline.push(bytes(150 * MEGABYTE), HERE))
+    peak = Peak()
+    pipeline.push({"first": handle, "more": [(handle, 1)]} if nested else handle, NEXT)
+    assert peak.extra_bytes() < 120 * MEGABYTE
+
+
+def test_a_lazyframe_is_copied_unless_it_was_queried(tmp_path: Path) -> None:
+    """As it was pulled it is the whole table, which nobody computes; every query of it is another frame."""
+    stores: list[CountingStore] = []
+
+    def counted(store: Any) -> CountingStore:
+        stores.append(CountingStore(store))
+        return stores[-1]
+
+    pipeline = make_pipeline(tmp_path.as_uri(), wrap=counted)
+    frame = pl.DataFrame({"n": range(50_000), "text": ["xcargo"] * 50_000})
+    pulled = pipeline.pull(pipeline.push(frame.lazy(), HERE))
+    stores[0].calls.clear()
+    handed_on = pipeline.push(pulled, NEXT)
+    assert stores[0].calls == {"copy": 1, "head": 1}
+    for value, expected in ((pulled, frame), (pulled.select("n"), frame.select("n")), (pulled.head(3), frame.head(3))):
+        assert pipeline.pull(pipeline.push(value, NEXT)).collect().equals(expected)
+    assert pipeline.pull(handed_on).collect().equals(frame)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_a_scan_of_a_table_is_handed_on_as_a_lazyframe(encrypted: bool) -> None:
+    """A handle's scan() is the whole table: its bytes are stored again, as what a LazyFrame is stored as."""
+    table = pa.table({"n": range(50_000)})
+    pipeline = make_pipeline(**(ENCRYPTED if encrypted else {}))
+    pulled = pipeline.pull(pipeline.push(pipeline.handle(pipeline.push(table, HERE)).scan(), NEXT))
+    assert type(pulled) is pl.LazyFrame
+    assert pulled.collect().to_arrow().equals(table)
 
 
 def test_a_handle_of_what_is_gone_or_expired_fails_the_push(tmp_path: Path) -> None:
@@ -223,10 +293,42 @@ def test_a_handle_of_what_is_gone_or_expired_fails_the_push(tmp_path: Path) -> N
     path.write_bytes(tombstone("dag=x keep=1d", datetime(2026, 1, 1), len(NOISE)))
     with pytest.raises(ObjectExpiredError, match="keep=1d"):
         pipeline.push(handle, NEXT)
+    path.write_bytes(NOISE[:-1])
+    with pytest.raises(IntegrityError, match=f"{len(NOISE) - 1} bytes.*{re.escape(row['uri'])}"):
+        pipeline.push(handle, NEXT)
     path.unlink()
     with pytest.raises(ObjectNotFoundError):
         pipeline.push(handle, NEXT)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("settings", [{}, ENCRYPTED], ids=["plain", "encrypted"])
+def test_damage_that_keeps_the_length_is_found_when_the_copy_is_read(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The checksum moves with the object: no pull and no verify of the copy takes its bytes for the value's."""
+    pipeline = make_pipeline(tmp_path.as_uri(), **settings)
+    row: Any = pipeline.push(NOISE, HERE)
+    path = Path(row["uri"].removeprefix("file://"))
+    stored = bytearray(path.read_bytes())
+    stored[2 * MEGABYTE] ^= 1
+    path.write_bytes(stored)
+    handed_on: Any = pipeline.push(pipeline.handle(row), NEXT)
+    for read in (pipeline.pull, pipeline.verify):
+        with pytest.raises(IntegrityError, match=re.escape(handed_on["uri"])) as caught:
+            read(handed_on)
+        assert caught.value.hint
+
+
+def test_a_copy_that_is_not_complete_yet_is_streamed(tmp_path: Path) -> None:
+    """Azure may answer before it has copied, when the copy is empty; that one is not left behind."""
+
+    class Pending(CountingStore):
+        def copy(self, source: str, target: str) -> None:
+            self.store.put(target, [])
+
+    pipeline = make_pipeline(tmp_path.as_uri(), wrap=Pending)
+    handed_on = pipeline.push(pipeline.handle(pipeline.push(NOISE, HERE)), NEXT)
+    assert pipeline.pull(handed_on) == NOISE
+    assert [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()] == [len(NOISE)] * 2
 
 
 def test_the_size_limit_holds_for_what_is_handed_on() -> None:
@@ -261,7 +363,7 @@ def test_a_file_copied_in_a_folder_is_young_and_its_own(tmp_path: Path) -> None:
 
 def test_the_salt_moves_with_the_object() -> None:
     """The envelope of a copy names the key of the original, which the ciphertext is bound to."""
-    pipeline: Pipeline = make_pipeline(encryption_keys=(KEY,), encryption_key=KEY)
+    pipeline: Pipeline = make_pipeline(**ENCRYPTED)
     row: Any = pipeline.push(b"x" * 5000, HERE)
     handed_on: Any = pipeline.push(pipeline.handle(row), NEXT)
     original = row["uri"].removeprefix("memory://test/xcom/")

@@ -171,7 +171,7 @@ def test_a_dead_end_is_not_retried(s3_server: Server, proxy: FaultProxy) -> None
     proxy.add(Fault("status", method="PUT", status=400, times=None))
     with pytest.raises(StoreError):
         pipeline.push(VALUE, HERE)
-    assert [method for method, _, _ in proxy.requests] == ["PUT"]
+    assert [seen.method for seen in proxy.requests] == ["PUT"]
 
 
 def test_an_endpoint_that_is_no_url_is_a_configuration_error(s3_server: Server) -> None:

@@ -13,7 +13,7 @@ from xcargo.codecs.base import Encoded, arrow, importable
 from xcargo.codecs.extension_types import extension_params
 from xcargo.codecs.source import BytesSource, Source, read_all
 from xcargo.codecs.substitutes import current_push
-from xcargo.codecs.table_file import TableFile, scan
+from xcargo.codecs.table_file import SCANNED, TableFile, scan
 from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
 from xcargo.codecs.value_path import column_types
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
@@ -87,8 +87,9 @@ class ArrowStreamCodec:
     """``pyarrow.RecordBatchReader`` and polars ``LazyFrame``: memory is bounded by a batch, each way.
 
     A LazyFrame is computed, into a temporary file, when it is pushed. It comes back as a LazyFrame that fetches the
-    columns that its query needs when it is collected; with integers of 128 bits, which pyarrow does not read, the whole
-    table is fetched at the pull. A reader comes back as one that can be read once.
+    columns that its query needs when it is collected, and is handed on as it is stored if a task returns it untouched;
+    with integers of 128 bits, which pyarrow does not read, the whole table is fetched at the pull. A reader comes back
+    as one that can be read once.
     """
 
     id = "arrow-stream"
@@ -110,6 +111,9 @@ class ArrowStreamCodec:
         with current_push().running_task_code():
             schema = value.collect_schema()
         params = {"type": "polars.LazyFrame", "columns": column_types(schema.items())}
+        stored = vars(value).get(SCANNED)
+        if stored is not None:
+            return Encoded(self.id, stored.iter_chunks(), params, ".arrow", stored=stored)
         if any(map(_has_128_bits, schema.dtypes())):
             params["whole"] = True
         return Encoded(self.id, _collected(value), params, ".arrow")

@@ -16,7 +16,10 @@ from xcargo.codecs.source import BytesSource, Source, open_seekable
 from xcargo.errors import DecodeError, MissingDependencyError, XCargoError
 from xcargo.types import Buffer
 
-__all__ = ["TableFile", "dataset", "scan"]
+__all__ = ["SCANNED", "TableFile", "dataset", "scan"]
+
+SCANNED = "xcargo_source"
+"""Attribute of a LazyFrame that is the whole of a stored table: its source. Every query of it is another frame."""
 
 
 class TableFile:
@@ -132,6 +135,7 @@ def scan(file: TableFile) -> Any:
 
     schema = pl.from_arrow(file.schema.empty_table()).schema
     frame = register_io_source(batches, schema=schema)
+    setattr(frame, SCANNED, file.source)
     # Airflow 3.3 calls serialize() of every argument of a task, to show it. That of a scan by Python pickles what it
     # reads from; it needs cloudpickle, and could not take the store along.
     frame.serialize = lambda *_, **__: f"<polars.LazyFrame of columns {', '.join(list(schema)[:20])}>"

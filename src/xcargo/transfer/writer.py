@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from itertools import chain, islice
 from typing import Any
@@ -25,7 +26,6 @@ from xcargo.transfer.chunks import ChunkEncoder, split_chunks
 from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible
 from xcargo.transfer.description import preview, shown_params, too_large, type_name
 from xcargo.transfer.encryption import ChunkContext, Cipher, encryption_of_copy
-from xcargo.transfer.reader import expiry_or, truncated
 from xcargo.transfer.reporting import Progress, format_stored
 from xcargo.transfer.roots import RootResolver
 from xcargo.types import Buffer
@@ -94,11 +94,9 @@ class ObjectWriter:
         return {"uri": root.uri(key), **body.stored()}
 
     def _copy(self, encoded: Encoded, coordinate: Coordinate, settings: Settings) -> dict[str, Any] | None:
-        """The same of a copy that the store itself made; None where the payload has to be put.
+        """The same of a copy that the store itself made; None where the payload has to be put, which verifies it.
 
-        Raises:
-            ObjectNotFoundError: The object is gone.
-            ObjectExpiredError: It expired.
+        Raises ObjectNotFoundError if the object is gone.
         """
         original = _original(encoded)
         if original is None or original.codec != encoded.codec:
@@ -120,10 +118,11 @@ class ObjectWriter:
                 self._streamed.add(root)
                 log.info("xcargo streams what %s does not copy by itself: %s", root, error.what)
             return None
-        size_bytes = store.head(key).size_bytes
-        if size_bytes != original.stored_bytes:  # such as the note on one that expired
-            store.delete([key])
-            raise expiry_or(truncated(size_bytes, original.stored_bytes), store, source).at(original.uri)
+        if store.head(key).size_bytes != original.stored_bytes:
+            # The original is damaged or has expired, which reading it shows; or Azure, which may, still copies.
+            with suppress(StoreError):
+                store.delete([key])
+            return None
         names = ("size_bytes", "stored_bytes", "compression", "checksum", "chunks")
         return {"uri": root.uri(key), "encryption": encryption, **{name: getattr(original, name) for name in names}}
 
