@@ -120,6 +120,11 @@ class Connection:
         if method == "PUT" and "uploadId" in query:
             self._bucket.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = body
             self._reply(200, e_tag=True)
+        elif method == "PUT" and (source := fields["x-amz-copy-source"]):
+            objects[key] = [
+                memoryview(bytes(piece)) for piece in objects[unquote(source).lstrip("/").partition("/")[2]]
+            ]
+            self._reply_xml("<CopyObjectResult><ETag>&quot;0&quot;</ETag></CopyObjectResult>")
         elif method == "PUT":
             objects[key] = [body]
             self._reply(200, e_tag=True)

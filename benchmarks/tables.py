@@ -53,7 +53,8 @@ def _table(results: Results, scenario: str) -> str:
     module = SCENARIOS[scenario]
     subjects = results.subjects(scenario)
     measured = [subject for subject in subjects if subject not in module.BASELINE]
-    head = [f"{module.BASELINE[0] if len(module.BASELINE) == 1 else 'best other'} / {s}" for s in measured]
+    baseline = module.BASELINE[0] if len(module.BASELINE) == 1 else "best other"
+    head = [f"{baseline} / {subject}" for subject in measured if module.BASELINE]
     lines = [
         f"### {scenario}",
         "",
@@ -74,7 +75,7 @@ def _table(results: Results, scenario: str) -> str:
                 shown(figure, metric) if figure else results.note(*place, subject).partition(":")[0]
                 for figure, subject in zip(figures, subjects, strict=True)
             ]
-            cells += [_ratio(ratio) for ratio in ratios]
+            cells += [_ratio(ratio) for ratio in ratios if module.BASELINE]
             name = metric.removesuffix("_seconds").removesuffix("_bytes").replace("_", " ")
             lines.append(f"| {case} | +{latency_ms} ms | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

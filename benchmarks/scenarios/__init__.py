@@ -17,6 +17,7 @@ from benchmarks.scenarios import (
     fanin,
     fanout,
     first,
+    handon,
     inline,
     limits,
     many,
@@ -30,6 +31,22 @@ from benchmarks.scenarios import (
 
 __all__ = ["SCENARIOS"]
 
-_ALL = (first, warm, many, fanin, fanout, inline, startup, memory, codec, compression, wire, state, limits, scheduler)
+_ALL = (
+    first,
+    warm,
+    many,
+    fanin,
+    fanout,
+    inline,
+    startup,
+    memory,
+    codec,
+    compression,
+    wire,
+    handon,
+    state,
+    limits,
+    scheduler,
+)
 
 SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ALL}

@@ -1,7 +1,7 @@
 """Test kit for stores and codecs, of this project and of other packages. Needs pytest.
 
 Subclass `StoreTests` to test a store and `CodecTests` to test a codec. Wrap a real store in
-`CountingStore`, `LatencyStore` or `FaultyStore` to see what happens around it.
+`CountingStore` or `FaultyStore` to see what happens around it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,6 @@ __all__ = [
     "CodecTests",
     "CountingStore",
     "FaultyStore",
-    "LatencyStore",
     "StoreTests",
     "StoredBytes",
     "chunked",
@@ -94,19 +92,8 @@ class CountingStore(_Wrapper):
         self.calls[verb] += 1
 
 
-class LatencyStore(_Wrapper):
-    """Waits ``seconds`` before each call."""
-
-    def __init__(self, store: Store, seconds: float) -> None:
-        super().__init__(store)
-        self.seconds = seconds
-
-    def _before(self, verb: str, key: str) -> None:
-        time.sleep(self.seconds)
-
-
 class FaultyStore(_Wrapper):
-    """Raises the exception that ``fail(verb, key)`` returns; None lets the call through."""
+    """Raises the exception that ``fail(verb, key)``, which may wait, returns; None lets the call through."""
 
     def __init__(self, store: Store, fail: Callable[[str, str], Exception | None]) -> None:
         super().__init__(store)

@@ -349,11 +349,11 @@ class ObstoreRequests:
         endpoint = str(config.get("endpoint") or config.get("base_url") or "")
         attempt = min(seconds, bound * _SHARE_OF_SEVERAL) if work == "several" else seconds
         client = {
-            "timeout": _duration(attempt),
-            "connect_timeout": _duration(min(10.0, bound / 4, attempt)),
+            "timeout": timedelta(seconds=attempt),
+            "connect_timeout": timedelta(seconds=min(10.0, bound / 4, attempt)),
             "user_agent": "xcargo",
             # For how long nothing may arrive. An upload has no other sign of life than its answer.
-            **({"read_timeout": _duration(min(bound / 4, seconds))} if work == "request" else {}),
+            **({"read_timeout": timedelta(seconds=min(bound / 4, seconds))} if work == "request" else {}),
             **({"allow_http": True} if endpoint.startswith("http://") else {}),
             **self._access.client,
         }
@@ -398,7 +398,3 @@ def _is_forked() -> bool:
 
 def _info(meta: Any, key: str) -> ObjectInfo:
     return ObjectInfo(key, meta["size"], meta["last_modified"], meta.get("e_tag"))
-
-
-def _duration(seconds: float) -> str:
-    return f"{max(1, round(seconds * 1000))}ms"
