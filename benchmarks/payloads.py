@@ -83,6 +83,28 @@ def _frame(size: int) -> Any:
     )
 
 
+def _table(size: int) -> Any:
+    """A DataFrame as of a query: ids, amounts, distinct and repeated texts, a category, days, times with a zone."""
+    import numpy as np
+    import pandas as pd
+
+    rows = max(1, size // 100)
+    rng = np.random.default_rng(0)
+    days = (np.datetime64("2026-01-01") + np.arange(365)).astype(object)
+    start = pd.Timestamp("2026-01-01", tz="Europe/Amsterdam")
+    return pd.DataFrame(
+        {
+            "id": np.arange(rows),
+            "amount": rng.random(rows),
+            "name": np.char.add("customer-", np.arange(rows).astype(str)),
+            "status": rng.choice(["open", "paid", "sent", "cancelled"], rows),
+            "city": pd.Categorical(rng.choice(["Amsterdam", "Berlin", "Copenhagen"], rows)),
+            "day": days[rng.integers(0, len(days), rows)],
+            "at": start + pd.to_timedelta(np.arange(rows), unit="s"),
+        }
+    )
+
+
 def _array(size: int) -> Any:
     import numpy as np
 
@@ -113,6 +135,7 @@ KINDS: dict[str, Callable[[int], Any]] = {
     "records": _records,
     "text": _text,
     "DataFrame": _frame,
+    "table": _table,
     "numpy": _array,
     "bytes": _bytes,
     "file": _file,

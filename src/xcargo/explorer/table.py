@@ -138,17 +138,19 @@ class Table:
         self._checked(number)
         # Before the beginnings of all batches are read for the size of the column.
         self._payload.budget.check_size(8 * self.rows.count, "The order of all rows")
-        size = self.rows.column_bytes(number) + 8 * self.rows.count
-        self._payload.budget.check_size(size, "The column to sort by")
+        self._payload.budget.check_size(self.rows.column_bytes(number) + 8 * self.rows.count, "The column to sort by")
         chunks = []
         for start in range(0, self.rows.count, _SCAN_ROWS):
             self._payload.budget.check_time()
             chunks.append(self._column(number, start, start + _SCAN_ROWS, shorten=True).combine_chunks())
         column = self._pa.chunked_array(chunks) if chunks else self._column(number, 0, 0)
         column = column if rows is None else column.take(rows)
-        ends = column.flatten() if self._forms[number].closed else [column]  # of an interval the left one counts first
-        keys = [(str(n), "descending" if descending else "ascending") for n in range(len(ends))]
         try:
+            if self._pa.types.is_dictionary(column.type):  # by the rank of each text, which takes less than the texts
+                codes = column.combine_chunks()
+                column = self._pc.rank(codes.dictionary, tiebreaker="dense").take(codes.indices)
+            ends = column.flatten() if self._forms[number].closed else [column]  # the left one counts first
+            keys = [(str(n), "descending" if descending else "ascending") for n in range(len(ends))]
             order = self._pc.sort_indices(self._pa.table(ends, names=[key for key, _ in keys]), sort_keys=keys)
         except (self._pa.ArrowException, TypeError) as error:
             raise UnsupportedTypeError(
@@ -227,6 +229,9 @@ class Table:
             return pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
         if operator == "not_null":
             return pc.is_valid(column)
+        if pa.types.is_dictionary(column.type):  # each text is asked once
+            codes = column.combine_chunks()
+            return self._passes(number, codes.dictionary, operator, text).take(codes.indices)
         try:
             form = self._forms[number]
             if form.to_text and not form.freq:
@@ -342,7 +347,7 @@ def _form(field: Any, state: Any = ("",)) -> _Form:
             f"interval[timestamp[{kind.field(0).type.unit}, tz={zone}], {state[2]}]", zone=zone, closed=state[2]
         )
     if pa.types.is_dictionary(kind):
-        return _Form("category")
+        return _Form("string" if state[0] in ("text", "nan-text") else "category")
     name = getattr(kind, "extension_name", "") or metadata.get(b"ARROW:extension:name", b"").decode("utf-8", "replace")
     if name not in ("pandas.period", "pandas.interval"):
         return _Form()

@@ -20,6 +20,7 @@ from hypothesis.extra.pandas import column, data_frames, range_indexes
 
 from xcargo.codecs import Codec, Registry, ipc
 from xcargo.codecs.base import contiguous
+from xcargo.codecs.source import BytesSource
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.model.settings import Settings
 from xcargo.testing import CodecTests, round_trip_in_fresh_process
@@ -250,6 +251,61 @@ class TestPandas(CodecTests):
 
     def equal(self, left: Any, right: Any) -> bool:
         return strict(left, right)
+
+
+OBJECTS: dict[str, list[Any]] = {
+    "text": ["a", "b", "ü"],
+    "missing-text": ["a", None, ""],
+    "nan-text": ["a", float("nan"), ""],
+    "two-kinds-of-missing-text": ["a", float("nan"), None],
+    "text-and-number": ["a", 1.5, "b"],
+    "numpy-number": ["a", np.float64("nan"), "b"],
+    "numbers": [1.5, float("nan"), 2.5],
+    "nan": [float("nan")] * 3,
+    "none": [None] * 3,
+    "half-a-character": ["a", "\ud800", "b"],
+    "days": [dt.date.min, dt.date(2026, 1, 1), dt.date.max],
+    "missing-day": [dt.date(2026, 1, 1), None, dt.date(2026, 1, 3)],
+    "day-and-time": [dt.date(2026, 1, 1), dt.datetime(2026, 1, 1, 5), None],
+}
+"""Columns of objects: some go through Arrow in one pass, others that look alike must not."""
+
+
+@pytest.mark.parametrize("values", OBJECTS.values(), ids=OBJECTS)
+@pytest.mark.parametrize("times", [1, 700], ids=["few", "repeated"])
+def test_objects_keep_their_types_and_what_is_missing(values: list[Any], times: int) -> None:
+    """Whether their column is long enough to be stored as codes or not."""
+    value = frame(o=pd.Series(values * times, dtype=object), i=pd.Series([values[0]] * len(values) * times))
+    assert strict(round_trip(value), value)
+
+
+def test_texts_that_repeat_are_codes_and_read_by_column() -> None:
+    """They take a byte a row, and come back by `columns` as in the whole."""
+    value = pd.DataFrame({"n": range(3000), "o": pd.Series(["x" * 100, "y", None] * 1000, dtype=object)})
+    encoded = REGISTRY.encode(value)
+    payload = contiguous(encoded)
+    assert len(payload) < 3000 * (8 + 2)
+    codec: Any = REGISTRY.codec("pandas")
+    assert strict(codec.columns(BytesSource(payload), encoded.params, ["o"]), value[["o"]])
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int8()), pa.nulls(2**31 - 1)),
+        pa.DictionaryArray.from_arrays(pa.array([5] * 3000, pa.int8()), pa.array(["a"]), safe=False),
+        pa.DictionaryArray.from_arrays(pa.array([-1] * 3000, pa.int8()), pa.array(["a"]), safe=False),
+    ],
+    ids=["of-nothing", "beyond", "before"],
+)
+def test_codes_of_no_texts_are_refused(forged: Any) -> None:
+    """A dictionary of other values, that may take any memory, and codes outside it."""
+    encoded = REGISTRY.encode(pd.DataFrame({"o": pd.Series(["x", "y", None] * 1000, dtype=object)}))
+    table = pa.ipc.open_file(pa.py_buffer(contiguous(encoded))).read_all()
+    assert pa.types.is_dictionary(table.schema.types[0])
+    forgery = pa.table({"o": forged}).replace_schema_metadata(table.schema.metadata)
+    with pytest.raises(DecodeError):
+        REGISTRY.decode("pandas", b"".join(ipc.write(forgery)), encoded.params)
 
 
 def round_trip(value: Any) -> Any:
