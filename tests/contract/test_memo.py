@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow import __version__ as airflow_version
 
-from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, run
+from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, file_of, objects_of, rows_of, run
 from .settle import Place
 
 
@@ -36,7 +36,15 @@ def test_what_has_not_changed_does_not_run_again(found: list[dict[str, Any]]) ->
 def test_mapped_tasks_and_multiple_outputs_are_reused(found: list[dict[str, Any]]) -> None:
     """What a task is expanded over, its instances, their results together, and outputs by their keys."""
     ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_shapes"]
-    assert ran == [["joined", "long", "long", "long", "numbers", "several"], [], []]
+    assert ran == [["joined", "long", "long", "long", "numbers", "pairs", "several"], [], []]
+
+
+def test_each_object_is_that_of_a_row(found: list[dict[str, Any]], place: Place, database: Path) -> None:
+    """A reused result leaves no copy behind, whoever looked into it before it was pushed."""
+    for dag_id in {one["dag_id"] for one in found}:
+        rows = [row.value for row in rows_of(database, dag_id)]
+        referred = {file_of(row) for row in rows if isinstance(row, dict) and "uri" in row}
+        assert objects_of(place, dag_id) == referred != set()
 
 
 def test_only_a_tasks_own_function_and_result_count(found: list[dict[str, Any]]) -> None:

@@ -28,7 +28,7 @@ from xcargo.codecs import Registry
 from xcargo.codecs.objects import PickleCodec
 from xcargo.errors import EnvelopeError, ObjectNotFoundError, SignatureError, UnsupportedTypeError, XCargoError
 from xcargo.model.keys import Key
-from xcargo.pipeline.function_source import parts_of
+from xcargo.pipeline.function_source import SourceChangedError, parts_of
 from xcargo.pipeline.memo import Entry, Fingerprint, changes, entries_for, reuse, value_digest
 from xcargo.stores.local import buckets
 
@@ -119,7 +119,7 @@ def digests(text: str, tmp_path: Path, name: str = "work") -> dict[str, str]:
     path = tmp_path / f"dag_{number}.py"
     path.write_text(text)
     module = types.ModuleType(path.stem)
-    exec(compile(text, str(path), "exec"), vars(module))
+    exec(compile(text, str(path), "exec", dont_inherit=True), vars(module))
     sys.modules[path.stem] = module
     module.__file__ = str(path)
     for item in list(vars(module).values()):
@@ -188,6 +188,15 @@ def test_what_counts_of_a_function(old: str, new: str, changed: list[str], tmp_p
             "            return f(x) * by\n        return g\n    return wrap\n@scale({})\ndef h(x):\n    return x\n"
             "def work(n):\n    return h(n)"
         ),
+        (
+            "import functools\n@functools.singledispatch\ndef h(x):\n    return x\n@h.register\ndef _(x: int):\n"
+            "    return x + {}\ndef work(n):\n    return h(n)"
+        ),
+        (
+            "import functools\ndef h():\n    return {}\nclass C:\n    @functools.singledispatchmethod\n"
+            "    def v(self, x):\n        return x\n    @v.register\n    def _(self, x: int):\n        return h()\n"
+            "    @v.register\n    def _(self, x: str):\n        return x\ndef work(n):\n    return C().v(n)"
+        ),
         "import collections\nT = collections.namedtuple('T', 'a b{}')\ndef work(n):\n    return T",
         "import enum\nE = enum.Enum('E', 'X Y{}')\ndef work(n):\n    return E.X",
     ],
@@ -197,6 +206,28 @@ def test_code_counts_wherever_a_function_gets_it_from(text: str, tmp_path: Path)
     one, same_again, other = (digests(text.format(number), tmp_path) for number in (1, 1, 2))
     assert changes(one, same_again) == []
     assert changes(one, other)
+
+
+@pytest.mark.parametrize(
+    "replaced",
+    [
+        BEFORE.replace("n + 1", "n + 2"),
+        BEFORE.replace("* RATE", "/ RATE"),
+        "\n" + BEFORE,
+        BEFORE[: BEFORE.index("def unused")],
+        "def work(",
+    ],
+)
+def test_a_file_that_was_replaced_after_it_was_loaded_is_noticed(replaced: str, tmp_path: Path) -> None:
+    """What it says now is not what runs, whether in the function or in its helpers."""
+    path = tmp_path / "dag.py"
+    path.write_text(BEFORE)
+    module: dict[str, Any] = {"__name__": "dag"}
+    exec(compile(BEFORE, str(path), "exec", dont_inherit=True), module)
+    assert dict(parts_of(module["work"]))
+    path.write_text(replaced)
+    with pytest.raises(SourceChangedError, match="replaced"):
+        dict(parts_of(module["work"]))
 
 
 def test_values_from_around_a_function_count() -> None:

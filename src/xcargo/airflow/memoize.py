@@ -16,12 +16,12 @@ from typing import Any, TypeVar, overload
 
 from xcargo.airflow import compat, metrics, runtime
 from xcargo.airflow.memo_inputs import READERS, digest_of, loaded
-from xcargo.airflow.rows import load_parsed
+from xcargo.airflow.rows import load_parsed, purge
 from xcargo.errors import ConfigurationError, UnsupportedTypeError, XCargoError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope
-from xcargo.pipeline.function_source import parts_of
-from xcargo.pipeline.handle import Reused, ReusedOutputs
+from xcargo.pipeline.function_source import SourceChangedError, parts_of
+from xcargo.pipeline.handle import Reused, ReusedDict, ReusedList
 from xcargo.pipeline.memo import Entries, Entry, Fingerprint, Scope, changes, entries_for, reuse, value_digest
 
 __all__ = ["RECOMPUTE", "memoize"]
@@ -172,8 +172,12 @@ class _Memo:
         if context is not None and self._is_function_of(context["ti"].task) and runtime.settings().memoize:
             task = _Task.of(context)
             _noted.pop(task.identity, None)
-            fingerprint = self._fingerprint(task, args, kwargs)
             forced = _is_forced(context, task)
+            try:
+                fingerprint = self._fingerprint(task, args, kwargs)
+            except SourceChangedError as error:
+                log.warning("xcargo computes the result, and does not note it: %s", error)
+                return _MISS, loaded(args), loaded(kwargs), None
             try:
                 entries = entries_for(runtime.pipeline(), task.coordinate())
                 result = _MISS if forced else _reused(entries, task, fingerprint, self._options.expires)
@@ -233,12 +237,14 @@ class _Memo:
                     raise
 
     def _report_miss(self, entries: Entries, fingerprint: Fingerprint, *, forced: bool) -> None:
+        changed, why = None, "there is no earlier result"
         try:
             last = entries.latest(fingerprint.folder)
         except XCargoError:
-            last = None
-        changed = None if last is None else changes(fingerprint.digests, last.digests)
-        why = "there is no earlier result" if changed is None else "the last result is gone"
+            why = "the last result cannot be used"
+        else:
+            if last is not None:
+                changed, why = changes(fingerprint.digests, last.digests), "the last result is gone"
         if forced:
             why = f"{RECOMPUTE} asks for it"
         elif changed:
@@ -360,7 +366,7 @@ def _handed_over(rows: Mapping[str, Any], task: _Task) -> Any:
     result = rows[_RETURN_VALUE]
     others = {key: _as_pushed(row, task) for key, row in rows.items() if key != _RETURN_VALUE}
     if getattr(task.task, "multiple_outputs", False):
-        return ReusedOutputs(others, result)
+        return _with_row(ReusedDict(others), result)
     if others:
         ti = compat.current_context()["ti"]
         for key, value in others.items():
@@ -368,8 +374,17 @@ def _handed_over(rows: Mapping[str, Any], task: _Task) -> Any:
     # Airflow asks how long it is, or (a branch, a short circuit) what it says.
     is_mapped_over = task.map_index < 0 and next(iter(task.task.iter_mapped_dependants()), None) is not None
     if is_mapped_over or hasattr(task.task, "skip_all_except"):
-        return load_parsed(result, task.dag_id)
+        value = load_parsed(result, task.dag_id)
+        if type(value) in (dict, list) and is_envelope(result):
+            return _with_row((ReusedDict if type(value) is dict else ReusedList)(value), result)
+        purge(result, task.dag_id)  # the value is pushed anew
+        return value
     return _as_pushed(result, task)
+
+
+def _with_row(value: ReusedDict | ReusedList, row: Any) -> Any:
+    value.row = row
+    return value
 
 
 def _as_pushed(row: Any, task: _Task) -> Any:

@@ -8,14 +8,19 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from types import CodeType, FunctionType, ModuleType
+from pathlib import Path
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
-from xcargo.errors import UnsupportedTypeError
+from xcargo.errors import UnsupportedTypeError, XCargoError
 
-__all__ = ["parts_of"]
+__all__ = ["SourceChangedError", "parts_of"]
 
 _MOST_LAYERS = 100
+
+
+class SourceChangedError(XCargoError):
+    """A file was replaced after this process loaded it: what it says is not the code that runs."""
 
 
 def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
@@ -26,9 +31,12 @@ def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
 
     Raises:
         UnsupportedTypeError: The function has no source.
+        SourceChangedError: It has another one by now.
     """
     innermost = inspect.unwrap(function)
     own_file = _file(innermost)
+    text = _text(own_file)
+    codes = None if text is None else _codes(text)
     yielded: Counter[str] = Counter()
     seen: set[Any] = set()
 
@@ -42,6 +50,9 @@ def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
         name, found = todo.pop()
         for used in _layers(found):
             is_code = used is innermost or isinstance(used, (type, FunctionType))
+            registry = getattr(used, "registry", None)  # of functools.singledispatch
+            if isinstance(registry, MappingProxyType):
+                todo += [(f"{name}[{cls.__qualname__}]", implementation) for cls, implementation in registry.items()]
             mark = id(used) if is_code else (name, id(used))
             if mark in seen:
                 continue
@@ -60,12 +71,49 @@ def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
                 if own_file is not None and _file(type(used)) == own_file:
                     todo.append((type(used).__name__, type(used)))
             elif used is innermost or _file(used) == own_file:
+                if codes is not None and not codes.issuperset(_own_codes(used, own_file)):
+                    raise SourceChangedError("The file was replaced after it was loaded", where=own_file)
                 yield part(f"source of {name}" if name else "source", _source(used))
                 todo += _used_by(used)
                 if name:  # of the function itself, defaults are arguments
                     todo += _defaults(name, used)
             else:
-                yield part(f"import {name}" if name else "import wrapper", f"{used.__module__}.{used.__qualname__}")
+                yield part(f"import {name}" if name else "import wrapper", _imported(used))
+    if _text(own_file) != text:
+        raise SourceChangedError("The file was replaced while it was read", where=own_file)
+
+
+def _imported(used: Any) -> str:
+    """Module and name of what is imported; of a function that wraps another, those that it has not taken over."""
+    if hasattr(used, "__wrapped__") and isinstance(used, FunctionType):
+        return f"{used.__globals__['__name__']}.{used.__code__.co_name}"
+    return f"{used.__module__}.{used.__qualname__}"
+
+
+def _text(file: str | None) -> bytes | None:
+    """What a file says now; None if it is none, such as one in an archive."""
+    try:
+        return None if file is None else Path(file).read_bytes()
+    except OSError:
+        return None
+
+
+def _codes(text: bytes) -> set[CodeType]:
+    """All code, also of functions inside of others, that is made of a text."""
+    try:
+        codes = [compile(text, "", "exec", dont_inherit=True)]
+    except (SyntaxError, ValueError):
+        return set()
+    for code in codes:
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(codes)
+
+
+def _own_codes(used: Any, file: str | None) -> set[CodeType]:
+    """The code of a function, or of the functions of a class, as far as a file has it."""
+    functions = _methods(used) if isinstance(used, type) else [used]
+    codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]
+    return {code for code in codes if code is not None and _file(code) == file}
 
 
 def _layers(used: Any) -> list[Any]:
@@ -135,6 +183,8 @@ def _used_by(user: Any) -> Iterator[tuple[str, Any]]:
 def _methods(cls: type) -> list[Any]:
     names = ("__func__", "fget", "func")  # of class and static methods, properties, and what is computed once
     members = [next((getattr(m, n) for n in names if hasattr(m, n)), m) for m in vars(cls).values()]
+    for member in vars(cls).values():  # of functools.singledispatchmethod
+        members += getattr(getattr(member, "dispatcher", None), "registry", {}).values()
     return [member for member in members if isinstance(inspect.unwrap(member), FunctionType)]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xcargo.codecs.registry import Registry
     from xcargo.codecs.table_file import TableFile
 
-__all__ = ["Lazy", "Reused", "ReusedOutputs"]
+__all__ = ["REUSED", "Lazy", "Reused", "ReusedDict", "ReusedList"]
 
 
 class Lazy(Handle):
@@ -193,9 +193,16 @@ class Reused:
         return f"<reused {self.row.get('type')}, {self.row.get('size_bytes')} bytes>"
 
 
-class ReusedOutputs(dict[str, Any]):
-    """The same of a task with multiple outputs, by their keys."""
+class ReusedDict(dict[str, Any]):
+    """The same where Airflow looks into it: outputs by their keys, or what another task is expanded over."""
 
-    def __init__(self, outputs: Mapping[str, Any], row: Any) -> None:
-        super().__init__(outputs)
-        self.row = row
+    row: Any = None
+
+
+class ReusedList(list[Any]):
+    """The same of a list that another task is expanded over."""
+
+    row: Any = None
+
+
+REUSED = (Reused, ReusedDict, ReusedList)

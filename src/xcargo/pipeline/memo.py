@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from xcargo.codecs.base import Handle
 from xcargo.codecs.registry import Registry
-from xcargo.errors import ConfigurationError, EnvelopeError, ObjectNotFoundError
+from xcargo.errors import ConfigurationError, EnvelopeError, ObjectNotFoundError, XCargoError
 from xcargo.model.coordinate import Coordinate, segment
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.keys import Signer
@@ -151,7 +151,11 @@ class Entries:
             raise EnvelopeError("The entry is not JSON", where=key) from None
         if type(read) is not dict:
             raise EnvelopeError("The entry is no JSON object", where=key)
-        self._signer.verify(read)
+        try:
+            self._signer.verify(read)
+        except XCargoError as error:
+            error.at(key)
+            raise
         read.pop("signature", None)
         entry = Entry.from_json(read)
         if entry.key != key:

@@ -29,7 +29,7 @@ from xcargo.model.key_order import marked
 from xcargo.model.keys import Signer
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
-from xcargo.pipeline.handle import Lazy, Reused, ReusedOutputs
+from xcargo.pipeline.handle import REUSED, Lazy
 from xcargo.stores.base import Limits, SigningStore
 from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import checksum_mismatch
@@ -126,7 +126,7 @@ class Pipeline:
                 settings = settings.for_xcom(coordinate, self._team())
                 limit = _limit(settings)
             kind = type(value)
-            if kind is Reused or kind is ReusedOutputs:
+            if kind in REUSED:
                 return value.row  # type: ignore[no-any-return]
             if kind is Lazy and not value.is_stored:
                 value = value.load()

@@ -65,14 +65,25 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
     @task
     @xcargo.memoize
     def numbers() -> list[int]:
+        """Large enough to be an object, as are the pairs."""
         print("RUNS numbers")
-        return list(range(3))
+        return [10**50 + n for n in range(3)]
+
+    @task
+    @xcargo.memoize
+    def pairs() -> tuple[str, ...]:
+        print("RUNS pairs")
+        return ("a" * 100, "b" * 100)
 
     @task
     @xcargo.memoize
     def long(n: int) -> str:
         print("RUNS long")
-        return str(n) * 500
+        return str(n % 10) * 500
+
+    @task
+    def check_pair(pair: str) -> None:
+        assert pair in ("a" * 100, "b" * 100)
 
     @task
     @xcargo.memoize
@@ -91,6 +102,7 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
         assert (total, small, large) == (1500, 1, "y" * 500)
 
     outputs = several()
+    check_pair.expand(pair=pairs())
     check_shapes(joined(long.expand(n=numbers())), outputs["small"], outputs["large"])
 
 with DAG("contract_memo_calls", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as calls:
