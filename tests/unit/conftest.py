@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import signal
 import time
@@ -28,6 +29,11 @@ from xcargo.stores.local import buckets
 from xcargo.stores.pool import StorePool
 
 HERE = Coordinate("my_dag", "manual__2026-01-01T00:00:00+00:00", "my_task", "return_value")
+
+FORKS = multiprocessing.get_context("forkserver")
+"""Makes processes that share what is loaded, and have no thread of obstore and no settings. A test run has one server
+for all of them, so everything that they share is named here."""
+FORKS.set_forkserver_preload(["tests.unit.cli.worker", "tests.unit.test_crashes", "obstore"])
 
 
 class WrappingPool(StorePool):

@@ -8,7 +8,6 @@ first request and between the last one and the row, are those before the first r
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -26,7 +25,7 @@ import pytest
 
 from tests.servers import Server
 from tests.servers.relay import Exchange, Relay
-from tests.unit.conftest import HERE, make_pipeline
+from tests.unit.conftest import FORKS, HERE, make_pipeline
 from xcargo.lifecycle.plan import LiveObjects, SweepOptions, SweepPlan, Verdict
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo
@@ -35,9 +34,6 @@ pytestmark = pytest.mark.servers
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"small": 30_000, "in parts": 21 * 1024 * 1024}
-
-FORKS = multiprocessing.get_context("forkserver")  # children that share what is loaded, and no thread of obstore
-FORKS.set_forkserver_preload(["tests.unit.conftest", "obstore"])
 
 
 def task(job: dict[str, Any], go: Any) -> None:
@@ -217,7 +213,7 @@ def test_a_store_of_files_that_is_killed_while_it_writes_leaves_no_object(tmp_pa
     """A part file stays, which no listing shows; the next push is whole."""
     code = f"""
 import os, signal
-from tests.unit.conftest import HERE, make_pipeline
+from tests.unit.conftest import FORKS, HERE, make_pipeline
 def parts():
     for n in range(40):
         if n == 30:

@@ -133,14 +133,14 @@ def test_a_copy_costs_two_requests_and_no_byte(any_server: Server, kind: str) ->
 @pytest.mark.servers
 def test_a_copy_of_what_is_gone_says_what_and_where(any_server: Server) -> None:
     """On every store: the error of a pull, with the object's URI and what to do, and no object is left."""
-    pipeline = make_pipeline(f"{any_server.root}/gone", connection=any_server.connection)
+    pipeline = make_pipeline(f"{any_server.root}/handed-on", connection=any_server.connection)
     row: Any = pipeline.push(NOISE[:100_000], HERE)
     handle = pipeline.handle(row)
     assert pipeline.purge(row)
     with pytest.raises(ObjectNotFoundError, match=re.escape(row["uri"])) as caught:
         pipeline.push(handle, NEXT)
     assert caught.value.hint
-    assert not [key for key in any_server.list_keys() if "/gone/" in key]
+    assert not [key for key in any_server.list_keys() if "/handed-on/" in key]
 
 
 @pytest.mark.parametrize("make", [file_of, folder_of])

@@ -6,7 +6,6 @@ that was pushed since the beginning.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +16,8 @@ import pytest
 from tests.metadata import Metadata
 from tests.unit.cli.kit import Call
 from tests.unit.cli.worker import work
+from tests.unit.conftest import FORKS
 
-FORKS = multiprocessing.get_context("forkserver")  # workers that share what is loaded, and no settings
-FORKS.set_forkserver_preload(["tests.unit.cli.worker"])
 OLD, NEW = "OLD=kTtQGSAbZ3CA/hzxlPpNvN1g+AX0Jf8ZqUoBxbNH7ck=", "NEW=Yq7b1w0D5nT0zX1m0oCkq0m4m2b0p0y9uQ8v7r6s5t4="
 NOT_YET = '[{"name": "not yet", "encryption_key": "none"}]'
 
