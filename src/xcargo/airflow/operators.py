@@ -17,6 +17,7 @@ from xcargo.lifecycle.plan import Count, SweepOptions, Verdict, share_refusal
 from xcargo.lifecycle.references import ReferenceSource
 from xcargo.lifecycle.retention import parse_duration, rules_of
 from xcargo.lifecycle.sweep import Sweep, shards
+from xcargo.model.keys import Signer
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.pool import open_store
@@ -92,6 +93,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
             prefixes=tuple(self.prefixes or ()),
             quarantine_seconds=parse_duration(self.quarantine) if self.quarantine else None,
             deployment=settings().deployment,
+            signer=Signer(settings().signing_keys, settings().unsigned_until),
         )
         try:
             reports = []
@@ -167,6 +169,6 @@ def _shown(report: dict[str, Any]) -> dict[str, Any]:
     """What is not zero, for the log."""
     shown = {
         name: {word: count for word, count in report[name].items() if count["objects"]}
-        for name in ("objects", "outcomes")
+        for name in ("objects", "outcomes", "entries", "entry_outcomes")
     }
     return {**shown, "uploads": {word: count for word, count in (report["uploads"] or {}).items() if count}}

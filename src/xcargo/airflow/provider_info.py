@@ -208,8 +208,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "retention": {
         "description": "How long values are kept whose rows still exist; sweeps (xcargo gc --apply) delete them "
         "afterwards. Rules, separated by semicolons; the first that matches applies. dag=, task=, key= take patterns, "
-        "state= success or failed; keep 7d, keep last 3 runs, keep attempts 1, keep forever, joined by or. If empty, "
-        "every value is kept as long as its row.",
+        "state= success or failed; keep 7d, keep last 3 runs, keep attempts 1, keep forever, joined by or. A rule "
+        "that begins with memo is for entries of memoize. If empty, every value is kept as long as its row.",
         "type": "string",
         "example": "dag=reports_*: keep 30d or last 3 runs; state=failed: keep 7d; keep forever",
         "default": "",

@@ -30,6 +30,7 @@ def _gc(args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.lifecycle.plan import SweepOptions
     from xcargo.lifecycle.retention import parse_duration, rules_of
     from xcargo.lifecycle.sweep import Sweep
+    from xcargo.model.keys import Signer
 
     settings = read_settings()
     options = SweepOptions(
@@ -39,6 +40,7 @@ def _gc(args: argparse.Namespace, out: Output) -> ExitCode:
         quarantine_seconds=parse_duration(args.quarantine) if args.quarantine else None,
         deployment=settings.deployment,
         claim=args.owner,
+        signer=Signer(settings.signing_keys, settings.unsigned_until),
     )
     stores = {root: open_root(root) for root in roots_of(args)}  # all that there are, before any is swept
     source = open_source(args)
@@ -72,20 +74,22 @@ def _sweep(sweep: Sweep, args: argparse.Namespace, out: Output, reports: list[Re
             out.note(f"Refused: {refusal}.", style="bold red")
         return ExitCode.REFUSED
     taken = report.deletable
+    entries = report.deletable_entries.objects
     uploads = report.uploads.unfinished if report.uploads else 0
     if not args.apply:
-        if taken.objects or uploads:
+        if taken.objects or entries or uploads:
             out.note("Nothing was deleted. Give --apply to do it.")
         return ExitCode.OK
     doing = "Delete" if args.quarantine is None else "Move into quarantine"
-    aborting = f", and abort {uploads:,} unfinished uploads" if uploads else ""
-    if (taken.objects or uploads or args.quarantine is not None) and not out.confirm(
-        f"{doing} {taken.objects:,} objects, {format_bytes(taken.size_bytes)}{aborting}, below {report.root}?",
+    also = f", delete {entries:,} entries of memoize" if entries else ""
+    also += f", and abort {uploads:,} unfinished uploads" if uploads else ""
+    if (taken.objects or entries or uploads or args.quarantine is not None) and not out.confirm(
+        f"{doing} {taken.objects:,} objects, {format_bytes(taken.size_bytes)}{also}, below {report.root}?",
         yes=args.yes,
     ):
         return ExitCode.REFUSED
     try:
-        with out.progress("Sweeping", total=taken.objects) as advance:
+        with out.progress("Sweeping", total=taken.objects + entries) as advance:
             sweep.apply(report, advance)
     except XCargoError:
         if report.applied and not out.json:
@@ -127,6 +131,9 @@ def _show(report: Report, out: Output) -> None:
     )
     if report.missing:
         out.note(f"The objects of {report.missing:,} live references are missing; 'xcargo verify' names them.")
+    if report.entries:
+        entries = (f"{count.objects:,} {str(verdict).replace('_', ' ')}" for verdict, count in report.entries.items())
+        out.say(f"Entries of memoize: {', '.join(entries)}")
     uploads = report.uploads
     if uploads is not None and uploads.unknown:
         out.note(uploads.unknown, style="yellow")
@@ -136,6 +143,7 @@ def _show(report: Report, out: Output) -> None:
 
 def _show_outcomes(report: Report, out: Output) -> None:
     done = [f"{c.objects:,} {outcome} ({format_bytes(c.size_bytes)})" for outcome, c in report.outcomes.items()]
+    done += [f"{count.objects:,} entries of memoize {outcome}" for outcome, count in report.entry_outcomes.items()]
     if report.uploads:
         numbers = {"aborted": report.uploads.aborted, "not aborted": report.uploads.failed}
         done += [f"{number:,} unfinished uploads {what}" for what, number in numbers.items() if number]

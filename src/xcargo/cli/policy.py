@@ -114,6 +114,7 @@ def _days(root: Root) -> int:
 
 def _longest_days(rules: Sequence[Rule]) -> int | None:
     """The longest that any rule keeps a value; None if some value may be kept without an end."""
+    rules = [rule for rule in rules if not rule.memo]
     catches_all = any((rule.dag, rule.task, rule.key, len(rule.states)) == ("*", "*", "*", 2) for rule in rules)
     if not catches_all or any(rule.keep_seconds is None or rule.keeps_more for rule in rules):
         return None

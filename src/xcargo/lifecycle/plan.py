@@ -16,6 +16,7 @@ from xcargo.lifecycle.key_sets import ExactKeySet, KeySet, KeysOnDisk
 from xcargo.lifecycle.references import Run
 from xcargo.lifecycle.retention import Rule
 from xcargo.model.coordinate import Coordinate, dag_of, has_attempt, spellings, state_of
+from xcargo.model.keys import Signer
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, is_part
 
@@ -54,7 +55,10 @@ class Verdict(str, Enum):
     UNKNOWN_AGE = "unknown_age"
     """Nothing refers to it, but the store does not say when it was written."""
     UNSEEN = "cannot_be_told"
-    """The rows that may refer to it cannot be read: of a Dag, an attempt or the state store, which REST hides."""
+    """The rows that may refer to it cannot be read: of a Dag, an attempt or the state store, which REST hides.
+
+    Of an entry of ``memoize``: it cannot be read itself, or there is no row by which to tell.
+    """
     FOREIGN = "not_ours"
     """Nothing of xcargo writes an object under such a key."""
     ORPHAN = "orphan"
@@ -81,6 +85,8 @@ class SweepOptions:
     """The sweep is refused if it would delete a larger share of our objects, by number or bytes; None for no bound."""
     rules: tuple[Rule, ...] = ()
     """The retention rules of this root."""
+    signer: Signer = field(default=Signer(()), repr=False)
+    """Verifies entries of ``memoize``."""
     prefixes: tuple[str, ...] = ()
     """Whole segments of object keys to sweep below; none for everything."""
     quarantine_seconds: float | None = None
@@ -169,12 +175,16 @@ class LiveObjects:
             return True
         return self._attempts_hidden and f"{dag}/{run}" in self._known and has_attempt(key)
 
+    def key_of(self, uri: str) -> str | None:
+        """The key of an object below the root; None of any other."""
+        return uri[self._key_start :] if self._root.contains(uri) else None
+
     def add(self, uri: str, stored_bytes: int = 0, *, rule: Rule | None = None, expires: bool = False) -> None:
         """Note a live reference; ``rule`` is the retention rule that holds for it, by which it ``expires`` or not."""
         self.references += 1
-        if not self._root.contains(uri):
+        key = self.key_of(uri)
+        if key is None:
             return
-        key = uri[self._key_start :]
         self._keys.add(key)
         if rule is None:
             return

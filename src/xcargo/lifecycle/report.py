@@ -8,8 +8,10 @@ from enum import Enum
 from typing import Any
 
 from xcargo.errors import XCargoError
+from xcargo.lifecycle.entries import is_entry
 from xcargo.lifecycle.plan import Count, Verdict
 from xcargo.lifecycle.uploads import UploadCounts
+from xcargo.stores.base import ObjectInfo
 
 __all__ = ["Outcome", "Report"]
 
@@ -53,10 +55,13 @@ class Report:
     """Live references below the root whose object was not in the listing; None without a listing of the whole root."""
     total: dict[Verdict, Count] = field(default_factory=dict)
     dags: dict[str, dict[Verdict, Count]] = field(default_factory=dict)
+    entries: dict[Verdict, Count] = field(default_factory=dict)
+    """Entries of ``memoize``, which no other count has."""
     refusals: list[str] = field(default_factory=list)
     applied: bool = False
     """Whether the sweep began to delete."""
     outcomes: dict[Outcome, Count] = field(default_factory=dict)
+    entry_outcomes: dict[Outcome, Count] = field(default_factory=dict)
     uploads: UploadCounts | None = None
     """Unfinished uploads; None if the store has no such thing."""
     errors: list[str] = field(default_factory=list)
@@ -67,19 +72,25 @@ class Report:
         if len(self.errors) < _MAX_ERRORS:
             self.errors.append(str(error))
 
-    def count(self, outcome: Outcome, size_bytes: int) -> None:
-        """Count what became of an object."""
-        self.outcomes.setdefault(outcome, Count()).add(size_bytes)
+    def count(self, outcome: Outcome, info: ObjectInfo) -> None:
+        """Count what became of an object, or of an entry."""
+        outcomes = self.entry_outcomes if is_entry(info.key) else self.outcomes
+        outcomes.setdefault(outcome, Count()).add(info.size_bytes)
 
     @property
     def deletable(self) -> Count:
-        """What goes if the plan is applied."""
+        """The objects that go if the plan is applied."""
         return Count.sum(count for verdict, count in self.total.items() if verdict.deletes)
+
+    @property
+    def deletable_entries(self) -> Count:
+        """The entries that do."""
+        return Count.sum(count for verdict, count in self.entries.items() if verdict.deletes)
 
     @property
     def failed(self) -> bool:
         """Whether something could not be deleted."""
-        return Outcome.FAILED in self.outcomes or bool(self.uploads and self.uploads.failed)
+        return Outcome.FAILED in {*self.outcomes, *self.entry_outcomes} or bool(self.uploads and self.uploads.failed)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON; every verdict and outcome that there is has an entry."""
@@ -98,6 +109,8 @@ class Report:
             "objects": _counts(Verdict, self.total),
             "dags": {dag: _counts(Verdict, counts) for dag, counts in sorted(self.dags.items())},
             "outcomes": _counts(Outcome, self.outcomes),
+            "entries": _counts(Verdict, self.entries),
+            "entry_outcomes": _counts(Outcome, self.entry_outcomes),
             "uploads": asdict(self.uploads) if self.uploads else None,
             "errors": self.errors,
         }

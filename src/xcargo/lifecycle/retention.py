@@ -3,6 +3,8 @@
 A rule is ``[dag=GLOB] [task=GLOB] [key=GLOB] [state=STATE|STATE]: keep CLAUSE [or CLAUSE ...] [even latest]``. Rules
 are separated by ``;`` or line breaks, and the first that matches a row is the one that holds for it. A clause is ``7d``
 (also ``w h m s``), ``last 3 runs``, ``attempts 1`` or ``forever``. A value expires when no clause of its rule keeps it.
+
+``memo [dag=GLOB] [task=GLOB]: keep 7d`` (or ``forever``) is a rule for entries of ``memoize``, and for no value.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ FINISHED = frozenset(("success", "failed"))
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_RULE = re.compile(r"(?P<who>.*?)[:\s]*\bkeep\s+(?P<what>.+?)(?P<latest>\s+even\s+latest)?", re.DOTALL)
+_RULE = re.compile(
+    r"(?P<memo>memo(?=[\s:]))?(?P<who>.*?)[:\s]*\bkeep\s+(?P<what>.+?)(?P<latest>\s+even\s+latest)?", re.DOTALL
+)
 _EXAMPLE = "Write for example: dag=reports_* state=success: keep 30d or last 3 runs; keep forever"
 
 
@@ -62,6 +66,8 @@ class Rule:
     keep_attempts: int | None = None
     """Keep the values of the latest attempts at a task instance (Airflow 3.4 keeps rows of all)."""
     forever: bool = False
+    memo: bool = False
+    """For entries of ``memoize``, and for no row."""
     even_latest: bool = False
     """Let even the latest value of a key expire, which a pull with ``include_prior_dates`` returns to later runs."""
 
@@ -74,11 +80,16 @@ class Rule:
     def _matches(self) -> tuple[Callable[[str], object], ...]:
         return tuple(re.compile(translate(glob)).match for glob in (self.dag, self.task, self.key))
 
+    def matches_entry(self, dag_id: str, task_id: str) -> bool:
+        """Whether the rule holds for an entry of ``memoize``."""
+        return self.memo and all(match(id_) for match, id_ in zip(self._matches, (dag_id, task_id), strict=False))
+
     def matches(self, coordinate: Coordinate, state: str | None) -> bool:
         """Whether the rule holds for a row whose run is in ``state``. None does for rows of the state store."""
         dag, task, key = self._matches
         return bool(
-            coordinate.state is None
+            not self.memo
+            and coordinate.state is None
             and state in self.states
             and dag(coordinate.dag_id)
             and task(coordinate.task_id)
@@ -110,6 +121,8 @@ def _parse(text: str) -> Rule:
     if rule is None:
         raise _misread(text, "it does not say what to keep")
     fields = dict(_selectors(text, rule["who"]))
+    if rule["memo"] and (fields.keys() - {"dag", "task"} or rule["latest"]):
+        raise _misread(text, "an entry of memoize has a Dag and a task, and nothing else")
     states = frozenset(fields.pop("state", "|".join(FINISHED)).split("|"))
     if not states <= FINISHED:
         raise _misread(text, f"values of a run expire only once it is in state {' or '.join(sorted(FINISHED))}")
@@ -120,7 +133,10 @@ def _parse(text: str) -> Rule:
             raise _misread(text, f"it has two clauses of the kind {clause!r}")
         clauses[name] = amount
     forever = bool(clauses.pop("forever", 0))
-    return Rule(text, **fields, states=states, forever=forever, even_latest=bool(rule["latest"]), **clauses)  # type: ignore[arg-type]
+    if rule["memo"] and clauses.keys() - {"keep_seconds"}:
+        raise _misread(text, "an entry of memoize is kept for a time, or forever")
+    flags = {"forever": forever, "memo": bool(rule["memo"]), "even_latest": bool(rule["latest"])}
+    return Rule(text, **fields, states=states, **flags, **clauses)  # type: ignore[arg-type]
 
 
 def _selectors(text: str, who: str) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from functools import partial
-from itertools import islice
+from functools import cache, partial
+from itertools import chain, islice
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from xcargo.lifecycle.bookkeeping import (
     store_clock,
 )
 from xcargo.lifecycle.columnar import judge_inventory, options_as_of
+from xcargo.lifecycle.entries import entry_folders, is_entry, judged_entries
 from xcargo.lifecycle.inventory import Inventory
 from xcargo.lifecycle.key_sets import KeysOnDisk
 from xcargo.lifecycle.plan import Count, Judgement, LiveObjects, SweepOptions, SweepPlan, Verdict, is_scratch
@@ -131,18 +132,21 @@ class Sweep(AbstractContextManager["Sweep"]):
         self._keys_on_disk = KeysOnDisk()
         self._live = live = LiveObjects(self._root, None if self._inventory is None else self._keys_on_disk)
         self._read_references(live, now, on_progress)
-        plan = SweepPlan(live, now, options)
-        self._candidates.seek(0)
-        self._candidates.truncate()
-        for info, judgement in self._judged(plan):
-            if judgement.verdict.deletes:
-                self._candidates.write(_Candidate(info, judgement.verdict, judgement.rule).to_line())
-            on_progress()
-        present = Count.sum(plan.total.get(v, Count()) for v in (Verdict.LIVE, Verdict.RETAINED, Verdict.EXPIRED))
         # With prefixes the Dags of other objects count, too.
         self._has_references = bool(live.references) or (
             bool(self._options.prefixes) and next(iter(self._source.iterate()), None) is not None
         )
+        plan = SweepPlan(live, now, options)
+        entries: dict[Verdict, Count] = {}
+        self._candidates.seek(0)
+        self._candidates.truncate()
+        for info, judgement in chain(self._judged(plan), self._judged_entries(live, now)):
+            if is_entry(info.key):
+                entries.setdefault(judgement.verdict, Count()).add(info.size_bytes)
+            if judgement.verdict.deletes:
+                self._candidates.write(_Candidate(info, judgement.verdict, judgement.rule).to_line())
+            on_progress()
+        present = Count.sum(plan.total.get(v, Count()) for v in (Verdict.LIVE, Verdict.RETAINED, Verdict.EXPIRED))
         uploads = self._uploads.plan(self._options.prefixes, now - timedelta(seconds=self._options.grace_seconds))
         return Report(
             root=str(self._root),
@@ -154,6 +158,7 @@ class Sweep(AbstractContextManager["Sweep"]):
             missing=None if self._options.prefixes or self._inventory else max(0, len(live) - present.objects),
             total=plan.total,
             dags=plan.dags,
+            entries=entries,
             uploads=uploads,
             refusals=[
                 *([not_ours] if not_ours else []),
@@ -216,8 +221,9 @@ class Sweep(AbstractContextManager["Sweep"]):
                 dags_hidden=source.hides_dags,
                 state_hidden=source.hides_state,
             )
-        expiry = Expiry(self._options.rules, now)
-        if self._options.rules:
+        rules = [rule for rule in self._options.rules if not rule.memo]
+        expiry = Expiry(rules, now)
+        if rules:
             expiry.learn_runs(run for where in dags for run in source.runs(where))
             expiry.learn(reference for where in dags for reference in source.iterate(where))
         for where in filters:
@@ -236,6 +242,17 @@ class Sweep(AbstractContextManager["Sweep"]):
                 if not info.key.startswith(BOOKKEEPING):
                     yield info, plan.judge(info)
 
+    def _judged_entries(self, live: LiveObjects, now: datetime) -> Iterator[tuple[ObjectInfo, Judgement]]:
+        dags_with_runs = cache(lambda: {run.dag_id for run in self._source.runs()})
+        with ThreadPoolExecutor(self._options.workers, "xcargo-sweep") as pool:
+            yield from judged_entries(
+                self._store,
+                SweepPlan(live, now, self._options),  # they are listed, not taken from an inventory
+                pool,
+                has_references=self._has_references,
+                has_runs=lambda dag_id: self._source.hides_dags or dag_id in dags_with_runs(),
+            )
+
     # --- deleting ----------------------------------------------------------------------------------------------------
 
     def _batches(self) -> Iterator[list[_Candidate]]:
@@ -247,7 +264,7 @@ class Sweep(AbstractContextManager["Sweep"]):
     def _referenced_now(self, batch: Iterable[_Candidate]) -> set[str]:
         """What rows of the batch's runs refer to at this moment, where that takes few look-ups."""
         orphans = [candidate.info.key for candidate in batch if candidate.verdict is Verdict.ORPHAN]
-        filters = {_filter_of(key) for key in orphans if not is_scratch(key)}
+        filters = {_filter_of(key) for key in orphans if not is_scratch(key) and not is_entry(key)}
         if len(filters) > self._options.rechecked_runs or any(where.run_id is None for where in filters):
             return set()
         return {reference.uri for where in filters for reference in self._source.iterate(where)}
@@ -266,6 +283,9 @@ class Sweep(AbstractContextManager["Sweep"]):
                 return Outcome.GONE
             if not _is_same(now_stored, info):
                 return Outcome.CHANGED
+            if is_entry(info.key):
+                self._store.delete([info.key])
+                return Outcome.DELETED
             if candidate.verdict is Verdict.EXPIRED:
                 self._store.put(info.key, [tombstone(candidate.rule or "", now, info.size_bytes)])
                 return Outcome.EXPIRED
@@ -288,11 +308,11 @@ class Sweep(AbstractContextManager["Sweep"]):
         lasting: XCargoError | None = None
         for candidate, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Outcome):
-                report.count(outcome, candidate.info.size_bytes)
+                report.count(outcome, candidate.info)
             elif isinstance(outcome, SweepRefusedError):  # nothing was tried
                 lasting = outcome
             else:
-                report.count(Outcome.FAILED, candidate.info.size_bytes)
+                report.count(Outcome.FAILED, candidate.info)
                 report.add_error(outcome)
                 if isinstance(outcome, (AccessDeniedError, StoreUnavailableError)):
                     lasting = outcome
@@ -310,11 +330,11 @@ class Sweep(AbstractContextManager["Sweep"]):
                 if info.last_modified is None or info.last_modified >= newest:
                     continue
                 if self._live is None or info.key.removeprefix(f"{QUARANTINE}/") in self._live:
-                    report.count(Outcome.REFERENCED, info.size_bytes)  # somebody should restore it
+                    report.count(Outcome.REFERENCED, info)  # somebody should restore it
                     continue
                 lock.check()
                 self._store.delete([info.key])
-                report.count(Outcome.DELETED, info.size_bytes)
+                report.count(Outcome.DELETED, info)
 
 
 def _is_same(now: ObjectInfo, judged: ObjectInfo) -> bool:
@@ -342,11 +362,12 @@ def _filter_of(key: str) -> XComFilter:
 def folders(store: Store) -> list[str]:
     """The folders at the top of a root, which are its Dags, in order; not that of the sweeps' own notes.
 
-    One request for a thousand of them on S3, GCS and Azure; other stores list everything.
+    Those that only have entries of ``memoize`` are among them. One request for a thousand folders and for a thousand
+    entries on S3, GCS and Azure; other stores list everything.
     """
     directly = getattr(store, "folders", None)
     names: Iterable[str] = directly() if directly else (info.key.partition("/")[0] for info in store.list())
-    return sorted({*names, *upload_folders(store)} - {BOOKKEEPING.rstrip("/")})
+    return sorted({*names, *upload_folders(store), *entry_folders(store)} - {BOOKKEEPING.rstrip("/")})
 
 
 def shards(store: Store, number: int) -> list[list[str]]:

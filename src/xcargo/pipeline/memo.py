@@ -25,7 +25,7 @@ from xcargo.model.keys import Signer
 from xcargo.model.version import __version__
 from xcargo.pipeline.handle import Lazy
 from xcargo.pipeline.pipeline import Pipeline
-from xcargo.transfer.roots import RenewingStore
+from xcargo.stores.base import Store
 from xcargo.types import Json
 
 __all__ = ["FOLDER", "Entries", "Entry", "Fingerprint", "Scope", "changes", "entries_for", "reuse", "value_digest"]
@@ -90,14 +90,20 @@ class Entry:
         return self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= now
 
     @property
-    def uris(self) -> list[str]:
-        """The objects that its rows refer to."""
-        return [row["uri"] for row in self.rows.values() if is_envelope(row) and "uri" in row]
+    def lifetime(self) -> timedelta | None:
+        """For how long it was to be used; None if without an end."""
+        ends = self.expires_at and datetime.fromisoformat(self.expires_at)
+        return ends - datetime.fromisoformat(self.created_at) if ends else None
+
+    @property
+    def objects(self) -> dict[str, int]:
+        """URIs of the objects that its rows refer to, and their lengths."""
+        return {row["uri"]: row["stored_bytes"] for row in self.rows.values() if is_envelope(row) and "uri" in row}
 
     @property
     def stored_bytes(self) -> int:
         """Length of these objects."""
-        return sum(row["stored_bytes"] for row in self.rows.values() if is_envelope(row) and "uri" in row)
+        return sum(self.objects.values())
 
     @classmethod
     def from_json(cls, data: Any) -> Entry:
@@ -130,7 +136,7 @@ class Entry:
 class Entries:
     """The entries below one root, signed where there is a key."""
 
-    def __init__(self, store: RenewingStore, signer: Signer) -> None:
+    def __init__(self, store: Store, signer: Signer) -> None:
         self._store = store
         self._signer = signer
 
@@ -141,6 +147,11 @@ class Entries:
             SignatureError: It is not signed as it should be.
             EnvelopeError: It is malformed, of a later version, or that of another key.
         """
+        entry = self.read(key)
+        return None if entry is None or entry.is_expired(expires) else entry
+
+    def read(self, key: str) -> Entry | None:
+        """The same, whether it has expired or not."""
         try:
             data = bytes(self._store.get(key, end=_MAX_BYTES))
         except ObjectNotFoundError:
@@ -160,7 +171,7 @@ class Entries:
         entry = Entry.from_json(read)
         if entry.key != key:
             raise EnvelopeError("The entry is that of another key", where=key)
-        return None if entry.is_expired(expires) else entry
+        return entry
 
     def put(self, entry: Entry) -> None:
         """Store an entry in place of one of the same key. One request."""

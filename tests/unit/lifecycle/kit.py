@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 
 from tests.unit.conftest import make_pipeline
 from xcargo.lifecycle.bookkeeping import NOTE
+from xcargo.lifecycle.entries import is_entry
 from xcargo.lifecycle.plan import SweepOptions
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, reference_in
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
-from xcargo.stores.base import ObjectInfo, PutMode, Store, Upload
+from xcargo.pipeline.memo import Entries, Entry, Fingerprint
+from xcargo.stores.base import ObjectInfo, PutMode, Store, Upload, copy_object
 from xcargo.stores.local import MemoryStore
 from xcargo.types import Buffer
 
@@ -44,6 +46,11 @@ class ClockedStore:
         self.before("put", key)
         self.store.put(key, parts, mode=mode, expected_bytes=expected_bytes)
         self.written[key] = self.now
+
+    def copy(self, source: str, target: str) -> None:
+        self.before("copy", target)
+        copy_object(self.store, source, target)
+        self.written[target] = self.now
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
         self.before("get", key)
@@ -122,6 +129,29 @@ class Deployment:
         self.table[at] = row
         return self.key_of(row)
 
+    def note(self, fingerprint: Fingerprint, row: Any, at: Coordinate, *, expires: timedelta | None = None) -> str:
+        """Store the entry of a result, as a task does. Returns its key."""
+        now = datetime.now(timezone.utc)  # the worker's clock, which is months off the store's
+        entry = Entry(
+            key=fingerprint.key,
+            dag_id=at.dag_id,
+            run_id=at.run_id,
+            task_id=at.task_id,
+            map_index=at.map_index,
+            rows={"return_value": row},
+            digests=fingerprint.digests,
+            seconds=1.0,
+            created_at=now.isoformat(),
+            expires_at=None if expires is None else (now + expires).isoformat(),
+        )
+        self.entries.put(entry)
+        return entry.key
+
+    @property
+    def entries(self) -> Entries:
+        """Of memoize, below the root."""
+        return Entries(self.store, self.pipeline.signer)
+
     def key_of(self, row: Any) -> str:
         """Object key of a row."""
         key: str = row["uri"].removeprefix(f"{self.root.uri()}/")
@@ -167,6 +197,10 @@ class Deployment:
         options = {"grace_seconds": DAY, "max_share": None, "workers": 1} | options
         return Sweep(self.store, self, root=self.root, options=SweepOptions(**options))
 
+    def entry_keys(self) -> set[str]:
+        """All entries of memoize, past the store under test."""
+        return {key for key in self.keys() if is_entry(key)}
+
     def sweep(self, *, apply: bool = True, **options: Any) -> Report:
         """A whole sweep, or its dry run."""
         with self.new_sweep(**options) as sweep:
@@ -183,7 +217,7 @@ class Deployment:
 
     def notes(self) -> set[str]:
         """What sweeps left of themselves, but for whose the root is."""
-        return self.keys() - self.objects() - {NOTE}
+        return self.keys() - self.objects() - self.entry_keys() - {NOTE}
 
     def referenced(self) -> set[str]:
         """Object keys that rows name, straight from the rows."""

@@ -1,15 +1,16 @@
 """All that can happen to an XCom, in any order, against a model that knows only rows and objects.
 
-Whatever happens: no object that a row refers to is deleted, and no upload aborted that a task is at work on. After a
-sweep past the grace: no other object is left, and no upload.
+Whatever happens: no object that a row refers to is deleted, no upload aborted that a task is at work on, and no entry
+deleted of memoize whose result is there. After a sweep past the grace: no other object is left, no upload, no entry.
 The clock of tasks and sweeps is months off that of the store all the time.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -18,11 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.lifecycle.kit import DAY, Deployment
-from xcargo.errors import StoreUnavailableError, SweepRefusedError
+from xcargo.errors import StoreUnavailableError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.bookkeeping import QUARANTINE, restore
 from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate, State, segment
+from xcargo.model.envelope import is_envelope
+from xcargo.pipeline.memo import FOLDER, Entry, Fingerprint, reuse
 from xcargo.stores.base import Upload
 
 GRACE = DAY
@@ -35,10 +38,15 @@ tasks = st.sampled_from(["t", "t.u"])
 keys = st.sampled_from(["return_value", "k"])
 maps = st.sampled_from([-1, 0, 11])
 _numbers = count()
-ACTS = ("push", "retry", "row", "run", "clean", "time", "migrate")
+ACTS = ("push", "retry", "row", "run", "clean", "time", "migrate", "compute", "reuse")
 """What tasks and users do while a sweep is at work."""
 states = st.none() | st.builds(State, st.none() | st.uuids().map(str))
 coordinates = st.builds(Coordinate, dags, runs, tasks, keys, maps, state=states)
+results = st.builds(Coordinate, dags, runs, tasks, st.just("return_value"), maps)
+scopes = st.sampled_from(["task", "dag", "global"])
+inputs = st.sampled_from(["x", "y"])
+LIFETIME = 2.5 * GRACE
+FORGED = f"{FOLDER}/a/t/{'0' * 32}.json"
 pauses = st.sampled_from([1.0, MARGIN / 2, GRACE / 2, GRACE, 2 * GRACE])
 
 
@@ -63,7 +71,9 @@ class Life(RuleBasedStateMachine):
         self._begin_upload("somebody/elses.txt")
         self.seconds = 0.0
         self.stale: list[tuple[Sweep, Report]] = []
-        self.meanwhile: list[Callable[[], None]] = []
+        self.noted: dict[str, Noted] = {}
+        """Entries that a task may use, by their keys."""
+        self.call = ("", "")
 
     # --- tasks ---
 
@@ -113,6 +123,52 @@ class Life(RuleBasedStateMachine):
             del self.here.store.unfinished[upload_id]
             self._push(at)
 
+    @rule(at=results, scope=scopes, value=inputs, inline=st.booleans(), expires=st.booleans(), slow=st.booleans())
+    def compute(self, at: Coordinate, scope: Any, value: str, inline: bool, expires: bool, slow: bool) -> None:
+        """The result of a memoized task: object, entry, row. A small one is in the entry itself."""
+        self.here.run(at.dag_id, at.run_id)
+        row = 3 if inline else self.here.pipeline.push("v", at)
+        lifetime = timedelta(seconds=LIFETIME) if expires else None
+        key = self.here.note(self._fingerprint(at, scope, value), row, at, expires=lifetime)
+        self.noted[key] = Noted(at.dag_id, None if inline else row["uri"], self.here.store.now, lifetime)
+        if self.call == ("delete", key):  # in the instant between the look and the deletion: it is computed again
+            del self.noted[key]
+        if slow and not inline:
+            self.flying.append((at, row, self.seconds))
+        elif not inline:
+            self.here.table[at] = row
+
+    @rule(at=results, scope=scopes, value=inputs, crashes=st.booleans())
+    def reuse(self, at: Coordinate, scope: Any, value: str, crashes: bool) -> None:
+        """A hit, if there is an entry that leads to an object: a copy by the store, and the row."""
+        self.here.run(at.dag_id, at.run_id)
+        try:
+            entry = self.here.entries.get(self._fingerprint(at, scope, value).key)
+            row: Any = entry and reuse(
+                self.here.pipeline, entry.rows["return_value"], at, dag_id=entry.dag_id, origin={"run": entry.run_id}
+            )
+        except XCargoError:  # the object is gone
+            return
+        if is_envelope(row) and not crashes:
+            self.here.table[at] = row
+
+    @precondition(lambda self: self.here.table)
+    @rule(data=st.data(), at=coordinates, crashes=st.booleans())
+    def hand_on(self, data: st.DataObject, at: Coordinate, crashes: bool) -> None:
+        """A task returns a handle that it got: a copy by the store, and the row."""
+        self.here.run(at.dag_id, at.run_id)
+        given = self._some_row(data)
+        row = self.here.pipeline.push(self.here.pipeline.handle(self.here.table[given], given.dag_id), at)
+        if not crashes:
+            self.here.table[at] = row
+
+    @rule(damage=st.sampled_from([b"", b"{}", b'{"__id__": "xcargo-memo/2"}']), data=st.data())
+    def forge(self, damage: bytes, data: st.DataObject) -> None:
+        """Somebody puts what is no entry in the place of one."""
+        key = data.draw(st.sampled_from([FORGED, *self.noted]))
+        self.here.store.put(key, [damage])
+        self.noted.pop(key, None)
+
     @precondition(lambda self: self.here.table)
     @rule(data=st.data(), fails=st.booleans())
     def retry(self, data: st.DataObject, fails: bool) -> None:
@@ -153,6 +209,7 @@ class Life(RuleBasedStateMachine):
         """A run, or with its Dag all of them; rows go with them."""
         for key in [k for k in self.here.known_runs if k[0] == dag and run in (None, k[1])]:
             del self.here.known_runs[key]
+        self._forget_what_is_gone()
         for at in [at for at in self.here.table if (at.dag_id, at.run_id) not in self.here.known_runs]:
             del self.here.table[at]
 
@@ -181,16 +238,17 @@ class Life(RuleBasedStateMachine):
         """With tasks and users at work, between any two of its calls."""
         busy = data.draw(
             st.lists(
-                st.tuples(st.sampled_from(["push", "retry", "row", "run", "clean", "time", "migrate"]), coordinates),
+                st.tuples(st.sampled_from(ACTS), coordinates),
                 max_size=3,
             )
         )
         calls = [data.draw(st.integers(0, 12)) for _ in busy]
         seen = 0
 
-        def meanwhile(*_: str) -> None:
+        def meanwhile(verb: str = "", key: str = "") -> None:
             nonlocal seen
             seen += 1
+            self.call = (verb, key)
             for (what, at), call in zip(busy, calls, strict=True):
                 if call == seen:
                     self.here.store.before, before = lambda verb, key: None, self.here.store.before
@@ -202,6 +260,7 @@ class Life(RuleBasedStateMachine):
         try:
             self._sweep(quarantine_seconds=quarantine)
         finally:
+            self.call = ("", "")
             self.here.store.before = lambda verb, key: None
             self.here.before_row = lambda: None
 
@@ -263,6 +322,11 @@ class Life(RuleBasedStateMachine):
         assert [upload.key for upload in self.here.store.unfinished.values()] == ["somebody/elses.txt"]
         ours = {key for key in self.here.objects() if key != "somebody/elses.txt"}
         assert ours == self.here.referenced(), "an orphan is left"
+        for key in self.here.entry_keys():
+            entry = read_entry(self.here, key)
+            assert entry is None or self._leads_somewhere(Noted.of(entry, self.here.store.written[key])), (
+                "a stale entry"
+            )
         assert {key for key in self.here.notes() if not key.startswith((QUARANTINE, "~xcargo/clock"))} == set()
 
     # --- always ---
@@ -278,6 +342,8 @@ class Life(RuleBasedStateMachine):
             key = self.here.key_of(row)
             assert key in sizes, f"{key} is gone and a row refers to it"
             assert sizes[key] == row["stored_bytes"]
+        self._forget_what_is_gone()
+        assert self.noted.keys() <= sizes.keys(), "an entry that leads somewhere is gone"
         assert store.get("somebody/elses.txt") == b"precious"
         assert self.uploading.keys() <= self.here.store.unfinished.keys(), "an upload under way was aborted"
 
@@ -295,6 +361,21 @@ class Life(RuleBasedStateMachine):
     def _push(self, at: Coordinate) -> None:
         self.here.run(at.dag_id, at.run_id)
         self.here.table[at] = self.here.pipeline.push("v", at)
+
+    def _fingerprint(self, at: Coordinate, scope: Any, value: str) -> Fingerprint:
+        return Fingerprint(scope, at.dag_id, at.task_id, {"argument": value})
+
+    def _forget_what_is_gone(self) -> None:
+        self.noted = {key: noted for key, noted in self.noted.items() if self._leads_somewhere(noted)}
+
+    def _leads_somewhere(self, noted: Noted) -> bool:
+        """Whether an entry may be used: a row refers to its object, or its Dag has runs; its time is not over."""
+        if noted.lifetime is not None and self.here.store.now - noted.at > noted.lifetime:
+            return False
+        if noted.uri is None:
+            return any(dag == noted.dag_id for dag, _ in self.here.known_runs)
+        rows = [*self.here.table.values(), *(row for _, row in self.here.archive), *(f[1] for f in self.flying)]
+        return any(row["uri"] == noted.uri for row in rows)
 
     def _purge(self, row: Any, fails: bool) -> None:
         def fail(verb: str, key: str) -> None:
@@ -316,6 +397,10 @@ class Life(RuleBasedStateMachine):
             self._push(at)
         elif what == "migrate":
             self.migrate(at, crashes=False)
+        elif what == "compute":
+            self.compute(replace(at, state=None), "task", "x", inline=False, expires=False, slow=False)
+        elif what == "reuse":
+            self.reuse(replace(at, state=None), "task", "x", crashes=False)
         elif what == "row":
             self.here.table.pop(at, None)
         elif what == "run":
@@ -330,6 +415,28 @@ class Life(RuleBasedStateMachine):
             self.here.sweep(rechecked_runs=self.rechecked_runs, **options)
         except SweepRefusedError:
             pass  # the lock of one that was killed a moment ago
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What the model knows of an entry."""
+
+    dag_id: str
+    uri: str | None
+    at: datetime
+    """By the store's clock."""
+    lifetime: timedelta | None
+
+    @classmethod
+    def of(cls, entry: Entry, at: datetime) -> Noted:
+        return cls(entry.dag_id, next(iter(entry.objects), None), at, entry.lifetime)
+
+
+def read_entry(here: Deployment, key: str) -> Entry | None:
+    try:
+        return here.entries.read(key)
+    except XCargoError:
+        return None
 
 
 STEPS = int(os.environ.get("XCARGO_MACHINE_STEPS", "600"))

@@ -51,6 +51,14 @@ from xcargo.model.settings import Route, Settings
             "dag=a keep last 1 run;\n\n state=success|failed : keep 90s ;",
             [Rule("", dag="a", keep_runs=1), Rule("", keep_seconds=90)],
         ),
+        (
+            "memo dag=a task=t: keep 7d; memo: keep 7d or forever; memo keep 90s",
+            [
+                Rule("", memo=True, dag="a", task="t", keep_seconds=7 * DAY),
+                Rule("", memo=True, keep_seconds=7 * DAY, forever=True),
+                Rule("", memo=True, keep_seconds=90),
+            ],
+        ),
         ("", []),
     ],
 )
@@ -77,6 +85,12 @@ def test_rules_read_as_they_are_written(text: str, expected: list[Rule]) -> None
         "state=running: keep 7d",
         "keep 7d and last 3 runs",
         "keep last three runs",
+        "memory: keep 7d",
+        "memo=a: keep 7d",
+        "memo key=k: keep 7d",
+        "memo state=failed: keep 7d",
+        "memo: keep last 3 runs",
+        "memo: keep 7d even latest",
     ],
 )
 def test_a_rule_that_is_not_understood_is_refused(text: str) -> None:

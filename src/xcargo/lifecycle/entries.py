@@ -1,0 +1,117 @@
+"""Entries of ``memoize``, which a sweep deletes once they lead nowhere, or once their time is over.
+
+An entry owns nothing: no object is kept or deleted because of one, so a forged one can do no harm but to itself. One
+that cannot be read, or is not signed as it should be, goes by a retention rule alone. Nothing younger than the grace is
+judged: the rows of all others were written long before the rows were read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from xcargo.errors import StoreUnavailableError, XCargoError
+from xcargo.lifecycle.plan import Judgement, SweepPlan, Verdict, is_ours
+from xcargo.model.coordinate import segment, shown_id
+from xcargo.pipeline.memo import FOLDER, Entries, Entry
+from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
+
+__all__ = ["entry_folders", "is_entry", "judged_entries", "list_entries"]
+
+_BATCH = 500
+_KEY = re.compile(rf"{FOLDER}/([^/]+)/([^/]+)/[0-9a-f]{{32}}\.json")
+_ALL_DAGS = segment("")
+
+
+def is_entry(key: str) -> bool:
+    """Whether an object is among the entries, whatever it is."""
+    return key.startswith(f"{FOLDER}/")
+
+
+def entry_folders(store: Store) -> set[str]:
+    """The folders of Dags that have entries."""
+    return {info.key.split("/")[2] for info in list_entries(store, ())}
+
+
+def list_entries(store: Store, prefixes: tuple[str, ...]) -> Iterator[ObjectInfo]:
+    """What is stored among the entries of all Dags, or of those whose folders are named. One request for a thousand."""
+    for folder in [FOLDER] if not prefixes else [f"{FOLDER}/{prefix}" for prefix in prefixes if "/" not in prefix]:
+        yield from list_all(store, folder)
+
+
+def judged_entries(
+    store: Store, plan: SweepPlan, pool: ThreadPoolExecutor, *, has_references: bool, has_runs: Callable[[str], bool]
+) -> Iterator[tuple[ObjectInfo, Judgement]]:
+    """Every entry below the prefixes, and its verdict. One request for each that is older than the grace.
+
+    Args:
+        store: The store of the root.
+        plan: What the rows refer to, the clock, and the options.
+        pool: Reads entries.
+        has_references: Whether the deployment has any live reference: without one, nothing is known to be gone.
+        has_runs: Whether there may be runs of a Dag.
+    """
+    entries = Entries(store, plan.options.signer)
+    listing = list_entries(store, plan.options.prefixes)
+    while batch := list(islice(listing, _BATCH)):
+        for info, entry in zip(batch, pool.map(lambda info: _read(entries, info, plan), batch), strict=True):
+            yield info, _judge(info, entry, plan, has_references, has_runs)
+
+
+def _read(entries: Entries, info: ObjectInfo, plan: SweepPlan) -> Entry | None:
+    """An entry, if it is old enough to be judged and can be read."""
+    match = _KEY.fullmatch(info.key)
+    if match is None or _age_seconds(info, plan) <= plan.options.grace_seconds:
+        return None
+    try:
+        entry = entries.read(info.key)
+    except StoreUnavailableError:
+        raise
+    except XCargoError:
+        return None
+    return entry if entry is not None and match[1] in (_ALL_DAGS, segment(entry.dag_id)) else None
+
+
+def _age_seconds(info: ObjectInfo, plan: SweepPlan) -> float:
+    return -1.0 if info.last_modified is None else (plan.now - info.last_modified).total_seconds()
+
+
+def _judge(
+    info: ObjectInfo, entry: Entry | None, plan: SweepPlan, has_references: bool, has_runs: Callable[[str], bool]
+) -> Judgement:
+    match = _KEY.fullmatch(info.key)
+    if match is None and not is_part(info.key):
+        return Judgement(Verdict.FOREIGN, None)
+    dag = shown_id(info.key.split("/")[2])
+    age_seconds = _age_seconds(info, plan)
+    if info.last_modified is None:
+        return Judgement(Verdict.UNKNOWN_AGE, dag)
+    if age_seconds <= plan.options.grace_seconds:
+        return Judgement(Verdict.YOUNG, dag)
+    if match is None:
+        return Judgement(Verdict.ORPHAN, dag)
+    ids = (entry.dag_id, entry.task_id) if entry else ("", "")
+    rule = next((rule for rule in plan.options.rules if rule.matches_entry(*ids)), None)
+    if rule is not None and not rule.forever and age_seconds > (rule.keep_seconds or 0):
+        return Judgement(Verdict.EXPIRED, dag, rule.text)
+    if entry is None:
+        return Judgement(Verdict.UNSEEN, dag)
+    if entry.lifetime is not None and age_seconds > entry.lifetime.total_seconds():
+        return Judgement(Verdict.EXPIRED, dag)
+    is_gone = any(_is_gone(uri, stored_bytes, age_seconds, plan) for uri, stored_bytes in entry.objects.items())
+    if is_gone or not (entry.objects or has_runs(entry.dag_id)):
+        return Judgement(Verdict.ORPHAN if has_references else Verdict.UNSEEN, dag)
+    return Judgement(Verdict.LIVE, dag)
+
+
+def _is_gone(uri: str, stored_bytes: int, age_seconds: float, plan: SweepPlan) -> bool:
+    """Whether no row refers to an object any more, or its value expires. One below another root is not known to be."""
+    key = plan.live.key_of(uri)
+    if key is None or (is_ours(key) and plan.live.is_hidden(key)):
+        return False
+    if key not in plan.live:
+        return True
+    rule = plan.live.rule_against(key, stored_bytes)
+    return rule is not None and age_seconds >= (rule.keep_seconds or 0)
