@@ -44,7 +44,6 @@ states = st.none() | st.builds(State, st.none() | st.uuids().map(str))
 coordinates = st.builds(Coordinate, dags, runs, tasks, keys, maps, state=states)
 results = st.builds(Coordinate, dags, runs, tasks, st.just("return_value"), maps)
 scopes = st.sampled_from(["task", "dag", "global"])
-inputs = st.sampled_from(["x", "y"])
 LIFETIME = 2.5 * GRACE
 FORGED = f"{FOLDER}/a/t/{'0' * 32}.json"
 pauses = st.sampled_from([1.0, MARGIN / 2, GRACE / 2, GRACE, 2 * GRACE])
@@ -123,27 +122,28 @@ class Life(RuleBasedStateMachine):
             del self.here.store.unfinished[upload_id]
             self._push(at)
 
-    @rule(at=results, scope=scopes, value=inputs, inline=st.booleans(), expires=st.booleans(), slow=st.booleans())
-    def compute(self, at: Coordinate, scope: Any, value: str, inline: bool, expires: bool, slow: bool) -> None:
+    @rule(at=results, scope=scopes, inline=st.booleans(), expires=st.booleans(), slow=st.booleans())
+    def compute(self, at: Coordinate, scope: Any, inline: bool, expires: bool, slow: bool) -> None:
         """The result of a memoized task: object, entry, row. A small one is in the entry itself."""
         self.here.run(at.dag_id, at.run_id)
         row = 3 if inline else self.here.pipeline.push("v", at)
         lifetime = timedelta(seconds=LIFETIME) if expires else None
-        key = self.here.note(self._fingerprint(at, scope, value), row, at, expires=lifetime)
+        key = self.here.note(self._fingerprint(at, scope), row, at, expires=lifetime)
         self.noted[key] = Noted(at.dag_id, None if inline else row["uri"], self.here.store.now, lifetime)
         if self.call == ("delete", key):  # in the instant between the look and the deletion: it is computed again
             del self.noted[key]
         if slow and not inline:
             self.flying.append((at, row, self.seconds))
+            self.time_passes(1.0)
         elif not inline:
             self.here.table[at] = row
 
-    @rule(at=results, scope=scopes, value=inputs, crashes=st.booleans())
-    def reuse(self, at: Coordinate, scope: Any, value: str, crashes: bool) -> None:
+    @rule(at=results, scope=scopes, crashes=st.booleans())
+    def reuse(self, at: Coordinate, scope: Any, crashes: bool) -> None:
         """A hit, if there is an entry that leads to an object: a copy by the store, and the row."""
         self.here.run(at.dag_id, at.run_id)
         try:
-            entry = self.here.entries.get(self._fingerprint(at, scope, value).key)
+            entry = self.here.entries.get(self._fingerprint(at, scope).key)
             row: Any = entry and reuse(
                 self.here.pipeline, entry.rows["return_value"], at, dag_id=entry.dag_id, origin={"run": entry.run_id}
             )
@@ -362,8 +362,8 @@ class Life(RuleBasedStateMachine):
         self.here.run(at.dag_id, at.run_id)
         self.here.table[at] = self.here.pipeline.push("v", at)
 
-    def _fingerprint(self, at: Coordinate, scope: Any, value: str) -> Fingerprint:
-        return Fingerprint(scope, at.dag_id, at.task_id, {"argument": value})
+    def _fingerprint(self, at: Coordinate, scope: Any) -> Fingerprint:
+        return Fingerprint(scope, at.dag_id, at.task_id, {"argument": "x"})
 
     def _forget_what_is_gone(self) -> None:
         self.noted = {key: noted for key, noted in self.noted.items() if self._leads_somewhere(noted)}
@@ -398,9 +398,9 @@ class Life(RuleBasedStateMachine):
         elif what == "migrate":
             self.migrate(at, crashes=False)
         elif what == "compute":
-            self.compute(replace(at, state=None), "task", "x", inline=False, expires=False, slow=False)
+            self.compute(replace(at, state=None), "global", inline=False, expires=False, slow=False)
         elif what == "reuse":
-            self.reuse(replace(at, state=None), "task", "x", crashes=False)
+            self.reuse(replace(at, state=None), "global", crashes=False)
         elif what == "row":
             self.here.table.pop(at, None)
         elif what == "run":
