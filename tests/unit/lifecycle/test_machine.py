@@ -126,7 +126,7 @@ class Life(RuleBasedStateMachine):
     def compute(self, at: Coordinate, scope: Any, inline: bool, expires: bool, slow: bool) -> None:
         """The result of a memoized task: object, entry, row. A small one is in the entry itself."""
         self.here.run(at.dag_id, at.run_id)
-        row = 3 if inline else self.here.pipeline.push("v", at)
+        row: Any = 3 if inline else self.here.pipeline.push("v", at)
         lifetime = timedelta(seconds=LIFETIME) if expires else None
         key = self.here.note(self._fingerprint(at, scope), row, at, expires=lifetime)
         self.noted[key] = Noted(at.dag_id, None if inline else row["uri"], self.here.store.now, lifetime)
@@ -323,10 +323,8 @@ class Life(RuleBasedStateMachine):
         ours = {key for key in self.here.objects() if key != "somebody/elses.txt"}
         assert ours == self.here.referenced(), "an orphan is left"
         for key in self.here.entry_keys():
-            entry = read_entry(self.here, key)
-            assert entry is None or self._leads_somewhere(Noted.of(entry, self.here.store.written[key])), (
-                "a stale entry"
-            )
+            entry, at = read_entry(self.here, key), self.here.store.written[key]
+            assert entry is None or (at and self._leads_somewhere(Noted.of(entry, at))), "a stale entry"
         assert {key for key in self.here.notes() if not key.startswith((QUARANTINE, "~xcargo/clock"))} == set()
 
     # --- always ---
