@@ -503,7 +503,7 @@ def test_the_envelope_has_a_table_s_columns_and_shape() -> None:
 @pytest.mark.parametrize("pack", [bytearray, bytes], ids=["writable", "read-only"])
 def test_a_large_frame_can_be_written_to_wherever_its_columns_lie(pack: Any) -> None:
     """Numbers stay in a download's own memory; from other memory they are copied. Neither is the pushed frame's."""
-    rows = 400_000
+    rows = 150_000
     value = frame(
         n=np.arange(rows),
         x=np.arange(rows) / 2,
