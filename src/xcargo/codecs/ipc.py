@@ -265,13 +265,21 @@ def _check_batch(batch: _Table, body_bytes: int) -> None:
 
 def _validate(table: Any, size_bytes: int) -> None:
     """Check every value; those of a large table by a few threads, column by column, since texts take their time."""
-    if size_bytes < _LARGE_BYTES:
-        table.validate(full=True)
-        return
     table.validate()
+    if size_bytes < _LARGE_BYTES:
+        for column in table.columns:
+            _validate_column(column)
+        return
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="xcargo-check") as pool:
-        for _ in pool.map(lambda column: column.validate(full=True), table.columns):
+        for _ in pool.map(_validate_column, table.columns):
             pass
+
+
+def _validate_column(column: Any) -> None:
+    for chunk in column.chunks:
+        if _is_ascii(chunk):  # as bytes, a tenth of the time is left: text is checked character by character
+            chunk = chunk.view(str(chunk.type).replace("string", "binary"))
+        chunk.validate(full=True)
 
 
 def _written(pa: Any, table: Any) -> list[Buffer]:

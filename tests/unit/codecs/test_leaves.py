@@ -495,6 +495,23 @@ def test_extension_types_that_a_pull_could_not_register_are_refused(value: Any, 
         Registry(entry_points=False).encode(value)
 
 
+@pytest.mark.parametrize("kind", ["string", "large_string"])
+@pytest.mark.parametrize("rows", [10, 2_500_000], ids=["small", "large"])
+def test_forged_texts_are_refused(kind: str, rows: int) -> None:
+    """Also where all of them are ASCII, and only where one begins is wrong; and a character that two texts share."""
+    texts = pa.array(["x" * 8] * rows, kind)
+    width = np.int32 if kind == "string" else np.int64
+    starts = np.frombuffer(texts.buffers()[1], width)
+    back, beyond = starts.copy(), starts.copy()
+    back[5], beyond[5] = 3, 2**30
+    shared = bytearray(texts.buffers()[2])
+    shared[15:17] = "ü".encode()
+    for forged in ((back, texts.buffers()[2]), (beyond, texts.buffers()[2]), (starts, shared)):
+        column = pa.Array.from_buffers(texts.type, rows, [None, *map(pa.py_buffer, forged)])
+        with pytest.raises(DecodeError):
+            ipc.read(b"".join(ipc.write(pa.table({"s": column}))))
+
+
 NOT_UTF8 = pa.array([b"\xff"]).view(pa.string())
 
 
