@@ -213,7 +213,7 @@ def test_a_store_of_files_that_is_killed_while_it_writes_leaves_no_object(tmp_pa
     """A part file stays, which no listing shows; the next push is whole."""
     code = f"""
 import os, signal
-from tests.unit.conftest import FORKS, HERE, make_pipeline
+from tests.unit.conftest import HERE, make_pipeline
 def parts():
     for n in range(40):
         if n == 30:
