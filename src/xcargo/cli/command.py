@@ -68,6 +68,7 @@ class Example:
 class Command:
     """A command. ``help`` is one line without a full stop, ``description`` a paragraph.
 
+    A name of two words is that of a command in a group.
     ``run`` gets the parsed arguments and where to write; what it returns is the exit code, None means OK. An
     `XCargoError` that it raises is shown and ends the command with FAILED.
     """

@@ -27,8 +27,11 @@ from xcargo.errors import MissingDependencyError, ReferencesUnavailableError, Sw
 __all__ = ["COMMANDS", "all_commands", "build_parser", "get_cli_commands", "main"]
 
 
-_MODULES = ("bench", "doctor", "gc", "init", "migrate", "policy", "sql", "values")
+_MODULES = ("bench", "doctor", "gc", "init", "memo", "migrate", "policy", "sql", "values")
 """Modules of this package, each with ``COMMANDS``, beside this one."""
+
+GROUPS = {"memo": "Show and delete the results that xcargo.memoize can reuse"}
+"""First words of names that have two, and what their commands do."""
 
 _EXIT_CODES = "0 done, 1 problems found, 2 usage, 3 refused, 4 failed"
 
@@ -60,18 +63,23 @@ def get_cli_commands() -> list[Any]:
     def action(command: Command) -> Callable[[argparse.Namespace], None]:
         return lambda args: sys.exit(_run(command, args))
 
-    subcommands = [
-        ActionCommand(
-            name=command.name,
+    subcommands: list[Any] = []
+    groups: dict[str, list[Any]] = {}
+    for command in all_commands():
+        group, _, name = command.name.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = []
+            subcommands.append(GroupCommand(name=group, help=GROUPS[group], subcommands=groups[group]))
+        mounted = ActionCommand(
+            name=name,
             help=command.help,
             func=action(command),
             args=command.arguments,
             description=escaped(command.description),
             epilog=escaped(command.epilog("airflow xcargo")),
         )
-        for command in all_commands()
-        if not command.only_standalone
-    ]
+        if not command.only_standalone:
+            groups.get(group, subcommands).append(mounted)
     text = "Set up, check and look after the XCom backend xcargo"
     return [GroupCommand(name="xcargo", help=text, subcommands=subcommands)]
 
@@ -117,10 +125,15 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=formatter,
     )
     parser.add_argument("--version", action="version", version=f"xcargo {xcargo.__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
     for command in all_commands():
-        sub = subparsers.add_parser(
-            command.name,
+        group, _, name = command.name.rpartition(" ")
+        if group not in subparsers:
+            text = GROUPS[group]
+            parent = subparsers[""].add_parser(group, help=text, description=f"{text}.", formatter_class=formatter)
+            subparsers[group] = parent.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        sub = subparsers[group].add_parser(
+            name,
             help=command.help,
             description=textwrap.fill(command.description, width),
             epilog=command.epilog("xcargo"),

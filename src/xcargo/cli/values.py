@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, hexdump
 from xcargo.cli.deployment import INVENTORY, ONE, PATH, SOURCE, WHERE, named, open_root, open_source, roots_of, where_of
+from xcargo.cli.memo import count_entries
 from xcargo.errors import ConfigurationError, XCargoError
 from xcargo.transfer.reporting import format_bytes
 
@@ -67,9 +68,10 @@ def _du(args: argparse.Namespace, out: Output) -> None:
     sums = (_sums_of_inventory if args.inventory else _sums_of_rows)(args, out)
     largest_first = sorted(sums.items(), key=lambda item: (-item[1][-1], item[0]))
     total = [sum(numbers) for numbers in zip(*sums.values(), strict=True)] or [0] * len(names)
+    memo = count_entries(args, out)
     if out.json:
         entries = [dict(zip((*fields, *names), (*at, *entry), strict=True)) for at, entry in largest_first]
-        out.print_json({"by": args.by, "entries": entries, "total": dict(zip(names, total, strict=True))})
+        out.print_json({"by": args.by, "entries": entries, "total": dict(zip(names, total, strict=True)), "memo": memo})
         return
     rows = [*largest_first, (("total", "")[: len(fields)], total)]
     shown = [name.removesuffix("_bytes") for name in names]
@@ -78,6 +80,8 @@ def _du(args: argparse.Namespace, out: Output) -> None:
         [(*at, f"{objects:,}", *map(format_bytes, sizes)) for at, (objects, *sizes) in rows],
         right=shown,
     )
+    if memo and memo["objects"]:
+        out.say(f"Entries of memoize: {memo['objects']:,}, {format_bytes(memo['stored_bytes'])}")
 
 
 def _sums_of_rows(args: argparse.Namespace, out: Output) -> dict[tuple[str, ...], list[int]]:
@@ -140,9 +144,11 @@ def _lines(entry: dict[str, Any]) -> str:
     envelope = entry.pop("envelope", None)
     fields = {name: field for name, field in entry.items() if field not in (None, -1)}
     fields |= envelope if envelope is not None else {"value": f"in the row: {_to_json(value)}"}
+    if isinstance(origin := fields.get("reused"), dict):
+        fields["reused"] = ", ".join(f"{name} {part}" for name, part in origin.items())
     lines = []
     for name, field in fields.items():
-        text = field if isinstance(field, str) else _to_json(field)
+        text = _to_json(field)
         lines.append(f"{name:<14}{text if len(text) <= _TEXT_CHARS else text[:_TEXT_CHARS] + '…'}")
     return "\n".join(lines)
 
@@ -319,7 +325,8 @@ COMMANDS = (
         help="sum up what is stored",
         description="Sums up the objects that rows refer to and their bytes, largest first: by Dag, or in more "
         "detail. The column size is the size of the values, stored the size of their objects. Reads only rows, no "
-        "objects. With --inventory it reads no rows either, and sums up all objects that are stored, orphans included.",
+        "objects. With --inventory it reads no rows either, and sums up all objects, orphans included. Entries of "
+        "xcargo.memoize are listed, and counted apart.",
         run=_du,
         arguments=(
             JSON,
@@ -339,9 +346,9 @@ COMMANDS = (
     Command(
         name="show",
         help="show what is known of an XCom without reading its value",
-        description="Shows an XCom's row: the envelope with type, sizes, codec, checksum and URL of the object, or "
-        "the value itself if it is in the row. On Airflow 3.4 every attempt has its own row. Exits with 1 if there is "
-        "no such XCom. --state and --asset do the same for a key of the state store.",
+        description="Shows an XCom's row: the envelope with type, sizes, codec, checksum and URL of the object, where "
+        "a reused value is from; or the value itself if it is in the row. On Airflow 3.4 every attempt has its own "
+        "row. Exits with 1 if there is no such XCom. --state and --asset do the same for a key of the state store.",
         run=_show,
         arguments=(JSON, *ONE, *SOURCE),
         examples=(

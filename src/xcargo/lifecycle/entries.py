@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from xcargo.errors import StoreUnavailableError, XCargoError
-from xcargo.lifecycle.plan import Judgement, SweepPlan, Verdict, is_ours
+from xcargo.errors import EnvelopeError, ObjectNotFoundError, StoreUnavailableError, XCargoError
+from xcargo.lifecycle.plan import Judgement, SweepPlan, Verdict, is_ours, is_same
 from xcargo.model.coordinate import segment, shown_id
+from xcargo.model.keys import Signer
 from xcargo.pipeline.memo import FOLDER, Entries, Entry
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
 
-__all__ = ["entry_folders", "is_entry", "judged_entries", "list_entries"]
+__all__ = ["entry_folders", "forget", "is_entry", "judged_entries", "list_entries", "read_entries"]
 
 _BATCH = 500
 _KEY = re.compile(rf"{FOLDER}/([^/]+)/([^/]+)/[0-9a-f]{{32}}\.json")
@@ -41,6 +42,29 @@ def list_entries(store: Store, prefixes: tuple[str, ...]) -> Iterator[ObjectInfo
         yield from list_all(store, folder)
 
 
+def read_entries(
+    store: Store, signer: Signer, pool: ThreadPoolExecutor, prefixes: tuple[str, ...]
+) -> Iterator[tuple[ObjectInfo, Entry | XCargoError]]:
+    """Every entry of all Dags, or of those whose folders are named; if it cannot be read, why. A request for each."""
+    entries = Entries(store, signer)
+    listing = (info for info in list_entries(store, prefixes) if not is_part(info.key))
+    while batch := list(islice(listing, _BATCH)):
+        for info, entry in zip(batch, pool.map(lambda info: _read(entries, info), batch), strict=True):
+            if not isinstance(entry, ObjectNotFoundError):
+                yield info, entry
+
+
+def forget(store: Store, info: ObjectInfo) -> bool:
+    """Delete an entry, if it is still the one that was listed. Two requests."""
+    try:
+        if not is_same(store.head(info.key), info):
+            return False
+    except ObjectNotFoundError:
+        return False
+    store.delete([info.key])
+    return True
+
+
 def judged_entries(
     store: Store, plan: SweepPlan, pool: ThreadPoolExecutor, *, has_references: bool, has_runs: Callable[[str], bool]
 ) -> Iterator[tuple[ObjectInfo, Judgement]]:
@@ -56,22 +80,27 @@ def judged_entries(
     entries = Entries(store, plan.options.signer)
     listing = list_entries(store, plan.options.prefixes)
     while batch := list(islice(listing, _BATCH)):
-        for info, entry in zip(batch, pool.map(lambda info: _read(entries, info, plan), batch), strict=True):
-            yield info, _judge(info, entry, plan, has_references, has_runs)
+        old = [info for info in batch if _age_seconds(info, plan) > plan.options.grace_seconds]
+        read = dict(zip(old, pool.map(lambda info: _read(entries, info), old), strict=True))
+        for info in batch:
+            yield info, _judge(info, read.get(info), plan, has_references, has_runs)
 
 
-def _read(entries: Entries, info: ObjectInfo, plan: SweepPlan) -> Entry | None:
-    """An entry, if it is old enough to be judged and can be read."""
+def _read(entries: Entries, info: ObjectInfo) -> Entry | XCargoError:
     match = _KEY.fullmatch(info.key)
-    if match is None or _age_seconds(info, plan) <= plan.options.grace_seconds:
-        return None
     try:
+        if match is None:
+            raise EnvelopeError("This is no key of an entry", where=info.key)
         entry = entries.read(info.key)
+        if entry is None:
+            raise ObjectNotFoundError("It is gone", where=info.key)
+        if match[1] not in (_ALL_DAGS, segment(entry.dag_id)):
+            raise EnvelopeError("The entry is of another Dag", where=info.key)
     except StoreUnavailableError:
         raise
-    except XCargoError:
-        return None
-    return entry if entry is not None and match[1] in (_ALL_DAGS, segment(entry.dag_id)) else None
+    except XCargoError as error:
+        return error
+    return entry
 
 
 def _age_seconds(info: ObjectInfo, plan: SweepPlan) -> float:
@@ -79,7 +108,11 @@ def _age_seconds(info: ObjectInfo, plan: SweepPlan) -> float:
 
 
 def _judge(
-    info: ObjectInfo, entry: Entry | None, plan: SweepPlan, has_references: bool, has_runs: Callable[[str], bool]
+    info: ObjectInfo,
+    entry: Entry | XCargoError | None,
+    plan: SweepPlan,
+    has_references: bool,
+    has_runs: Callable[[str], bool],
 ) -> Judgement:
     match = _KEY.fullmatch(info.key)
     if match is None and not is_part(info.key):
@@ -92,11 +125,11 @@ def _judge(
         return Judgement(Verdict.YOUNG, dag)
     if match is None:
         return Judgement(Verdict.ORPHAN, dag)
-    ids = (entry.dag_id, entry.task_id) if entry else ("", "")
+    ids = (entry.dag_id, entry.task_id) if isinstance(entry, Entry) else ("", "")
     rule = next((rule for rule in plan.options.rules if rule.matches_entry(*ids)), None)
     if rule is not None and not rule.forever and age_seconds > (rule.keep_seconds or 0):
         return Judgement(Verdict.EXPIRED, dag, rule.text)
-    if entry is None:
+    if not isinstance(entry, Entry):
         return Judgement(Verdict.UNSEEN, dag)
     if entry.lifetime is not None and age_seconds > entry.lifetime.total_seconds():
         return Judgement(Verdict.EXPIRED, dag)

@@ -29,6 +29,7 @@ __all__ = [
     "SweepPlan",
     "Verdict",
     "is_ours",
+    "is_same",
     "is_scratch",
     "scratch_coordinate",
     "share_refusal",
@@ -274,6 +275,20 @@ class SweepPlan:
             share_refusal(self.total, self.options.max_share),
         )
         return [reason for reason in reasons if reason is not None]
+
+
+def is_same(now: ObjectInfo, judged: ObjectInfo) -> bool:
+    """Whether an object is still the one of the listing.
+
+    Its ETag alone does not tell: the same bytes may have been stored again. Times are compared to the second, since
+    listings of some servers round them.
+    """
+    if now.size_bytes != judged.size_bytes or now.last_modified is None or judged.last_modified is None:
+        return False
+    # Some servers list ETags without quotes.
+    if now.e_tag and judged.e_tag and now.e_tag.strip('"') != judged.e_tag.strip('"'):
+        return False
+    return abs((now.last_modified - judged.last_modified).total_seconds()) < 1
 
 
 def is_scratch(key: str) -> bool:

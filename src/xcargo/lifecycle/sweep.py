@@ -34,7 +34,7 @@ from xcargo.lifecycle.columnar import judge_inventory, options_as_of
 from xcargo.lifecycle.entries import entry_folders, is_entry, judged_entries
 from xcargo.lifecycle.inventory import Inventory
 from xcargo.lifecycle.key_sets import KeysOnDisk
-from xcargo.lifecycle.plan import Count, Judgement, LiveObjects, SweepOptions, SweepPlan, Verdict, is_scratch
+from xcargo.lifecycle.plan import Count, Judgement, LiveObjects, SweepOptions, SweepPlan, Verdict, is_same, is_scratch
 from xcargo.lifecycle.references import EVERYTHING, ReferenceSource, XComFilter
 from xcargo.lifecycle.report import Outcome, Report
 from xcargo.lifecycle.retention import Expiry
@@ -281,7 +281,7 @@ class Sweep(AbstractContextManager["Sweep"]):
                 now_stored = self._store.head(info.key)
             except ObjectNotFoundError:
                 return Outcome.GONE
-            if not _is_same(now_stored, info):
+            if not is_same(now_stored, info):
                 return Outcome.CHANGED
             if is_entry(info.key):
                 self._store.delete([info.key])
@@ -335,20 +335,6 @@ class Sweep(AbstractContextManager["Sweep"]):
                 lock.check()
                 self._store.delete([info.key])
                 report.count(Outcome.DELETED, info)
-
-
-def _is_same(now: ObjectInfo, judged: ObjectInfo) -> bool:
-    """Whether an object is still the one of the listing.
-
-    Its ETag alone does not tell: the same bytes may have been stored again. Times are compared to the second, since
-    listings of some servers round them.
-    """
-    if now.size_bytes != judged.size_bytes or now.last_modified is None or judged.last_modified is None:
-        return False
-    # Some servers list ETags without quotes.
-    if now.e_tag and judged.e_tag and now.e_tag.strip('"') != judged.e_tag.strip('"'):
-        return False
-    return abs((now.last_modified - judged.last_modified).total_seconds()) < 1
 
 
 def _filter_of(key: str) -> XComFilter:

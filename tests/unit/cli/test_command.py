@@ -77,7 +77,7 @@ def test_every_command_has_help_with_an_example(cli: Call, name: str) -> None:
     """--help of each command shows how to use it."""
     (command,) = [c for c in all_commands() if c.name == name]
     assert command.examples
-    done = cli(name, "--help")
+    done = cli(*name.split(), "--help")
     assert done.code == 0
     assert f"xcargo {command.examples[0].line}" in done.out
 
