@@ -87,6 +87,12 @@ soak: setup ## 200,000 pushes and pulls by 16 processes, one request in 20 fails
 cluster: setup ## Celery and Edge workers, PostgreSQL, Redis, S3: Dags, and kills at every step (CLUSTER="--soak 600": a soak)
 	@UV="$(abspath $(UV))" $(RUN) -m tests.cluster $(CLUSTER)
 
+# Needs a server, whose databases xcargo_template and xcargo_airflow it replaces, and the headers of its client library.
+.PHONY: mysql
+mysql: setup ## What reads and changes the metadata database, on the MySQL of XCARGO_MYSQL=mysql+mysqldb://user:password@host/
+	@$(UV) sync --frozen --quiet --inexact --group mysql
+	@$(RUN) -m pytest tests/unit/airflow/test_references.py tests/unit/airflow/ui tests/unit/cli -k mysql
+
 .PHONY: lowest
 lowest: setup ## The core's tests with the lowest versions that pyproject.toml allows, on the oldest Python at hand
 	@UV="$(abspath $(UV))" bash tests/floors.sh lowest-direct

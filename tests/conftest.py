@@ -109,7 +109,16 @@ def postgres_metadata(_templates: Any, postgres: Postgres, tmp_path: Path) -> It
         yield metadata
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
+def mysql_metadata(_templates: Any, tmp_path: Path) -> Iterator[Any]:
+    """A metadata database on the MySQL that XCARGO_MYSQL names."""
+    from tests.metadata import disposed
+
+    with disposed(_templates.mysql(os.environ["XCARGO_MYSQL"], tmp_path)) as metadata:
+        yield metadata
+
+
+@pytest.fixture(params=["sqlite", "postgres", *(["mysql"] if "XCARGO_MYSQL" in os.environ else [])])
 def metadata(request: pytest.FixtureRequest) -> Any:
     """A metadata database of each kind in turn."""
     return request.getfixturevalue(f"{request.param}_metadata")

@@ -1,4 +1,4 @@
-"""A real metadata database: Airflow's own ``db migrate`` made its tables, on SQLite or PostgreSQL."""
+"""A real metadata database: Airflow's own ``db migrate`` made its tables, on SQLite, PostgreSQL or MySQL."""
 
 from __future__ import annotations
 
@@ -202,6 +202,7 @@ class Templates:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._count = 0
+        self._mysql_tables: list[str] = []
 
     @cached_property
     def _sqlite(self) -> Path:
@@ -221,6 +222,32 @@ class Templates:
             airflow(home, server.create("template_airflow"), "db", "migrate")
         self._count += 1
         return Metadata(server.create(f"airflow_{self._count}", "template_airflow"), home)
+
+    def mysql(self, server: str, home: Path) -> Metadata:
+        """A fresh MySQL database, which replaces the one before."""
+        url = sa.make_url(server)
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            if not self._mysql_tables:
+                template = _new_mysql(connection, "xcargo_template")
+                airflow(home, url.set(database=template).render_as_string(hide_password=False), "db", "migrate")
+                connection.execute(sa.text(f"USE {template}"))
+                for (name,) in connection.execute(sa.text("SHOW TABLES")).all():
+                    self._mysql_tables.append(connection.execute(sa.text(f"SHOW CREATE TABLE `{name}`")).one()[1])
+            fresh = _new_mysql(connection, "xcargo_airflow")
+            connection.execute(sa.text(f"USE {fresh}"))
+            connection.execute(sa.text("SET foreign_key_checks = 0"))
+            for statement in self._mysql_tables:
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+            connection.execute(sa.text("INSERT INTO alembic_version SELECT * FROM xcargo_template.alembic_version"))
+        engine.dispose()
+        return Metadata(url.set(database=fresh).render_as_string(hide_password=False), home)
+
+
+def _new_mysql(connection: Any, name: str) -> str:
+    connection.execute(sa.text(f"DROP DATABASE IF EXISTS {name}"))
+    connection.execute(sa.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
+    return name
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def test_archives_of_db_clean_are_read_after_the_tables_of_airflow(metadata: Met
     assert found[1].coordinate.run_id == "old"
     assert found[1].run_date == NOON
     with metadata.engine.begin() as connection:
-        connection.execute(sa.text(f'DROP TABLE "{found[1].source}"'))
+        sa.Table(found[1].source, sa.MetaData()).drop(connection)
     assert [r.uri.rpartition("/")[2] for r in references(metadata)] == ["new"]
 
 

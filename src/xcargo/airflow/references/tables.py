@@ -92,6 +92,8 @@ class XComTable:
         """Whether a value is still what was read."""
         if self.kind == "json":
             return self.value == sa.cast(sa.literal(json.dumps(raw)), sa.JSON())
+        if self.kind == "state" and self.dialect == "mysql":  # whose texts are equal whatever their case
+            return sa.cast(self.value, sa.LargeBinary) == raw.encode()
         return self.value == self.literal(raw)
 
     def literal(self, raw: Any) -> Any:
