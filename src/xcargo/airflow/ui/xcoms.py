@@ -80,6 +80,9 @@ _HAS_TEAMS = hasattr(DagModel, "get_dag_id_to_team_name_mapping")
 _LISTED_BYTES = 256 * 1024
 """Of a row in a list; a larger one is fetched when it is opened."""
 
+_SORT_WITH_VALUES = "/*+ SET_VAR(sort_buffer_size = 64M) */"
+"""MySQL sorts rows together with their values, and refuses one that is larger than the buffer: 256 KB otherwise."""
+
 _SCANNED_ROWS = 100_000
 _TEXT = cast(XComModel.value, Text)
 _KEY = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index, XComModel.key)
@@ -211,6 +214,7 @@ def list_envelopes(dag_ids: Sequence[str], run_id: str | None, count: int) -> It
     text = cast(rows.value, Text)
     query = (
         select(*rows, func.length(text).label("row_bytes"))
+        .prefix_with(_SORT_WITH_VALUES, dialect="mysql")
         .where(func.length(text) <= _LISTED_BYTES, text.like("%xcargo/%"))
         .order_by(rows.timestamp.desc())
         .limit(count)
@@ -231,6 +235,7 @@ def list_state(dag_ids: Sequence[str], run_id: str | None, count: int) -> Iterat
     index = Model.region_index if hasattr(Model, "region_index") else Model.map_index
     query = (
         select(Model.dag_id, Model.run_id, Model.task_id, Model.key, index, Model.updated_at, Model.value)
+        .prefix_with(_SORT_WITH_VALUES, dialect="mysql")
         .where(Model.dag_id.in_(dag_ids), *([Model.run_id == run_id] if run_id else []))
         .where(func.length(Model.value) <= _LISTED_BYTES, Model.value.like("%xcargo/%"))
         .order_by(Model.updated_at.desc())
@@ -280,7 +285,7 @@ def _rows(max_bytes: int) -> Any:
     size = func.length(_TEXT)
     value = case((size <= max_bytes, XComModel.value), else_=null()).label("value")
     columns = (*_KEY, XComModel.timestamp, size.label("row_bytes"), value, TaskInstance.try_number.label("attempt"))
-    query = select(*columns).select_from(XComModel)
+    query = select(*columns).prefix_with(_SORT_WITH_VALUES, dialect="mysql").select_from(XComModel)
     if KEEPS_ATTEMPTS:
         return query.join(TaskInstance, TaskInstance.id == XComModel.task_instance_id)
     same = [getattr(TaskInstance, c.key) == c for c in _KEY[:4]]
