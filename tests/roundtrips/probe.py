@@ -102,8 +102,8 @@ def _pipeline(objects: Path, threshold: int) -> tuple[Callable[[Any], Any], Call
     from xcargo.model.root import Root
     from xcargo.model.settings import Settings
     from xcargo.pipeline.pipeline import Pipeline
+    from xcargo.stores import StorePool
     from xcargo.stores.base import Access
-    from xcargo.stores.pool import StorePool
 
     def class_of(name: str) -> type:
         module, _, cls = name.partition(":")

@@ -24,9 +24,9 @@ from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.observer import Observer
 from xcargo.pipeline.pipeline import Pipeline, RowRules
+from xcargo.stores import StorePool
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.local import buckets
-from xcargo.stores.pool import StorePool
 
 HERE = Coordinate("my_dag", "manual__2026-01-01T00:00:00+00:00", "my_task", "return_value")
 

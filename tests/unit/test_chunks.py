@@ -219,6 +219,8 @@ def test_an_encoder_may_be_collected_in_one_of_its_own_threads() -> None:
     class Leaving:
         """A cipher whose last call leaves the iteration."""
 
+        context = ChunkContext
+
         def encrypt(self, chunk: bytes, context: ChunkContext) -> bytes:
             if context.last:
                 left.wait(30)

@@ -40,8 +40,9 @@ from xcargo.stores.base import Store
 from xcargo.stores.local import MemoryStore
 from xcargo.testing import CountingStore, FaultyStore
 from xcargo.transfer.chunks import ChunkTable
-from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
+from xcargo.transfer.encryption import ChunkContext, Cipher
 
+TAG_BYTES = Cipher.tag_bytes
 KEY, OTHER = Key("k1", random.Random(1).randbytes(32)), Key("k2", random.Random(2).randbytes(32))
 NOISE = random.Random(3).randbytes(10_000_000)
 TEXT = b"".join(b"%08d plain text\n" % n for n in range(600_000))

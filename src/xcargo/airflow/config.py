@@ -19,7 +19,6 @@ from xcargo.errors import ConfigurationError
 from xcargo.model.keys import parse_keys
 from xcargo.model.root import Root
 from xcargo.model.settings import LegacyRoot, Route, Settings, parse_routes
-from xcargo.model.unknown_names import check_unknown
 
 __all__ = ["read_settings", "runs_on_one_machine", "unknown_options"]
 
@@ -45,6 +44,8 @@ def read_settings(conf: Any) -> Settings:
         ConfigurationError: A value cannot be used, or an option is misspelt; named.
     """
     for source, name in unknown_options(conf).items():
+        from xcargo.model.unknown_names import check_unknown
+
         check_unknown(name, source, OPTIONS, protective=_PROTECTIVE)
     values: dict[str, Any] = {}
     for option, declared in OPTIONS.items():

@@ -19,8 +19,8 @@ from xcargo.lifecycle.retention import parse_duration, rules_of
 from xcargo.lifecycle.sweep import Sweep, shards
 from xcargo.model.keys import Signer
 from xcargo.model.root import Root
+from xcargo.stores import open_store
 from xcargo.stores.base import Access, Limits, Store
-from xcargo.stores.pool import open_store
 
 __all__ = ["XCargoGCOperator", "approve", "prefixes"]
 

@@ -50,8 +50,8 @@ _RULES = RowRules(
 _NEEDED_BY_SOME = (
     *("airflow.connections.aws", "airflow.connections.azure", "airflow.connections.fsspec"),
     *("airflow.connections.google", "airflow.serde_codec", "codecs.objects", "codecs.skops", "codecs.table_file"),
-    *("pipeline.observer", "pipeline.prefetch", "stores.fsspec", "stores.local"),
-    *("stores.object_store", "transfer.cache", "transfer.reader"),
+    *("pipeline.observer", "pipeline.prefetch", "stores.direct", "stores.fsspec", "stores.local"),
+    *("stores.object_store", "transfer.cache", "transfer.encryption", "transfer.reader"),
 )
 
 

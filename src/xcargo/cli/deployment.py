@@ -136,8 +136,8 @@ def get_connection(connection_id: str) -> Any:
 def open_root(root: Root, limits: Limits | None = None) -> Store:
     """The store of a root with the credentials of its Airflow connection. Makes no request to the store."""
     from xcargo.airflow.connections import access_of
+    from xcargo.stores import open_store
     from xcargo.stores.base import Limits
-    from xcargo.stores.pool import open_store
 
     if limits is None:
         settings = read_settings()

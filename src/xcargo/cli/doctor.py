@@ -129,7 +129,7 @@ def _round_trip(settings: Settings) -> Finding:
     from xcargo.lifecycle.plan import scratch_coordinate
     from xcargo.model.envelope import is_envelope
     from xcargo.pipeline.pipeline import Pipeline
-    from xcargo.stores.pool import StorePool
+    from xcargo.stores import StorePool
 
     name = "value.round-trip"
     value = {"text": "abc" * 1000, "pair": (1, 2)}

@@ -18,7 +18,6 @@ import ormsgpack
 
 from xcargo.codecs.base import CodecLookup, Encoded, contiguous
 from xcargo.codecs.builtin import EXTENSIONS, Tag, extension_of
-from xcargo.codecs.parts import is_part
 from xcargo.codecs.plain_values import class_name, holds_mutable_buffer
 from xcargo.codecs.source import BytesSource
 from xcargo.codecs.substitutes import current_push
@@ -27,6 +26,9 @@ from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
 
 __all__ = ["JSON_TYPES", "Packing"]
+
+_PART_BYTES = 64 * 1024
+"""Length of a payload from which on it is a part; a shorter one costs less as bytes inside the tree."""
 
 _OPTIONS = (
     ormsgpack.OPT_PASSTHROUGH_BIG_INT
@@ -187,7 +189,7 @@ class Packing:
         self._has_enum = self._has_enum or issubclass(type(value), Enum)
         if not self._by_column and (encoded.codec == "rows" or issubclass(type(value), tuple)):
             raise _RowsError
-        if self._apart and is_part(encoded):
+        if self._apart and _is_part(encoded):
             self._numbers[id(value)] = value, len(self.parts)  # kept alive, so that no other value gets its id
             self.parts.append(encoded)
             return ormsgpack.Ext(Tag.PART, ormsgpack.packb(len(self.parts) - 1))
@@ -267,6 +269,11 @@ def _encode_leaf(codecs: CodecLookup, value: Any) -> Encoded | None:
         return codecs.encode_leaf(value)
     finally:
         _level.reset(token)
+
+
+def _is_part(encoded: Encoded) -> bool:
+    """Whether an inner value is stored as a part."""
+    return encoded.size_bytes is None or encoded.size_bytes >= _PART_BYTES
 
 
 class _RowsError(Exception):

@@ -316,7 +316,7 @@ class Tree:
 
 
 def split_parts(payload: Payload, params: Mapping[str, Any]) -> tuple[Payload, list[Any]]:
-    """The tree in a payload, and the table of the parts beside it (``codecs.parts``)."""
+    """The tree in a payload, and the table of the parts beside it (``codecs.tree``)."""
     size = payload.size_bytes
     tree_bytes, table_bytes = params.get("tree_bytes", size), params.get("table_bytes", 0)
     if type(tree_bytes) is not int or type(table_bytes) is not int:

@@ -16,7 +16,6 @@ from xcargo.errors import ConfigurationError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
-from xcargo.model.unknown_names import check_unknown
 
 __all__ = ["LegacyRoot", "Route", "Settings", "parse_routes"]
 
@@ -287,6 +286,8 @@ def _parse_route(item: dict[str, Any], number: int) -> Route:
     for field_name, value in item.items():
         kind = _ROUTE_TYPES.get(field_name)
         if kind is None:
+            from xcargo.model.unknown_names import check_unknown
+
             check_unknown(
                 field_name, f"the field {field_name!r} of route {name!r}", _ROUTE_TYPES, protective=_PROTECTIVE_FIELDS
             )

@@ -30,8 +30,8 @@ from xcargo.model.keys import Signer
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.pipeline.handle import REUSED, Lazy
+from xcargo.stores import StorePool
 from xcargo.stores.base import Limits, SigningStore
-from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import checksum_mismatch
 from xcargo.transfer.compression import decompress_by_suffix
 from xcargo.transfer.description import check_size

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,11 +40,11 @@ from xcargo.stores.base import (
     slice_parts,
     split_parts,
 )
-from xcargo.stores.direct import DirectReader, may_read_directly
 from xcargo.stores.retry import Retry
 from xcargo.types import Buffer
 
 if TYPE_CHECKING:
+    from xcargo.stores.direct import DirectReader
     from xcargo.stores.fork_helper import HelperRequests
 
 __all__ = ["ObjectStore", "ObstoreRequests"]
@@ -226,7 +227,12 @@ class ObstoreRequests:
         self._limits = limits
         self._credentials = CredentialProvider(access.credentials) if access.credentials else None
         self._clients: dict[Work, Any] = {}
-        self._direct = DirectReader(self._sign, limits) if may_read_directly(root, access) else None
+
+    @cached_property
+    def _direct(self) -> DirectReader | None:
+        from xcargo.stores.direct import DirectReader, may_read_directly
+
+        return DirectReader(self._sign, self._limits) if may_read_directly(self._root, self._access) else None
 
     def put(self, key: str, parts: Sequence[Buffer], *, mode: PutMode, seconds: float) -> None:
         work: Work = "request" if sum(map(len, parts)) <= _QUICK_UPLOAD_BYTES else "upload"

@@ -16,14 +16,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
 from xcargo.errors import EnvelopeError, IntegrityError
 from xcargo.transfer.compression import compress_if_smaller, decompress_into
-from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
 from xcargo.types import Buffer
+
+if TYPE_CHECKING:
+    from xcargo.transfer.encryption import Cipher
 
 __all__ = [
     "CHUNK_BYTES",
@@ -201,7 +203,8 @@ class ChunkEncoder:
     def table(self) -> ChunkTable:
         """The table of the chunks taken so far."""
         payload_bytes, stored_bytes = zip(*self._sizes, strict=True)
-        return ChunkTable(payload_bytes, stored_bytes, b"".join(self._digests), TAG_BYTES if self.cipher else 0)
+        tag_bytes = self.cipher.tag_bytes if self.cipher else 0
+        return ChunkTable(payload_bytes, stored_bytes, b"".join(self._digests), tag_bytes)
 
     def __iter__(self) -> Iterator[Buffer]:
         if self._begun and isinstance(self._chunks, Iterator):
@@ -227,7 +230,7 @@ class ChunkEncoder:
         stored = chunk if shorter is None else shorter
         if self.cipher is not None:
             compression = "none" if shorter is None else self._compression
-            stored = self.cipher.encrypt(stored, ChunkContext(number, last, len(chunk), compression))
+            stored = self.cipher.encrypt(stored, self.cipher.context(number, last, len(chunk), compression))
         return len(chunk), stored, blake3(stored).digest(_DIGEST_BYTES)
 
     def _record(self, encoded: Future[tuple[int, Buffer, bytes]]) -> Buffer:
@@ -270,7 +273,7 @@ class ChunkDecoder:
         compressed = self.table.is_compressed(n)
         if self.cipher is not None:
             last, compression = n == len(self.table) - 1, self.compression if compressed else "none"
-            context = ChunkContext(n, last, self.table.payload_bytes[n], compression)
+            context = self.cipher.context(n, last, self.table.payload_bytes[n], compression)
             if not compressed:
                 self.cipher.decrypt_into(view, stored, context)
                 return

@@ -21,13 +21,10 @@ from xcargo.errors import UPGRADE_HINT, ConfigurationError, EnvelopeError, Integ
 from xcargo.model.keys import KEY_BYTES, Key
 from xcargo.types import Buffer
 
-__all__ = ["SUFFIX", "TAG_BYTES", "ChunkContext", "Cipher", "encryption_of_copy", "require"]
+__all__ = ["ChunkContext", "Cipher", "encryption_of_copy", "require"]
 
 
 _ALGORITHM = "aes-256-gcm"
-SUFFIX = ".enc"
-TAG_BYTES = 16
-
 _SALT_BYTES = 32
 _NONCE_BYTES = 12
 _INFO = b"xcargo/1 object key"
@@ -77,6 +74,11 @@ def _same_dag(one: str, other: str) -> bool:
 
 class Cipher:
     """Encrypts or decrypts the chunks of one object. Methods may be called from many threads."""
+
+    tag_bytes = 16
+    """By how much encryption makes a chunk longer."""
+    context = ChunkContext
+    """What `encrypt` and `decrypt` bind a chunk to."""
 
     def __init__(self, key: Key, salt: bytes, *, object_key: str, codec: str) -> None:
         require()

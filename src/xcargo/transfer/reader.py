@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from blake3 import blake3
 
@@ -20,10 +20,12 @@ from xcargo.model.settings import Settings
 from xcargo.stores.base import Limits
 from xcargo.transfer.chunks import WORKERS, ChunkDecoder, ChunkTable, checksum_mismatch
 from xcargo.transfer.compression import decompress
-from xcargo.transfer.encryption import TAG_BYTES, ChunkContext, Cipher
 from xcargo.transfer.reporting import Progress
 from xcargo.transfer.roots import RenewingStore, RootResolver
 from xcargo.types import Buffer
+
+if TYPE_CHECKING:
+    from xcargo.transfer.encryption import Cipher
 
 __all__ = ["RANGE_BYTES", "ObjectReader", "ObjectSource", "RangeReader", "expiry_or", "truncated"]
 
@@ -78,6 +80,8 @@ class ObjectReader:
         store = self._roots.store(root)
         cipher = None
         if envelope.encryption:
+            from xcargo.transfer.encryption import Cipher
+
             cipher = Cipher.from_json(envelope.encryption, self._keys, object_key=key, codec=envelope.codec)
         if not envelope.chunks:
             return DeferredSource(envelope.size_bytes, lambda: _payload(store, key, envelope, cipher))
@@ -86,7 +90,7 @@ class ObjectReader:
             checksum=envelope.checksum or "",
             size_bytes=envelope.size_bytes,
             stored_bytes=envelope.stored_bytes,
-            tag_bytes=TAG_BYTES if cipher else 0,
+            tag_bytes=cipher.tag_bytes if cipher else 0,
         )
         decoder = ChunkDecoder(table, envelope.compression, cipher)
         return ObjectSource(StoredObject(store, envelope.uri, key), decoder, limits=self._roots.limits)
@@ -116,7 +120,7 @@ def _payload(store: RenewingStore, key: str, envelope: Envelope, cipher: Cipher 
         stored = store.get(key)
         _verify(stored, envelope)
         if cipher is not None:
-            stored = cipher.decrypt(stored, ChunkContext(0, True, envelope.size_bytes, envelope.compression))
+            stored = cipher.decrypt(stored, cipher.context(0, True, envelope.size_bytes, envelope.compression))
         return decompress(envelope.compression, stored, envelope.size_bytes)
     except IntegrityError as error:
         raise expiry_or(error, store, key).at(envelope.uri) from None

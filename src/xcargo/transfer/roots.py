@@ -8,8 +8,8 @@ from typing import TypeVar
 from xcargo.errors import AccessDeniedError, EnvelopeError
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
+from xcargo.stores import StorePool
 from xcargo.stores.base import Limits, ObjectInfo, PutMode, Store, copy_object, get_into
-from xcargo.stores.pool import StorePool
 from xcargo.transfer.chunks import NotReplayableError
 from xcargo.types import Buffer
 

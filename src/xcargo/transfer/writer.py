@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
@@ -21,18 +21,22 @@ from xcargo.model.envelope import Envelope, upgrade_hint
 from xcargo.model.root import Root
 from xcargo.model.settings import Settings
 from xcargo.model.version import __version__
-from xcargo.transfer import encryption
 from xcargo.transfer.chunks import ChunkEncoder, split_chunks
 from xcargo.transfer.compression import SUFFIXES, canonical, compress_if_smaller, is_compressible
 from xcargo.transfer.description import preview, shown_params, too_large, type_name
-from xcargo.transfer.encryption import ChunkContext, Cipher, encryption_of_copy
 from xcargo.transfer.reporting import Progress, format_stored
 from xcargo.transfer.roots import RootResolver
 from xcargo.types import Buffer
 
+if TYPE_CHECKING:
+    from xcargo.transfer.encryption import Cipher
+
 __all__ = ["ObjectWriter", "described_as", "payload_suffix"]
 
 log = logging.getLogger(__name__)
+
+_ENCRYPTED = ".enc"
+"""How the keys of encrypted objects end."""
 
 _UNIQUE_CHARS = 16
 """What makes an object key unique, behind the last ~ in it."""
@@ -47,7 +51,9 @@ class ObjectWriter:
         self._streamed: set[Root] = set()
         self._compressions = {variant.compression: canonical(variant.compression) for variant in settings.variants}
         if any(variant.encryption_key for variant in settings.variants):
-            encryption.require()
+            from xcargo.transfer.encryption import require
+
+            require()
 
     def inline(self, value: Any, encoded: Encoded, settings: Settings) -> Envelope:
         """The envelope that holds the payload itself. No request."""
@@ -105,6 +111,8 @@ class ObjectWriter:
         if root != settings.root or original.encryption.get("key") != getattr(settings.encryption_key, "name", None):
             return None
         key = _object_key(root, coordinate, encoded, original.compression, settings)
+        from xcargo.transfer.encryption import encryption_of_copy
+
         encryption = encryption_of_copy(original.encryption, source, key)
         if encryption is None:
             return None
@@ -176,7 +184,7 @@ class _OneChunk:
     def parts(self, new_cipher: Callable[[], Cipher | None]) -> Iterable[Buffer]:
         self._cipher = new_cipher()
         if self._cipher is not None:
-            context = ChunkContext(0, True, self._size_bytes, self.compression)
+            context = self._cipher.context(0, True, self._size_bytes, self.compression)
             self._bytes = self._cipher.encrypt(self._bytes, context)
         self.expected_bytes = len(self._bytes)
         return [self._bytes]
@@ -250,7 +258,7 @@ def payload_suffix(envelope: Envelope) -> str:
     """The suffix of an object's key that its codec chose, without those of compression and encryption."""
     _, tilde, end = (envelope.uri or "").rpartition("~")
     suffix = end[_UNIQUE_CHARS:] if tilde else ""
-    for ending in (encryption.SUFFIX, SUFFIXES.get(envelope.compression, "")):
+    for ending in (_ENCRYPTED, SUFFIXES.get(envelope.compression, "")):
         suffix = suffix.removesuffix(ending)
     return suffix
 
@@ -267,7 +275,7 @@ def _root(settings: Settings, encoded: Encoded) -> Root:
 
 def _object_key(root: Root, coordinate: Coordinate, encoded: Encoded, compression: str, settings: Settings) -> str:
     """A key that was never used. Raises ConfigurationError if it would be longer than every store takes."""
-    suffix = encoded.suffix + SUFFIXES[compression] + (encryption.SUFFIX if settings.encryption_key else "")
+    suffix = encoded.suffix + SUFFIXES[compression] + (_ENCRYPTED if settings.encryption_key else "")
     key = coordinate.object_key(suffix=suffix)
     if len(root.prefix) + 1 + len(key) > MAX_OBJECT_KEY_BYTES:
         raise ConfigurationError(
@@ -280,6 +288,8 @@ def _cipher(settings: Settings, key: str, encoded: Encoded) -> Cipher | None:
     """What encrypts the object of this key, once."""
     if settings.encryption_key is None:
         return None
+    from xcargo.transfer.encryption import Cipher
+
     return Cipher.new(settings.encryption_key, object_key=key, codec=encoded.codec)
 
 

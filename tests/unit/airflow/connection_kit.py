@@ -18,8 +18,8 @@ import pytest
 
 from xcargo.airflow.connections import access_of
 from xcargo.model.root import Root
+from xcargo.stores import open_store
 from xcargo.stores.base import Access, Limits, Store
-from xcargo.stores.pool import open_store
 
 SECRET = "s3cr3t-that-must-not-be-shown"
 _CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "IDENTITY_", "MSI_", "STORAGE_EMULATOR")

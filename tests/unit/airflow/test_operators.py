@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from xcargo.airflow import operators, runtime
+from xcargo.stores import open_store
 from xcargo.stores.base import Limits
-from xcargo.stores.pool import open_store
 
 
 def test_a_store_is_opened_with_the_retries_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ from xcargo.cli.rights import CLOUDS, Needs, aws_policy, azure_sas_permissions, 
 from xcargo.errors import AccessDeniedError, ConfigurationError, StoreError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
+from xcargo.stores import open_store
 from xcargo.stores.base import Access, Limits, uploads_of
-from xcargo.stores.pool import open_store
 
 ROOT = Root.parse("s3://conn@guarded/team/xcom")
 LIMITS = Limits(timeout_seconds=3, part_bytes=5 * 1024 * 1024)

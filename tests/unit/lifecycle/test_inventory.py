@@ -30,9 +30,9 @@ from xcargo.lifecycle.retention import parse_rules
 from xcargo.lifecycle.sweep import Sweep
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
+from xcargo.stores import open_store
 from xcargo.stores.base import Limits, Store
 from xcargo.stores.local import MemoryStore, buckets
-from xcargo.stores.pool import open_store
 
 SCHEMES = {"s3": "s3", "gcs": "gs", "azure": "az"}
 FORMATS = ("Parquet", "CSV")

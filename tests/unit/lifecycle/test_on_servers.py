@@ -23,9 +23,9 @@ from xcargo.lifecycle.sweep import Sweep, folders, shards
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import tombstone
 from xcargo.model.root import Root
+from xcargo.stores import open_store
 from xcargo.stores.base import Limits, Store
 from xcargo.stores.local import LocalStore
-from xcargo.stores.pool import open_store
 
 
 def stores(server: Server, folder: Path, name: str) -> list[Store]:

@@ -22,8 +22,8 @@ from xcargo.lifecycle.report import Report
 from xcargo.lifecycle.sweep import Sweep, folders
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
+from xcargo.stores import open_store
 from xcargo.stores.base import Limits, Store, Upload, uploads_of
-from xcargo.stores.pool import open_store
 
 MIB = 1024 * 1024
 

@@ -26,11 +26,11 @@ from xcargo.errors import (
     StoreError,
 )
 from xcargo.model.root import Root
+from xcargo.stores import StorePool
 from xcargo.stores.base import Access, Limits, Store
 from xcargo.stores.fsspec import FilesystemStore
 from xcargo.stores.local import LocalStore, MemoryStore, buckets
 from xcargo.stores.object_store import ObjectStore
-from xcargo.stores.pool import StorePool
 from xcargo.testing import StoreTests
 
 LIMITS = Limits(timeout_seconds=20, part_bytes=5 * 1024 * 1024, max_concurrency=4)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from xcargo.airflow.connections.base import ConnectionFields, RenewedCredentials, StaticCredentials
+from xcargo.airflow.connections import ConnectionFields, RenewedCredentials, StaticCredentials
 from xcargo.stores.base import Access
 
 __all__ = ["access"]

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from xcargo.airflow.connections.base import ConnectionFields, RenewedCredentials, StaticCredentials
+from xcargo.airflow.connections import ConnectionFields, RenewedCredentials, StaticCredentials
 from xcargo.stores.base import Access
 
 __all__ = ["access"]

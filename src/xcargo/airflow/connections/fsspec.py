@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from xcargo.airflow import load_backend
-from xcargo.airflow.connections.base import ConnectionFields
+from xcargo.airflow.connections import ConnectionFields
 from xcargo.errors import ConfigurationError, MissingDependencyError
 from xcargo.model.root import Root
 from xcargo.stores.base import Access

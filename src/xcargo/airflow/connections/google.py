@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xcargo.airflow.connections.base import ConnectionFields, RenewedCredentials
+from xcargo.airflow.connections import ConnectionFields, RenewedCredentials
 from xcargo.errors import ConfigurationError
 from xcargo.stores.base import Access
 

@@ -23,8 +23,8 @@ from xcargo.errors import (
 )
 from xcargo.lifecycle.plan import SCRATCH_DAG, scratch_coordinate
 from xcargo.model.root import Root
+from xcargo.stores import open_store
 from xcargo.stores.base import Access, Limits, Store, Uploads, get_in_parts, uploads_of
-from xcargo.stores.pool import open_store
 from xcargo.transfer.reporting import format_bytes
 
 __all__ = ["exercise", "folder_space", "network_mount", "readable"]
