@@ -89,17 +89,20 @@ def test_filters_mean_what_they_say(metadata: Metadata, where: XComFilter, expec
 
 def test_archives_of_db_clean_are_read_after_the_tables_of_airflow(metadata: Metadata) -> None:
     """Rows that ``airflow db clean`` moved still refer to their objects, as long as the archive is there."""
-    metadata.push(envelope("old"), run_id="old", at=NOON - timedelta(days=30))
+    month_ago, day_ago = (NOON - timedelta(days=days) for days in (30, 1))
+    metadata.push(envelope("old"), run_id="old", at=month_ago)
     metadata.push(envelope("new"), run_id="new", at=NOON)
-    before = (NOON - timedelta(days=1)).isoformat()
-    metadata.airflow("db", "clean", "--clean-before-timestamp", before, "--tables", "xcom", "--yes")
-    found = references(metadata)
-    assert [(r.uri.rpartition("/")[2], r.archived) for r in found] == [("new", False), ("old", True)]
-    assert found[1].coordinate.run_id == "old"
-    assert found[1].run_date == NOON
+    metadata.state(json.dumps(envelope("state")), expires_at=month_ago)
+    tables = ("--tables", "xcom,task_state_store")
+    metadata.airflow("db", "clean", "--clean-before-timestamp", day_ago.isoformat(), *tables, "--yes")
+    found = {r.uri.rpartition("/")[2]: r for r in references(metadata)}
+    assert {name: r.archived for name, r in found.items()} == {"new": False, "old": True, "state": True}
+    assert next(iter(found)) == "new"
+    assert (found["old"].coordinate.run_id, found["old"].run_date) == ("old", NOON)
+    assert found["state"].coordinate.state == State()
     with metadata.engine.begin() as connection:
-        sa.Table(found[1].source, sa.MetaData()).drop(connection)
-    assert [r.uri.rpartition("/")[2] for r in references(metadata)] == ["new"]
+        sa.Table(found["old"].source, sa.MetaData()).drop(connection)
+    assert {r.uri.rpartition("/")[2] for r in references(metadata)} == {"new", "state"}
 
 
 def test_rows_of_the_state_store_refer_to_objects_too(metadata: Metadata) -> None:
@@ -118,15 +121,6 @@ def test_rows_of_the_state_store_refer_to_objects_too(metadata: Metadata) -> Non
     values = {row.coordinate.key: row.value for row in DatabaseReferences(metadata.engine).rows(XComFilter(key="*l*"))}
     assert values["plain"] == {"plain": 1}
     assert values["old"].startswith("s3://")
-
-
-def test_archived_rows_of_the_state_store_still_refer(metadata: Metadata) -> None:
-    """What ``airflow db clean`` moved away."""
-    metadata.state(json.dumps(envelope("old")), expires_at=NOON - timedelta(days=30))
-    before = (NOON - timedelta(days=1)).isoformat()
-    metadata.airflow("db", "clean", "--clean-before-timestamp", before, "--tables", "task_state_store", "--yes")
-    (found,) = references(metadata)
-    assert (found.archived, found.coordinate.state) == (True, State())
 
 
 def test_runs_are_told_with_and_without_xcoms(metadata: Metadata) -> None:
