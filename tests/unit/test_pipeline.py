@@ -179,6 +179,17 @@ def test_what_does_not_shrink_is_stored_as_it_is() -> None:
     assert next(iter(objects().values()))[0] == data
 
 
+@pytest.mark.parametrize(("size", "chunk"), [(4_000_000, 1), (20_000_000, 4)])
+def test_a_large_buffer_that_does_not_shrink_has_larger_chunks(size: int, chunk: int) -> None:
+    """Fewer of them, since a thread does nothing but hash them; and it comes back."""
+    data = np.random.default_rng(0).bytes(size)
+    pipeline = make_pipeline()
+    row: Any = pipeline.push(data, HERE)
+    count, rest = divmod(size, chunk << 20)
+    assert row["chunks"]["payload"] == [[chunk << 20, count], [rest, 1]]
+    assert pipeline.pull(row) == data
+
+
 def test_an_unknown_compression_is_refused_at_once() -> None:
     """Before anything is pushed."""
     with pytest.raises(ConfigurationError, match="gzipp"):

@@ -31,6 +31,8 @@ _MOST_BLOCKS = 64
 
 _SAMPLE_ROWS = 1000
 """Of a column of texts these are looked at, for whether it repeats a few."""
+_LEAST_CODES = 5000
+"""Rows from which on codes are faster than texts, there and back."""
 _TEXTS = ("is_string", "is_large_string")
 
 
@@ -154,7 +156,7 @@ class PandasWriter:
         import pandas as pd
 
         pa, sample = self._pa, array[:: max(1, len(array) // _SAMPLE_ROWS)]
-        if len(array) < _SAMPLE_ROWS or len(set(sample)) > len(sample) // 10:
+        if len(array) < _LEAST_CODES or len(set(sample)) > len(sample) // 10:
             return pa.array(array, pa.large_string(), from_pandas=True)
         codes, texts = pd.factorize(array)
         small = codes.astype(np.min_scalar_type(-1 - len(texts)))

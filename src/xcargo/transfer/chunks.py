@@ -144,9 +144,13 @@ class ChunkTable:
         return chunks
 
 
-def split_chunks(parts: Iterable[Buffer]) -> Iterator[Buffer]:
-    """The parts of a payload as chunks. A chunk that is inside one part is a view of it, without a copy."""
-    number, chunk_bytes, pending_bytes = 0, CHUNK_BYTES, 0
+def split_chunks(parts: Iterable[Buffer], times: int = 1) -> Iterator[Buffer]:
+    """The parts of a payload as chunks of so many times ``CHUNK_BYTES``, later ones of more.
+
+    A chunk that is inside one part is a view of it, without a copy.
+    """
+    first_bytes = times * CHUNK_BYTES
+    number, chunk_bytes, pending_bytes = 0, first_bytes, 0
     pending: list[memoryview] = []
     for part in parts:
         view = memoryview(part)
@@ -155,7 +159,7 @@ def split_chunks(parts: Iterable[Buffer]) -> Iterator[Buffer]:
             pending.append(view[:taken])
             yield pending[0] if len(pending) == 1 else b"".join(pending)
             view, pending, pending_bytes, number = view[taken:], [], 0, number + 1
-            chunk_bytes = min(CHUNK_BYTES << number // GROWTH_CHUNKS, MAX_CHUNK_BYTES)
+            chunk_bytes = min(first_bytes << number // GROWTH_CHUNKS, MAX_CHUNK_BYTES)
         if view:
             pending.append(view)
             pending_bytes += len(view)

@@ -272,7 +272,7 @@ OBJECTS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("values", OBJECTS.values(), ids=OBJECTS)
-@pytest.mark.parametrize("times", [1, 700], ids=["few", "repeated"])
+@pytest.mark.parametrize("times", [1, 2000], ids=["few", "repeated"])
 def test_objects_keep_their_types_and_what_is_missing(values: list[Any], times: int) -> None:
     """Whether their column is long enough to be stored as codes or not."""
     value = frame(o=pd.Series(values * times, dtype=object), i=pd.Series([values[0]] * len(values) * times))
@@ -281,10 +281,10 @@ def test_objects_keep_their_types_and_what_is_missing(values: list[Any], times: 
 
 def test_texts_that_repeat_are_codes_and_read_by_column() -> None:
     """They take a byte a row, and come back by `columns` as in the whole."""
-    value = pd.DataFrame({"n": range(3000), "o": pd.Series(["x" * 100, "y", None] * 1000, dtype=object)})
+    value = pd.DataFrame({"n": range(6000), "o": pd.Series(["x" * 100, "y", None] * 2000, dtype=object)})
     encoded = REGISTRY.encode(value)
     payload = contiguous(encoded)
-    assert len(payload) < 3000 * (8 + 2)
+    assert len(payload) < 6000 * (8 + 2)
     codec: Any = REGISTRY.codec("pandas")
     assert strict(codec.columns(BytesSource(payload), encoded.params, ["o"]), value[["o"]])
 
@@ -292,15 +292,15 @@ def test_texts_that_repeat_are_codes_and_read_by_column() -> None:
 @pytest.mark.parametrize(
     "forged",
     [
-        pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int8()), pa.nulls(2**31 - 1)),
-        pa.DictionaryArray.from_arrays(pa.array([5] * 3000, pa.int8()), pa.array(["a"]), safe=False),
-        pa.DictionaryArray.from_arrays(pa.array([-1] * 3000, pa.int8()), pa.array(["a"]), safe=False),
+        pa.DictionaryArray.from_arrays(pa.array([0] * 6000, pa.int8()), pa.nulls(2**31 - 1)),
+        pa.DictionaryArray.from_arrays(pa.array([5] * 6000, pa.int8()), pa.array(["a"]), safe=False),
+        pa.DictionaryArray.from_arrays(pa.array([-1] * 6000, pa.int8()), pa.array(["a"]), safe=False),
     ],
     ids=["of-nothing", "beyond", "before"],
 )
 def test_codes_of_no_texts_are_refused(forged: Any) -> None:
     """A dictionary of other values, that may take any memory, and codes outside it."""
-    encoded = REGISTRY.encode(pd.DataFrame({"o": pd.Series(["x", "y", None] * 1000, dtype=object)}))
+    encoded = REGISTRY.encode(pd.DataFrame({"o": pd.Series(["x", "y", None] * 2000, dtype=object)}))
     table = pa.ipc.open_file(pa.py_buffer(contiguous(encoded))).read_all()
     assert pa.types.is_dictionary(table.schema.types[0])
     forgery = pa.table({"o": forged}).replace_schema_metadata(table.schema.metadata)
