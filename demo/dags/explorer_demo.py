@@ -12,7 +12,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import Asset, dag, task
+
+SHOP = Asset("shop")
 
 
 def _picture(seed: str) -> bytes:
@@ -114,7 +116,16 @@ def explorer_demo() -> None:
         """One of several mapped instances."""
         return {"city": city, "orders": 200_000, "streets": [f"{city}, street {n}" for n in range(100)]}
 
-    [orders(), response(), weights(), report(), pieces(), total.expand(city=["Berlin", "Lyon", "Oslo"])]
+    @task(inlets=[SHOP], multiple_outputs=False)
+    def sync(task_state_store: Any = None, asset_state_store: Any = None) -> dict[str, Any]:
+        """State of the task and of an asset, where Airflow has such a store (3.3)."""
+        if task_state_store is not None:
+            task_state_store.set("job", {"id": "application_17", "since": datetime(2026, 3, 1, tzinfo=timezone.utc)})
+            task_state_store.set("pages", [{"page": n, "orders": n % 7} for n in range(2000)])
+            asset_state_store.set("cursor", {"until": "2026-03-01", "seen": [f"order {n}" for n in range(2000)]})
+        return {"orders": 2000}
+
+    [orders(), response(), weights(), report(), pieces(), sync(), total.expand(city=["Berlin", "Lyon", "Oslo"])]
 
 
 explorer_demo()

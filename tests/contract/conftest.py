@@ -140,6 +140,8 @@ class WebServer:
     database: str
     login: dict[str, Any]
     """Arguments that sign in one who may read everything."""
+    refused: dict[str, dict[str, Any]]
+    """The same of one who may read nothing; on Airflow 3 also of one who may read anything but XComs."""
 
 
 @pytest.fixture(scope="session")
@@ -151,6 +153,8 @@ def web(place: Place, dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPat
     shutil.copy(place.database_then, folder / "airflow.db")
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
+    users = (USER, "nobody", "no_xcoms")
+    (folder / "passwords.json").write_text(json.dumps(dict.fromkeys(users, PASSWORD)))
     env = {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
@@ -158,12 +162,15 @@ def web(place: Place, dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPat
         "AIRFLOW__API__EXPOSE_CONFIG": "True",
         "AIRFLOW__WEBSERVER__EXPOSE_CONFIG": "True",
         "AIRFLOW__WEBSERVER__WORKERS": "1",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        **({} if AIRFLOW_2 else {"AIRFLOW__CORE__AUTH_MANAGER": "tests.contract.auth.PickyAuthManager"}),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,nobody:,no_xcoms:viewer",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API_AUTH__JWT_ISSUER": "contract",  # without one 3.0 gives out no token, with a PyJWT of today
     }
-    create = f"users create -u {USER} -p {PASSWORD} -r Admin -e r@example.org -f R -l R"
-    for command in ["dags reserialize", *([create] if AIRFLOW_2 else [])]:
+    create = "users create -u {0} -p {1} -r {2} -e {0}@example.org -f R -l R"
+    creates = [create.format(user, PASSWORD, role) for user, role in ((USER, "Admin"), ("nobody", "Public"))]
+    for command in ["dags reserialize", *(creates if AIRFLOW_2 else [])]:
         done = run("-m", "airflow", *command.split(), env=env)
         assert done.returncode == 0, done.stdout + done.stderr
     kind = "webserver --hostname" if AIRFLOW_2 else "api-server --workers 1 --host"
@@ -174,12 +181,77 @@ def web(place: Place, dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPat
             return bool(answer.status == 200)
 
     with running(f"{sys.executable} -m airflow {kind} 127.0.0.1 --port {port}".split(), is_ready=answers, env=env):
-        if AIRFLOW_2:
-            login = {"username": USER, "password": PASSWORD}
-        else:
-            with urllib.request.urlopen(f"{url}/auth/token", timeout=30) as answer:
+        refused = {user: {"username": user, "password": PASSWORD} for user in users[1 : 2 if AIRFLOW_2 else 3]}
+        login: dict[str, Any] = {"username": USER, "password": PASSWORD}
+        if not AIRFLOW_2:
+            request = urllib.request.Request(
+                f"{url}/auth/token", json.dumps(login).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 login = {"token": json.load(answer)["access_token"]}
-        yield WebServer(url, env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], login)
+        yield WebServer(url, env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], login, refused)
+
+
+STATE_DAGS = HERE / "dags_state"
+COMMON_IO = "airflow.providers.common.io.state_store.backend.StateStoreObjectStorageBackend"
+
+
+@dataclass(frozen=True)
+class State:
+    """What the Dag with state left: the rows of its tasks and of the asset, and the root of all objects."""
+
+    root: Path
+    run_id: str
+    tasks: dict[tuple[str, int, str], Any]
+    assets: dict[str, Any]
+    asset_id: int
+    region: str
+    """That of the mapped task, from Airflow 3.4 on."""
+
+
+@pytest.fixture(scope="session")
+def state(database: Path, tmp_path_factory: pytest.TempPathFactory) -> State:
+    """Common IO's backend at first, then ours by one setting more: the options of Common IO stay as they are."""
+    root = tmp_path_factory.mktemp("state")
+    env = {
+        "AIRFLOW__COMMON_IO__STATE_STORE_OBJECTSTORAGE_PATH": root.as_uri(),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(STATE_DAGS),
+        "AIRFLOW__XCARGO__PATH": "",
+        "PYTHONPATH": f"{STATE_DAGS}:{os.environ['PYTHONPATH']}",
+    }
+    for backend, name in ((COMMON_IO, "old"), ("xcargo.StateStoreBackend", "new")):
+        done = run(str(HERE / "run_state.py"), name, env=env | {"AIRFLOW__WORKERS__STATE_STORE_BACKEND": backend})
+        assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
+    run_id = done.stdout.rpartition("RUN ")[2].strip()
+    with sqlite3.connect(database) as rows:
+        index = "region_index" if "region_index" in columns(rows, "task_state_store") else "map_index"
+        tasks = rows.execute(f"SELECT task_id, {index}, key, value FROM task_state_store").fetchall()
+        assets = rows.execute("SELECT key, value FROM asset_state_store").fetchall()
+        ((asset_id,),) = rows.execute("SELECT id FROM asset WHERE name = 'contract_orders'")
+    values = {row[:3]: ref_of(row[3]) for row in tasks}
+    region = region_of("cleared")
+    return State(root, run_id, values, {key: ref_of(value) for key, value in assets}, asset_id, region)
+
+
+def region_of(task_id: str) -> str:
+    from xcargo.airflow.references.database import DatabaseReferences
+    from xcargo.lifecycle.references import XComFilter
+
+    row = next(DatabaseReferences().rows(XComFilter(task_id=task_id, state=True)))
+    return (row.coordinate.state and row.coordinate.state.region) or ""
+
+
+def columns(database: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+
+
+def ref_of(value: str) -> Any:
+    """What the backend gave for a value: JSON of ours, or a URL of Common IO's."""
+    (ref,) = json.loads(value).values()
+    try:
+        return json.loads(ref)
+    except ValueError:
+        return ref
 
 
 def run(

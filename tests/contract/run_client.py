@@ -10,7 +10,7 @@ sys.modules["airflow"] = None  # type: ignore[assignment]  # importing it fails,
 
 import xcargo  # noqa: E402
 
-url, path, login = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+url, path, login, refused = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4])
 client = xcargo.connect(url, path=path or None, **login)
 
 
@@ -26,6 +26,18 @@ def error_of(call: Any) -> str:
 def connect(**changes: str | None) -> Any:
     """A client with other arguments."""
     return xcargo.connect(url, **{"path": path or None, **login, **changes})
+
+
+def refusals(user: dict[str, Any]) -> dict[str, str]:
+    """What a user without a right is told by each call; of their own, since a client remembers its token."""
+    other = xcargo.connect(url, path=path or "file:///x", **user)
+    calls = {
+        "pull": lambda: other.pull("contract_flow", "small"),
+        "lazy": lambda: other.lazy("contract_flow", "large_one"),
+        "values": lambda: other.values("contract_flow"),
+        "history": lambda: other.history("contract_flow", "small"),
+    }
+    return {name: error_of(call) for name, call in calls.items()}
 
 
 values = client.values("contract_flow")
@@ -46,6 +58,7 @@ report = {
     "elsewhere": error_of(
         lambda: xcargo.connect(url, path="file:///elsewhere", **login).pull("contract_flow", "large_one")
     ),
+    "refused": {name: refusals(user) for name, user in refused.items()},
     "stranger": error_of(lambda: connect(path="file:///x", username=None, token="wrong").runs("contract_flow")),
 }
 assert "airflow.configuration" not in sys.modules

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 def report(request: pytest.FixtureRequest, web: WebServer, place: Place) -> dict[str, Any]:
     """What the other process got."""
     path = place.root.as_uri() if request.param == "path given" else ""
-    done = run(str(HERE / "run_client.py"), web.url, path, json.dumps(web.login))
+    done = run(str(HERE / "run_client.py"), web.url, path, json.dumps(web.login), json.dumps(web.refused))
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout))
 
@@ -52,6 +52,16 @@ def test_what_is_not_there_or_not_allowed_is_an_error(report: dict[str, Any]) ->
     assert "map_index" in report["not mapped"]
     assert report["elsewhere"].startswith("EnvelopeError: ")
     assert report["stranger"].startswith("AccessDeniedError: The REST API refuses the user")
+
+
+def test_whoever_may_not_read_is_refused_by_airflow(report: dict[str, Any], web: WebServer) -> None:
+    """With its status, its reason and the place; whether there is no right at all, or none to XComs."""
+    assert set(report["refused"]) == set(web.refused)
+    for user, errors in report["refused"].items():
+        for call, error in errors.items():
+            assert error.startswith("AccessDeniedError: The REST API refuses the user (403: "), (user, call, error)
+            place = "xcomEntries" if user == "no_xcoms" else "dags/contract_flow/dagRuns"
+            assert f"/{place}]" in error, (user, call, error)
 
 
 def test_beside_an_installed_airflow_no_url_is_needed(dag_runs: dict[str, Run]) -> None:

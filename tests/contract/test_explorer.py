@@ -6,19 +6,23 @@ import io
 import json
 import urllib.parse
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from airflow.plugins_manager import AirflowPlugin
 
-from .conftest import HERE, Run, file_of, run
+from .conftest import HERE, Run, State, file_of, run
 from .generation import BaseXCom
 
 PER_ATTEMPT = hasattr(BaseXCom, "store_value")
 has_explorer = pytest.mark.skipif(not hasattr(AirflowPlugin, "external_views"), reason="this Airflow has no such tabs")
 has_none = pytest.mark.skipif(hasattr(AirflowPlugin, "external_views"), reason="this Airflow has the explorer")
 
-PASSWORDS = {"reader": "reader-secret", "nobody": "nobody-secret"}
+has_state = pytest.mark.skipif(find_spec("airflow.state") is None, reason="this Airflow has no state store")
+
+USERS = ("reader", "nobody", "no_xcoms", "no_state")
+PASSWORDS = {user: f"{user}-secret" for user in USERS}
 DAG = "api/dags/contract_explorer"
 
 HUGE = 10**30
@@ -124,6 +128,44 @@ def questions(runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
     return asked
 
 
+def questions_of_state(kept: State) -> dict[str, dict[str, Any]]:
+    """The same about the state of tasks and of an asset."""
+    asked: dict[str, dict[str, Any]] = {}
+
+    def ask(name: str, path: str, *, user: str | None = "reader", **query: Any) -> None:
+        asked[name] = {"path": f"api/{path}", "user": user, "query": query}
+
+    dag, asset = "dags/contract_state/state", f"assets/{kept.asset_id}/state"
+    task = {"run_id": kept.run_id, "task_id": "keep"}
+    for route in ("", "/value", "/others", "/tree", "/bytes", "/download", "/compare"):
+        for user in (None, "nobody", "no_state"):
+            ask(f"{user} task{route}", dag + route, user=user, **task, key="large")
+            ask(f"{user} asset{route}", asset + route, user=user, key="cursor")
+    for user in (None, "nobody", "no_state"):
+        ask(f"{user} assets", "assets", user=user)
+    ask("no xcoms", "dags/contract_state/xcoms", user="no_xcoms", run_id=kept.run_id)
+    ask("state without xcoms", dag, user="no_xcoms", **task)
+    ask("task", dag, **task, map_index=-1)
+    ask("mapped", dag, run_id=kept.run_id, task_id="cleared")
+    ask("assets", "assets")
+    ask("asset", asset)
+    for key in ("small", "large", "typed", "gone"):
+        ask(f"value {key}", f"{dag}/value", **task, key=key)
+    mapped = {"run_id": kept.run_id, "task_id": "cleared", "key": "one"}
+    ask("value mapped", f"{dag}/value", **mapped, map_index=1, region=kept.region)
+    ask("value of an asset", f"{asset}/value", key="cursor")
+    ask("what common io wrote", f"{asset}/value", key="old")
+    ask("others", f"{dag}/others", **mapped, map_index=7)
+    ask("download", f"{dag}/download", **task, key="large", form="json")
+    ask("download of an asset", f"{asset}/download", key="cursor", form="json")
+    ask("an xcom of that name", "dags/contract_state/value", **task, key="large")
+    for n, odd in enumerate((*ODD, "1/../2")):
+        ask(f"odd asset {n}", f"assets/{urllib.parse.quote(str(odd), safe='')}/state")
+        ask(f"odd region {n}", f"{dag}/value", **task, key="large", region=odd)
+        ask(f"odd index {n}", dag, **task, map_index=odd)
+    return asked
+
+
 DOWNLOADS = {
     ("table", "raw"): ".arrow",
     ("table", "csv"): ".csv",
@@ -138,7 +180,13 @@ DOWNLOADS = {
 
 
 @pytest.fixture(scope="module")
-def told(dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+def kept(request: pytest.FixtureRequest) -> State | None:
+    """What the Dag with state left, where there is such a store."""
+    return request.getfixturevalue("state") if find_spec("airflow.state") else None
+
+
+@pytest.fixture(scope="module")
+def told(kept: State | None, dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
     """Name -> answer, of a process that is an API server but for its socket; one object is gone, one altered."""
     gone, altered = (file_of(dag_runs["contract_explorer"].row("values", key, 0)) for key in ("gone", "altered"))
     originals = {path: path.read_bytes() for path in (gone, altered)}
@@ -146,13 +194,18 @@ def told(dag_runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> 
     altered.write_bytes(b"x" * altered.stat().st_size)
     home = tmp_path_factory.mktemp("explorer")
     (home / "passwords.json").write_text(json.dumps(PASSWORDS))
-    (home / "questions.json").write_text(json.dumps(questions(dag_runs)))
+    of_state = {f"state {name}": one for name, one in questions_of_state(kept).items()} if kept else {}
+    (home / "questions.json").write_text(json.dumps(questions(dag_runs) | of_state))
     done = run(
         str(HERE / "run_explorer.py"),
         *(str(home / f"{name}.json") for name in ("questions", "answers", "passwords")),
         env={
             "AIRFLOW__XCARGO__UI": "True",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "reader:viewer,nobody:",
+            "AIRFLOW__XCARGO__READ_PATHS": kept.root.as_uri() if kept else "",
+            "AIRFLOW__CORE__AUTH_MANAGER": "tests.contract.auth.PickyAuthManager",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+                f"{u}:{'' if u == 'nobody' else 'viewer'}" for u in USERS
+            ),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         },
     )
@@ -259,6 +312,42 @@ def test_explorer_names_shows_and_compares_attempts(told: dict[str, Answer]) -> 
     assert [other["attempt"] for other in others.json["xcoms"]] == [1]
     assert (compared.status, compared.json["compared"]) == (200, "every value")
     assert compared.json["changes"] == [{"where": "['number']", "left": "2", "right": "1"}]
+
+
+@has_state
+def test_state_is_shown_as_xcoms_are(told: dict[str, Answer], kept: State) -> None:
+    """That of a task, of a mapped one and of an asset: listed, opened and downloaded; not as XComs."""
+    answers = {name.removeprefix("state "): one for name, one in told.items() if name.startswith("state ")}
+    rows = answers["task"].json["xcoms"]
+    assert [(row["key"], row["type"], row["where"]) for row in rows] == [
+        ("large", "dict", "object"),
+        ("small", "dict", "row"),
+        ("typed", "dict", "row"),
+    ]
+    assert [(row["key"], row["map_index"]) for row in answers["mapped"].json["xcoms"]] == [("one", 1), ("two", 1)]
+    (asset,) = answers["assets"].json["assets"]
+    assert (asset["asset_id"], asset["name"], asset["keys"]) == (kept.asset_id, "contract_orders", 3)
+    assert [row["key"] for row in answers["asset"].json["xcoms"]] == ["cursor", "old", "old small"]
+    for name in ("value small", "value large", "value typed", "value mapped", "value of an asset"):
+        assert answers[name].json["value"]["kind"] == "tree", answers[name].json
+    assert answers["what common io wrote"].json["xcom"]["preview"].strip("'").startswith("file://")
+    assert [(row["map_index"], row["run_id"]) for row in answers["others"].json["xcoms"]] == [(1, kept.run_id)]
+    assert answers["download"].json["number"] == 2
+    assert answers["download of an asset"].json["number"] == 4
+    assert (answers["value gone"].status, answers["an xcom of that name"].status) == (404, 404)
+    for name, answer in answers.items():
+        if name.startswith("odd "):
+            assert answer.status in (200, 404, 422), (name, answer.status, answer.body[:300])
+
+
+@has_state
+def test_state_is_shown_to_whom_airflow_shows_it(told: dict[str, Answer]) -> None:
+    """The right to a Dag's task instances, not to its XComs; that to the asset."""
+    for name, answer in told.items():
+        user = name.removeprefix("state ").split()[0]
+        if name.startswith("state ") and user in ("None", "nobody", "no_state"):
+            assert answer.status == (401 if user == "None" else 403), name
+    assert (told["state no xcoms"].status, told["state state without xcoms"].status) == (403, 200)
 
 
 @has_none

@@ -89,9 +89,9 @@ def test_a_http_response_has_fp() -> None:
 
 
 @pytest.mark.skipif(MINOR < (3, 1), reason="the explorer: from Airflow 3.1 on")
-@pytest.mark.parametrize("name", ["get_user", "requires_access_dag"])
+@pytest.mark.parametrize("name", ["get_user", "requires_access_asset", "requires_access_dag"])
 def test_core_api_security_has_the_checks_of_rights(name: str) -> None:
-    """``airflow.api_fastapi.core_api.security``: who is asking, and whether they may read a Dag's XComs."""
+    """``airflow.api_fastapi.core_api.security``: who is asking, and whether they may read a Dag or an asset."""
     from airflow.api_fastapi.core_api import security
 
     assert callable(getattr(security, name))

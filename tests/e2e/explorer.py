@@ -75,6 +75,7 @@ def living(home: Path) -> Iterator[World]:
     with start("s3") as server, FaultProxy(server.endpoint) as proxy:
         env = {
             "AIRFLOW__CORE__XCOM_BACKEND": "xcargo.XComBackend",
+            "AIRFLOW__WORKERS__STATE_STORE_BACKEND": "xcargo.StateStoreBackend",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,reader:viewer,nobody:",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),

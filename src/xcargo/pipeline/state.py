@@ -51,6 +51,16 @@ class StatePipeline(Pipeline):
             return self.pull_legacy(stored, json.loads)
         if not is_envelope(row):
             return row
+        self.check_owner(row, of_asset=of_asset)
+        return self.pull(row, dag_id)
+
+    def check_owner(self, row: Any, *, of_asset: bool) -> None:
+        """Raise EnvelopeError if an envelope refers to an object of something else than the state of a task, or asset.
+
+        Args:
+            row: The envelope.
+            of_asset: Whether it is in the row of an asset.
+        """
         uri = row.get("uri")
         if type(uri) is str:
             key = self.roots.resolve(uri)[1]
@@ -61,7 +71,6 @@ class StatePipeline(Pipeline):
                     where=uri[:300],
                     hint="It was copied or made up; look at who wrote it.",
                 )
-        return self.pull(row, dag_id)
 
     def purge_folder(self, coordinate: Coordinate, folder: str) -> None:
         """Delete the objects of a key, or of all keys of a task instance or asset, whose rows are gone.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow.sdk import Asset, dag, task
+from airflow.sdk import Asset, dag, task, task_group
+from airflow.sdk.execution_time import task_runner
 from contract_values import large
 
 ORDERS = Asset("contract_orders")
+LOOPS = hasattr(task_group(len), "loop")
 MOMENT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -51,9 +54,60 @@ def state() -> None:
         assert asset_state_store.get("cursor") == large(4)
         assert asset_state_store.get("old", "none") in ("none", large(6))  # what Common IO's backend may have left
 
+    @task
+    def without_waiting(task_state_store: Any = None) -> None:
+        if not hasattr(task_state_store, "aset"):  # Airflow 3.4 on; assets have such methods from 3.3 on
+            return
+        comms = task_runner.SUPERVISOR_COMMS
+        task_runner.SUPERVISOR_COMMS = WithAsend(comms)
+        try:
+            asyncio.run(use_async_methods(task_state_store))
+        finally:
+            task_runner.SUPERVISOR_COMMS = comms
+
     cleared.expand(n=[1, 2])
     keep()
+    without_waiting()
     orders() >> reader()
+    if LOOPS:
+        rounds.loop(max_iterations=3)
+
+
+class WithAsend:
+    """``dag.test()``'s channel to the supervisor, which lacks the asynchronous half."""
+
+    def __init__(self, comms: Any) -> None:
+        self.send = comms.send
+
+    async def asend(self, message: Any) -> Any:
+        return self.send(message)
+
+
+async def use_async_methods(store: Any) -> None:
+    """As an asynchronous task does."""
+    await store.aset("one", large(7))
+    await store.aset("two", MOMENT)
+    assert (await store.aget("one"), await store.aget("two")) == (large(7), MOMENT)
+    await store.adelete("one")
+    assert await store.aget("one", "nothing") == "nothing"
+    await store.aclear()
+    assert await store.aget("two", "nothing") == "nothing"
+
+
+@task_group
+def rounds() -> None:
+    """A loop (Airflow 3.4): each iteration of its task has state of its own."""
+
+    @task
+    def count(*, loop: Any, task_state_store: Any = None) -> None:
+        assert task_state_store.get("n") is None
+        task_state_store.set("n", large(loop.index))
+        assert task_state_store.get("n") == large(loop.index)
+        if loop.index == 1:
+            task_state_store.clear()
+            assert task_state_store.get("n") is None
+
+    count()
 
 
 @dag(dag_id="contract_state_old", schedule=None, start_date=datetime(2024, 1, 1), catchup=False)

@@ -152,7 +152,7 @@ def test_a_token_that_expired_is_asked_for_again() -> None:
         assert api.tokens == 3
         with_token = xcargo.connect(api.url, token="t", path="file:///x")
         assert with_token.runs("d") == []
-        with pytest.raises(AccessDeniedError, match=r"refuses the user \(401\)"):
+        with pytest.raises(AccessDeniedError, match=r"refuses the user \(401: Unauthorized\)"):
             with_token.runs("d")
 
 
@@ -162,7 +162,9 @@ def test_a_user_who_may_not_read_xcoms_is_told_so() -> None:
         client = xcargo.connect(api.url, token="t", path="file:///x")
         assert [run.run_id for run in client.runs("d")] == ["r"]
         for read in (lambda: client.pull("d", "t"), lambda: client.values("d"), lambda: client.sql('FROM "d.t"')):
-            with pytest.raises(AccessDeniedError, match=r"refuses the user \(403\) \[.*/xcomEntries\].*may read these"):
+            with pytest.raises(
+                AccessDeniedError, match=r"refuses the user \(403: Forbidden\) \[.*/xcomEntries\].*may read these"
+            ):
                 read()
 
 

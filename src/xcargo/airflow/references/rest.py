@@ -134,7 +134,7 @@ class RestApi:
             return None
         if answer.status_code in (401, 403):
             raise AccessDeniedError(
-                f"The REST API refuses the user ({answer.status_code})",
+                f"The REST API refuses the user ({answer.status_code}: {_reason_of(answer)})",
                 where=url,
                 hint="It takes a user who may read these XComs; for a sweep, those of every Dag."
                 if self._signature
@@ -192,6 +192,15 @@ class RestApi:
                     ) from error
             time.sleep(0.1 * 2**attempt)
             attempt += 1
+
+
+def _reason_of(answer: Any) -> str:
+    """What Airflow says about a refusal; else what its status means."""
+    try:
+        body = answer.json()
+        return str(body.get("detail") or body["title"])[:200]
+    except (ValueError, AttributeError, KeyError):
+        return str(answer.reason_phrase)
 
 
 class RestReferences:

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from xcargo.airflow.ui import xcoms
+from xcargo.airflow.ui import state, xcoms
+from xcargo.airflow.ui.parameters import (
+    Filters,
+    Requested,
+    ValueRequest,
+    parse_asset_id,
+    parse_map_index,
+    parse_region,
+)
 from xcargo.airflow.ui.xcoms import MAX_NUMBER, XComId, XComRow, can_read_xcoms, in_preview_pool, well_formed
 from xcargo.errors import DecodeError, StoreUnavailableError, UnsupportedTypeError, XCargoError
 from xcargo.explorer.compare import compare
-from xcargo.explorer.limits import Budget, TooLargeError
+from xcargo.explorer.limits import TooLargeError
 from xcargo.explorer.table import Table
 from xcargo.explorer.value import StoredValue, image_type
 from xcargo.model.envelope import is_envelope
 from xcargo.types import Buffer
 
-__all__ = ["DownloadResponse", "ValueRequest", "router"]
+__all__ = ["DownloadResponse", "router"]
 
-router = APIRouter(prefix="/api/dags/{dag_id}", dependencies=[Depends(can_read_xcoms), Depends(well_formed)])
+_views = APIRouter()
+"""Routes that show parts of a value, whosever it is."""
 
 _MAX_LISTED = 200
 _MAX_OTHERS = 50
 _MAX_COLUMNS = 200
-_MAX_FILTERS = 8
 _IMAGE_BYTES = 16 * 1024 * 1024
 _DOWNLOAD_SECONDS = 6 * 3600.0
 _MAX_NAME = 200
@@ -42,87 +49,14 @@ _DOWNLOADS = 8
 _downloads = threading.BoundedSemaphore(_DOWNLOADS)
 
 
-@dataclass(frozen=True)
-class ValueRequest:
-    """Which value of the Dag, and which part inside it."""
-
-    xcom: XComId
-    inside: str
-
-    def row(self, limits: Budget) -> XComRow:
-        """Its row. Raises XCargoError."""
-        return xcoms.find(self.xcom, limits.max_bytes)
-
-    def value(self) -> StoredValue:
-        """The value, ready to be read. Raises XCargoError."""
-        limits = xcoms.budget()
-        return xcoms.open_value(self.row(limits), limits).inside(self.inside)
-
-
-def parse_map_index(text: str) -> int:
-    """A map index as Airflow puts it into an address: of a task that is not mapped it leaves the placeholder."""
-    if not re.fullmatch(r"-?[0-9]+", text):
-        return -1
-    if len(text) > 10 or int(text) > MAX_NUMBER:
-        raise DecodeError(f"A map index is no larger than {MAX_NUMBER}")
-    return int(text)
-
-
-def value_request(
-    dag_id: str,
-    run_id: str,
-    task_id: str,
-    key: Annotated[str, Query(max_length=512)],
-    map_index: str = "-1",
-    attempt: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
-    inside: Annotated[str, Query(max_length=200)] = "",
-) -> ValueRequest:
-    """The value that a request names."""
-    return ValueRequest(XComId(dag_id, run_id, task_id, key, parse_map_index(map_index), attempt), inside)
-
-
-Requested = Annotated[ValueRequest, Depends(value_request)]
-
-
-def parse_filters(x_xcargo_filters: Annotated[str, Header(max_length=12_000)] = "") -> list[dict[str, Any]]:
-    """The filters of a table. They come, quoted, in a header: access logs hold addresses."""
-    text = unquote(x_xcargo_filters)
-    try:
-        filters = json.loads(text) if text else []
-        filters = [{name: one[name] for name in ("column", "operator", "value") if name in one} for one in filters]
-        if any(type(one["column"]) is not int for one in filters):
-            raise TypeError
-        json.dumps(filters, ensure_ascii=False).encode()  # half a character cannot be compared with
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
-        raise DecodeError("The filters are not well-formed") from error
-    return filters[:_MAX_FILTERS]
-
-
-Filters = Annotated[list[dict[str, Any]], Depends(parse_filters)]
-
-
-@router.get("/xcoms")
-def listed(
-    dag_id: str,
-    run_id: str | None = None,
-    task_id: str | None = None,
-    map_index: str | None = None,
-    start: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
-    count: Annotated[int, Query(ge=1, le=_MAX_LISTED)] = 100,
-) -> dict[str, Any]:
-    """The XComs of a task instance, a run or a Dag, by their rows. No request to a store."""
-    index = None if map_index is None else parse_map_index(map_index)
-    total, rows = xcoms.list_xcoms(dag_id, run_id=run_id, task_id=task_id, map_index=index, start=start, count=count)
-    return {"total": total, "xcoms": [xcoms.summary(row) for row in rows]}
-
-
-@router.get("/others")
+@_views.get("/others")
 def others(requested: Requested) -> dict[str, Any]:
     """The same XCom of other runs, map indexes and attempts, to compare with."""
-    return {"xcoms": [xcoms.summary(row) for row in xcoms.list_others(requested.xcom, _MAX_OTHERS)]}
+    list_others = state.list_others if requested.xcom.is_state else xcoms.list_others
+    return {"xcoms": [xcoms.summary(row) for row in list_others(requested.xcom, _MAX_OTHERS)]}
 
 
-@router.get("/value")
+@_views.get("/value")
 async def value(requested: Requested) -> dict[str, Any]:
     """The row, and what can be shown of the value; a problem with the store is given beside the row."""
     row = await run_in_threadpool(requested.row, xcoms.budget())
@@ -140,7 +74,7 @@ async def value(requested: Requested) -> dict[str, Any]:
     return answer
 
 
-@router.get("/tree")
+@_views.get("/tree")
 @in_preview_pool
 def tree(
     requested: Requested,
@@ -153,7 +87,7 @@ def tree(
     return requested.value().tree.children(at, start=start, cursor=cursor, count=count)
 
 
-@router.get("/search")
+@_views.get("/search")
 @in_preview_pool
 def search(
     requested: Requested,
@@ -164,7 +98,7 @@ def search(
     return requested.value().tree.search(unquote(x_xcargo_text)[:200], start)
 
 
-@router.get("/table")
+@_views.get("/table")
 @in_preview_pool
 def table(
     requested: Requested,
@@ -189,7 +123,7 @@ def table(
     return read.page(start, count, numbers, rows)
 
 
-@router.get("/column")
+@_views.get("/column")
 @in_preview_pool
 def column(requested: Requested, filters: Filters, number: Annotated[int, Query(ge=0)]) -> dict[str, Any]:
     """How a column's values are spread, in the rows that pass the filters."""
@@ -198,7 +132,7 @@ def column(requested: Requested, filters: Filters, number: Annotated[int, Query(
     return read.distribution(number, _filtered(value, read, filters))
 
 
-@router.get("/array")
+@_views.get("/array")
 @in_preview_pool
 def array(
     requested: Requested,
@@ -215,7 +149,7 @@ def array(
     return read.page(start, 50, first=first, indexes=chosen) if part == "page" else read.summary()
 
 
-@router.get("/bytes")
+@_views.get("/bytes")
 @in_preview_pool
 def some_bytes(
     requested: Requested,
@@ -231,14 +165,14 @@ def some_bytes(
     return value.text(start, count) if text else value.hexadecimal(start, count)
 
 
-@router.get("/folder")
+@_views.get("/folder")
 @in_preview_pool
 def folder(requested: Requested) -> dict[str, Any]:
     """Names and sizes of the files in a folder."""
     return requested.value().files()
 
 
-@router.get("/image")
+@_views.get("/image")
 @in_preview_pool
 def image(requested: Requested) -> Response:
     """A picture, if the bytes are one of a kind that can hold no script."""
@@ -251,22 +185,22 @@ def image(requested: Requested) -> Response:
     return Response(bytes(value.payload.read_all()), media_type=kind)
 
 
-@router.get("/compare")
+@_views.get("/compare")
 @in_preview_pool
 def compared(
     requested: Requested,
     other_run_id: str,
     other_map_index: str = "-1",
     other_attempt: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
+    other_region: str = "",
 ) -> dict[str, Any]:
     """What differs between this XCom and the same one of another run, map index or attempt of the same task."""
-    mine = requested.xcom
-    index = parse_map_index(other_map_index)
-    other = XComId(mine.dag_id, other_run_id, mine.task_id, mine.key, index, other_attempt)
+    index, region = parse_map_index(other_map_index), parse_region(other_region)
+    other = replace(requested.xcom, run_id=other_run_id, map_index=index, attempt=other_attempt, region=region)
     return compare(requested.value(), ValueRequest(other, requested.inside).value())
 
 
-@router.get("/download")
+@_views.get("/download")
 @in_preview_pool
 def download(requested: Requested, form: str = "raw") -> Response:
     """The value as a file: its payload as it is, or in a format that people open (``StoredValue.download``).
@@ -287,8 +221,75 @@ def download(requested: Requested, form: str = "raw") -> Response:
     return DownloadResponse(_chain(first, file.chunks), media_type="application/octet-stream", headers=headers)
 
 
+def _routes(prefix: str, can_read: Callable[..., Any], *, is_state: bool) -> APIRouter:
+    """The routes of what is stored there, for whoever has the right."""
+
+    def mark(request: Request) -> None:
+        request.state.xcargo_is_state = is_state
+
+    router = APIRouter(prefix=prefix, dependencies=[Depends(can_read), Depends(well_formed), Depends(mark)])
+    router.include_router(_views)
+    return router
+
+
+_of_xcoms = _routes("/dags/{dag_id}", can_read_xcoms, is_state=False)
+_of_task_state = _routes("/dags/{dag_id}/state", state.can_read_task_state, is_state=True)
+_of_asset_state = _routes("/assets/{asset_id}/state", state.can_read_asset_state, is_state=True)
+
+Start = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
+Size = Annotated[int, Query(ge=1, le=_MAX_LISTED)]
+
+
+@_of_xcoms.get("/xcoms")
+def list_xcoms(
+    dag_id: str,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    map_index: str | None = None,
+    start: Start = 0,
+    count: Size = 100,
+) -> dict[str, Any]:
+    """The XComs of a task instance, a run or a Dag, by their rows. No request to a store."""
+    index = None if map_index is None else parse_map_index(map_index)
+    return _listed(*xcoms.list_xcoms(dag_id, run_id=run_id, task_id=task_id, map_index=index, start=start, count=count))
+
+
+@_of_task_state.get("")
+def list_task_state(
+    dag_id: str, run_id: str, task_id: str, map_index: str | None = None, start: Start = 0, count: Size = 100
+) -> dict[str, Any]:
+    """The same of the state of a task instance, or of all instances of a task."""
+    index = None if map_index is None else parse_map_index(map_index)
+    return _listed(
+        *state.list_of_task(dag_id, run_id=run_id, task_id=task_id, map_index=index, start=start, count=count)
+    )
+
+
+@_of_asset_state.get("")
+def list_asset_state(asset_id: str, start: Start = 0, count: Size = 100) -> dict[str, Any]:
+    """The same of the state of an asset."""
+    return _listed(*state.list_of_asset(parse_asset_id(asset_id), start=start, count=count))
+
+
+def _listed(total: int, rows: list[XComRow]) -> dict[str, Any]:
+    return {"total": total, "xcoms": [xcoms.summary(row) for row in rows]}
+
+
+router = APIRouter(prefix="/api")
+for _router in (_of_task_state, _of_asset_state, _of_xcoms):
+    router.include_router(_router)
+
+
+@router.get("/assets", dependencies=[Depends(state.can_read_asset_state)])
+def list_assets() -> dict[str, Any]:
+    """The assets that keep state."""
+    return {"assets": state.list_assets(_MAX_LISTED)}
+
+
 def _file_name(xcom: XComId, suffix: str) -> str:
-    """``dag-run-task-key.csv``, the task with its map index."""
+    """``dag-run-task-key.csv``, the task with its map index; ``asset-number-key.csv``."""
+    if xcom.asset_id is not None:
+        return _safe_name(f"asset-{xcom.asset_id}-{xcom.key}")[:_MAX_NAME] + suffix
     index = f"-{xcom.map_index}" if xcom.map_index >= 0 else ""
     return _safe_name(f"{xcom.dag_id}-{xcom.run_id}-{xcom.task_id}{index}-{xcom.key}")[:_MAX_NAME] + suffix
 

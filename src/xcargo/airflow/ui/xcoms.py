@@ -1,13 +1,12 @@
 """XComs that a user may see: Airflow's answer to who may, the rows, read only, and previews of the values behind them.
 
-Airflow does not declare the functions of ``core_api.security`` a public interface, so nothing else here imports them.
+Airflow does not declare the functions of ``core_api.security`` a public interface: only this and `state` import them.
 An Airflow that has moved them has no explorer (the application cannot be built), never one without rights.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,30 +24,33 @@ from fastapi import Request
 from sqlalchemy import Text, and_, case, cast, func, null, select
 
 from xcargo.airflow import compat, runtime
-from xcargo.airflow.references.tables import state_text
 from xcargo.errors import DecodeError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.explorer.limits import BlockCache, Budget, PreviewPool, TooLargeError
 from xcargo.explorer.value import StoredValue
-from xcargo.model.coordinate import Coordinate
+from xcargo.model.coordinate import Coordinate, State
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.key_order import restored
+from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline
+from xcargo.pipeline.state import StatePipeline
 from xcargo.transfer.description import preview
 
 __all__ = [
     "KEEPS_ATTEMPTS",
+    "LISTED_BYTES",
     "MAX_NUMBER",
+    "SORT_WITH_VALUES",
     "XComId",
     "XComRow",
     "budget",
     "can_read_xcoms",
+    "checked_size",
     "current_user",
     "find",
     "has_more_rows",
     "in_preview_pool",
     "list_envelopes",
     "list_others",
-    "list_state",
     "list_xcoms",
     "open_value",
     "pipeline",
@@ -77,10 +79,10 @@ KEEPS_ATTEMPTS = hasattr(XComModel, "task_instance_id")
 _HAS_TEAMS = hasattr(DagModel, "get_dag_id_to_team_name_mapping")
 """Airflow 3.2 and later know teams."""
 
-_LISTED_BYTES = 256 * 1024
+LISTED_BYTES = 256 * 1024
 """Of a row in a list; a larger one is fetched when it is opened."""
 
-_SORT_WITH_VALUES = "/*+ SET_VAR(sort_buffer_size = 64M) */"
+SORT_WITH_VALUES = "/*+ SET_VAR(sort_buffer_size = 64M) */"
 """MySQL sorts rows together with their values, and refuses one that is larger than the buffer: 256 KB otherwise."""
 
 _SCANNED_ROWS = 100_000
@@ -99,7 +101,7 @@ pool = PreviewPool(_WORKERS, queue_seconds=20, seconds=_SECONDS + 1)
 
 @dataclass(frozen=True)
 class XComId:
-    """Which XCom."""
+    """Which XCom, or which key of the state of a task or an asset. Of that of an asset the ids of a task are empty."""
 
     dag_id: str
     run_id: str
@@ -108,6 +110,17 @@ class XComId:
     map_index: int = -1
     attempt: int = 0
     """Number of the attempt; 0 asks for the latest."""
+    is_state: bool = False
+    region: str = ""
+    """Of the state of a task: its mapped task or loop, a UUID (Airflow 3.4 on)."""
+    asset_id: int | None = None
+
+    @property
+    def coordinate(self) -> Coordinate:
+        """The same as the way of a value names it."""
+        asset = None if self.asset_id is None else str(self.asset_id)
+        state = State(self.region or None, asset, "id") if self.is_state else None
+        return Coordinate(self.dag_id, self.run_id, self.task_id, self.key, self.map_index, state=state)
 
 
 @dataclass(frozen=True)
@@ -118,8 +131,6 @@ class XComRow:
     stored_at: datetime | None
     row_bytes: int
     value: Any = None
-    is_state: bool = False
-    """Whether it is one of the state store: counted, and not shown."""
 
 
 def well_formed(request: Request) -> None:
@@ -160,7 +171,7 @@ def list_xcoms(
     order = (XComModel.timestamp.desc(),) if not task_id else (XComModel.map_index, XComModel.key)
     with create_session() as session:
         total = session.execute(select(func.count()).select_from(XComModel).where(*chosen)).scalar() or 0
-        page = _rows(_LISTED_BYTES).where(*chosen).order_by(*order).offset(start).limit(count)
+        page = _rows(LISTED_BYTES).where(*chosen).order_by(*order).offset(start).limit(count)
         return total, [_row(row) for row in session.execute(page)]
 
 
@@ -183,12 +194,17 @@ def find(xcom: XComId, max_bytes: int) -> XComRow:
             f"There is no XCom {xcom.key!r} of this task instance",
             hint="The task may not have pushed it yet, or was cleared since.",
         )
+    return checked_size(_row(row), max_bytes)
+
+
+def checked_size(row: XComRow, max_bytes: int) -> XComRow:
+    """The row, unless it is larger than ``max_bytes``: then it raises TooLargeError."""
     if row.row_bytes > max_bytes:
         raise TooLargeError(
             f"The row itself has {row.row_bytes} bytes, and a preview may take {max_bytes}",
             hint="Raise [xcargo] max_preview_bytes, or let such values go to object storage.",
         )
-    return _row(row)
+    return row
 
 
 def list_others(xcom: XComId, count: int) -> list[XComRow]:
@@ -214,8 +230,8 @@ def list_envelopes(dag_ids: Sequence[str], run_id: str | None, count: int) -> It
     text = cast(rows.value, Text)
     query = (
         select(*rows, func.length(text).label("row_bytes"))
-        .prefix_with(_SORT_WITH_VALUES, dialect="mysql")
-        .where(func.length(text) <= _LISTED_BYTES, text.like("%xcargo/%"))
+        .prefix_with(SORT_WITH_VALUES, dialect="mysql")
+        .where(func.length(text) <= LISTED_BYTES, text.like("%xcargo/%"))
         .order_by(rows.timestamp.desc())
         .limit(count)
         .execution_options(yield_per=200)
@@ -224,32 +240,6 @@ def list_envelopes(dag_ids: Sequence[str], run_id: str | None, count: int) -> It
         for row in session.execute(query):
             if is_envelope(row.value):
                 yield _row(row)
-
-
-def list_state(dag_ids: Sequence[str], run_id: str | None, count: int) -> Iterator[XComRow]:
-    """The same of the newest rows of the state store of tasks (Airflow 3.3 on)."""
-    try:
-        from airflow.models.task_state_store import TaskStateStoreModel as Model
-    except ImportError:
-        return
-    index = Model.region_index if hasattr(Model, "region_index") else Model.map_index
-    query = (
-        select(Model.dag_id, Model.run_id, Model.task_id, Model.key, index, Model.updated_at, Model.value)
-        .prefix_with(_SORT_WITH_VALUES, dialect="mysql")
-        .where(Model.dag_id.in_(dag_ids), *([Model.run_id == run_id] if run_id else []))
-        .where(func.length(Model.value) <= _LISTED_BYTES, Model.value.like("%xcargo/%"))
-        .order_by(Model.updated_at.desc())
-        .limit(count)
-        .execution_options(yield_per=200)
-    )
-    with create_session() as session:
-        for *parts, updated_at, raw in session.execute(query):
-            try:
-                value = json.loads(state_text(raw))
-            except ValueError:
-                continue
-            if is_envelope(value):
-                yield XComRow(XComId(*parts), updated_at, len(raw), value, is_state=True)
 
 
 def has_more_rows(dag_ids: Sequence[str], run_id: str | None, *, than: int = _SCANNED_ROWS) -> bool:
@@ -273,7 +263,7 @@ def sweep_reports(dag_ids: Sequence[str]) -> list[XComRow]:
         if task is None:
             return []
         same = [getattr(XComModel, name) == getattr(task, name) for name in ("dag_id", "run_id", "task_id")]
-        query = _rows(_LISTED_BYTES).where(*same, XComModel.key == "return_value").limit(50)
+        query = _rows(LISTED_BYTES).where(*same, XComModel.key == "return_value").limit(50)
         return [_row(row) for row in session.execute(query)]
 
 
@@ -285,7 +275,7 @@ def _rows(max_bytes: int) -> Any:
     size = func.length(_TEXT)
     value = case((size <= max_bytes, XComModel.value), else_=null()).label("value")
     columns = (*_KEY, XComModel.timestamp, size.label("row_bytes"), value, TaskInstance.try_number.label("attempt"))
-    query = select(*columns).prefix_with(_SORT_WITH_VALUES, dialect="mysql").select_from(XComModel)
+    query = select(*columns).prefix_with(SORT_WITH_VALUES, dialect="mysql").select_from(XComModel)
     if KEEPS_ATTEMPTS:
         return query.join(TaskInstance, TaskInstance.id == XComModel.task_instance_id)
     same = [getattr(TaskInstance, c.key) == c for c in _KEY[:4]]
@@ -329,8 +319,17 @@ def in_preview_pool(route: Callable[..., _T]) -> Callable[..., Any]:
 @cache
 def pipeline() -> Pipeline:
     """One whose requests to a store end in the time of a preview: else a store that stalls would hold all threads."""
+    return runtime.open_pipeline(_settings())
+
+
+@cache
+def _state_pipeline() -> StatePipeline:
+    return runtime.open_state_pipeline(_settings())
+
+
+def _settings() -> Settings:
     settings = runtime.settings()
-    return runtime.open_pipeline(replace(settings, timeout_seconds=min(settings.timeout_seconds, _SECONDS)))
+    return replace(settings, timeout_seconds=min(settings.timeout_seconds, _SECONDS))
 
 
 @cache
@@ -340,12 +339,14 @@ def _block_cache() -> BlockCache:
 
 def open_value(row: XComRow, limits: Budget) -> StoredValue:
     """The value behind a row. No request yet."""
-    value = row.value
+    value, xcom, reader = row.value, row.id, pipeline()
+    if xcom.is_state:
+        reader = _state_pipeline()
+        if is_envelope(value):
+            reader.check_owner(value, of_asset=xcom.asset_id is not None)
     if not is_envelope(value):
-        xcom = row.id
-        coordinate = Coordinate(xcom.dag_id, xcom.run_id, xcom.task_id, xcom.key, xcom.map_index)
-        value = pipeline().push_inline(restored(value), coordinate)
-    handle = pipeline().handle(value, row.id.dag_id)
+        value = reader.push_inline(value if xcom.is_state else restored(value), xcom.coordinate)
+    handle = reader.handle(value, xcom.dag_id)
     return StoredValue.from_envelope(Envelope.from_row(value), handle.open, cache=_block_cache(), budget=limits)
 
 
@@ -353,7 +354,8 @@ def signed_url(row: XComRow) -> str | None:
     """Where a browser gets the object itself, for a minute; None where it is to be streamed. It is in no log."""
     if not runtime.settings().ui_signed_downloads or not is_envelope(row.value):
         return None
-    return pipeline().signed_url(row.value, row.id.dag_id, _SIGNED_SECONDS)
+    reader = _state_pipeline() if row.id.is_state else pipeline()
+    return reader.signed_url(row.value, row.id.dag_id, _SIGNED_SECONDS)
 
 
 def summary(row: XComRow) -> dict[str, Any]:
@@ -366,7 +368,10 @@ def summary(row: XComRow) -> dict[str, Any]:
         "key": xcom.key,
         "map_index": xcom.map_index,
         "attempt": xcom.attempt or None,
-        "every_attempt": KEEPS_ATTEMPTS,
+        "is_state": xcom.is_state,
+        "region": xcom.region or None,
+        "asset_id": xcom.asset_id,
+        "every_attempt": KEEPS_ATTEMPTS or xcom.is_state,
         "stored_at": row.stored_at.isoformat() if row.stored_at else None,
         "row_bytes": row.row_bytes,
         "where": "row",

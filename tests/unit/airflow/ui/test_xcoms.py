@@ -26,7 +26,7 @@ import json, sys
 from dataclasses import asdict
 from sqlalchemy import event
 from airflow import settings
-from xcargo.airflow.ui import xcoms
+from xcargo.airflow.ui import state, xcoms
 from xcargo.errors import XCargoError
 
 count = 0
@@ -50,6 +50,15 @@ def page(task, size):
 
 one = lambda key, most=10**6: xcoms.find(xcoms.XComId("d", "r", "t", key), most).value
 envelopes = lambda dags: [[row.id.key, row.value["type"]] for row in xcoms.list_envelopes(dags, None, 9)]
+def keys(dag, index):
+    total, rows = state.list_of_task(dag, run_id="a_run", task_id="a_task", map_index=index, start=0, count=9)
+    return [total, [[row.id.key, row.id.map_index] for row in rows]]
+
+def of_asset(name):
+    (number,) = [asset["asset_id"] for asset in state.list_assets(9) if asset["name"] == name]
+    total, rows = state.list_of_asset(number, start=0, count=9)
+    return [total, [[row.id.key, state.find(row.id, 999).value] for row in rows]]
+
 print("ANSWERS", json.dumps({
     "ten": ask(lambda: page("many", 10)),
     "hundred": ask(lambda: page("many", 100)),
@@ -61,7 +70,14 @@ print("ANSWERS", json.dumps({
     "envelopes": ask(lambda: envelopes(["d", "e"])),
     "envelopes of e": ask(lambda: envelopes(["e"])),
     "more": ask(lambda: [xcoms.has_more_rows(["d"], "r", than=number) for number in (105, 106)]),
-    "state": ask(lambda: [[row.id.key, row.value["type"]] for row in xcoms.list_state(["e"], None, 9)]),
+    "state": ask(lambda: [[row.id.key, row.value["type"]] for row in state.list_envelopes(["e"], None, 9)]),
+    "keys": ask(lambda: keys("e", 3)),
+    "keys of all": ask(lambda: keys("e", None)),
+    "key": ask(lambda: state.find(xcoms.XComId("e", "a_run", "a_task", "of e", 4, is_state=True), 99).value),
+    "large key": ask(lambda: state.find(xcoms.XComId("e", "a_run", "a_task", "of e", 3, is_state=True), 9).value),
+    "other keys": ask(lambda: [r.id.map_index for r in state.list_others(xcoms.XComId("e", "", "a_task", "of e"), 9)]),
+    "assets": ask(lambda: [[asset["name"], asset["keys"]] for asset in state.list_assets(9)]),
+    "of an asset": ask(lambda: of_asset("shop")),
     "sweeps": ask(lambda: [row.value for row in xcoms.sweep_reports(["d", "e"])]),
 }))
 """
@@ -80,6 +96,8 @@ def answers_of(metadata: Metadata) -> dict[str, Any]:
     metadata.push(ENVELOPE, dag_id="e", key="of e")
     for dag_id, ref in (("e", ENVELOPE), ("d", ENVELOPE), ("e", "xcargo/ in a text")):
         metadata.state(json.dumps(ref), dag_id=dag_id, key=f"of {dag_id}", map_index=3 if ref == ENVELOPE else 4)
+    for key in ("a", "b"):
+        metadata.state(json.dumps([key]), asset="shop", key=key)
     metadata.execute(
         "UPDATE task_instance SET operator = 'XCargoGCOperator', end_date = :now WHERE task_id = 'sweep'", now=NOON
     )
@@ -107,6 +125,10 @@ def test_rows_are_listed_found_and_measured_in_two_queries(metadata: Metadata) -
     assert sorted(told["envelopes"]) == [["envelope", "bytes"], ["of e", "bytes"]]
     assert told["envelopes of e"] == [["of e", "bytes"]]
     assert told["state"] == [["of e", "bytes"]]
+    assert (told["keys"], told["keys of all"]) == ([1, [["of e", 3]]], [2, [["of e", 3], ["of e", 4]]])
+    assert (told["key"], told["large key"]) == ("xcargo/ in a text", "TooLargeError")
+    assert sorted(told["other keys"]) == [3, 4]
+    assert (told["assets"], told["of an asset"]) == ([["shop", 2]], [2, [["a", ["a"]], ["b", ["b"]]]])
     assert told["more"] == [True, False], "106 rows are of this run"
     assert told["sweeps"] == [[{"root": "s3://b"}]]
     queries = {name: one["queries"] for name, one in answers.items()}
@@ -145,22 +167,36 @@ def row_of(value: Any) -> XComRow:
     return XComRow(XComId("d", "r", "t", "return_value"), None, 100, value)
 
 
+def stored_at(uri: str) -> dict[str, Any]:
+    envelope = {name: part for name, part in ENVELOPE.items() if name != "data"}
+    return envelope | {"uri": uri, "checksum": "blake3:0"}
+
+
 def test_a_row_that_refers_to_another_dags_value_is_refused() -> None:
     """Whoever may read one Dag's XComs gets no other Dag's value through a row that was copied there."""
     root = runtime.settings().root
     assert root is not None
-    row = {
-        "__id__": "xcargo/1",
-        "type": "bytes",
-        "codec": "bytes",
-        "size_bytes": 4,
-        "stored_bytes": 4,
-        "uri": root.uri("other/r/t/return_value~0123456789abcdef.bin"),
-        "checksum": "blake3:0",
-    }
+    row = stored_at(root.uri("other/r/t/return_value~0123456789abcdef.bin"))
     with pytest.raises(EnvelopeError, match="refers to a value of Dag 'other'"):
         xcoms.open_value(row_of(row), xcoms.budget())
     assert xcoms.summary(row_of(row))["uri"] == row["uri"]
+
+
+@pytest.mark.parametrize(
+    ("key", "xcom"),
+    [
+        ("d/r/t/k~0123456789abcdef.bin", XComId("d", "r", "t", "k", is_state=True)),
+        ("~asset-names/shop/k/~0123456789abcdef.bin", XComId("d", "r", "t", "k", is_state=True)),
+        ("e/r/~state/t/-1/k/~0123456789abcdef.bin", XComId("d", "r", "t", "k", is_state=True)),
+        ("d/r/~state/t/-1/k/~0123456789abcdef.bin", XComId("", "", "", "k", is_state=True, asset_id=1)),
+    ],
+)
+def test_a_row_of_state_refers_to_its_own_state_alone(key: str, xcom: XComId) -> None:
+    """Not to XComs, nor to the state of an asset or of another Dag; that of an asset not to a task's."""
+    root = runtime.settings().root
+    assert root is not None
+    with pytest.raises(EnvelopeError, match="refers to"):
+        xcoms.open_value(XComRow(xcom, None, 100, stored_at(root.uri(key))), xcoms.budget())
 
 
 def test_the_last_sweeps_report_is_summed_up() -> None:

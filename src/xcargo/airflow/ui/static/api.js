@@ -14,6 +14,7 @@ const MEANS = {
 	401: ["You are not logged in", "Log in to Airflow and open this page again."],
 	403: ["You may not read the XComs of this Dag", "Ask whoever administers Airflow for the right to read them."],
 };
+const STATE_MEANS = { ...MEANS, 403: ["You may not read this state", MEANS[403][1].replace("them", "it")] };
 
 /** The address of an answer. */
 export function address(path, asked) {
@@ -33,10 +34,17 @@ export async function ask(path, asked, { signal, typed } = {}) {
 		throw new Problem("The API server does not answer", "It may be restarting; try again in a moment.", 0);
 	}
 	if (response.ok) return response.json();
-	if (MEANS[response.status]) throw new Problem(...MEANS[response.status], response.status);
+	const means = (/(^assets|\/state)/.test(path) ? STATE_MEANS : MEANS)[response.status];
+	if (means) throw new Problem(...means, response.status);
 	const answer = await response.json().catch(() => ({}));
 	const problem = answer.error ?? {};
 	throw new Problem(problem.what ?? `The API server answered ${response.status}`, problem.hint, response.status);
+}
+
+/** Path of the answers about the store that a value is in: the XComs of a Dag, the state of its tasks, or of an asset. */
+export function store({ dag_id, is_state, asset_id }, name) {
+	if (asset_id) return `assets/${asset_id}/state${name && `/${name}`}`;
+	return dag(dag_id, is_state ? `state${name && `/${name}`}` : name);
 }
 
 /** Path of the answers about a Dag. */

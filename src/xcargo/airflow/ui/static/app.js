@@ -1,4 +1,4 @@
-// Which page: of a task instance, of a run, of a Dag, or of all; and in which colours.
+// Which page: of a task instance, of an asset, of a run, of a Dag, or of all; and in which colours.
 
 import { h, notice, queried, query, show } from "./dom.js";
 import { storedPage } from "./stored.js";
@@ -33,6 +33,9 @@ function place() {
 		task_id: read("task_id"),
 		map_index: read("map_index"),
 		key: read("key"),
+		is_state: read("is_state"),
+		asset_id: read("asset_id"),
+		asset: read("asset"),
 		moved: history.state?.moved ?? false,
 	};
 }
@@ -48,8 +51,8 @@ function open() {
 	const app = document.getElementById("app");
 	const page = h("div", {});
 	show(app, page);
-	const opened =
-		where.dag_id && where.run_id && where.task_id ? taskPage(page, where, go) : storedPage(page, where, go);
+	const ofTask = where.dag_id && where.run_id && where.task_id;
+	const opened = ofTask || where.asset_id ? taskPage(page, where, go) : storedPage(page, where, go);
 	opened.catch((problem) => show(page, notice(problem.message, problem.hint, "error")));
 }
 

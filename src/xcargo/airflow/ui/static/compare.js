@@ -34,6 +34,7 @@ export function compareView(where, xcom, choose) {
 					other_run_id: other.run_id,
 					other_map_index: other.map_index,
 					other_attempt: other.every_attempt ? other.attempt : null,
+					other_region: other.region,
 				})
 					.then((answer) => show(result, resultOf(answer, xcom, other)))
 					.catch((problem) => show(result, notice(problem.message, problem.hint, "error")));

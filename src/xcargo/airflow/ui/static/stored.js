@@ -4,21 +4,23 @@ import { ask, dag } from "./api.js";
 import { badge, bytes, h, link, moment, name, notice, number, show, styled } from "./dom.js";
 import { ranking } from "./plots.js";
 
-const NUMBERS = ["Stored", "Size", "Values"];
+const NUMBERS = ["Stored", "Size", "Values", "Keys"];
 
 export async function storedPage(page, where, go) {
 	show(page, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
 	const answer = where.dag_id ? await ask(dag(where.dag_id, "stored"), { run_id: where.run_id }) : await ask("stored");
 	const title = where.run_id ? "XCom data of this run" : where.dag_id ? "XCom data of this Dag" : "XCom data";
 	const parts = [h("nav", { class: "crumbs", "aria-label": "Place" }, crumbs(where, go)), h("h1", {}, title)];
+	const assets = where.dag_id ? null : await assetsOf(go);
 	if (!answer.count) {
 		parts.push(
 			notice(
 				"Nothing is in object storage here",
 				"Values of more than [xcargo] threshold_bytes go there when a task returns them; smaller ones stay in the metadata database and are shown on the page of their task instance.",
 			),
+			assets,
 		);
-		show(page, parts);
+		show(page, parts.filter(Boolean));
 		return;
 	}
 	show(
@@ -60,11 +62,32 @@ export async function storedPage(page, where, go) {
 		where.dag_id ? null : section("Orphans and retention", sweep(answer.sweep)),
 		section("Largest values", largest(answer.largest, where, go)),
 		where.run_id ? null : section("Newest runs", runs(answer.runs, where, go)),
+		assets,
 	);
 }
 
 function section(title, ...content) {
 	return h("section", { class: "section" }, h("h2", {}, title), content);
+}
+
+/** The assets that keep state; nothing where there are none, or the user may not read them. */
+async function assetsOf(go) {
+	const { assets } = await ask("assets").catch((problem) => {
+		if (problem.status === 403) return { assets: [] };
+		throw problem;
+	});
+	const rows = assets.map((asset) =>
+		h(
+			"tr",
+			{},
+			h("td", {}, link(name(asset.name), { asset_id: asset.asset_id, asset: asset.name }, go)),
+			h("td", {}, moment(asset.at)),
+			h("td", { class: "end" }, number(asset.keys)),
+		),
+	);
+	return rows.length
+		? section("State of assets", grid("State of assets", ["Asset", "Last written", "Keys"], rows))
+		: null;
 }
 
 function cards(answer) {

@@ -1,6 +1,6 @@
 // One value: what is known of it, and the views that suit its kind.
 
-import { address, ask, dag } from "./api.js";
+import { address, ask, store } from "./api.js";
 import { arrayView } from "./array.js";
 import { compareView } from "./compare.js";
 import { folderView, hexView, imageView, textView } from "./content.js";
@@ -10,8 +10,8 @@ import { treeView } from "./tree.js";
 
 /** The query that names a value to the API. */
 function named(xcom, inside) {
-	const { run_id, task_id, key, map_index } = xcom;
-	return { run_id, task_id, key, map_index, attempt: xcom.every_attempt ? xcom.attempt : null, inside };
+	const { run_id, task_id, key, map_index, region } = xcom;
+	return { run_id, task_id, key, map_index, region, attempt: xcom.every_attempt ? xcom.attempt : null, inside };
 }
 
 export function valuePanel(panel, xcom, go) {
@@ -20,7 +20,7 @@ export function valuePanel(panel, xcom, go) {
 
 async function open(panel, xcom, inside, go) {
 	show(panel, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
-	const where = { path: (name) => dag(xcom.dag_id, name), query: named(xcom, inside) };
+	const where = { path: (name) => store(xcom, name), query: named(xcom, inside) };
 	const token = `${Date.now()}${Math.random()}`;
 	panel.dataset.token = token;
 	const answer = await ask(where.path("value"), where.query);
@@ -99,6 +99,7 @@ function facts(answer) {
 			: ["Stored", "in the metadata database"],
 		shape ? ["Shape", shape.map(number).join(" × ") || "one item"] : null,
 		value?.name ? ["Name", name(value.name)] : null,
+		xcom.is_state ? ["Kept as", xcom.asset_id ? "state of an asset" : "state of the task"] : null,
 		xcom.map_index >= 0 ? ["Map index", number(xcom.map_index)] : null,
 		xcom.attempt ? ["Attempt", number(xcom.attempt)] : null,
 		["Written", moment(xcom.created_at ?? xcom.stored_at)],
@@ -153,7 +154,7 @@ function viewsOf(answer, where, enter, choose) {
 			views.push(["Hex", () => hexView(where, value.size_bytes)]);
 		}
 		if (value.kind === "opaque") views.push(["Value", () => opaque(answer)]);
-		if (value.kind !== "opaque" && !where.query.inside)
+		if (value.kind !== "opaque" && !where.query.inside && !answer.xcom.asset_id)
 			views.push(["Compare", () => compareView(where, answer.xcom, choose)]);
 	}
 	views.push([answer.envelope ? "Envelope" : "Row", () => envelope(answer)]);
