@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
-from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+from airflow.api_fastapi.auth.managers.models.resource_details import AssetDetails, DagDetails
 from airflow.api_fastapi.core_api import security
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -28,6 +28,7 @@ from xcargo.airflow import ui
 from xcargo.airflow.ui import stored, values, xcoms
 from xcargo.airflow.ui.app import POLICY
 from xcargo.airflow.ui.plugin import XCargoPlugin
+from xcargo.airflow.ui.state import can_read_asset_state, can_read_task_state
 from xcargo.airflow.ui.values import DownloadResponse
 from xcargo.airflow.ui.xcoms import can_read_xcoms, current_user
 from xcargo.errors import AccessDeniedError, IntegrityError, StoreUnavailableError, XCargoError
@@ -92,30 +93,38 @@ def routes() -> list[APIRoute]:
 
 @pytest.mark.parametrize("route", routes(), ids=lambda route: route.path)
 def test_each_answer_asks_airflow_for_the_right_and_changes_nothing(route: APIRoute) -> None:
-    """A route of a Dag depends on the right to that Dag's XComs, the one of all Dags on a user; all are GET."""
+    """To the Dag's XComs, of state to its task instances or to the asset; of all Dags a user is needed. All are GET."""
     asked = [dependency.call for dependency in route.dependant.dependencies]
     assert route.methods == {"GET"}
-    assert can_read_xcoms in asked if "{dag_id}" in route.path else current_user in asked
+    rights = {
+        "/api/dags/{dag_id}/state": can_read_task_state,
+        "/api/dags/{dag_id}/": can_read_xcoms,
+        "/api/assets": can_read_asset_state,
+        "/api/stored": current_user,
+    }
+    assert next(right for path, right in rights.items() if route.path.startswith(path)) in asked
 
 
 @pytest.mark.parametrize("route", routes(), ids=lambda route: route.path)
 def test_the_right_is_asked_for_the_dag_that_is_shown(
     app: FastAPI, route: APIRoute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never for one that is named elsewhere in the address: who may read one Dag asks for another."""
+    """Or the asset; never for one that is named elsewhere in the address: who may read one asks for another."""
     asked: list[str | None] = []
 
     class OnlyMine:
-        def is_authorized_dag(self, *, details: DagDetails, **_: object) -> bool:
+        def is_authorized_dag(self, *, details: DagDetails | AssetDetails, **_: object) -> bool:
             asked.append(details.id)
             return bool(details.id == "mine")
+
+        is_authorized_asset = is_authorized_dag
 
     monkeypatch.setattr(security, "get_auth_manager", OnlyMine)
     monkeypatch.setattr(security.DagModel, "get_team_name", lambda dag_id: None)
     app.dependency_overrides[current_user] = lambda: SimpleNamespace()
-    query = {"dag_id": "mine", "run_id": "r", "task_id": "t", "key": "k", "other_run_id": "o"}
+    query = {"dag_id": "mine", "asset_id": "mine", "run_id": "r", "task_id": "t", "key": "k", "other_run_id": "o"}
     for theirs in ("theirs", "mine%2f..%2ftheirs", "%74heirs", "~"):
-        path = route.path.replace("{dag_id}", theirs)
+        path = route.path.replace("{dag_id}", theirs).replace("{asset_id}", theirs)
         if path != route.path:
             assert TestClient(app).get(path, params=query).status_code in (403, 404), path
     assert "mine" not in asked
