@@ -139,7 +139,8 @@ def list_envelopes(dag_ids: Sequence[str], run_id: str | None, count: int) -> It
 
 
 def _index() -> Any:
-    return getattr(TaskStateStoreModel, "region_index", None) or TaskStateStoreModel.map_index
+    model = TaskStateStoreModel
+    return model.region_index if hasattr(model, "region_index") else model.map_index
 
 
 def _columns(model: Any, max_bytes: int) -> tuple[Any, ...]:
