@@ -146,11 +146,8 @@ def _lines(entry: dict[str, Any]) -> str:
     fields |= envelope if envelope is not None else {"value": f"in the row: {_to_json(value)}"}
     if isinstance(origin := fields.get("reused"), dict):
         fields["reused"] = ", ".join(f"{name} {part}" for name, part in origin.items())
-    lines = []
-    for name, field in fields.items():
-        text = _to_json(field)
-        lines.append(f"{name:<14}{text if len(text) <= _TEXT_CHARS else text[:_TEXT_CHARS] + '…'}")
-    return "\n".join(lines)
+    texts = {name: _to_json(field) for name, field in fields.items()}
+    return "\n".join(f"{name:<14}{text[:_TEXT_CHARS]}{'…' * (len(text) > _TEXT_CHARS)}" for name, text in texts.items())
 
 
 def _to_json(value: Any) -> str:
