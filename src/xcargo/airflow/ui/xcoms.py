@@ -30,7 +30,6 @@ from xcargo.explorer.value import StoredValue
 from xcargo.model.coordinate import Coordinate, State
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.key_order import restored
-from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline
 from xcargo.pipeline.state import StatePipeline
 from xcargo.transfer.description import preview
@@ -319,17 +318,13 @@ def in_preview_pool(route: Callable[..., _T]) -> Callable[..., Any]:
 @cache
 def pipeline() -> Pipeline:
     """One whose requests to a store end in the time of a preview: else a store that stalls would hold all threads."""
-    return runtime.open_pipeline(_settings())
+    settings = runtime.settings()
+    return runtime.open_pipeline(replace(settings, timeout_seconds=min(settings.timeout_seconds, _SECONDS)))
 
 
 @cache
 def _state_pipeline() -> StatePipeline:
-    return runtime.open_state_pipeline(_settings())
-
-
-def _settings() -> Settings:
-    settings = runtime.settings()
-    return replace(settings, timeout_seconds=min(settings.timeout_seconds, _SECONDS))
+    return runtime.open_state_pipeline(pipeline().settings)
 
 
 @cache
