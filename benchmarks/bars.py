@@ -41,6 +41,12 @@ def _raw(case: str, least: float, *over: str, latency_ms: int = 0) -> tuple[Bar,
     return replace(bars[0], over=over), replace(bars[1], over=over)
 
 
+def _over_obstore(case: str) -> tuple[Bar, Bar]:
+    """Without checksums, a push is a single request of one connection."""
+    push, pull = _both("limits", case, 0.8, 1)
+    return replace(push, over=("obstore",)), replace(pull, over=("obstore",))
+
+
 def _fan_in(way: str) -> Bar:
     cases = [f"{way} of {count} x records, 5 KB" for count in (10_000, 300)]
     return Bar("fanin", cases[0], "value_seconds", 50, latency_ms=16, baseline_case=cases[1])
@@ -60,19 +66,23 @@ BARS = (
     *_both("warm", "dict, 1 MB", 13, 6),
     *_both("warm", "dict, 100 MB", 6, 3),
     *_both("warm", "records, 10 MB", 10, 10),
-    *_both("warm", "records, 5750 KB", 8, 8),
-    *_both("warm", "DataFrame, 1M rows", 10, 10),
+    *_both("warm", "records, 5750 KB", 8, 10),
+    *_both("warm", "DataFrame, 100 rows", 1, 1),
+    *_both("warm", "DataFrame, 10k rows", 3, 3),
+    *_both("warm", "DataFrame, 1M rows", 10, 6),
+    *_both("warm", "table, 1M rows", 10, 6),
     *_both("compression", "DataFrame, 1M rows, zstd", 8, 8),
     *_both("compression", "DataFrame, 1M rows, none", 10, 10),
     Bar("wire", "push, DataFrame, 1M rows", "sent_bytes", 1 / 0.6),
+    Bar("wire", "push, table, 1M rows", "sent_bytes", 1 / 0.6),
     *_raw("bytes, 100 MB", 0.85),
     *_raw("numpy, 100 MB", 0.85),
     *_raw("bytes, 1 GB", 0.85),
     *_raw("numpy, 1 GB", 0.85),
-    *_raw("bytes, 100 MB", 1 / 1.3, "obstore"),
-    *_raw("numpy, 100 MB", 1 / 1.3, "obstore"),
-    *_raw("bytes, 1 GB", 1 / 1.3, "obstore"),
-    *_raw("numpy, 1 GB", 1 / 1.3, "obstore"),
+    *_over_obstore("bytes, 100 MB"),
+    *_over_obstore("numpy, 100 MB"),
+    *_over_obstore("bytes, 1 GB"),
+    *_over_obstore("numpy, 1 GB"),
     _fan_in("get_all"),
     _fan_in("iterate"),
     Bar("fanin", "iterate of 10000 x records, 5 KB", "peak_extra_bytes", at_most=64e6, latency_ms=16),

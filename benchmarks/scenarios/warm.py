@@ -17,7 +17,7 @@ QUICK = ("dict, 1 KB", "dict, 1 MB", "records, 10 MB", "DataFrame, 1M rows", "nu
 RELEASE = (
     *("dict, 100 B", "dict, 1 KB", "dict, 10 KB", "dict, 100 KB", "dict, 1 MB", "dict, 10 MB", "dict, 100 MB"),
     *("records, 1 KB", "records, 100 KB", "records, 1 MB", "records, 5750 KB", "records, 10 MB"),
-    *("DataFrame, 100 rows", "DataFrame, 10k rows", "DataFrame, 1M rows"),
+    *("DataFrame, 100 rows", "DataFrame, 10k rows", "DataFrame, 1M rows", "table, 1M rows"),
     *("numpy, 1 KB", "numpy, 100 KB", "numpy, 10 MB", "numpy, 100 MB", "numpy, 1 GB"),
     *("bytes, 1 KB", "bytes, 100 KB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB"),
     *("file, 1 MB", "file, 10 MB", "file, 100 MB"),
@@ -25,7 +25,7 @@ RELEASE = (
 FULL = (
     *("dict, 100 B", "dict, 1 KB", "dict, 10 KB", "dict, 100 KB", "dict, 1 MB", "dict, 10 MB", "dict, 100 MB"),
     *("dict, 1 GB", "records, 1 KB", "records, 100 KB", "records, 1 MB", "records, 10 MB", "records, 100 MB"),
-    *("DataFrame, 100 rows", "DataFrame, 10k rows", "DataFrame, 1M rows", "DataFrame, 10M rows"),
+    *("DataFrame, 100 rows", "DataFrame, 10k rows", "DataFrame, 1M rows", "DataFrame, 10M rows", "table, 1M rows"),
     *("numpy, 1 KB", "numpy, 100 KB", "numpy, 1 MB", "numpy, 10 MB", "numpy, 100 MB", "numpy, 1 GB"),
     *("bytes, 1 KB", "bytes, 100 KB", "bytes, 1 MB", "bytes, 10 MB", "bytes, 100 MB", "bytes, 1 GB"),
     *("file, 1 MB", "file, 100 MB", "file, 1 GB"),

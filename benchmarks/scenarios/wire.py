@@ -13,7 +13,15 @@ BASELINE = ("common-io",)
 SHOWN = ("requests", "sent_bytes", "received_bytes")
 
 QUICK = ("dict, 1 KB", "DataFrame, 100k rows")
-RELEASE = ("dict, 1 KB", "dict, 1 MB", "records, 10 MB", "dict, 100 MB", "DataFrame, 1M rows", "bytes, 100 MB")
+RELEASE = (
+    "dict, 1 KB",
+    "dict, 1 MB",
+    "records, 10 MB",
+    "dict, 100 MB",
+    "DataFrame, 1M rows",
+    "table, 1M rows",
+    "bytes, 100 MB",
+)
 
 
 def trials(plan: Plan) -> Iterator[Trial]:
