@@ -65,7 +65,7 @@ _local = threading.local()
 as long, chunks of records a seventh longer to compress; into given memory it decompresses as fast."""
 
 _STEP_BYTES = 1024 * 1024
-_SAMPLE_BYTES = 64 * 1024
+_SAMPLE_BYTES = 32 * 1024
 _MIN_BYTES = 128
 _WORTHWHILE = 0.8
 """What a sample may be of its size after compression. Beyond that, time is better spent on sending the bytes."""
@@ -107,10 +107,10 @@ def compress_if_smaller(name: str, data: Buffer) -> Buffer | None:
 
 
 def is_compressible(name: str, data: Buffer) -> bool:
-    """Whether a sample (start, middle and end; 64 KiB at most) shrinks by a fifth or more."""
+    """Whether a sample (start, middle and end; 32 KiB at most) shrinks by a fifth or more."""
     if name == "none" or len(data) < _MIN_BYTES:
         return False
-    if len(data) <= 4 * _SAMPLE_BYTES:
+    if len(data) <= 8 * _SAMPLE_BYTES:
         return True  # compressing it is as cheap as finding out
     view, third = memoryview(data), _SAMPLE_BYTES // 3
     middle = len(view) // 2
