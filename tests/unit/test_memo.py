@@ -9,15 +9,17 @@ import subprocess
 import sys
 import types
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from tests.roundtrips.examples import examples, names
 from tests.servers import Server
@@ -48,20 +50,72 @@ def test_digests_are_equal_only_for_equal_values(left: Any, right: Any) -> None:
     assert value_digest(PIPELINE, copy.deepcopy(left)) == value_digest(PIPELINE, left)
 
 
+CODECS = Registry(classes=KnownClasses(), last_resort=lambda: PickleCodec(allowed=True), entry_points=False)
+OF_ALL_TYPES = make_pipeline("memory://hits/x", codecs=CODECS)
+
+
+@cache
+def comparable_examples() -> dict[str, str]:
+    """The values of the round-trip suite by their text, and their digests."""
+    found = {}
+    for text in examples().values():
+        # torch is not installed; read once, or of a class that is not known here
+        with suppress(NameError, XCargoError):
+            found[text] = value_digest(OF_ALL_TYPES, eval(text, names()))
+    return found
+
+
 def test_no_two_examples_of_the_types_page_have_one_digest() -> None:
     """Over the values of the round-trip suite."""
-    codecs = Registry(classes=KnownClasses(), last_resort=lambda: PickleCodec(allowed=True), entry_points=False)
-    pipeline = make_pipeline(codecs=codecs)
-    found: dict[str, Any] = {}
-    known = names()
-    for text in examples().values():
-        try:
-            digest = value_digest(pipeline, eval(text, known))
-        except (NameError, XCargoError):  # torch is not installed; read once, or of a class that is not known here
-            continue
-        assert digest not in found, (text, found[digest])
-        found[digest] = text
-    assert len(found) > 60
+    found = comparable_examples()
+    assert len(set(found.values())) == len(found) > 60
+
+
+def twice(n: Any, more: Any) -> Any:
+    return [n, more] * 2
+
+
+def thrice(n: Any, more: Any) -> Any:
+    return [n, more] * 3
+
+
+@dataclass(frozen=True)
+class Example:
+    """One of the round-trip suite, by its text: another object each time."""
+
+    text: str
+
+
+ALWAYS_ANOTHER = Example("StandardScaler().fit([[1.0], [2.0]])")
+"""Its library writes ids and times into it: never taken for the same."""
+EXAMPLES = st.sampled_from([Example(text) for text in sorted({*examples().values()} - {ALWAYS_ANOTHER.text})])
+TWO_VALUES = st.one_of(
+    st.tuples(VALUES, VALUES),
+    VALUES.map(lambda value: (value, copy.deepcopy(value))),
+    st.tuples(EXAMPLES, EXAMPLES),
+    EXAMPLES.map(lambda example: (example, example)),
+)
+
+
+@given(TWO_VALUES, TWO_VALUES, *[st.sampled_from([twice, thrice])] * 2)
+def test_a_hit_is_given_only_for_equal_inputs_and_equal_source(n: Any, more: Any, before: Any, now: Any) -> None:
+    """And for all of these: of any type and value, in either argument, made at another time."""
+
+    def key_of(function: Any, *arguments: Any) -> str:
+        digests = {name: value_digest(PIPELINE, part) for name, part in parts_of(function)}
+        for name, value in zip(("n", "more"), arguments, strict=True):
+            is_example = isinstance(value, Example)
+            assume(not is_example or value.text in comparable_examples())
+            digests[name] = value_digest(OF_ALL_TYPES, eval(value.text, names()) if is_example else value)
+        return Fingerprint("task", "my_dag", "my_task", digests).key
+
+    is_equal = before is now and all(
+        left == right if isinstance(left, Example) else same(left, right) for left, right in (n, more)
+    )
+    entries = entries_for(OF_ALL_TYPES, HERE)
+    buckets.setdefault("hits/x", {}).clear()
+    entries.put(entry_of(OF_ALL_TYPES, 1, key=key_of(before, n[0], more[0])))
+    assert (entries.get(key_of(now, n[1], more[1])) is not None) is is_equal
 
 
 def test_sets_are_compared_whatever_their_order() -> None:
