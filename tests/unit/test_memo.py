@@ -11,10 +11,12 @@ import types
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -24,7 +26,7 @@ from hypothesis import strategies as st
 from tests.roundtrips.examples import examples, names
 from tests.servers import Server
 from tests.unit.codecs.known_classes import KnownClasses
-from tests.unit.codecs.test_tree import VALUES, same
+from tests.unit.codecs.test_tree import SCALARS, VALUES, same
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs import Registry
 from xcargo.codecs.objects import PickleCodec
@@ -89,33 +91,50 @@ class Example:
 ALWAYS_ANOTHER = Example("StandardScaler().fit([[1.0], [2.0]])")
 """Its library writes ids and times into it: never taken for the same."""
 EXAMPLES = st.sampled_from([Example(text) for text in sorted({*examples().values()} - {ALWAYS_ANOTHER.text})])
-TWO_VALUES = st.one_of(
-    st.tuples(VALUES, VALUES),
-    VALUES.map(lambda value: (value, copy.deepcopy(value))),
-    st.tuples(EXAMPLES, EXAMPLES),
-    EXAMPLES.map(lambda example: (example, example)),
+LOOK_ALIKE = st.sampled_from(
+    [
+        *(("1", 1), (True, 1), (1, 1.0), (0.0, -0.0), ([1], (1,)), (b"ab", bytearray(b"ab")), (None, "None")),
+        (Decimal("1.0"), Decimal("1.00")),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (np.zeros(4, "int64"), np.zeros(4, "float64")),
+        (np.zeros((2, 3)), np.zeros((3, 2))),
+        (np.zeros(4), np.zeros(4).tolist()),
+        (pd.Series([1, 2], name="a"), pd.Series([1, 2], name="b")),
+        (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": pd.array([1], "Int64")})),
+    ]
 )
+TWO_VALUES = st.one_of(
+    st.tuples(VALUES, VALUES).map(lambda two: (*two, same(*two))),
+    st.tuples(VALUES, SCALARS, SCALARS).map(
+        lambda parts: ([*parts[:2]], [copy.deepcopy(parts[0]), parts[2]], same(*parts[1:]))
+    ),
+    VALUES.map(lambda value: (value, copy.deepcopy(value), True)),
+    LOOK_ALIKE.map(lambda two: (*two, False)),
+    st.tuples(EXAMPLES, EXAMPLES).map(lambda two: (*two, two[0] == two[1])),
+    EXAMPLES.map(lambda example: (example, example, True)),
+)
+"""And whether they are equal."""
+TWO_CALLS = st.tuples(TWO_VALUES, TWO_VALUES) | TWO_VALUES.map(lambda two: (two, (two[1], two[0], two[2])))
+"""Of each argument, its value in two calls; with the same values for both in other order, too."""
 
 
-@given(TWO_VALUES, TWO_VALUES, *[st.sampled_from([twice, thrice])] * 2)
-def test_a_hit_is_given_only_for_equal_inputs_and_equal_source(n: Any, more: Any, before: Any, now: Any) -> None:
+@given(TWO_CALLS, *[st.sampled_from([twice, thrice])] * 2)
+def test_a_hit_is_given_only_for_equal_inputs_and_equal_source(arguments: Any, before: Any, now: Any) -> None:
     """And for all of these: of any type and value, in either argument, made at another time."""
 
-    def key_of(function: Any, *arguments: Any) -> str:
+    def key_of(function: Any, *values: Any) -> str:
         digests = {name: value_digest(PIPELINE, part) for name, part in parts_of(function)}
-        for name, value in zip(("n", "more"), arguments, strict=True):
+        for name, value in zip(("n", "more"), values, strict=True):
             is_example = isinstance(value, Example)
             assume(not is_example or value.text in comparable_examples())
             digests[name] = value_digest(OF_ALL_TYPES, eval(value.text, names()) if is_example else value)
         return Fingerprint("task", "my_dag", "my_task", digests).key
 
-    is_equal = before is now and all(
-        left == right if isinstance(left, Example) else same(left, right) for left, right in (n, more)
-    )
     entries = entries_for(OF_ALL_TYPES, HERE)
     buckets.setdefault("hits/x", {}).clear()
-    entries.put(entry_of(OF_ALL_TYPES, 1, key=key_of(before, n[0], more[0])))
-    assert (entries.get(key_of(now, n[1], more[1])) is not None) is is_equal
+    first, second, are_equal = zip(*arguments, strict=True)
+    entries.put(entry_of(OF_ALL_TYPES, 1, key=key_of(before, *first)))
+    assert (entries.get(key_of(now, *second)) is not None) is (before is now and all(are_equal))
 
 
 def test_sets_are_compared_whatever_their_order() -> None:
