@@ -223,7 +223,7 @@ class StoreTests:
         assert behind.get(self.KEY) == whole
         assert bytes(store.get(self.KEY)) == whole
 
-    @pytest.mark.parametrize("blocks", [1, 20, 60])
+    @pytest.mark.parametrize("blocks", [1, 20, 40])
     def test_parts_of_an_iterator_arrive_in_order(self, store: Store, behind: Any, blocks: int) -> None:
         """put takes an iterator of any length, with or without ``expected_bytes``."""
         block = bytes(range(250)) * 4000
@@ -231,7 +231,7 @@ class StoreTests:
             store.put(self.KEY, (block for _ in range(blocks)), expected_bytes=expected)
             assert behind.get(self.KEY) == block * blocks
 
-    @pytest.mark.parametrize("blocks", [0, 60])
+    @pytest.mark.parametrize("blocks", [0, 40])
     def test_parts_that_fail_leave_no_object_and_their_own_error(self, store: Store, behind: Any, blocks: int) -> None:
         """An error of the iterator is raised as it is, at the start or in the middle, and nothing is stored."""
 

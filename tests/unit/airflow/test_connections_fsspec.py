@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
+import random
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.unit.airflow.connection_kit import SECRET, Connection, access, store
+from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow import compat
 
 pytest.importorskip("fsspec")
@@ -133,6 +136,23 @@ def test_sftp_by_password(sftp: Served) -> None:
     """The host may also be the one in the path."""
     connection = Connection("sftp", port=sftp.port, login="me", password=SECRET)
     serves(store("sftp://my_conn@127.0.0.1/xcom", connection), sftp.folder)
+
+
+@pytest.mark.parametrize("protocol", ["ftp", "sftp"])
+def test_a_handle_is_streamed_where_the_server_copies_nothing(
+    protocol: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task that hands on what it got stores it anew, says so once, and leaves no part of a copy."""
+    server: Served = request.getfixturevalue(protocol)
+    fields = {"conn_type": protocol, "host": "127.0.0.1", "port": server.port, "login": "me", "password": SECRET}
+    pipeline = make_pipeline(f"{protocol}://my_conn@anywhere/xcom", connection=fields)
+    value = random.Random(0).randbytes(200_000)
+    row = pipeline.push(value, HERE)
+    caplog.set_level(logging.INFO, logger="xcargo")
+    rows = [row, *(pipeline.push(pipeline.handle(row), HERE) for _ in range(2))]
+    assert [pipeline.pull(row) for row in rows] == [value] * 3
+    assert len([record for record in caplog.records if "does not copy by itself" in record.message]) == 1
+    assert [path.stat().st_size for path in server.folder.rglob("*") if path.is_file()] == [len(value)] * 3
 
 
 @pytest.mark.parametrize("form", ["key_file", "private_key"])
