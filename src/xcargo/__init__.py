@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xcargo.airflow.backend import XComBackend
     from xcargo.airflow.client.connect import connect
     from xcargo.airflow.inputs import gather, lazy
-    from xcargo.airflow.memoize import memoize
+    from xcargo.airflow.memoize import MemoizeMixin, memoize
     from xcargo.airflow.state_store import StateStoreBackend
     from xcargo.airflow.urls import collect, collector, download_url, upload_url
     from xcargo.codecs.files import Directory, File
@@ -57,6 +57,7 @@ __all__ = [
     "File",
     "IntegrityError",
     "Lazy",
+    "MemoizeMixin",
     "MissingDependencyError",
     "ObjectExistsError",
     "ObjectExpiredError",
@@ -99,6 +100,7 @@ _IN_AIRFLOW = {
     "download_url": "xcargo.airflow.urls",
     "gather": "xcargo.airflow.inputs",
     "lazy": "xcargo.airflow.inputs",
+    "MemoizeMixin": "xcargo.airflow.memoize",
     "memoize": "xcargo.airflow.memoize",
     "upload_url": "xcargo.airflow.urls",
 }

@@ -58,6 +58,12 @@ def test_only_a_tasks_own_function_and_result_count(found: list[dict[str, Any]])
     assert ran == [first, ["called", *again], ["called", *again, "orders"]]
 
 
+def test_operators_are_reused(found: list[dict[str, Any]]) -> None:
+    """By their templates as rendered and their arguments; mapped ones too, and from other tasks of the Dag."""
+    ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_operators"]
+    assert ran == [["mapped", "mapped", "plain", "rendered"], [], ["rendered"]]
+
+
 def test_async_functions_are_reused(found: list[dict[str, Any]]) -> None:
     """Where this Airflow runs them; an argument is loaded, and a variable that changed is noticed, as of any other."""
     ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_async"]

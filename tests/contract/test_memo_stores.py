@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from airflow import __version__ as airflow_version
 
 from tests.servers import Kind, Server, start
 
@@ -122,13 +123,16 @@ def test_what_has_not_changed_is_copied_by_the_store(runs: list[dict[str, Run]],
     assert second.log.count("xcargo reused the result") == 2
     assert "xcargo computes the result (changed: argument rounds)" in second.log
     if store != "file":
-        assert second.requests == [
+        expected = [
             *("GET extract entry", "PUT extract result", "HEAD extract result"),
             *("GET clean entry", "PUT clean result", "HEAD clean result"),
             *("GET train entry", "GET a list", "GET train entry"),
             *("GET clean result", "PUT train result", "PUT train entry"),
             "GET train result",  # by the last task
         ]
+        if airflow_version.startswith("2."):  # it loads arguments before it calls the function
+            expected.append("GET extract result")
+        assert sorted(second.requests) == sorted(expected)
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -30,10 +30,17 @@ from tests.unit.codecs.test_tree import SCALARS, VALUES, same
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs import Registry
 from xcargo.codecs.objects import PickleCodec
-from xcargo.errors import EnvelopeError, ObjectNotFoundError, SignatureError, UnsupportedTypeError, XCargoError
+from xcargo.errors import (
+    EnvelopeError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    SignatureError,
+    UnsupportedTypeError,
+    XCargoError,
+)
 from xcargo.model.keys import Key
 from xcargo.pipeline.function_source import SourceChangedError, parts_of
-from xcargo.pipeline.memo import Entry, Fingerprint, changes, entries_for, reuse, value_digest
+from xcargo.pipeline.memo import Claim, Entry, Fingerprint, changes, entries_for, reuse, value_digest
 from xcargo.stores.local import buckets
 
 PIPELINE = make_pipeline()
@@ -467,6 +474,40 @@ def test_a_row_of_another_dag_in_an_entry_is_refused() -> None:
     row = pipeline.push(b"x" * 5000, replace(HERE, dag_id="other_dag"))
     with pytest.raises(EnvelopeError, match="other_dag"):
         reuse(pipeline, row, HERE, dag_id="my_dag", origin={})
+
+
+def test_one_of_two_claims_what_both_compute() -> None:
+    """A claim is no entry; only its owner gives it up, and an entry takes its place."""
+    pipeline = make_pipeline("memory://claims/x", signing_keys=(KEY,))
+    entries, key = entries_for(pipeline, HERE), FINGERPRINT.key
+    one, other = ("my_dag", "run", "my_task", -1), ("my_dag", "next_run", "my_task", -1)
+    entries.claim(key, one)
+    with pytest.raises(ObjectExistsError):
+        entries.claim(key, other)
+    claim = entries.find(key)
+    assert isinstance(claim, Claim)
+    assert claim.by == one
+    assert not claim.is_older_than(timedelta(hours=1))
+    assert entries.get(key) is entries.latest(FINGERPRINT.folder) is None
+    entries.release(key, other)
+    assert entries.find(key) == claim
+    entries.claim(key, other, overtakes=True)
+    entries.release(key, other)
+    assert entries.find(key) is None
+    entries.claim(key, one)
+    entries.put(entry_of(pipeline, 1))
+    entries.release(key, one)
+    assert entries.get(key) is not None
+
+
+@pytest.mark.parametrize("damage", [{"by": ["d"]}, {"by": [1, 2, 3, 4]}, {"created_at": "soon"}, {"key": "other"}])
+def test_a_damaged_claim_is_refused(damage: dict[str, Any]) -> None:
+    """As a damaged entry is: the result is computed."""
+    entries = entries_for(make_pipeline(), HERE)
+    entries.claim(FINGERPRINT.key, ("my_dag", "run", "my_task", -1), overtakes=True)
+    store(FINGERPRINT.key, json.dumps({**stored(FINGERPRINT.key), **damage}).encode())
+    with pytest.raises(EnvelopeError):
+        entries.find(FINGERPRINT.key)
 
 
 def test_scopes_have_folders_of_their_own() -> None:

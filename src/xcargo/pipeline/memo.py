@@ -25,13 +25,25 @@ from xcargo.model.keys import Signer
 from xcargo.model.version import __version__
 from xcargo.pipeline.handle import Lazy
 from xcargo.pipeline.pipeline import Pipeline
-from xcargo.stores.base import Store
+from xcargo.stores.base import PutMode, Store
 from xcargo.types import Json
 
-__all__ = ["FOLDER", "Entries", "Entry", "Fingerprint", "Scope", "changes", "entries_for", "reuse", "value_digest"]
+__all__ = [
+    "FOLDER",
+    "Claim",
+    "Entries",
+    "Entry",
+    "Fingerprint",
+    "Scope",
+    "changes",
+    "entries_for",
+    "reuse",
+    "value_digest",
+]
 
 FOLDER = "~xcargo/memo"
 _FORMAT = "xcargo-memo/1"
+_CLAIM_FORMAT = "xcargo-memo-claim/1"
 _MAX_BYTES = 4 * 1024 * 1024
 """More than any entry has: whoever may write to the bucket may have put anything in its place."""
 _SUFFIX = ".json"
@@ -133,6 +145,32 @@ class Entry:
         return entry
 
 
+@dataclass(frozen=True)
+class Claim:
+    """In place of an entry: who computes the result."""
+
+    key: str
+    by: tuple[str, str, str, int]
+    """Ids of Dag, run and task, and map index."""
+    created_at: str
+
+    def is_older_than(self, age: timedelta) -> bool:
+        """Whether it was made longer ago, by the clock of who asks."""
+        return datetime.fromisoformat(self.created_at) + age < datetime.now(timezone.utc)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Claim:
+        """Read a claim. Raises EnvelopeError on anything but a well-formed one."""
+        try:
+            claim = cls(data["key"], tuple(data["by"]), data["created_at"])
+            claim.is_older_than(timedelta())
+            if [type(part) for part in claim.by] != [str, str, str, int]:
+                raise ValueError("a field is of a wrong type")
+        except (KeyError, TypeError, ValueError) as error:
+            raise EnvelopeError(f"The claim is malformed: {error}") from None
+        return claim
+
+
 class Entries:
     """The entries below one root, signed where there is a key."""
 
@@ -152,6 +190,11 @@ class Entries:
 
     def read(self, key: str) -> Entry | None:
         """The same, whether it has expired or not."""
+        entry = self.find(key)
+        return entry if isinstance(entry, Entry) else None
+
+    def find(self, key: str) -> Entry | Claim | None:
+        """The entry of a key, or who computes it. One request."""
         try:
             data = bytes(self._store.get(key, end=_MAX_BYTES))
         except ObjectNotFoundError:
@@ -168,15 +211,34 @@ class Entries:
             error.at(key)
             raise
         read.pop("signature", None)
-        entry = Entry.from_json(read)
+        entry = Claim.from_json(read) if read.get("__id__") == _CLAIM_FORMAT else Entry.from_json(read)
         if entry.key != key:
             raise EnvelopeError("The entry is that of another key", where=key)
         return entry
 
     def put(self, entry: Entry) -> None:
         """Store an entry in place of one of the same key. One request."""
-        data: dict[str, Json] = {"__id__": _FORMAT, **asdict(entry)}
-        self._store.put(entry.key, [json.dumps(self._signer.signed(data), separators=(",", ":")).encode()])
+        self._put({"__id__": _FORMAT, **asdict(entry)})
+
+    def claim(self, key: str, by: tuple[str, str, str, int], *, overtakes: bool = False) -> None:
+        """Say who computes the result of a key. One request.
+
+        Raises:
+            ObjectExistsError: There is an entry or a claim, and this one does not overtake it.
+        """
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        data = {"__id__": _CLAIM_FORMAT, "key": key, "by": list(by), "created_at": now}
+        self._put(data, mode="overwrite" if overtakes else "create")
+
+    def release(self, key: str, by: tuple[str, str, str, int]) -> None:
+        """Delete a claim, if it still is that of ``by``. Two requests."""
+        claim = self.find(key)
+        if isinstance(claim, Claim) and claim.by == by:
+            self._store.delete([key])
+
+    def _put(self, data: dict[str, Any], mode: PutMode = "overwrite") -> None:
+        signed = json.dumps(self._signer.signed(data), separators=(",", ":"))
+        self._store.put(data["key"], [signed.encode()], mode=mode)
 
     def latest(self, folder: str) -> Entry | None:
         """The newest entry of a folder that can be read. A listing, and a request."""

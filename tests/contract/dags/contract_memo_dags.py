@@ -11,10 +11,11 @@ import pandas as pd
 import xcargo
 
 try:
-    from airflow.sdk import DAG, task
+    from airflow.sdk import DAG, BaseOperator, task
 except ImportError:
     from airflow import DAG
     from airflow.decorators import task
+    from airflow.models.baseoperator import BaseOperator
 
 try:
     from airflow.sdk.bases.operator import BaseAsyncOperator
@@ -168,7 +169,54 @@ with DAG("contract_memo_calls", start_date=datetime(2026, 1, 1), schedule=None, 
     check_results(orders("monday"), customers("monday"), pushes())
     goes_on() >> never()
 
-DAGS = [memo, shapes, calls]
+
+class Repeat(BaseOperator):
+    """An operator as a package may have it."""
+
+    template_fields = ("text",)
+
+    def __init__(self, *, text: str, times: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.text, self.times = text, times
+
+    def execute(self, context: Any) -> str:
+        print(f"RUNS {self.task_id}")
+        context["ti"].xcom_push(key="length", value=len(self.text) * self.times)
+        return self.text * self.times
+
+
+class Reused(xcargo.MemoizeMixin, Repeat):
+    """The same, reused."""
+
+
+class Loud(xcargo.MemoizeMixin, Repeat):
+    """One with code of its own."""
+
+    memoize_options = {"scope": "dag"}
+
+    def execute(self, context: Any) -> str:
+        return super().execute(context).upper()
+
+
+with DAG("contract_memo_operators", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as operators:
+    TEXT = "{{ var.value.contract_rounds }}a"
+    plain = Reused(task_id="plain", text="a", times=500)
+    templated_too = Reused(task_id="rendered", text=TEXT, times=500)
+    mapped = Loud.partial(task_id="mapped", times=500).expand(text=["a", "b"])
+    like_mapped = Loud(task_id="like_mapped", text="b", times=500, retries=1)
+
+    @task
+    def check_operators(one: str, rendered: str, several: Any, like: str, length: int) -> None:
+        assert one == "a" * 500
+        assert rendered in ("1a" * 500, "2a" * 500)
+        assert list(several) == ["A" * 500, "B" * 500]
+        assert like == "B" * 500
+        assert length == 500
+
+    mapped >> like_mapped
+    check_operators(plain.output, templated_too.output, mapped.output, like_mapped.output, plain.output["length"])
+
+DAGS = [memo, shapes, calls, operators]
 
 if BaseAsyncOperator:  # Airflow 3.2
     with DAG("contract_memo_async", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as asynchronous:

@@ -391,6 +391,7 @@ def summary(row: XComRow) -> dict[str, Any]:
         "created_at": envelope.created_at,
         "preview": envelope.preview,
         "shape": envelope.params.get("shape"),
+        "reused": {name: str(part) for name, part in envelope.reused.items()},
     }
 
 

@@ -199,6 +199,14 @@ def test_a_row_of_state_refers_to_its_own_state_alone(key: str, xcom: XComId) ->
         xcoms.open_value(XComRow(xcom, None, 100, stored_at(root.uri(key))), xcoms.budget())
 
 
+def test_a_reused_value_says_where_it_is_from() -> None:
+    """Which task instance computed it; of any other value there is nothing to say."""
+    row = {"__id__": "xcargo/1", "type": "bytes", "codec": "bytes", "size_bytes": 1, "stored_bytes": 1, "data": "YQ=="}
+    origin = {"dag": "d", "run": "r1", "task": "t", "at": "2026-01-01T00:00:00+00:00"}
+    assert xcoms.summary(row_of(row | {"reused": origin}))["reused"] == origin
+    assert xcoms.summary(row_of(row))["reused"] == {}
+
+
 def test_the_last_sweeps_report_is_summed_up() -> None:
     """Roots and parts together, by verdict; a result that is no report counts as none."""
     count = Count()

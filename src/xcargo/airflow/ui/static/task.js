@@ -134,7 +134,15 @@ function entry(xcom, choose, index) {
 		"button",
 		{ type: "button", class: "entry", "data-key": identity(xcom), onclick: () => choose(xcom, { focus: true }) },
 		h("span", { class: "key" }, name(index === null ? label(xcom) : xcom.key)),
-		h("span", { class: "facts" }, badge(xcom.type), " ", size, xcom.where === "object" ? "" : " · in the row"),
+		h(
+			"span",
+			{ class: "facts" },
+			badge(xcom.type),
+			xcom.reused?.run ? badge("reused") : null,
+			" ",
+			size,
+			xcom.where === "object" ? "" : " · in the row",
+		),
 		xcom.preview ? h("span", { class: "preview" }, xcom.preview) : null,
 	);
 }

@@ -103,6 +103,7 @@ function facts(answer) {
 		xcom.map_index >= 0 ? ["Map index", number(xcom.map_index)] : null,
 		xcom.attempt ? ["Attempt", number(xcom.attempt)] : null,
 		["Written", moment(xcom.created_at ?? xcom.stored_at)],
+		xcom.reused?.run ? ["Reused", origin(xcom.reused)] : null,
 		xcom.checksum ? ["Checksum", checksum(answer)] : null,
 		xcom.uri ? ["Place", h("code", { class: "uri" }, xcom.uri)] : null,
 	];
@@ -112,9 +113,20 @@ function facts(answer) {
 		rows
 			.filter(Boolean)
 			.map(([label, text]) =>
-				h("div", { class: label === "Place" ? "whole" : null }, h("dt", {}, label), h("dd", {}, text)),
+				h(
+					"div",
+					{ class: ["Place", "Reused"].includes(label) ? "whole" : null },
+					h("dt", {}, label),
+					h("dd", {}, text),
+				),
 			),
 	);
+}
+
+/** Which task instance computed a value that another one reused. */
+function origin(reused) {
+	const mapped = reused.map_index ? ` [${reused.map_index}]` : "";
+	return name(`from ${reused.dag}, run ${reused.run}, task ${reused.task}${mapped}, computed ${moment(reused.at)}`);
 }
 
 function checksum(answer) {

@@ -1,0 +1,357 @@
+"""What happens around a task whose result may be reused: it is looked up before, and its entry is stored after."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from xcargo.airflow import compat, metrics, runtime
+from xcargo.airflow.memo_inputs import READERS, digest_of
+from xcargo.airflow.rows import load_parsed, purge
+from xcargo.errors import ConfigurationError, ObjectExistsError, UnsupportedTypeError, XCargoError
+from xcargo.model.coordinate import Coordinate
+from xcargo.model.envelope import is_envelope
+from xcargo.pipeline.function_source import SourceChangedError, parts_of
+from xcargo.pipeline.handle import Reused, ReusedDict, ReusedList
+from xcargo.pipeline.memo import Claim, Entries, Entry, Fingerprint, Scope, changes, entries_for, reuse, value_digest
+
+__all__ = ["MISS", "RECOMPUTE", "Noted", "Options", "computing", "is_computing", "look_up", "options_of"]
+
+log = logging.getLogger(__name__)
+
+RECOMPUTE = "xcargo_recompute"
+"""Key of a run's ``conf``, or name of a param: true, or a list of task ids, computes again whatever is known."""
+
+MISS: Any = object()
+"""In place of a result: there is none that may be reused."""
+
+_RETURN_VALUE = "return_value"
+_SHOWN_CHANGES = 5
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.5, 10.0
+
+_inside: ContextVar[bool] = ContextVar("xcargo_memoized", default=False)
+
+
+def is_computing() -> bool:
+    """Whether something memoized runs: another that it calls, or itself, is simply called."""
+    return _inside.get()
+
+
+@dataclass(frozen=True)
+class Options:
+    """See `memoize`."""
+
+    version: str | None = None
+    depends_on: tuple[str, ...] = ()
+    ignore: frozenset[str] = frozenset()
+    expires: timedelta | None = None
+    wait: timedelta | None = None
+    scope: Scope = "task"
+    on_miss: Callable[[list[str] | None], object] | None = None
+
+    def __post_init__(self) -> None:
+        if self.scope not in ("task", "dag", "global"):
+            raise ConfigurationError(f"memoize knows no scope {self.scope!r}", hint="Write task, dag or global.")
+        for name in self.depends_on:
+            kind, _, rest = name.partition(":")
+            if kind not in READERS or not rest or (kind == "file" and not rest.startswith("/")):
+                raise ConfigurationError(
+                    f"memoize cannot depend on {name!r}",
+                    hint="Write variable:NAME, connection:ID or file:/absolute/path.",
+                )
+
+
+def options_of(*, depends_on: Iterable[str] = (), ignore: Iterable[str] = (), **more: Any) -> Options:
+    """The options by the arguments of `memoize`. Raises ConfigurationError if one makes no sense."""
+    return Options(depends_on=tuple(depends_on), ignore=frozenset(ignore), **more)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The task instance that runs."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    attempt: str | None
+    task: Any = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, context: Any) -> _Task:
+        ti = context["ti"]
+        mapped = getattr(ti, "map_index", None)
+        attempt = str(ti.id) if hasattr(compat.BaseXCom, "store_value") and getattr(ti, "id", None) else None
+        return cls(ti.dag_id, ti.run_id, ti.task_id, -1 if mapped is None else mapped, attempt, ti.task)
+
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        return self.dag_id, self.run_id, self.task_id, self.map_index
+
+    def coordinate(self, key: str = _RETURN_VALUE) -> Coordinate:
+        return Coordinate(self.dag_id, self.run_id, self.task_id, key, self.map_index, self.attempt)
+
+
+@dataclass
+class Noted:
+    """A result that is being computed, and its rows so far."""
+
+    options: Options
+    fingerprint: Fingerprint
+    entries: Entries
+    task: _Task
+    started: float
+    is_claimed: bool
+    """Whether others may wait for it."""
+    rows: dict[str, Any] = field(default_factory=dict)
+    is_computed: bool = False
+    """Whether the function has returned: a result that it pushes by itself is not yet the one."""
+
+
+_noted: dict[tuple[str, str, str, int], Noted] = {}
+
+
+@contextmanager
+def computing(noted: Noted | None) -> Iterator[None]:
+    """While a result is computed. If that fails, nobody waits for it any longer."""
+    token = _inside.set(True)
+    try:
+        yield
+    except BaseException:
+        if noted is not None and noted.is_claimed:
+            with suppress(XCargoError):
+                noted.entries.release(noted.fingerprint.key, noted.task.identity)
+        raise
+    finally:
+        _inside.reset(token)
+    if noted is not None:
+        noted.is_computed = True
+
+
+def look_up(
+    context: Any, options: Options, code: Any, name: tuple[str, ...], arguments: Mapping[str, Any]
+) -> tuple[Any, Noted | None]:
+    """The result of the task that runs, if it was computed before, else `MISS`; and where its result is to be noted.
+
+    Args:
+        context: Airflow's, of the task.
+        options: By which its results are reused.
+        code: The function or class that computes it.
+        name: What sets the code apart where its version stands for it.
+        arguments: What it depends on, by name.
+
+    Raises:
+        UnsupportedTypeError: Something that the result depends on cannot be compared.
+    """
+    if not runtime.settings().memoize:
+        return MISS, None
+    task = _Task.of(context)
+    _noted.pop(task.identity, None)
+    forced = _is_forced(context, task)
+    try:
+        fingerprint = _fingerprint(options, task, code, name, arguments)
+    except SourceChangedError as error:
+        log.warning("xcargo computes the result, and does not note it: %s", error)
+        return MISS, None
+    try:
+        entries = entries_for(runtime.pipeline(), task.coordinate())
+        result = MISS if forced else _reused(entries, task, fingerprint, options)
+        is_claimed = False
+        if result is MISS and not forced and options.wait is not None:
+            is_claimed = _claimed(entries, task, fingerprint.key, options.wait)
+            result = MISS if is_claimed else _reused(entries, task, fingerprint, options)
+        if result is not MISS:
+            return result, None
+        _report_miss(entries, fingerprint, options, forced=forced)
+    except XCargoError as error:
+        log.warning("xcargo computes the result, since nothing can be looked up: %s", error)
+        return MISS, None
+    noted = _noted[task.identity] = Noted(options, fingerprint, entries, task, time.monotonic(), is_claimed)
+    if _note not in runtime.on_push:
+        runtime.on_push.append(_note)
+    return MISS, noted
+
+
+def _is_forced(context: Any, task: _Task) -> bool:
+    """Whether the run asks for this task to be computed."""
+    conf = getattr(context.get("dag_run"), "conf", None) or {}
+    asked = conf.get(RECOMPUTE, (context.get("params") or {}).get(RECOMPUTE))
+    return asked is True or (isinstance(asked, (list, tuple)) and task.task_id in asked)
+
+
+def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta) -> bool:
+    """Wait for who computes a result; whether this task is to compute it, and others may wait for it.
+
+    One who is gone cannot say so: after ``wait`` nobody waits for it any longer.
+    """
+    ends, pause = time.monotonic() + wait.total_seconds(), _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            entries.claim(key, task.identity)
+        except ObjectExistsError:
+            pass
+        else:
+            return True
+        try:
+            found = entries.find(key)
+        except XCargoError:  # was logged when it was looked up
+            return False
+        left = ends - time.monotonic()
+        if isinstance(found, Entry) or left <= 0:
+            return False
+        if isinstance(found, Claim):
+            if found.by == task.identity or found.is_older_than(wait):
+                entries.claim(key, task.identity, overtakes=True)
+                return True
+            if pause == _FIRST_PAUSE_SECONDS:
+                log.info(
+                    "xcargo waits up to %.0f s for task %r of run %r to compute the result", left, *found.by[2:0:-1]
+                )
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+
+
+def _fingerprint(
+    options: Options, task: _Task, code: Any, name: tuple[str, ...], arguments: Mapping[str, Any]
+) -> Fingerprint:
+    if options.scope == "global" and not runtime.settings().memoize_across_dags:
+        raise ConfigurationError(
+            'memoize(scope="global") reuses results of other Dags, and that is off',
+            hint="Set [xcargo] memoize_across_dags to True if every Dag may read every other one's results.",
+        )
+    digests = dict(_code_digests(code, options.version, name))
+    for argument, value in arguments.items():
+        what = f"argument {argument}" if f"argument {argument}" not in digests else f"argument **{argument}"
+        digests[what] = digest_of(what, value)
+    for what in options.depends_on:
+        kind, _, rest = what.partition(":")
+        digests[what] = digest_of(what, READERS[kind](rest))
+    return Fingerprint(options.scope, task.dag_id, task.task_id, digests)
+
+
+def _code_digests(code: Any, version: str | None, name: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Of each part of the code. A constant that cannot be stored (a logger, a client) does not count."""
+    for part, content in parts_of(code) if version is None else [("version", [version, *name])]:
+        try:
+            yield part, value_digest(runtime.pipeline(), content)
+        except UnsupportedTypeError:
+            if not part.startswith("constant "):
+                raise
+
+
+def _report_miss(entries: Entries, fingerprint: Fingerprint, options: Options, *, forced: bool) -> None:
+    changed, why = None, "there is no earlier result"
+    try:
+        last = entries.latest(fingerprint.folder)
+    except XCargoError:
+        why = "the last result cannot be used"
+    else:
+        if last is not None:
+            changed, why = changes(fingerprint.digests, last.digests), "the last result is gone"
+    if forced:
+        why = f"{RECOMPUTE} asks for it"
+    elif changed:
+        more = f" and {len(changed) - _SHOWN_CHANGES} more" if len(changed) > _SHOWN_CHANGES else ""
+        why = f"changed: {', '.join(changed[:_SHOWN_CHANGES])}{more}"
+    log.info("xcargo computes the result (%s)", why)
+    metrics.count_memo(hit=False)
+    if options.on_miss is not None:
+        options.on_miss(changed)
+
+
+def _note(coordinate: Coordinate, row: Any) -> None:
+    """After a push: note a row of a result, and store the entry with the last of them, which is that of the result."""
+    identity = coordinate.dag_id, coordinate.run_id, coordinate.task_id, coordinate.map_index
+    noted = _noted.get(identity)
+    if noted is None or runtime.pipeline().rules.control_keys.fullmatch(coordinate.key):
+        return
+    noted.rows[coordinate.key] = row
+    if coordinate.key != _RETURN_VALUE or not noted.is_computed:
+        return
+    del _noted[identity]
+    now, expires = datetime.now(timezone.utc), noted.options.expires
+    entry = Entry(
+        key=noted.fingerprint.key,
+        dag_id=coordinate.dag_id,
+        run_id=coordinate.run_id,
+        task_id=coordinate.task_id,
+        map_index=coordinate.map_index,
+        rows=noted.rows,
+        digests=noted.fingerprint.digests,
+        seconds=round(time.monotonic() - noted.started, 3),
+        created_at=now.isoformat(timespec="seconds"),
+        expires_at=None if expires is None else (now + expires).isoformat(timespec="seconds"),
+    )
+    try:
+        noted.entries.put(entry)
+    except XCargoError as error:
+        log.warning("xcargo could not note the result, so that it is not reused: %s", error)
+
+
+def _reused(entries: Entries, task: _Task, fingerprint: Fingerprint, options: Options) -> Any:
+    """What the task returns in place of the result, which is copied; `MISS` if there is none that may be used."""
+    try:
+        entry = entries.get(fingerprint.key, expires=options.expires)
+    except XCargoError as error:
+        log.warning("xcargo does not use an entry of memoize: %s", error)
+        return MISS
+    if entry is None:
+        return MISS
+    if fingerprint.scope != "global" and entry.dag_id != task.dag_id:
+        log.warning("xcargo does not use an entry of memoize: it is of Dag %r", entry.dag_id)
+        return MISS
+    started = time.perf_counter()
+    origin = {"dag": entry.dag_id, "run": entry.run_id, "task": entry.task_id, "at": entry.created_at}
+    if entry.map_index >= 0:
+        origin["map_index"] = str(entry.map_index)
+    pipeline, rows = runtime.pipeline(), {}
+    try:
+        for key, row in entry.rows.items():
+            rows[key] = reuse(pipeline, row, task.coordinate(key), dag_id=entry.dag_id, origin=origin)
+    except XCargoError as error:
+        log.warning("xcargo computes the result again, since an earlier one cannot be used: %s", error)
+        for row in rows.values():
+            pipeline.purge(row, task.dag_id)
+        return MISS
+    log.info(
+        "xcargo reused the result that run %r computed at %s in %.1f s: %d bytes copied in the store, %.3f s",
+        *(entry.run_id, entry.created_at, entry.seconds, entry.stored_bytes, time.perf_counter() - started),
+    )
+    metrics.count_memo(hit=True, seconds=entry.seconds, stored_bytes=entry.stored_bytes)
+    return _handed_over(rows, task)
+
+
+def _handed_over(rows: Mapping[str, Any], task: _Task) -> Any:
+    """What Airflow's code is given, so that it pushes these rows."""
+    result = rows[_RETURN_VALUE]
+    others = {key: _as_pushed(row, task) for key, row in rows.items() if key != _RETURN_VALUE}
+    if getattr(task.task, "multiple_outputs", False):
+        return _with_row(ReusedDict(others), result)
+    if others:
+        ti = compat.current_context()["ti"]
+        for key, value in others.items():
+            ti.xcom_push(key=key, value=value)
+    # Airflow asks how long it is, or (a branch, a short circuit) what it says.
+    is_mapped_over = task.map_index < 0 and next(iter(task.task.iter_mapped_dependants()), None) is not None
+    if is_mapped_over or hasattr(task.task, "skip_all_except"):
+        value = load_parsed(result, task.dag_id)
+        if type(value) in (dict, list) and is_envelope(result):
+            return _with_row((ReusedDict if type(value) is dict else ReusedList)(value), result)
+        purge(result, task.dag_id)  # the value is pushed anew
+        return value
+    return _as_pushed(result, task)
+
+
+def _with_row(value: ReusedDict | ReusedList, row: Any) -> Any:
+    value.row = row
+    return value
+
+
+def _as_pushed(row: Any, task: _Task) -> Any:
+    return Reused(row) if is_envelope(row) else load_parsed(row, task.dag_id)
