@@ -134,16 +134,13 @@ def computing(noted: Noted | None) -> Iterator[None]:
         noted.is_computed = True
 
 
-def look_up(
-    context: Any, options: Options, code: Any, name: tuple[str, ...], arguments: Mapping[str, Any]
-) -> tuple[Any, Noted | None]:
+def look_up(context: Any, options: Options, code: Any, arguments: Mapping[str, Any]) -> tuple[Any, Noted | None]:
     """The result of the task that runs, if it was computed before, else `MISS`; and where its result is to be noted.
 
     Args:
         context: Airflow's, of the task.
         options: By which its results are reused.
         code: The function or class that computes it.
-        name: What sets the code apart where its version stands for it.
         arguments: What it depends on, by name.
 
     Raises:
@@ -155,7 +152,7 @@ def look_up(
     _noted.pop(task.identity, None)
     forced = _is_forced(context, task)
     try:
-        fingerprint = _fingerprint(options, task, code, name, arguments)
+        fingerprint = _fingerprint(options, task, code, arguments)
     except SourceChangedError as error:
         log.warning("xcargo computes the result, and does not note it: %s", error)
         return MISS, None
@@ -164,8 +161,11 @@ def look_up(
         result = MISS if forced else _reused(entries, task, fingerprint, options)
         is_claimed = False
         if result is MISS and not forced and options.wait is not None:
-            is_claimed = _claimed(entries, task, fingerprint.key, options.wait)
-            result = MISS if is_claimed else _reused(entries, task, fingerprint, options)
+            try:
+                is_claimed = _claimed(entries, task, fingerprint.key, options.wait)
+                result = MISS if is_claimed else _reused(entries, task, fingerprint, options)
+            except XCargoError as error:
+                log.warning("xcargo does not wait for others that compute the result: %s", error)
         if result is not MISS:
             return result, None
         _report_miss(entries, fingerprint, options, forced=forced)
@@ -198,10 +198,7 @@ def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta) -> bool:
             pass
         else:
             return True
-        try:
-            found = entries.find(key)
-        except XCargoError:  # was logged when it was looked up
-            return False
+        found = entries.find(key)
         left = ends - time.monotonic()
         if isinstance(found, Entry) or left <= 0:
             return False
@@ -217,27 +214,29 @@ def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta) -> bool:
         pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
 
-def _fingerprint(
-    options: Options, task: _Task, code: Any, name: tuple[str, ...], arguments: Mapping[str, Any]
-) -> Fingerprint:
+def _fingerprint(options: Options, task: _Task, code: Any, arguments: Mapping[str, Any]) -> Fingerprint:
     if options.scope == "global" and not runtime.settings().memoize_across_dags:
         raise ConfigurationError(
             'memoize(scope="global") reuses results of other Dags, and that is off',
             hint="Set [xcargo] memoize_across_dags to True if every Dag may read every other one's results.",
         )
-    digests = dict(_code_digests(code, options.version, name))
-    for argument, value in arguments.items():
-        what = f"argument {argument}" if f"argument {argument}" not in digests else f"argument **{argument}"
-        digests[what] = digest_of(what, value)
-    for what in options.depends_on:
-        kind, _, rest = what.partition(":")
-        digests[what] = digest_of(what, READERS[kind](rest))
+    digests = dict(_code_digests(code, options))
+    named = {f"argument {name}": value for name, value in arguments.items()}
+    for name in options.depends_on:
+        kind, _, rest = name.partition(":")
+        named[name] = READERS[kind](rest)
+    digests |= {what: digest_of(what, value) for what, value in named.items()}
     return Fingerprint(options.scope, task.dag_id, task.task_id, digests)
 
 
-def _code_digests(code: Any, version: str | None, name: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Of each part of the code. A constant that cannot be stored (a logger, a client) does not count."""
-    for part, content in parts_of(code) if version is None else [("version", [version, *name])]:
+def _code_digests(code: Any, options: Options) -> Iterator[tuple[str, str]]:
+    """Of each part of the code. A constant that cannot be stored (a logger, a client) does not count.
+
+    A version stands for the code, with a name where others reuse the results, too.
+    """
+    name = [getattr(code, "__module__", ""), getattr(code, "__qualname__", type(code).__qualname__)]
+    version = [options.version, *name[{"task": 2, "dag": 1}.get(options.scope, 0) :]]
+    for part, content in parts_of(code) if options.version is None else [("version", version)]:
         try:
             yield part, value_digest(runtime.pipeline(), content)
         except UnsupportedTypeError:

@@ -124,16 +124,13 @@ class _Memo:
         self._function = function
         self._options = options
         self._signature = inspect.signature(function)
-        scope, module = options.scope, getattr(function, "__module__", "")
-        self._name = {"task": (), "dag": (_qualname(function),)}.get(scope, (module, _qualname(function)))
-        """Sets functions apart that reuse each other's results, where their source does not."""
 
     def look_up(self, args: Any, kwargs: Any) -> tuple[Any, Any, Any, Noted | None]:
         """The result of a task that was computed before, or `MISS`; the arguments, loaded if needed; what is noted."""
         context, noted = compat.current_context(), None
         if context is not None and self._is_function_of(context["ti"].task):
             arguments = self._arguments(args, kwargs)
-            result, noted = look_up(context, self._options, self._function, self._name, arguments)
+            result, noted = look_up(context, self._options, self._function, arguments)
             if result is not MISS:
                 return result, (), {}, None
         return MISS, loaded(args), loaded(kwargs), noted
@@ -183,8 +180,7 @@ class MemoizeMixin:
         def call(self: Any, context: Any, **more: Any) -> Any:
             if is_computing() or type(self) is not cls or not getattr(self, "do_xcom_push", True):
                 return execute(self, context, **more)
-            name = (cls.__module__, cls.__qualname__)
-            result, noted = look_up(context, options, cls, name, _operator_arguments(self, options))
+            result, noted = look_up(context, options, cls, _operator_arguments(self, options))
             if result is not MISS:
                 return result
             with computing(noted):
@@ -198,7 +194,3 @@ def _operator_arguments(operator: Any, options: Options) -> dict[str, Any]:
     given = {name: value for name, value in operator._BaseOperator__init_kwargs.items() if name not in of_all}
     given |= {name: getattr(operator, name, None) for name in operator.template_fields}
     return {name: value for name, value in given.items() if name not in options.ignore}
-
-
-def _qualname(function: Any) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
