@@ -2,7 +2,7 @@
 
 The payload is one Arrow IPC file that any Arrow reader opens. Its schema metadata hold, under ``xcargo``, a packed
 description that rebuilds the value from the columns: dtypes, time zones, categories, index, labels, attributes. A
-column of Python objects that are not all text, or days, is part of that description: Arrow would change their types.
+column of Python objects that are not all text, days or times is part of it: Arrow would change their types.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime, time
 from itertools import groupby
 from typing import Any
 
@@ -139,15 +139,16 @@ class PandasWriter:
             raise
 
     def _objects(self, array: Any, name: str, *, rows: bool) -> list[Any]:
-        """State of Python objects: of nothing but texts, or days, by Arrow in one pass, of others one by one."""
+        """State of Python objects: of nothing but texts, days or times by Arrow in one pass, of others one by one."""
         pa, objects = self._pa, array.tolist()
         kinds = {kind for kind, _ in groupby(objects, type)}  # in half the time of set(map(type, objects))
-        if kinds <= {date, type(None)} and date in kinds:
-            return ["days", self._store(pa.array(array, pa.date32()), name, rows)]
+        for kind, column_type in ((date, pa.date32()), (time, pa.time64("us")), (datetime, pa.timestamp("us"))):
+            if kinds - {type(None)} == {kind} and (kind is date or not any(map(_has_zone_or_fold, objects))):
+                return ["times", self._store(pa.array(array, column_type), name, rows)]
         if kinds <= {str, type(None)} or kinds <= {str, float}:
-            kind = "nan-text" if float in kinds else "text"
             with suppress(UnicodeError, pa.ArrowTypeError):  # half a character; a number
-                return [kind, self._store(self._texts(array), name, rows, narrow=True)]
+                column = self._store(self._texts(array), name, rows, narrow=True)
+                return ["nan-text" if float in kinds else "text", column]
         return ["objects", objects]
 
     def _texts(self, array: Any) -> Any:
@@ -268,8 +269,11 @@ class PandasReader:
             return state[1]
         if kind in ("text", "nan-text"):
             return self._texts(self._column(state[1], *_TEXTS, "is_dictionary"), np.nan if kind == "nan-text" else None)
-        if kind == "days":
-            return self._column(state[1], "is_date32").to_pandas(date_as_object=True).to_numpy()
+        if kind == "times":
+            column = self._column(state[1], "is_date32", "is_time64", "is_timestamp")
+            if self._pa.types.is_timestamp(column.type):
+                return column.to_numpy(zero_copy_only=False).astype(object)  # in a tenth of the time of to_pandas
+            return column.to_pandas(date_as_object=True).to_numpy()
         if kind == "objects":
             array = np.empty(len(state[1]), dtype=object)
             for n, item in enumerate(state[1]):  # at once, numpy would take a list for a second dimension
@@ -363,6 +367,10 @@ class PandasReader:
     def _finished(self, value: Any, state: dict[str, Any]) -> Any:
         value.attrs = state["attrs"]
         return value.set_flags(allows_duplicate_labels=False) if state["unique"] else value
+
+
+def _has_zone_or_fold(when: Any) -> bool:
+    return when is not None and (when.tzinfo is not None or when.fold != 0)
 
 
 def _name(name: Any) -> Any:

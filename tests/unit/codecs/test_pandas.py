@@ -76,6 +76,7 @@ def strict(left: Any, right: Any) -> bool:
 def objects(left: Any, right: Any) -> None:
     if right.dtype == object:
         assert [type(x) for x in left] == [type(x) for x in right]
+        assert [getattr(x, "fold", 0) for x in left] == [getattr(x, "fold", 0) for x in right]
 
 
 def frame(**columns: Any) -> pd.DataFrame:
@@ -266,6 +267,17 @@ OBJECTS: dict[str, list[Any]] = {
     "half-a-character": ["a", "\ud800", "b"],
     "days": [dt.date.min, dt.date(2026, 1, 1), dt.date.max],
     "missing-day": [dt.date(2026, 1, 1), None, dt.date(2026, 1, 3)],
+    "times": [dt.datetime.min, None, dt.datetime.max],
+    "times-of-day": [dt.time.min, None, dt.time.max],
+    "times-with-a-zone": [
+        dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
+        dt.datetime(2026, 1, 1, tzinfo=BERLIN),
+        None,
+    ],
+    "some-times-with-a-zone": [dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc), None],
+    "times-of-day-with-a-zone": [dt.time(5, tzinfo=dt.timezone.utc), None, dt.time(6)],
+    "the-second-of-two-times": [dt.datetime(2026, 10, 25, 2, 30), dt.datetime(2026, 10, 25, 2, 30, fold=1), None],
+    "timestamps": [pd.Timestamp("2026-01-01"), pd.Timestamp("2026-01-02"), pd.NaT],
     "day-and-time": [dt.date(2026, 1, 1), dt.datetime(2026, 1, 1, 5), None],
 }
 """Columns of objects: some go through Arrow in one pass, others that look alike must not."""
