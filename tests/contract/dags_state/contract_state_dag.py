@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow.sdk import Asset, dag, task, task_group
+from airflow.sdk import Asset, BaseOperator, dag, task, task_group
 from airflow.sdk.execution_time import task_runner
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 from contract_values import large
 
 ORDERS = Asset("contract_orders")
@@ -68,6 +70,7 @@ def state() -> None:
     cleared.expand(n=[1, 2])
     keep()
     without_waiting()
+    Deferrable(task_id="deferrable")
     orders() >> reader()
     if LOOPS:
         rounds.loop(max_iterations=3)
@@ -92,6 +95,28 @@ async def use_async_methods(store: Any) -> None:
     assert await store.aget("one", "nothing") == "nothing"
     await store.aclear()
     assert await store.aget("two", "nothing") == "nothing"
+
+
+class AtOnce(BaseTrigger):  # type: ignore[misc]
+    """Fires at once."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return "contract_state_dag.AtOnce", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        yield TriggerEvent("now")
+
+
+class Deferrable(BaseOperator):  # type: ignore[misc]
+    """Finds after it was deferred what it kept before."""
+
+    def execute(self, context: Any) -> None:
+        context["task_state_store"].set("job", large(8))
+        self.defer(trigger=AtOnce(), method_name="resume")
+
+    def resume(self, context: Any, event: Any) -> None:
+        assert event == "now"
+        assert context["task_state_store"].get("job") == large(8)
 
 
 @task_group
