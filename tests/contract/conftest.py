@@ -222,7 +222,7 @@ def state(database: Path, tmp_path_factory: pytest.TempPathFactory) -> State:
     for backend, name in ((COMMON_IO, "old"), ("xcargo.StateStoreBackend", "new")):
         done = run(str(HERE / "run_state.py"), name, env=env | {"AIRFLOW__WORKERS__STATE_STORE_BACKEND": backend})
         assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
-    run_id = done.stdout.rpartition("RUN ")[2].strip()
+    run_id = done.stdout.rpartition("RUN ")[2].split()[0]  # more may be logged behind it
     with sqlite3.connect(database) as rows:
         index = "region_index" if "region_index" in columns(rows, "task_state_store") else "map_index"
         tasks = rows.execute(f"SELECT task_id, {index}, key, value FROM task_state_store").fetchall()
