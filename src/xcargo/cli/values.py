@@ -140,8 +140,7 @@ def _show(args: argparse.Namespace, out: Output) -> ExitCode:
 
 def _lines(entry: dict[str, Any]) -> str:
     """An XCom's row as lines of name and value, safe to print."""
-    value = entry.pop("value", None)
-    envelope = entry.pop("envelope", None)
+    value, envelope = entry.pop("value", None), entry.pop("envelope", None)
     fields = {name: field for name, field in entry.items() if field not in (None, -1)}
     fields |= envelope if envelope is not None else {"value": f"in the row: {_to_json(value)}"}
     if isinstance(origin := fields.get("reused"), dict):
