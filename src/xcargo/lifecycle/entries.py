@@ -16,7 +16,7 @@ from xcargo.errors import EnvelopeError, ObjectNotFoundError, StoreUnavailableEr
 from xcargo.lifecycle.plan import Judgement, SweepPlan, Verdict, is_ours, is_same
 from xcargo.model.coordinate import segment, shown_id
 from xcargo.model.keys import Signer
-from xcargo.pipeline.memo import FOLDER, Entries, Entry
+from xcargo.pipeline.memo import FOLDER, Claim, Entries, Entry
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
 
 __all__ = ["entry_folders", "forget", "is_entry", "judged_entries", "list_entries", "read_entries"]
@@ -50,7 +50,7 @@ def read_entries(
     listing = (info for info in list_entries(store, prefixes) if not is_part(info.key))
     while batch := list(islice(listing, _BATCH)):
         for info, entry in zip(batch, pool.map(lambda info: _read(entries, info), batch), strict=True):
-            if not isinstance(entry, ObjectNotFoundError):
+            if not isinstance(entry, (Claim, ObjectNotFoundError)):
                 yield info, entry
 
 
@@ -86,15 +86,15 @@ def judged_entries(
             yield info, _judge(info, read.get(info), plan, has_references, has_runs)
 
 
-def _read(entries: Entries, info: ObjectInfo) -> Entry | XCargoError:
+def _read(entries: Entries, info: ObjectInfo) -> Entry | Claim | XCargoError:
     match = _KEY.fullmatch(info.key)
     try:
         if match is None:
             raise EnvelopeError("This is no key of an entry", where=info.key)
-        entry = entries.read(info.key)
+        entry = entries.find(info.key)
         if entry is None:
             raise ObjectNotFoundError("It is gone", where=info.key)
-        if match[1] not in (_ALL_DAGS, segment(entry.dag_id)):
+        if isinstance(entry, Entry) and match[1] not in (_ALL_DAGS, segment(entry.dag_id)):
             raise EnvelopeError("The entry is of another Dag", where=info.key)
     except StoreUnavailableError:
         raise
@@ -109,7 +109,7 @@ def _age_seconds(info: ObjectInfo, plan: SweepPlan) -> float:
 
 def _judge(
     info: ObjectInfo,
-    entry: Entry | XCargoError | None,
+    entry: Entry | Claim | XCargoError | None,
     plan: SweepPlan,
     has_references: bool,
     has_runs: Callable[[str], bool],
@@ -123,7 +123,7 @@ def _judge(
         return Judgement(Verdict.UNKNOWN_AGE, dag)
     if age_seconds <= plan.options.grace_seconds:
         return Judgement(Verdict.YOUNG, dag)
-    if match is None:
+    if match is None or isinstance(entry, Claim):  # what a killed task left; another one computes the result anyway
         return Judgement(Verdict.ORPHAN, dag)
     ids = (entry.dag_id, entry.task_id) if isinstance(entry, Entry) else ("", "")
     rule = next((rule for rule in plan.options.rules if rule.matches_entry(*ids)), None)

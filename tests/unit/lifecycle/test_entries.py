@@ -188,6 +188,16 @@ def test_prefixes_confine_entries_too(here: Deployment) -> None:
     assert here.entry_keys() == set()
 
 
+def test_a_claim_of_a_task_that_was_killed_goes(here: Deployment) -> None:
+    """Not while it is younger than the grace: its task may be at work."""
+    here.push("kept", "r")
+    here.entries.claim(Fingerprint("task", "d", "t", {}).key, ("d", "r", "t", -1))
+    assert verdicts(here.sweep()) == {Verdict.YOUNG: 1}
+    here.pass_time(DAY + 1)
+    assert verdicts(here.sweep()) == {Verdict.ORPHAN: 1}
+    assert here.entry_keys() == set()
+
+
 def test_an_entry_that_was_stored_anew_since_is_kept(here: Deployment) -> None:
     """It is looked at once more right before."""
     here.push("kept", "r")
