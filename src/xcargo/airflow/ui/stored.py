@@ -110,19 +110,24 @@ def sum_sweep(rows: list[XComRow]) -> dict[str, Any] | None:
         reports += [report for report in value if isinstance(report, dict)] if isinstance(value, list) else []
     if not reports:
         return None
-    objects: dict[str, dict[str, int]] = defaultdict(lambda: {"objects": 0, "size_bytes": 0})
-    for report in reports:
-        counts = report.get("objects")
-        for verdict, count in counts.items() if isinstance(counts, dict) else ():
-            for name in ("objects", "size_bytes"):
-                objects[str(verdict)[:40]][name] += _count(count.get(name)) if isinstance(count, dict) else 0
+    objects, entries = (_sum_verdicts(report.get(name) for report in reports) for name in ("objects", "entries"))
     return {
         "at": max(str(report.get("started_at", "")) for report in reports),
         "applied": any(report.get("applied") is True for report in reports),
         "roots": sorted({str(report.get("root", ""))[:300] for report in reports}),
         "missing": sum(_count(report.get("missing")) for report in reports),
         "objects": objects,
+        "entries": entries,
     }
+
+
+def _sum_verdicts(all_counts: Iterable[Any]) -> dict[str, dict[str, int]]:
+    sums: dict[str, dict[str, int]] = defaultdict(lambda: {"objects": 0, "size_bytes": 0})
+    for counts in all_counts:
+        for verdict, count in counts.items() if isinstance(counts, dict) else ():
+            for name in ("objects", "size_bytes"):
+                sums[str(verdict)[:40]][name] += _count(count.get(name)) if isinstance(count, dict) else 0
+    return sums
 
 
 def _largest(sums: dict[str, _Sum], most: int) -> list[dict[str, Any]]:

@@ -212,9 +212,11 @@ def test_the_last_sweeps_report_is_summed_up() -> None:
     count = Count()
     count.add(1000)
     report = Report("s3://b/x", (), datetime(2026, 1, 2, tzinfo=timezone.utc), 3600.0, missing=1)
+    report.entries = {Verdict.ORPHAN: Count(3, 300)}
     report.total[Verdict.ORPHAN] = count
     summed = sum_sweep([row_of([report.to_json(), report.to_json()])])
     assert summed is not None
     assert summed["objects"]["orphan"] == {"objects": 2, "size_bytes": 2000}
     assert (summed["roots"], summed["missing"], summed["applied"]) == (["s3://b/x"], 2, False)
+    assert summed["entries"]["orphan"] == {"objects": 6, "size_bytes": 600}
     assert sum_sweep([row_of("nothing")]) is None

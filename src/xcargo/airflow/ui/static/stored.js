@@ -265,5 +265,13 @@ function sweep(answer) {
 			`Last sweep: ${moment(answer.at)}, of ${answer.roots.join(", ")}. ${answer.applied ? "What was to go is gone." : "Nothing was deleted: it was a dry run."}${answer.missing ? ` Of ${number(answer.missing)} XComs the object is missing.` : ""}`,
 		),
 		ranking(rows),
+		...memo(answer.entries ?? {}),
 	];
+}
+
+/** A line on the entries of xcargo.memoize that a sweep found. */
+function memo(entries) {
+	const sum = (field) => Object.values(entries).reduce((total, count) => total + count[field], 0);
+	if (!sum("objects")) return [];
+	return [h("p", { class: "hint" }, `Entries of memoize: ${number(sum("objects"))} · ${bytes(sum("size_bytes"))}`)];
 }
