@@ -32,6 +32,26 @@ def test_a_file_is_an_object_and_a_reference(dag_runs: dict[str, Run]) -> None:
     assert "chunks" in row
 
 
+@pytest.mark.parametrize(
+    ("dag_id", "first", "second"),
+    [
+        ("contract_streams", "file", "hand_on"),
+        ("contract_streams", "folder", "hand_on__1"),
+        ("contract_streams", "frame", "hand_on__2"),
+        ("contract_handles", "table", "hand_on"),
+    ],
+)
+def test_what_a_task_hands_on_is_copied_by_the_store(
+    dag_runs: dict[str, Run], dag_id: str, first: str, second: str
+) -> None:
+    """The log says so; the row is that of the first task but for its object, and outlives it."""
+    row, other = (dag_runs[dag_id].row(task_id) for task_id in (first, second))
+    assert row["uri"] != other["uri"]
+    assert any("xcargo copied" in line and other["uri"] in line for line in dag_runs[dag_id].log.splitlines())
+    for name in ("type", "codec", "checksum", "size_bytes"):
+        assert row[name] == other[name]
+
+
 def test_each_mapped_task_got_its_own_handle(dag_runs: dict[str, Run]) -> None:
     """expand() over xcargo.lazy of a mapped task."""
     assert [dag_runs["contract_handles"].row("use_each", map_index=n) for n in range(3)] == [0, 1, 2]
@@ -60,7 +80,7 @@ def test_a_serialized_dag_knows_nothing_of_handles(dag_id: str) -> None:
     assert set(back.task_dict) == set(getattr(contract_stream_dags, dag_id).task_dict)
     if dag_id == "contract_handles":
         assert back.task_dict["use_each"].upstream_task_ids == {"tiny", "part"}
-        assert back.task_dict["use"].upstream_task_ids == {"table", "tiny", "several"}
+        assert back.task_dict["use"].upstream_task_ids == {"hand_on", "tiny", "several"}
 
 
 def _serialization() -> Any:

@@ -51,6 +51,11 @@ def a_lazy_frame() -> Any:
     return pl.from_arrow(TABLE).lazy().filter(pl.col("n") < 40_000)  # type: ignore[union-attr]
 
 
+@task
+def hand_on(value: Any) -> Any:
+    return value
+
+
 def check(found: dict[str, Any]) -> None:
     """Assert that each value is what it was."""
     assert found["file"] == xcargo.File(scratch("data.csv"))
@@ -65,7 +70,7 @@ def check(found: dict[str, Any]) -> None:
 
 @plain_dag
 def contract_streams() -> None:
-    """Each returned by a task of its own, then all of them nested in one value."""
+    """Each returned by a task of its own, and some of them by another that got it; then all of them nested in one."""
 
     @task
     def file() -> Any:
@@ -111,7 +116,7 @@ def contract_streams() -> None:
         assert again["again"][0].read_bytes() == DATA
         assert (again["again"][1] / "deep" / "x").read_bytes() == DATA
 
-    use_nested(nested(), use(file(), folder(), stream(), reader(), frame()))
+    use_nested(nested(), use(hand_on(file()), hand_on(folder()), stream(), reader(), hand_on(frame())))
 
 
 @plain_dag
@@ -173,7 +178,8 @@ def contract_handles() -> None:
 
     made, little = table(), tiny()
     parts = part.expand(number=[0, 1, 2])
-    use(xcargo.lazy(made), xcargo.lazy(little.operator), xcargo.lazy(several()["one"]), made)
+    handed_on = hand_on(xcargo.lazy(made))
+    use(xcargo.lazy(handed_on), xcargo.lazy(little.operator), xcargo.lazy(several()["one"]), handed_on)
     use_all(xcargo.lazy(parts))
     collect(use_each.partial(also=xcargo.lazy(little)).expand(handle=xcargo.lazy(parts)))
     [made, parts] >> pull()
