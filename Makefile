@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 STORE ?= local
-# Tests that wait for a server leave a core idle; two workers take seven minutes where one takes twelve.
+# Tests that wait for a server leave a core idle; on two cores two workers take little more than half of the time of one.
 WORKERS ?= 2
 # uv is installed into a folder of its own, so that a machine needs nothing but Python.
 TOOLS := .cache/tools
