@@ -262,6 +262,8 @@ def test_what_counts_of_a_function(old: str, new: str, changed: list[str], tmp_p
         "class A:\n    def f(self):\n        return {}\nclass B(A):\n    pass\ndef work(n):\n    return B().f()",
         "R = {}\ndef h(x, r=R):\n    return r\ndef work(n):\n    return h(n)",
         "R = {}\nclass C:\n    rate = R\ndef work(n):\n    return C.rate",
+        "R = {}\nclass work:\n    rate = R\n    def execute(self):\n        return self.rate",
+        "def h():\n    return {}\nclass A:\n    def f(self):\n        return h()\nclass work(A):\n    pass",
         "def round(x):\n    return x + {}\ndef work(n):\n    return round(n)",
         "class P:\n    def f(self):\n        return {}\np = P()\ndef work(n):\n    return p.f()",
         "def h(x):\n    return x + {}\nT = {{'a': h}}\ndef work(n):\n    return T['a'](n)",

@@ -75,8 +75,8 @@ def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
                     raise SourceChangedError("The file was replaced after it was loaded", where=own_file)
                 yield part(f"source of {name}" if name else "source", _source(used))
                 todo += _used_by(used)
-                if name:  # of the function itself, defaults are arguments
-                    todo += _defaults(name, used)
+                if name or isinstance(used, type):  # of the function itself, defaults are arguments
+                    todo += _defaults(name or used.__name__, used)
             else:
                 yield part(f"import {name}" if name else "import wrapper", _imported(used))
     if _text(own_file) != text:
@@ -170,8 +170,11 @@ def _source(function: Any) -> str:
 def _used_by(user: Any) -> Iterator[tuple[str, Any]]:
     """Names that a function, or the functions of a class, takes from its module or from around it."""
     if isinstance(user, type):
-        yield from ((base.__name__, base) for base in user.__mro__[1:-1])
-    functions = [user] if isinstance(user, FunctionType) else [inspect.unwrap(f) for f in _methods(user)]
+        yield from ((base.__name__, base) for base in user.__bases__ if base is not object)
+        functions = [inspect.unwrap(method) for method in _methods(user)]
+        functions = [function for function in functions if _file(function) == _file(user)]
+    else:
+        functions = [user]
     for function in functions:
         closure = inspect.getclosurevars(function).nonlocals
         for name in sorted(_names(function.__code__)):
