@@ -109,14 +109,9 @@ class ObjectStore:
                 self._requests().put(key, parts, mode=mode, seconds=seconds * 0.8)
             except StoreUnavailableError as error:
                 lost = lost or error.lost
-                if not error.lost or not self._has_size(key, size, seconds * 0.2):
+                stored = error.lost and self._has_size(key, size, seconds * 0.2)
+                if not stored or not self._has_bytes(key, parts, seconds * 0.2):  # others, under a fixed name
                     raise
-                if not self._has_bytes(key, parts, seconds * 0.2):  # under a fixed name, what was there before
-                    if mode != "create":
-                        raise
-                    raise ObjectExistsError(
-                        "There is already an object under this key", where=self._root.uri(key)
-                    ) from error
             except ObjectExistsError:
                 if not lost or not self._has_bytes(key, parts, seconds * 0.2):
                     raise
@@ -250,10 +245,9 @@ class ObstoreRequests:
 
     def get(self, key: str, *, start: int, end: int | None, seconds: float) -> Buffer:
         with self._client("request", key, seconds) as client:
-            if end is None and not start:
-                return memoryview(client.get(key).bytes())
             bounds: Any = {"offset": start} if end is None else (start, end)
-            return memoryview(client.get(key, options={"range": bounds}).bytes())
+            options = {"range": bounds} if start or end is not None else None
+            return memoryview(client.get(key, options=options).bytes())
 
     def get_into(self, key: str, view: memoryview, *, start: int, seconds: float) -> int:
         began = time.monotonic()
