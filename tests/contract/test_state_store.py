@@ -15,8 +15,9 @@ from xcargo.stores.local import LocalStore
 
 from .conftest import State
 
-LOOPS = find_spec("airflow.sdk.execution_time.loop") is not None
-pytestmark = pytest.mark.skipif(find_spec("airflow.state") is None, reason="this Airflow has no state store")
+HAS_STATE = find_spec("airflow.state") is not None
+LOOPS = HAS_STATE and find_spec("airflow.sdk.execution_time.loop") is not None
+pytestmark = pytest.mark.skipif(not HAS_STATE, reason="this Airflow has no state store")
 
 
 def objects(root: Path) -> set[str]:
