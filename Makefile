@@ -170,8 +170,8 @@ examples: setup ## Install the example codec into an environment of its own and 
 	@cd examples/xcargo-codec-geopandas && ../../.venv-examples/bin/python -m pytest
 
 .PHONY: bench
-bench: setup ## Common IO and xcargo side by side (BENCH=--full for every value and size; results in benchmarks/results)
-	@$(RUN) -m benchmarks run $(BENCH)
+bench: setup ## Common IO and xcargo side by side (BENCH=--full: every value and size; BENCH=peers: Dagster, Prefect, … too)
+	@UV="$(abspath $(UV))" $(RUN) -m benchmarks run $(BENCH)
 
 .PHONY: build
 build: setup ## Wheel and source distribution, tried in an empty environment of every Python (RELEASE=--airflow: with Airflow)

@@ -5,6 +5,7 @@ python -m benchmarks run                                    # quick: some minute
 python -m benchmarks run --release                          # what the bars and plots of a release need: 40 minutes
 python -m benchmarks run --full                             # everything: an hour or two
 python -m benchmarks run warm --payload 'bytes, 100 MB' --rounds 5
+python -m benchmarks run peers                              # beside Dagster, Prefect, Metaflow and others
 python -m benchmarks run --endpoint https://… --access-key … --secret-key … --bucket …
 python -m benchmarks render [FILE …] [--publish]            # tables and plots again, from results on disk
 """
@@ -65,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     render = commands.add_parser("render", help="print the tables of results on disk, and draw the plots")
     render.set_defaults(act=_render)
     render.add_argument("files", nargs="*", type=Path, help="default: the youngest")
-    render.add_argument("--publish", action="store_true", help="into docs/performance.md and docs/images")
+    render.add_argument(
+        "--publish", action="store_true", help="into docs/performance.md (peers: docs/peers.md) and docs/images"
+    )
     return parser
 
 
@@ -101,7 +104,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _stages(plan: Plan, options: argparse.Namespace) -> Iterator[tuple[str, Sequence[str], Plan]]:
     """Over which server, which scenarios, how much of them."""
-    usual = [name for name, module in SCENARIOS.items() if not plan.quick or not getattr(module, "NOT_QUICK", False)]
+    left_out = ("ONLY_BY_NAME", "NOT_QUICK") if plan.quick else ("ONLY_BY_NAME",)
+    usual = [name for name, module in SCENARIOS.items() if not any(hasattr(module, mark) for mark in left_out)]
     yield options.server, options.scenarios or usual, plan
     if not plan.quick and not options.scenarios and not options.endpoint and options.server == "quick":
         yield "seaweedfs", ("first", "warm", "many"), replace(plan, extent="quick")
@@ -130,8 +134,12 @@ def _render(options: argparse.Namespace) -> None:
     results = load(files)
     if options.publish:
         drawn = plots.draw(results.on(results.stores()[0]), publish.IMAGES)
-        publish.write(results, drawn)
-        _tell(f"Published: {publish.PAGE}")
+        if results.scenarios() == ["peers"]:
+            publish.write_peers(results.on(results.stores()[0]))
+            _tell(f"Published: {publish.PEERS_PAGE}")
+        else:
+            publish.write(results, drawn)
+            _tell(f"Published: {publish.PAGE}")
     else:
         _show(results, files[-1].with_suffix(""))
 

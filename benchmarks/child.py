@@ -1,7 +1,7 @@
 """The processes in which things are measured.
 
-``python -m benchmarks.child`` runs one job in this new interpreter; with ``--zygote`` the process stands where
-Airflow's supervisor stands: it imports Airflow and forks a child for each job. Jobs and answers are JSON lines.
+``python -m benchmarks.child`` runs one job in this new interpreter; with ``--zygote MODULE…`` the process stands where
+Airflow's supervisor stands: it imports the modules and forks a child for each job. Jobs and answers are JSON lines.
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ _SECONDS = 1800
 
 def main() -> None:
     """Serve jobs until standard input ends."""
-    if sys.argv[1:] == ["--zygote"]:
-        import airflow.sdk.execution_time.supervisor
-        import airflow.sdk.execution_time.task_runner  # noqa: F401
-        from airflow.sdk.execution_time.xcom import XCom
-
-        importlib.import_module("benchmarks.scenarios")
-        print(json.dumps({"backend": XCom.__module__}), flush=True)
+    if sys.argv[1:2] == ["--zygote"]:
+        for module in sys.argv[2:]:
+            importlib.import_module(module)
+        print("{}", flush=True)
         for line in sys.stdin:
-            print(_in_child(json.loads(line)), flush=True)
+            print(json.dumps(in_child(json.loads(line))), flush=True)
     else:
         print(_run(json.loads(sys.stdin.readline())), flush=True)
 
@@ -45,7 +42,8 @@ def _run(job: dict[str, Any]) -> str:
         return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]})
 
 
-def _in_child(job: dict[str, Any]) -> str:
+def in_child(job: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a job that a child forked from this process does."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -58,7 +56,9 @@ def _in_child(job: dict[str, Any]) -> str:
     with os.fdopen(reader) as pipe:
         answer = pipe.read()
     _, status = os.waitpid(pid, 0)
-    return answer or json.dumps({"error": f"the process ended with {os.waitstatus_to_exitcode(status)}"})
+    if not answer:
+        return {"error": f"the process ended with {os.waitstatus_to_exitcode(status)}"}
+    return json.loads(answer)  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

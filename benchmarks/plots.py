@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.groups import Group, grouped
+from benchmarks.peers import report
 from benchmarks.results import Results
 
 __all__ = ["draw"]
@@ -27,7 +28,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         _panels(results, [group for group in groups if group.scenario == scenario], folder / name)
         for scenario, name in names.items()
     ]
-    return [path for path in (*drawn, _first(results, folder)) if path]
+    return [path for path in (*drawn, _first(results, folder), report.draw(results, folder)) if path]
 
 
 def _first(results: Results, folder: Path) -> Path | None:

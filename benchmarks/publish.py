@@ -1,4 +1,4 @@
-"""A run's tables and plots in the documentation."""
+"""A run's tables and plots in the documentation: the peers have a page of their own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import bars, tables
+from benchmarks.peers import report
 from benchmarks.results import Results
 
-__all__ = ["IMAGES", "PAGE", "write"]
+__all__ = ["IMAGES", "PAGE", "PEERS_PAGE", "write", "write_peers"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+PEERS_PAGE = PAGE.parent / "peers.md"
 IMAGES = PAGE.parent / "images"
 
 _CAPTIONS = {
@@ -27,11 +29,16 @@ def write(results: Results, plots: Sequence[Path]) -> None:
     first, *others = (results.on(store) for store in results.stores())
     pictures = [f"![{_CAPTIONS[path.name]}](images/{path.name})" for path in plots]
     everything = [tables.markdown(first), *(f"Again over {part.about['store']}:\n\n{_deeper(part)}" for part in others)]
-    text = PAGE.read_text("utf-8")
-    text = _filled(text, "figures", bars.markdown(first).removeprefix("### bars\n\n"))
-    text = _filled(text, "growth", "\n\n".join([*pictures, tables.growth(first).removeprefix("### growth\n\n")]))
-    text = _filled(text, "tables", "\n\n".join(everything))
-    PAGE.write_text(text, "utf-8")
+    growth = [*pictures, tables.growth(first).removeprefix("### growth\n\n")]
+    _fill(PAGE, "figures", bars.markdown(first).removeprefix("### bars\n\n"))
+    _fill(PAGE, "growth", "\n\n".join(growth))
+    _fill(PAGE, "tables", "\n\n".join(everything))
+
+
+def write_peers(results: Results) -> None:
+    """Put where xcargo stands among its peers, and their tables, on their page."""
+    _fill(PEERS_PAGE, "standing", report.standing(results))
+    _fill(PEERS_PAGE, "tables", f"{report.cases(results)}\n\n{tables.footer(results)}")
 
 
 def _deeper(part: Results) -> str:
@@ -39,9 +46,9 @@ def _deeper(part: Results) -> str:
     return re.sub(r"^### (\w+)$", rf"### \1, {part.about['store']}", tables.markdown(part), flags=re.MULTILINE)
 
 
-def _filled(text: str, name: str, content: str) -> str:
-    before, begin, rest = text.partition(f"<!-- {name} -->\n")
+def _fill(page: Path, name: str, content: str) -> None:
+    before, begin, rest = page.read_text("utf-8").partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->")
     if not begin or not end:
-        raise SystemExit(f"{PAGE} has no place for {name}")
-    return f"{before}{begin}\n{content}\n\n{end}{after}"
+        raise SystemExit(f"{page} has no place for {name}")
+    page.write_text(f"{before}{begin}\n{content}\n\n{end}{after}", "utf-8")

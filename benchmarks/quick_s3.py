@@ -1,7 +1,8 @@
 """An S3 server that costs next to nothing, so that what is measured is the client: it keeps objects in memory.
 
 ``python -m benchmarks.quick_s3`` prints the port it listens on and serves until standard input ends. It knows the
-requests that the measured clients make, one bucket, and no signatures.
+requests that the measured clients make, one bucket, and no signatures. ``POST KEY?flip=OFFSET`` damages an object,
+``GET BUCKET?traffic`` says how many requests there were, and how many bytes of them and of the replies.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Bucket:
 
     def __init__(self) -> None:
         self.objects: dict[str, list[memoryview]] = {}
+        self.checksums: dict[str, str] = {}
+        self.traffic: list[list[int]] = []  # of each connection
         self.uploads: dict[str, dict[int, memoryview]] = {}
         self.numbers = itertools.count(1)
 
@@ -57,6 +60,11 @@ class Fields:
         start = at + len(name) + 3
         return self._head[start : self._head.index("\r\n", start)].strip()
 
+    def line(self, start: str) -> str:
+        """The first field whose name begins so, as a line."""
+        at = self._lower.find(f"\r\n{start}")
+        return "" if at < 0 else self._head[at + 2 : self._head.index("\r\n", at + 2) + 2]
+
 
 class Connection:
     """One client's connection: requests one after another."""
@@ -66,6 +74,8 @@ class Connection:
         self._bucket = bucket
         self._link = link
         self._early = b""
+        self._traffic = [0, 0, 0]
+        bucket.traffic.append(self._traffic)
 
     def serve(self) -> None:
         """Answer until the client goes."""
@@ -76,6 +86,8 @@ class Connection:
                 if fields["expect"]:
                     self._link.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 body = self._body(fields)
+                self._traffic[0] += 1
+                self._traffic[1] += len(head) + 2 + int(fields["content-length"] or 0)
                 path, _, query = target.partition("?")
                 key = unquote(path).partition("/")[2].partition("/")[2]
                 self._answer(method, key, parse_qs(query, keep_blank_values=True) if query else {}, fields, body)
@@ -124,12 +136,16 @@ class Connection:
             objects[key] = [
                 memoryview(bytes(piece)) for piece in objects[unquote(source).lstrip("/").partition("/")[2]]
             ]
+            self._bucket.checksums.pop(key, None)
             self._reply_xml("<CopyObjectResult><ETag>&quot;0&quot;</ETag></CopyObjectResult>")
         elif method == "PUT":
             objects[key] = [body]
+            self._bucket.checksums[key] = fields.line("x-amz-checksum-")
             self._reply(200, e_tag=True)
+        elif method == "GET" and "traffic" in query:
+            self._reply_xml(" ".join(str(sum(numbers)) for numbers in zip(*self._bucket.traffic, strict=True)))
         elif method in ("GET", "HEAD") and key:
-            self._give(method, key, fields["range"])
+            self._give(method, key, fields["range"], checked=bool(fields["x-amz-checksum-mode"]))
         elif method == "HEAD":
             self._reply(200)
         elif method == "GET":
@@ -151,14 +167,20 @@ class Connection:
             )
         elif method == "POST" and "uploadId" in query:
             parts = self._bucket.uploads.pop(query["uploadId"][0])
+            self._bucket.checksums.pop(key, None)
             objects[key] = [parts[int(number)] for number in _PARTS.findall(bytes(body))]
             self._reply_xml(
                 f"<CompleteMultipartUploadResult><Key>{escape(key)}</Key><ETag>&quot;0&quot;</ETag></CompleteMultipartUploadResult>"
             )
+        elif method == "POST" and "flip" in query:
+            (piece,) = _between(objects[key], int(query["flip"][0]), int(query["flip"][0]) + 1)
+            piece[0] ^= 1
+            self._reply(200)
         else:
             self._reply_xml("<Error><Code>NotImplemented</Code></Error>", 501)
 
-    def _give(self, method: str, key: str, wanted: str) -> None:
+    def _give(self, method: str, key: str, wanted: str, *, checked: bool) -> None:
+        """An object or a range of it; of a whole one also the checksum that it was put with, as S3 does if asked."""
         pieces = self._bucket.objects.get(key)
         if pieces is None:
             self._reply_xml(f"<Error><Code>NoSuchKey</Code><Key>{escape(key)}</Key></Error>" * (method == "GET"), 404)
@@ -171,6 +193,8 @@ class Connection:
             start, end = int(low), min(int(high) + 1 if high else size, size)
             status = 206
         more = f"Content-Range: bytes {start}-{end - 1}/{size}\r\n" if wanted else ""
+        if checked and not wanted:
+            more = self._bucket.checksums.get(key, "")
         self._reply(status, f"{more}Accept-Ranges: bytes\r\n", _between(pieces, start, end), end - start, method, True)
 
     def _listing(self, query: dict[str, str]) -> str:
@@ -203,6 +227,7 @@ class Connection:
         stamp = _STAMP if e_tag else ""
         size = "" if status == 204 else f"Content-Length: {length}\r\n"
         head = f"HTTP/1.1 {status} OK\r\n{stamp}{more}{size}\r\n".encode()
+        self._traffic[2] += len(head) + (length if method != "HEAD" else 0)
         if not pieces or method == "HEAD":
             self._link.sendall(head)
         elif length < _HEAD_BYTES:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.environments import PEERS, python_of, settings
 from benchmarks.store import Store
 from benchmarks.subjects import environment, zygote_of
 from benchmarks.trial import Sample, Trial
@@ -20,6 +21,13 @@ from benchmarks.trial import Sample, Trial
 __all__ = ["Runner"]
 
 ROOT = Path(__file__).resolve().parent.parent
+_AIRFLOW = (
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow.sdk.execution_time.xcom",
+    "benchmarks.scenarios",
+)
+"""What a process imports before it forks to measure a backend of Airflow's."""
 
 
 class Runner:
@@ -86,11 +94,17 @@ class Runner:
             answer = _bare(self._environment(backend), job)
         else:
             if backend not in self._zygotes:
-                self._zygotes[backend] = self._stack.enter_context(closing(_Zygote(self._environment(backend))))
+                self._zygotes[backend] = self._stack.enter_context(closing(self._zygote(backend)))
             answer = self._zygotes[backend].ask(job)
         if "error" in answer:
             raise TrialError(answer["error"])
         return answer["result"]
+
+    def _zygote(self, subject: str) -> _Zygote:
+        if subject not in PEERS:
+            return _Zygote(sys.executable, _AIRFLOW, self._environment(subject))
+        environ = {**os.environ, **settings(self._home / subject)}
+        return _Zygote(str(python_of(subject)), PEERS[subject].modules, environ)
 
     def _environment(self, subject: str) -> dict[str, str]:
         values = {**os.environ, **environment(subject, self.store.root, self._home)}
@@ -103,10 +117,10 @@ class TrialError(Exception):
 
 
 class _Zygote:
-    """A process that has imported Airflow and forks a child for each job."""
+    """A process that has imported Airflow, or a peer, and forks a child for each job."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
-        self._process = _start(["--zygote"], environ)
+    def __init__(self, python: str, modules: Sequence[str], environ: dict[str, str]) -> None:
+        self._process = _start(python, ["--zygote", *modules], environ)
         self._answer()
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +144,7 @@ class _Zygote:
 
 def _bare(environ: dict[str, str], job: dict[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
-    output, _ = _start([], environ).communicate(json.dumps(job) + "\n")
+    output, _ = _start(sys.executable, [], environ).communicate(json.dumps(job) + "\n")
     wall = time.perf_counter() - started
     answers = [line for line in output.splitlines() if line.startswith("{")]
     if not answers:
@@ -141,9 +155,9 @@ def _bare(environ: dict[str, str], job: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _start(arguments: list[str], environ: dict[str, str]) -> subprocess.Popen[str]:
+def _start(python: str, arguments: list[str], environ: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.child", *arguments],
+        [python, "-W", "ignore", "-m", "benchmarks.child", *arguments],
         cwd=ROOT,
         env=environ,
         stdin=subprocess.PIPE,

@@ -51,6 +51,8 @@ def footer(results: Results) -> str:
 
 def _table(results: Results, scenario: str) -> str:
     module = SCENARIOS[scenario]
+    if hasattr(module, "table"):
+        return str(module.table(results))
     subjects = results.subjects(scenario)
     measured = [subject for subject in subjects if subject not in module.BASELINE]
     baseline = module.BASELINE[0] if len(module.BASELINE) == 1 else "best other"

@@ -3,7 +3,8 @@
 * ``trials(plan)``: what to run; or ``samples(plan, store, rounds, tell)``, which runs it itself;
 * ``BASELINE``: the subjects xcargo is compared with; of several, the best;
 * ``SHOWN``: the metrics of the table;
-* ``NOT_QUICK = True`` if it takes too long for the quick form;
+* ``NOT_QUICK = True`` if it takes too long for the quick form, ``ONLY_BY_NAME = True`` if for all;
+* ``table(results)``, if it has a table of its own;
 * the functions that its trials name, which run in the measuring processes.
 """
 
@@ -22,6 +23,7 @@ from benchmarks.scenarios import (
     limits,
     many,
     memory,
+    peers,
     scheduler,
     startup,
     state,
@@ -47,6 +49,7 @@ _ALL = (
     state,
     limits,
     scheduler,
+    peers,
 )
 
 SCENARIOS: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ALL}

@@ -56,7 +56,7 @@ def rows(name: str, count: int) -> list[Any]:
 
 def get_all(carry: list[Any], count: int, **_: Any) -> dict[str, Any]:
     """``XCom.get_all``, what ``ti.xcom_pull(task_ids=…)`` calls for a mapped task."""
-    return _measured(carry, lambda _: hooks.backend().get_all(**_WHERE), count)
+    return _measured(carry, lambda _: hooks.backend().get_all(**WHERE), count)
 
 
 def iterate(carry: list[Any], count: int, **_: Any) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def slice(carry: list[Any], count: int, **_: Any) -> dict[str, Any]:  # noqa: A0
     return _measured(carry, lambda sequence: sequence[:], count)
 
 
-_WHERE = {"key": "return_value", "dag_id": "bench", "task_id": "mapped", "run_id": "run"}
+WHERE = {"key": "return_value", "dag_id": "bench", "task_id": "mapped", "run_id": "run"}
 
 
 def _measured(found: list[Any], work: Callable[[Any], Sequence[Any]], count: int) -> dict[str, Any]:
