@@ -379,20 +379,16 @@ def summary(row: XComRow) -> dict[str, Any]:
         envelope = Envelope.from_row(row.value)
     except Exception as error:
         return shown | {"type": "?", "problem": str(error)[:500]}
-    return shown | {
-        "type": envelope.type,
-        "codec": envelope.codec,
-        "size_bytes": envelope.size_bytes,
-        "stored_bytes": envelope.stored_bytes,
-        "compression": envelope.compression,
-        "where": "object" if envelope.uri else "row",
-        "uri": envelope.uri,
-        "checksum": envelope.checksum,
-        "created_at": envelope.created_at,
-        "preview": envelope.preview,
-        "shape": envelope.params.get("shape"),
-        "reused": {name: str(part) for name, part in envelope.reused.items()},
-    }
+    same = ("type", "codec", "size_bytes", "stored_bytes", "compression", "uri", "checksum", "created_at", "preview")
+    return (
+        shown
+        | {name: getattr(envelope, name) for name in same}
+        | {
+            "where": "object" if envelope.uri else "row",
+            "shape": envelope.params.get("shape"),
+            "reused": {name: str(part) for name, part in envelope.reused.items()},
+        }
+    )
 
 
 def _masked_preview(value: Any) -> str | None:
