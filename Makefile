@@ -84,7 +84,7 @@ soak: setup ## 200,000 pushes and pulls by 16 processes, one request in 20 fails
 
 # Needs Linux, and PostgreSQL and Redis, which root gets from Debian.
 .PHONY: cluster
-cluster: setup ## Celery and Edge workers, PostgreSQL, Redis, S3: Dags, and kills at every step (CLUSTER="--soak 600": a soak)
+cluster: setup ## Celery and Edge workers, PostgreSQL, Redis, S3: Dags, and kills at every step (CLUSTER="--soak 600": a soak; --pace: what a Dag takes)
 	@UV="$(abspath $(UV))" $(RUN) -m tests.cluster $(CLUSTER)
 
 # Needs a server, whose databases xcargo_template and xcargo_airflow it replaces, and the headers of its client library.

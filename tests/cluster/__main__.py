@@ -3,6 +3,7 @@
 python -m tests.cluster                   all of them
 python -m tests.cluster -k killed         arguments go to pytest
 python -m tests.cluster --soak 600        instead: ten minutes of everything at once, under faults
+python -m tests.cluster --pace            instead: how long a Dag of mapped tasks takes with each backend
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tests.matrix.releases import select
 from tests.servers.s3 import PACKAGE
 
 REQUIREMENTS = (
-    "apache-airflow-providers-celery",
+    "apache-airflow-providers-amazon[s3fs]",
+    "apache-airflow-providers-celery>=3.20",  # else a resolver may take an old one, for the sake of a new redis
     "apache-airflow-providers-edge3",
     "asyncpg",
     "boto3",
@@ -30,15 +32,15 @@ REQUIREMENTS = (
 
 
 def main(arguments: list[str]) -> int:
-    """Run pytest or the soak; returns its exit status."""
+    """Run pytest, the soak or the measurement of pace; returns its exit status."""
     (release,) = select(["3.3"])
     interpreter = find_interpreter(release)
     if interpreter is None:
         print(f"Airflow {release.airflow} needs Python {release.pythons}", file=sys.stderr)
         return 1
     python = make(replace(release, pins=(*release.pins, *REQUIREMENTS), label="-cluster"), interpreter)
-    soak = arguments[:1] == ["--soak"]
-    work = ["tests.cluster.soak", *arguments[1:]] if soak else ["pytest", "tests/cluster", *arguments]
+    own = {"--soak": "tests.cluster.soak", "--pace": "tests.cluster.pace"}.get("".join(arguments[:1]))
+    work = [own, *arguments[1:]] if own else ["pytest", "tests/cluster", *arguments]
     return subprocess.run([python, "-m", *work], cwd=CHECKOUT, env=clean_environ(), check=False).returncode
 
 

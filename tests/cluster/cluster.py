@@ -185,7 +185,7 @@ class Cluster(demo.cluster.Cluster):
 
 
 @contextmanager
-def running(home: Path, env: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+def running(home: Path, env: Mapping[str, str] | None = None, kind: type[Cluster] = Cluster) -> Iterator[Cluster]:
     """A cluster while the block lasts; `env` is laid over its settings. Nothing of it outlives this process."""
     with ExitStack() as stack:
         postgres = stack.enter_context(run_postgres(max_connections=300))
@@ -209,4 +209,4 @@ def running(home: Path, env: Mapping[str, str] | None = None) -> Iterator[Cluste
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT_SECONDS),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         }
-        yield stack.enter_context(Cluster(home, postgres=postgres, store=store, env={**settings, **(env or {})}))
+        yield stack.enter_context(kind(home, postgres=postgres, store=store, env={**settings, **(env or {})}))
