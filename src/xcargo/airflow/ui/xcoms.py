@@ -334,13 +334,12 @@ def _block_cache() -> BlockCache:
 
 def open_value(row: XComRow, limits: Budget) -> StoredValue:
     """The value behind a row. No request yet."""
-    value, xcom, reader = row.value, row.id, pipeline()
-    if xcom.is_state:
-        reader = _state_pipeline()
-        if is_envelope(value):
-            reader.check_owner(value, of_asset=xcom.asset_id is not None)
+    value, xcom = row.value, row.id
+    reader = _state_pipeline() if xcom.is_state else pipeline()
     if not is_envelope(value):
         value = reader.push_inline(value if xcom.is_state else restored(value), xcom.coordinate)
+    elif isinstance(reader, StatePipeline):
+        reader.check_owner(value, of_asset=xcom.asset_id is not None)
     handle = reader.handle(value, xcom.dag_id)
     return StoredValue.from_envelope(Envelope.from_row(value), handle.open, cache=_block_cache(), budget=limits)
 
