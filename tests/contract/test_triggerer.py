@@ -61,5 +61,6 @@ def rows_of(database: Path) -> dict[tuple[str, str], Any]:
     """What the backend gave for each key of each asset."""
     with sqlite3.connect(database) as connection:
         query = "SELECT a.name, s.key, s.value FROM asset_state_store s JOIN asset a ON a.id = s.asset_id"
+        query += " WHERE a.name IN ('contract_watched', 'contract_cleared')"
         rows = connection.execute(query)
         return {(name, key): json.loads(*json.loads(value).values()) for name, key, value in rows}
