@@ -19,13 +19,14 @@ if not airflow.__version__.startswith("2."):
 
     supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
 
+CONF = {"xcargo_recompute": ["orders"], "word": "other"}
 found = []
 for rounds in ("1", "1", "2"):
     os.environ["AIRFLOW_VAR_CONTRACT_ROUNDS"] = rounds
     for dag in DAGS:
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
-            run = dag.test(run_conf={"xcargo_recompute": ["orders"]} if rounds == "2" else None)
+            run = dag.test(run_conf=CONF if rounds == "2" and dag.dag_id == "contract_memo_calls" else None)
         sys.stderr.write(text.getvalue())
         state = str(getattr(run.state, "value", run.state))
         found.append({"dag_id": dag.dag_id, "state": state, "ran": sorted(re.findall(r"RUNS (\w+)", text.getvalue()))})

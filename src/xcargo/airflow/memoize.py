@@ -150,7 +150,7 @@ class _Memo:
                 more = arguments.pop(name, {})
                 arguments |= {key if key not in arguments else f"**{key}": value for key, value in more.items()}
         if isinstance(arguments.get("params"), Mapping):
-            arguments["params"] = {key: value for key, value in arguments["params"].items() if key != RECOMPUTE}
+            arguments["params"] = _params(arguments["params"])
         return {name: arguments[name] for name in arguments if name.lstrip("*") not in self._options.ignore}
 
 
@@ -163,7 +163,8 @@ class MemoizeMixin:
             memoize_options = {"expires": timedelta(days=1)}
 
     A result depends on the class, as far as it is written in the Dag's file, on the operator's template fields as they
-    were rendered, and on its other arguments, but for those that every operator has.
+    were rendered, on the params of the run, and on its other arguments, but for those that every operator has. Nothing
+    else of the context counts, and no attribute that is set after the operator was created.
     """
 
     memoize_options: ClassVar[Mapping[str, Any]] = {}
@@ -180,7 +181,7 @@ class MemoizeMixin:
         def call(self: Any, context: Any, **more: Any) -> Any:
             if is_computing() or type(self) is not cls or not getattr(self, "do_xcom_push", True):
                 return execute(self, context, **more)
-            result, noted = look_up(context, options, cls, _operator_arguments(self, options))
+            result, noted = look_up(context, options, cls, _operator_arguments(self, context, options))
             if result is not MISS:
                 return result
             with computing(noted):
@@ -189,8 +190,14 @@ class MemoizeMixin:
         cls.execute = call  # type: ignore[attr-defined]
 
 
-def _operator_arguments(operator: Any, options: Options) -> dict[str, Any]:
+def _operator_arguments(operator: Any, context: Any, options: Options) -> dict[str, Any]:
     of_all = inspect.signature(compat.base_operator().__init__).parameters
     given = {name: value for name, value in operator._BaseOperator__init_kwargs.items() if name not in of_all}
     given |= {name: getattr(operator, name, None) for name in operator.template_fields}
+    given["params"] = _params(context.get("params") or {})
     return {name: value for name, value in given.items() if name not in options.ignore}
+
+
+def _params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of a run that a result may depend on."""
+    return {name: value for name, value in params.items() if name != RECOMPUTE}

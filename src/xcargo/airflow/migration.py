@@ -146,8 +146,8 @@ class ToStore:
     def _load(self, move: Move) -> Any:
         row = move.row
         if row.coordinate.state is not None and self._state is not None:
-            of_asset = row.coordinate.state.asset is not None
-            return self._state.pull_text(tables.state_text(row.raw), row.coordinate.dag_id, of_asset=of_asset)
+            text = tables.state_text(row.raw)
+            return self._state.pull_text(text, row.coordinate.dag_id, state=row.coordinate.state)
         if move.kind == "legacy":
             return self._pipeline.pull_legacy(row.value, compat.load_json)
         if move.kind == "store":

@@ -157,7 +157,7 @@ def load_row(row: XComRow) -> Any:
         return load_parsed(row.value, dag_id)
     from xcargo.airflow.references.tables import state_text
 
-    return runtime.state_pipeline().pull_text(state_text(row.raw), dag_id, of_asset=state.asset is not None)
+    return runtime.state_pipeline().pull_text(state_text(row.raw), dag_id, state=state)
 
 
 def load_all(rows: Any, dag_id: str | None = None) -> Any:

@@ -43,8 +43,8 @@ class StateStoreBackend(BaseStoreBackend):  # type: ignore[misc]
         return runtime.state_pipeline().pull_text(stored, compat.dag_of_process())
 
     def deserialize_asset_state_store_from_ref(self, stored: str) -> Any:
-        """The same of an asset; an object has to be of the state of an asset."""
-        return runtime.state_pipeline().pull_text(stored, of_asset=True)
+        """The same of an asset; an object has to be of the state of some asset, since Airflow does not say of which."""
+        return runtime.state_pipeline().pull_text(stored, state=State(asset=""))
 
     def delete(self, scope: Any, key: str, *, session: Any = None) -> None:
         """Delete what is stored of a key. Never raises; what it could not delete in time is an orphan."""

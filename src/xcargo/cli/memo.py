@@ -123,9 +123,11 @@ def _ls(args: argparse.Namespace, out: Output) -> None:
 def _why(args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.pipeline.memo import changes
 
-    found = sorted(filter(_computed_at, _find(args)), key=_computed_at, reverse=True)[: args.limit]
-    digests = [stored.entry.digests for stored in found[:2] if not isinstance(stored.entry, XCargoError)]
+    found = sorted(filter(_computed_at, _find(args)), key=_computed_at, reverse=True)
+    entries = [stored.entry for stored in found if not isinstance(stored.entry, XCargoError)]
+    digests = [entry.digests for entry in entries if entry.map_index == entries[0].map_index][:2]
     changed = changes(*digests) if len(digests) == 2 else None
+    found = found[: args.limit]
     if out.json:
         out.print_json({"entries": [stored.to_json() for stored in found], "changed": changed})
     elif found:
@@ -195,7 +197,8 @@ COMMANDS = (
         name="memo why",
         help="show what the results of a task depend on, and what changed between the newest two",
         description="Shows the newest entries of a task, and for each part that its newest two results depend on "
-        "(source, arguments and others) a digest of both, and whether it changed. Exits with 1 if there is no entry.",
+        "(source, arguments and others) a digest of both, and whether it changed. Of a mapped task it compares results "
+        "of one map index: that of the newest result, or --map-index. Exits with 1 if there is no entry.",
         run=_why,
         arguments=(
             JSON,

@@ -106,12 +106,21 @@ def rules_of(settings: Settings, root: Root) -> tuple[Rule, ...]:
     """The rules for objects below a root: those of routes, each for what its route is for, then the setting's own.
 
     The rule of a team's route counts only below a root of that team alone, since a row does not say whose it is.
+
+    Raises:
+        ConfigurationError: A rule is not understood, or is for entries of ``memoize`` in a route for a key.
     """
     of_routes: list[Rule] = []
     for route in settings.routes:
         if route.retention and (route.team is None or settings.teams_of(root) == {route.team}):
             only = {name: glob for name in ("dag", "task", "key") if (glob := getattr(route, name)) is not None}
-            of_routes += (replace(rule, **only) for rule in parse_rules(route.retention))
+            rules = parse_rules(route.retention)
+            if route.key is not None and any(rule.memo for rule in rules):
+                raise ConfigurationError(
+                    f"Route {route.name!r} is for a key, but its retention has a rule for entries of memoize",
+                    hint="An entry has no key. Move the rule to a route without one, or to [xcargo] retention.",
+                )
+            of_routes += (replace(rule, **only) for rule in rules)
     return (*of_routes, *parse_rules(settings.retention or ""))
 
 

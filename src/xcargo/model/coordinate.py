@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, unquote_to_bytes
@@ -57,6 +57,8 @@ class State:
     asset: str | None = None
     asset_by: str = "name"
     """What ``asset`` is of it: its ``name``, ``uri`` or ``id``."""
+    uri: str | None = field(default=None, compare=False)
+    """The asset's URI beside its name, where both are known."""
 
     @property
     def folder(self) -> str:
@@ -64,6 +66,15 @@ class State:
         if self.asset is not None:
             return f"~asset-{self.asset_by}s"
         return f"~state-{self.region}" if self.region else "~state"
+
+    def has_object(self, object_key: str) -> bool:
+        """Whether an object is one of the state of a task, whichever it is, or of this asset; an empty name is any."""
+        if self.asset is None:
+            return state_of(object_key) == "task"
+        folders = [f"{self.folder}/{segment(self.asset)}/"] if self.asset else [""]
+        if self.uri:
+            folders.append(f"~asset-uris/{segment(self.uri)}/")
+        return state_of(object_key) == "asset" and object_key.startswith(tuple(folders))
 
 
 @dataclass(slots=True, unsafe_hash=True)  # frozen would make it slower than the push of a small value

@@ -48,6 +48,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 """More than any entry has: whoever may write to the bucket may have put anything in its place."""
 _SUFFIX = ".json"
 _LOOKED_AT = 1000
+_MAX_SECONDS = 1e12
 
 Scope = Literal["task", "dag", "global"]
 
@@ -124,17 +125,19 @@ class Entry:
             if data.pop("__id__") != _FORMAT:
                 raise ValueError("it is of another version")
             entry = cls(**{name.name: data[name.name] for name in fields(cls) if name.name in data})
-            texts = (entry.key, entry.dag_id, entry.run_id, entry.task_id, entry.created_by, entry.created_at)
+            texts = [entry.key, entry.dag_id, entry.run_id, entry.task_id, entry.created_by, entry.created_at]
+            if type(entry.rows) is not dict or type(entry.digests) is not dict:
+                raise ValueError("a field is of a wrong type")
+            texts += entry.digests.values()
             if not all(type(text) is str for text in texts) or type(entry.map_index) is not int:
                 raise ValueError("a field is of a wrong type")
-            if not all(type(mapping) is dict for mapping in (entry.rows, entry.digests)):
-                raise ValueError("a field is of a wrong type")
+            if type(entry.seconds) not in (int, float) or not 0 <= entry.seconds < _MAX_SECONDS:
+                raise ValueError("its seconds are not a number of seconds")
             if "return_value" not in entry.rows:
                 raise ValueError("it has no result")
             for row in entry.rows.values():
                 if is_envelope(row):
                     Envelope.from_row(row)
-            float(entry.seconds)
             times = [entry.created_at] if entry.expires_at is None else [entry.created_at, entry.expires_at]
             if any(datetime.fromisoformat(time).tzinfo is None for time in times):
                 raise ValueError("a time has no zone")

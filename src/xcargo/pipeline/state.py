@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from xcargo.errors import ConfigurationError, DecodeError, EnvelopeError, ObjectNotFoundError
-from xcargo.model.coordinate import Coordinate, segment, state_of
+from xcargo.model.coordinate import Coordinate, State, segment
 from xcargo.model.envelope import is_envelope
 from xcargo.model.settings import Settings
 from xcargo.pipeline.pipeline import Pipeline
@@ -18,6 +18,8 @@ __all__ = ["StatePipeline"]
 
 log = logging.getLogger(__name__)
 
+_OF_A_TASK = State()
+
 
 class StatePipeline(Pipeline):
     """A pipeline for the state store, by ``Settings.for_state``."""
@@ -26,16 +28,16 @@ class StatePipeline(Pipeline):
         """The text of the row for a value, after its object, if it needs one, is stored."""
         return json.dumps(self.push(value, coordinate), separators=(",", ":"), ensure_ascii=False)
 
-    def pull_text(self, stored: str, dag_id: str | None = None, *, of_asset: bool = False) -> Any:
+    def pull_text(self, stored: str, dag_id: str | None = None, *, state: State = _OF_A_TASK) -> Any:
         """The value of a row, whoever wrote it. One request if it refers to an object.
 
         Args:
             stored: The text of the row.
             dag_id: The Dag whose row it is, if that is known.
-            of_asset: Whether it is the row of an asset.
+            state: Whose row it is.
 
         Raises:
-            EnvelopeError: It refers to an object that is not one of the state of this Dag, or of assets.
+            EnvelopeError: It refers to an object that is not one of the state of this Dag, or of this asset.
             ObjectNotFoundError: The object is gone.
         """
         try:
@@ -51,26 +53,24 @@ class StatePipeline(Pipeline):
             return self.pull_legacy(stored, json.loads)
         if not is_envelope(row):
             return row
-        self.check_owner(row, of_asset=of_asset)
+        self.check_owner(row, state)
         return self.pull(row, dag_id)
 
-    def check_owner(self, row: Any, *, of_asset: bool) -> None:
-        """Raise EnvelopeError if an envelope refers to an object of something else than the state of a task, or asset.
+    def check_owner(self, row: Any, state: State) -> None:
+        """Raise EnvelopeError if an envelope refers to something else than state of a task, or of the asset.
 
         Args:
             row: The envelope.
-            of_asset: Whether it is in the row of an asset.
+            state: Whose row it is in. The name of an asset is empty where it is not known.
         """
         uri = row.get("uri")
-        if type(uri) is str:
-            key = self.roots.resolve(uri)[1]
-            owner = "asset" if of_asset else "task"
-            if state_of(key) != owner:
-                raise EnvelopeError(
-                    f"A row of the state of {'an' if of_asset else 'a'} {owner} refers to an object of something else",
-                    where=uri[:300],
-                    hint="It was copied or made up; look at who wrote it.",
-                )
+        if type(uri) is str and not state.has_object(self.roots.resolve(uri)[1]):
+            owner = "a task" if state.asset is None else f"asset {state.asset!r}" if state.asset else "an asset"
+            raise EnvelopeError(
+                f"A row of the state of {owner} refers to an object of something else",
+                where=uri[:300],
+                hint="It was copied or made up; look at who wrote it.",
+            )
 
     def purge_folder(self, coordinate: Coordinate, folder: str) -> None:
         """Delete the objects of a key, or of all keys of a task instance or asset, whose rows are gone.

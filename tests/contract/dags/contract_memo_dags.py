@@ -106,6 +106,15 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
     check_pair.expand(pair=pairs())
     check_shapes(joined(long.expand(n=numbers())), outputs["small"], outputs["large"])
 
+
+class OfParams(xcargo.MemoizeMixin, BaseOperator):
+    """An operator that reads the params of its run."""
+
+    def execute(self, context: Any) -> str:
+        print(f"RUNS {self.task_id}")
+        return str(context["params"]["word"])
+
+
 with DAG("contract_memo_calls", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as calls:
 
     @xcargo.memoize
@@ -166,6 +175,7 @@ with DAG("contract_memo_calls", start_date=datetime(2026, 1, 1), schedule=None, 
         assert (one, other, pushed) == ("orders monday", "customers monday", "the result")
 
     check_calls(templated(called()))
+    OfParams(task_id="of_params", params={"word": "one"})
     check_results(orders("monday"), customers("monday"), pushes())
     goes_on() >> never()
 

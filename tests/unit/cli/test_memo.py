@@ -35,7 +35,9 @@ def compute(root: Path) -> Callable[..., Path]:
     """A result and its entry, of which it gives the path."""
     pipeline = make_pipeline(root.as_uri(), threshold_bytes=100)
 
-    def store(task: str = "train", *, dag: str = "sales", minute: int = 0, scope: Any = "task", **parts: str) -> Path:
+    def store(
+        task: str = "train", *, dag: str = "sales", minute: int = 0, scope: Any = "task", index: int = -1, **parts: str
+    ) -> Path:
         at = Coordinate(dag, f"run {minute}", task, "return_value")
         fingerprint = Fingerprint(scope, dag, task, {"source": "5" * 32} | parts)
         entry = Entry(
@@ -43,7 +45,7 @@ def compute(root: Path) -> Callable[..., Path]:
             dag_id=dag,
             run_id=at.run_id,
             task_id=task,
-            map_index=-1,
+            map_index=index,
             rows={"return_value": pipeline.push(VALUE, at)},
             digests=fingerprint.digests,
             seconds=93.1,
@@ -98,6 +100,14 @@ def test_why_names_what_changed_between_the_newest_two(call: Call, compute: Call
     assert (alone.code, alone.json["changed"]) == (0, None)
     assert call("memo", "why", "sales", "other").code == 0
     assert call("memo", "why", "sales", "nobody").code == 1
+
+
+def test_why_compares_results_of_one_map_index(call: Call, compute: Callable[..., Path]) -> None:
+    """Not two instances of a mapped task, which always differ."""
+    for minute, index, rounds, n in ((1, 0, "1", "0"), (2, 1, "1", "1"), (3, 0, "2", "0"), (4, 1, "2", "1")):
+        compute(minute=minute, index=index, **{"argument rounds": rounds, "argument n": n})
+    for more in ((), ("--map-index", "0"), ("--limit", "1")):
+        assert call("memo", "why", "sales", "train", "--json", *more).json["changed"] == ["argument rounds"]
 
 
 def test_clear_deletes_what_it_showed(call: Call, compute: Callable[..., Path], root: Path) -> None:

@@ -94,6 +94,8 @@ def test_what_the_state_store_holds_is_listed_too(metadata: Metadata, store: Any
     assert call("ls", "--asset", "others", "--json").out == ""
     assert call("du", "--asset", "orders", "--json").json["total"]["objects"] == 1
     assert call("verify", "--json").json["counts"]["ok"] == 3
+    metadata.state(json.dumps(pipeline.push("z" * 1000, asset)), asset="others", key="cursor")
+    assert "asset 'others' refers to an object of something else" in call("cat", "--asset", "others", "cursor").err
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)

@@ -124,6 +124,18 @@ def test_routes_have_rules_for_what_they_match() -> None:
     assert [rule.text for rule in rules_of(settings, teams)] == ["keep 1d", "keep 2d", "keep 7d"]
 
 
+def test_a_route_for_a_key_has_no_rule_for_entries() -> None:
+    """They have no key, so that it would hold for those of other keys too."""
+    root = Root.parse("s3://bucket/xcom")
+    of_task, of_key = (
+        Settings(root, routes=(Route("scratch", dag="a", task=task, key=key, retention="memo: keep 1d"),))
+        for task, key in (("t", None), (None, "tmp_*"))
+    )
+    assert [rule.matches_entry("a", task) for rule in rules_of(of_task, root) for task in "tu"] == [True, False]
+    with pytest.raises(ConfigurationError, match="'scratch' is for a key"):
+        rules_of(of_key, root)
+
+
 # --- which values go -------------------------------------------------------------------------------------------------
 
 NOW = BEGINNING + timedelta(days=100)

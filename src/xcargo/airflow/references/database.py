@@ -154,7 +154,9 @@ class DatabaseReferences:
                 fields["key"],
                 -1 if fields["map_index"] is None else int(fields["map_index"]),
                 attempt,
-                State(None if region == _NO_REGION else region, fields["asset"]) if table.kind == "state" else None,
+                None
+                if table.kind != "state"
+                else State(None if region == _NO_REGION else region, fields["asset"], uri=fields["uri"]),
             )
             if where.matches(coordinate) or fields["dag_id"] is None:
                 yield XComRow(

@@ -53,7 +53,7 @@ class XComTable:
     """The same as it is read: JSON as text where the database does not parse it."""
     columns: dict[str, Any]
     """Expressions for ``dag_id``, ``run_id``, ``task_id``, ``map_index``, ``key``, ``attempt``, ``timestamp``,
-    ``state``, ``ended`` and ``date``; of the state store also ``region`` and ``asset``."""
+    ``state``, ``ended`` and ``date``; of the state store also ``region``, ``asset`` and ``uri``."""
     source: Any
     """The table, joined with those that tell the rest."""
     table: Any
@@ -234,7 +234,8 @@ def _described(inspector: Any, schema: str | None, name: str) -> XComTable:
             "state": run["state"],
             "ended": run["ended"],
             "date": run["date"],
-            **({"region": c.region_id if "region_id" in c else sa.null(), "asset": sa.null()} if is_state else {}),
+            **({"region": c.region_id if "region_id" in c else sa.null()} if is_state else {}),
+            **(dict.fromkeys(("asset", "uri"), sa.null()) if is_state else {}),
         },
         source=source,
         table=table,
@@ -257,6 +258,7 @@ def _asset_state(inspector: Any, schema: str | None, name: str, table: Any) -> X
             "key": c.key,
             "timestamp": c.updated_at,
             "asset": sa.func.coalesce(assets.c.name, text),
+            "uri": assets.c.uri,
         },
         source=table.outerjoin(assets, assets.c.id == c.asset_id),
         table=table,

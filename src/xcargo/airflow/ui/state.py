@@ -19,6 +19,7 @@ from sqlalchemy import case, func, literal, null, select
 from xcargo.airflow.references.tables import state_text
 from xcargo.airflow.ui.xcoms import LISTED_BYTES, SORT_WITH_VALUES, XComId, XComRow, checked_size
 from xcargo.errors import ObjectNotFoundError
+from xcargo.model.coordinate import State
 from xcargo.model.envelope import is_envelope
 
 try:
@@ -154,13 +155,16 @@ def _of_tasks(max_bytes: int) -> Any:
     model = TaskStateStoreModel
     region = model.region_id if hasattr(model, "region_id") else null()
     where = (model.dag_id, model.run_id, model.task_id, _index().label("map_index"), region.label("region"))
-    return _select(*where, null().label("asset_id"), *_columns(model, max_bytes))
+    asset = (null().label(name) for name in ("asset_id", "asset", "uri"))
+    return _select(*where, *asset, *_columns(model, max_bytes))
 
 
 def _of_assets(max_bytes: int) -> Any:
     text = (literal("").label(name) for name in ("dag_id", "run_id", "task_id"))
-    where = (literal(-1).label("map_index"), null().label("region"), AssetStateStoreModel.asset_id)
-    return _select(*text, *where, *_columns(AssetStateStoreModel, max_bytes))
+    model = AssetStateStoreModel
+    where = (literal(-1).label("map_index"), null().label("region"), model.asset_id)
+    asset = (AssetModel.name.label("asset"), AssetModel.uri)
+    return _select(*text, *where, *asset, *_columns(model, max_bytes)).join(AssetModel, AssetModel.id == model.asset_id)
 
 
 def _select(*columns: Any) -> Any:
@@ -188,7 +192,8 @@ def _row(row: Any) -> XComRow:
     region = "" if row.region is None or str(row.region) == _NO_REGION else str(row.region)
     where = (row.dag_id, row.run_id, row.task_id, row.key, row.map_index)
     xcom = XComId(*where, is_state=True, region=region, asset_id=row.asset_id)
-    return XComRow(xcom, row.updated_at, row.row_bytes, None if row.value is None else _parsed(row.value))
+    value = None if row.value is None else _parsed(row.value)
+    return XComRow(xcom, row.updated_at, row.row_bytes, value, State(asset=row.asset, uri=row.uri))
 
 
 def _parsed(raw: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, partial, wraps
 from typing import Any, TypeVar
@@ -130,6 +130,8 @@ class XComRow:
     stored_at: datetime | None
     row_bytes: int
     value: Any = None
+    state: State = field(default_factory=State)
+    """Whose it is, if it is state of an asset."""
 
 
 def well_formed(request: Request) -> None:
@@ -339,7 +341,7 @@ def open_value(row: XComRow, limits: Budget) -> StoredValue:
     if not is_envelope(value):
         value = reader.push_inline(value if xcom.is_state else restored(value), xcom.coordinate)
     elif isinstance(reader, StatePipeline):
-        reader.check_owner(value, of_asset=xcom.asset_id is not None)
+        reader.check_owner(value, row.state)
     handle = reader.handle(value, xcom.dag_id)
     return StoredValue.from_envelope(Envelope.from_row(value), handle.open, cache=_block_cache(), budget=limits)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,6 +20,7 @@ from xcargo.airflow.ui.xcoms import XComId, XComRow
 from xcargo.errors import EnvelopeError
 from xcargo.lifecycle.plan import Count, Verdict
 from xcargo.lifecycle.report import Report
+from xcargo.model.coordinate import State
 
 # In a process of its own: Airflow has one database for the life of a process.
 ASKED = """
@@ -57,7 +59,7 @@ def keys(dag, index):
 def of_asset(name):
     (number,) = [asset["asset_id"] for asset in state.list_assets(9) if asset["name"] == name]
     total, rows = state.list_of_asset(number, start=0, count=9)
-    return [total, [[row.id.key, state.find(row.id, 999).value] for row in rows]]
+    return [total, [[row.id.key, state.find(row.id, 999).value, row.state.asset, row.state.uri] for row in rows]]
 
 print("ANSWERS", json.dumps({
     "ten": ask(lambda: page("many", 10)),
@@ -128,7 +130,8 @@ def test_rows_are_listed_found_and_measured_in_two_queries(metadata: Metadata) -
     assert (told["keys"], told["keys of all"]) == ([1, [["of e", 3]]], [2, [["of e", 3], ["of e", 4]]])
     assert (told["key"], told["large key"]) == ("xcargo/ in a text", "TooLargeError")
     assert sorted(told["other keys"]) == [3, 4]
-    assert (told["assets"], told["of an asset"]) == ([["shop", 2]], [2, [["a", ["a"]], ["b", ["b"]]]])
+    of_shop = [["a", ["a"], "shop", "x://shop"], ["b", ["b"], "shop", "x://shop"]]
+    assert (told["assets"], told["of an asset"]) == ([["shop", 2]], [2, of_shop])
     assert told["more"] == [True, False], "106 rows are of this run"
     assert told["sweeps"] == [[{"root": "s3://b"}]]
     queries = {name: one["queries"] for name, one in answers.items()}
@@ -188,15 +191,26 @@ def test_a_row_that_refers_to_another_dags_value_is_refused() -> None:
         ("d/r/t/k~0123456789abcdef.bin", XComId("d", "r", "t", "k", is_state=True)),
         ("~asset-names/shop/k/~0123456789abcdef.bin", XComId("d", "r", "t", "k", is_state=True)),
         ("e/r/~state/t/-1/k/~0123456789abcdef.bin", XComId("d", "r", "t", "k", is_state=True)),
-        ("d/r/~state/t/-1/k/~0123456789abcdef.bin", XComId("", "", "", "k", is_state=True, asset_id=1)),
     ],
 )
 def test_a_row_of_state_refers_to_its_own_state_alone(key: str, xcom: XComId) -> None:
-    """Not to XComs, nor to the state of an asset or of another Dag; that of an asset not to a task's."""
+    """Not to XComs, nor to the state of an asset or of another Dag."""
     root = runtime.settings().root
     assert root is not None
     with pytest.raises(EnvelopeError, match="refers to"):
         xcoms.open_value(XComRow(xcom, None, 100, stored_at(root.uri(key))), xcoms.budget())
+
+
+def test_a_row_of_an_assets_state_refers_to_that_assets_alone() -> None:
+    """Whoever may write one asset's state, and read it, gets no other asset's. Tasks know an asset by name or URI."""
+    root, xcom = runtime.settings().root, XComId("", "", "", "k", is_state=True, asset_id=1)
+    assert root is not None
+    own, others = {"names/shop", "uris/x~3A~2F~2Fshop"}, {"names/shop2", "names/x~3A~2F~2Fshop", "uris/shop"}
+    for folder in {f"~asset-{name}" for name in own | others} | {"d/r/~state/t/-1"}:
+        row = stored_at(root.uri(f"{folder}/k/~0123456789abcdef.bin"))
+        refused = pytest.raises(EnvelopeError, match="asset 'shop' refers to an object of something else")
+        with nullcontext() if folder.removeprefix("~asset-") in own else refused:
+            xcoms.open_value(XComRow(xcom, None, 100, row, State(asset="shop", uri="x://shop")), xcoms.budget())
 
 
 def test_a_reused_value_says_where_it_is_from() -> None:
