@@ -32,6 +32,7 @@ from xcargo.codecs import Registry
 from xcargo.codecs.objects import PickleCodec
 from xcargo.errors import (
     EnvelopeError,
+    IntegrityError,
     ObjectExistsError,
     ObjectNotFoundError,
     SignatureError,
@@ -382,6 +383,18 @@ def test_an_entry_gives_a_copy_that_says_where_it_is_from() -> None:
     assert pipeline.pull(copied, NEXT.dag_id) == b"x" * 5000
     with pytest.raises(ObjectNotFoundError):
         reuse(pipeline, row, NEXT, dag_id=entry.dag_id, origin=origin)
+
+
+def test_a_damaged_copy_says_how_to_have_the_value_computed_again() -> None:
+    """The store copies bytes that nobody reads: whoever loads them is told what keeps them coming back."""
+    pipeline = make_pipeline()
+    row = pipeline.push(os.urandom(5000), HERE)
+    copied: Any = reuse(pipeline, row, NEXT, dag_id="my_dag", origin={"run": HERE.run_id})
+    key = copied["uri"].removeprefix("memory://test/xcom/")
+    content, _ = buckets["test/xcom"][key]
+    store(key, content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(IntegrityError, match=r"xcargo_recompute.*xcargo memo clear"):
+        pipeline.pull(copied, NEXT.dag_id)
 
 
 @pytest.mark.servers

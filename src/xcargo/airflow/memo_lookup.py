@@ -13,7 +13,7 @@ from typing import Any
 
 from xcargo.airflow import compat, metrics, runtime
 from xcargo.airflow.memo_inputs import READERS, digest_of
-from xcargo.airflow.rows import load_parsed, purge
+from xcargo.airflow.rows import load_parsed
 from xcargo.errors import ConfigurationError, ObjectExistsError, UnsupportedTypeError, XCargoError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope
@@ -311,8 +311,11 @@ def _reused(entries: Entries, task: _Task, fingerprint: Fingerprint, options: Op
         origin["map_index"] = str(entry.map_index)
     pipeline, rows = runtime.pipeline(), {}
     try:
+        seen = _seen(entry, task)
         for key, row in entry.rows.items():
-            rows[key] = reuse(pipeline, row, task.coordinate(key), dag_id=entry.dag_id, origin=origin)
+            if key != _RETURN_VALUE or seen is MISS or type(seen) in (dict, list):
+                rows[key] = reuse(pipeline, row, task.coordinate(key), dag_id=entry.dag_id, origin=origin)
+        result = _handed_over(rows, seen, task)
     except XCargoError as error:
         log.warning("xcargo computes the result again, since an earlier one cannot be used: %s", error)
         for row in rows.values():
@@ -323,28 +326,39 @@ def _reused(entries: Entries, task: _Task, fingerprint: Fingerprint, options: Op
         *(entry.run_id, entry.created_at, entry.seconds, entry.stored_bytes, time.perf_counter() - started),
     )
     metrics.count_memo(hit=True, seconds=entry.seconds, stored_bytes=entry.stored_bytes)
-    return _handed_over(rows, task)
+    return result
 
 
-def _handed_over(rows: Mapping[str, Any], task: _Task) -> Any:
-    """What Airflow's code is given, so that it pushes these rows."""
-    result = rows[_RETURN_VALUE]
+def _seen(entry: Entry, task: _Task) -> Any:
+    """The result, where Airflow asks how long it is or (a branch, a short circuit) what it says; else `MISS`.
+
+    What is no list or dictionary is pushed anew, from where it is: it is verified, since it may be read only then.
+    """
+    is_mapped_over = task.map_index < 0 and next(iter(task.task.iter_mapped_dependants()), None) is not None
+    has_outputs = getattr(task.task, "multiple_outputs", False)
+    if has_outputs or not (is_mapped_over or hasattr(task.task, "skip_all_except")):
+        return MISS
+    row = entry.rows[_RETURN_VALUE]
+    value = load_parsed(row, entry.dag_id)
+    if is_envelope(row) and type(value) not in (dict, list):
+        runtime.pipeline().verify(row, entry.dag_id)
+    return value
+
+
+def _handed_over(rows: Mapping[str, Any], seen: Any, task: _Task) -> Any:
+    """What Airflow's code is given, so that it pushes these rows, or the value that was `_seen`."""
     others = {key: _as_pushed(row, task) for key, row in rows.items() if key != _RETURN_VALUE}
     if getattr(task.task, "multiple_outputs", False):
-        return _with_row(ReusedDict(others), result)
+        return _with_row(ReusedDict(others), rows[_RETURN_VALUE])
     if others:
         ti = compat.current_context()["ti"]
         for key, value in others.items():
             ti.xcom_push(key=key, value=value)
-    # Airflow asks how long it is, or (a branch, a short circuit) what it says.
-    is_mapped_over = task.map_index < 0 and next(iter(task.task.iter_mapped_dependants()), None) is not None
-    if is_mapped_over or hasattr(task.task, "skip_all_except"):
-        value = load_parsed(result, task.dag_id)
-        if type(value) in (dict, list) and is_envelope(result):
-            return _with_row((ReusedDict if type(value) is dict else ReusedList)(value), result)
-        purge(result, task.dag_id)  # the value is pushed anew
-        return value
-    return _as_pushed(result, task)
+    if seen is MISS:
+        return _as_pushed(rows[_RETURN_VALUE], task)
+    if is_envelope(rows.get(_RETURN_VALUE)):
+        return _with_row((ReusedDict if type(seen) is dict else ReusedList)(seen), rows[_RETURN_VALUE])
+    return seen
 
 
 def _with_row(value: ReusedDict | ReusedList, row: Any) -> Any:

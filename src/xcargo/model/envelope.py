@@ -116,10 +116,18 @@ class Envelope:
         return cls(**known)
 
     def explain(self, error: XCargoError) -> None:
-        """Let an error name both releases if a newer one stored the value in a form that this one does not know."""
+        """Let an error name both releases if a newer one stored the value in a form that this one does not know.
+
+        Where the bytes of a value that was reused are damaged, it says how to have it computed again.
+        """
         forms = (ErrorKind.DECODE, ErrorKind.ENVELOPE, ErrorKind.MISSING_DEPENDENCY)
         if error.kind in forms and error.hint in (None, UPGRADE_HINT):
             error.hint = upgrade_hint(self.created_by) or error.hint
+        if error.kind is ErrorKind.INTEGRITY and self.reused:
+            error.hint = (
+                "A task reused it as it is: trigger a run with {'xcargo_recompute': true} as its configuration, "
+                "or delete the entry with xcargo memo clear."
+            )
 
 
 _ORDER = (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -68,13 +70,16 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
     def numbers() -> list[int]:
         """Large enough to be an object, as are the pairs."""
         print("RUNS numbers")
-        return [10**50 + n for n in range(3)]
+        return [10**200 + n for n in range(3)]
 
     @task
     @xcargo.memoize
-    def pairs() -> tuple[str, ...]:
+    def pairs() -> tuple[object, ...]:
+        """The file is read only when the result is pushed."""
         print("RUNS pairs")
-        return ("a" * 100, "b" * 100)
+        file = Path(os.environ["AIRFLOW_HOME"], "pair")
+        file.write_bytes(os.urandom(3_000_000))
+        return (xcargo.File(file), "b" * 100)
 
     @task
     @xcargo.memoize
@@ -83,8 +88,8 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
         return str(n % 10) * 500
 
     @task
-    def check_pair(pair: str) -> None:
-        assert pair in ("a" * 100, "b" * 100)
+    def check_pair(pair: str | Path) -> None:
+        assert pair == "b" * 100 or Path(pair).stat().st_size == 3_000_000
 
     @task
     @xcargo.memoize
