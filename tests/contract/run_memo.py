@@ -33,7 +33,7 @@ def damage(task_id: str) -> None:
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-found = []
+found: list[dict[str, object]] = []
 for rounds in ("1", "1", "2"):
     if found and rounds == "1":
         damage("numbers")
