@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cache, partial, wraps
 from typing import Any, TypeVar
@@ -357,16 +357,9 @@ def signed_url(row: XComRow) -> str | None:
 def summary(row: XComRow) -> dict[str, Any]:
     """What a list shows of a row, without a request to any store."""
     xcom = row.id
-    shown: dict[str, Any] = {
-        "dag_id": xcom.dag_id,
-        "run_id": xcom.run_id,
-        "task_id": xcom.task_id,
-        "key": xcom.key,
-        "map_index": xcom.map_index,
+    shown = asdict(xcom) | {
         "attempt": xcom.attempt or None,
-        "is_state": xcom.is_state,
         "region": xcom.region or None,
-        "asset_id": xcom.asset_id,
         "every_attempt": KEEPS_ATTEMPTS or xcom.is_state,
         "stored_at": row.stored_at.isoformat() if row.stored_at else None,
         "row_bytes": row.row_bytes,
