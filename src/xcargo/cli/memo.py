@@ -184,8 +184,8 @@ COMMANDS = (
         name="memo ls",
         help="list the results that xcargo.memoize can reuse",
         description="Lists the entries of xcargo.memoize: which task instance computed a result and when, how long it "
-        "took, until when it is reused, and the size of its objects. Reads each entry, no rows and no objects: it may "
-        "have been deleted since. With --json it prints one entry per line.",
+        "took, until when it is reused, and the size of its objects. Reads only entries, no rows and no objects, so a "
+        "result may have been deleted since. With --json it prints one entry per line.",
         run=_ls,
         arguments=(JSON, *_FILTERS, _MAP_INDEX, PATH),
         examples=(
@@ -196,9 +196,10 @@ COMMANDS = (
     Command(
         name="memo why",
         help="show what the results of a task depend on, and what changed between the newest two",
-        description="Shows the newest entries of a task, and for each part that its newest two results depend on "
-        "(source, arguments and others) a digest of both, and whether it changed. Of a mapped task it compares results "
-        "of one map index: that of the newest result, or --map-index. Exits with 1 if there is no entry.",
+        description="Shows the newest entries of a task. For each part that its newest two results depend on "
+        "(source, arguments and others), it shows the digests of both and whether they differ. For a mapped task it "
+        "compares results of one map index: that of --map-index, or of the newest result. Exits with 1 if there is no "
+        "entry.",
         run=_why,
         arguments=(
             JSON,
@@ -216,8 +217,8 @@ COMMANDS = (
     Command(
         name="memo clear",
         help="show entries of xcargo.memoize, or delete them, so that results are computed again",
-        description="Lists entries as memo ls does. With --apply it deletes them, but for those that were stored again "
-        "in the meantime. It deletes no object and no row: values that were reused stay as they are.",
+        description="Lists entries as memo ls does. With --apply it deletes them, except those that were stored "
+        "again in the meantime. It deletes no object and no row: reused values stay as they are.",
         run=_clear,
         arguments=(
             JSON,
