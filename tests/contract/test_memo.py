@@ -68,6 +68,13 @@ def test_operators_are_reused(found: list[dict[str, Any]]) -> None:
     assert ran == [["mapped", "mapped", "plain", "rendered"], [], ["rendered"]]
 
 
+def test_a_claim_is_made_and_goes(found: list[dict[str, Any]]) -> None:
+    """Over an entry that cannot be used, too; it goes if nothing can be stored, and hides no reason."""
+    ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_claims"]
+    always = ["claimed", "nothing", "unpushed"]
+    assert ran == [sorted([*always, "first", "varies"]), always, sorted([*always, "changed", "varies"])]
+
+
 def test_async_functions_are_reused(found: list[dict[str, Any]]) -> None:
     """Where this Airflow runs them; an argument is loaded, and a variable that changed is noticed, as of any other."""
     ran = [one["ran"] for one in found if one["dag_id"] == "contract_memo_async"]

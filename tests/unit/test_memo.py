@@ -342,6 +342,7 @@ def test_a_function_without_source_asks_for_a_version(function: Any) -> None:
 # --- entries ---------------------------------------------------------------------------------------------------------
 
 FINGERPRINT = Fingerprint("task", "my_dag", "my_task", {"source": "1", "argument x": "2"})
+OLDER = replace(FINGERPRINT, digests={"source": "0"})
 
 
 def entry_of(pipeline: Any, value: Any, **fields: Any) -> Entry:
@@ -440,6 +441,16 @@ def test_a_shorter_time_counts_for_entries_that_there_are() -> None:
     assert entries.get(FINGERPRINT.key, expires=timedelta(hours=1)) is None
 
 
+def test_no_time_is_too_far_away() -> None:
+    """However long a result is reused or waited for, and whenever it is said to have been computed."""
+    far, ever = "9999-12-31T23:59:59+00:00", timedelta.max
+    pipeline = make_pipeline()
+    entries = entries_for(pipeline, HERE)
+    entries.put(entry_of(pipeline, 1, created_at=far, expires_at=far))
+    assert entries.get(FINGERPRINT.key, expires=ever) is not None
+    assert not Claim(FINGERPRINT.key, ("my_dag", "run", "my_task", -1), "2026-01-01T00:00:00+00:00").is_older_than(ever)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -506,6 +517,7 @@ def test_one_of_two_claims_what_both_compute() -> None:
     pipeline = make_pipeline("memory://claims/x", signing_keys=(KEY,))
     entries, key = entries_for(pipeline, HERE), FINGERPRINT.key
     one, other = ("my_dag", "run", "my_task", -1), ("my_dag", "next_run", "my_task", -1)
+    entries.put(entry_of(pipeline, 1, key=OLDER.key, digests=OLDER.digests))
     entries.claim(key, one)
     with pytest.raises(ObjectExistsError):
         entries.claim(key, other)
@@ -513,7 +525,8 @@ def test_one_of_two_claims_what_both_compute() -> None:
     assert isinstance(claim, Claim)
     assert claim.by == one
     assert not claim.is_older_than(timedelta(hours=1))
-    assert entries.get(key) is entries.latest(FINGERPRINT.folder) is None
+    assert entries.get(key) is None
+    assert entries.latest(FINGERPRINT.folder) == entries.get(OLDER.key) is not None
     entries.release(key, other)
     assert entries.find(key) == claim
     entries.claim(key, other, overtakes=True)

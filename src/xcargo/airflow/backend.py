@@ -139,7 +139,12 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
 
 
 def _push(value: Any, coordinate: Coordinate) -> Any:
-    row = runtime.pipeline().push(value, coordinate)
+    try:
+        row = runtime.pipeline().push(value, coordinate)
+    except BaseException:
+        for give_up in runtime.on_failed_push:
+            give_up(coordinate)
+        raise
     runtime.classes().warn()
     for note in runtime.on_push:
         note(coordinate, row)

@@ -33,6 +33,7 @@ MISS: Any = object()
 
 _RETURN_VALUE = "return_value"
 _SHOWN_CHANGES = 5
+_LONGEST = timedelta(days=36500)
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.5, 10.0
 
 _inside: ContextVar[bool] = ContextVar("xcargo_memoized", default=False)
@@ -58,6 +59,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.scope not in ("task", "dag", "global"):
             raise ConfigurationError(f"memoize knows no scope {self.scope!r}", hint="Write task, dag or global.")
+        for name, given in (("expires", self.expires), ("wait", self.wait)):
+            if given is not None and not (isinstance(given, timedelta) and timedelta() <= given <= _LONGEST):
+                raise ConfigurationError(
+                    f"memoize takes no {name}={given!r}", hint="Give a timedelta of up to 100 years, or leave it out."
+                )
         for name in self.depends_on:
             kind, _, rest = name.partition(":")
             if kind not in READERS or not rest or (kind == "file" and not rest.startswith("/")):
@@ -113,25 +119,35 @@ class Noted:
     is_computed: bool = False
     """Whether the function has returned: a result that it pushes by itself is not yet the one."""
 
+    def release(self) -> None:
+        """Let nobody wait for it any longer."""
+        if self.is_claimed:
+            with suppress(XCargoError):
+                self.entries.release(self.fingerprint.key, self.task.identity)
+
+    def returned(self, result: Any) -> Any:
+        """The function's result, which is pushed next, unless it is None."""
+        self.is_computed = True
+        if result is None:
+            self.release()
+        return result
+
 
 _noted: dict[tuple[str, str, str, int], Noted] = {}
 
 
 @contextmanager
-def computing(noted: Noted | None) -> Iterator[None]:
-    """While a result is computed. If that fails, nobody waits for it any longer."""
+def computing(noted: Noted | None) -> Iterator[Callable[[Any], Any]]:
+    """While a result is computed, which goes through what this gives. If that fails, nobody waits for it any longer."""
     token = _inside.set(True)
     try:
-        yield
+        yield lambda result: result if noted is None else noted.returned(result)
     except BaseException:
-        if noted is not None and noted.is_claimed:
-            with suppress(XCargoError):
-                noted.entries.release(noted.fingerprint.key, noted.task.identity)
+        if noted is not None:
+            noted.release()
         raise
     finally:
         _inside.reset(token)
-    if noted is not None:
-        noted.is_computed = True
 
 
 def look_up(context: Any, options: Options, code: Any, arguments: Mapping[str, Any]) -> tuple[Any, Noted | None]:
@@ -158,23 +174,30 @@ def look_up(context: Any, options: Options, code: Any, arguments: Mapping[str, A
         return MISS, None
     try:
         entries = entries_for(runtime.pipeline(), task.coordinate())
-        result = MISS if forced else _reused(entries, task, fingerprint, options)
+        result, refused = (MISS, None) if forced else _reused(entries, task, fingerprint, options)
+        if result is not MISS:
+            return result, None
+        changed, why = _reason(entries, fingerprint)  # before a claim takes the place of an entry
         is_claimed = False
-        if result is MISS and not forced and options.wait is not None:
+        if not forced and options.wait is not None:
             try:
-                is_claimed = _claimed(entries, task, fingerprint.key, options.wait)
-                result = MISS if is_claimed else _reused(entries, task, fingerprint, options)
+                is_claimed = _claimed(entries, task, fingerprint.key, options.wait, refused)
+                result = MISS if is_claimed else _reused(entries, task, fingerprint, options)[0]
             except XCargoError as error:
                 log.warning("xcargo does not wait for others that compute the result: %s", error)
         if result is not MISS:
             return result, None
-        _report_miss(entries, fingerprint, options, forced=forced)
+        log.info("xcargo computes the result (%s)", f"{RECOMPUTE} asks for it" if forced else why)
+        metrics.count_memo(hit=False)
+        if options.on_miss is not None:
+            options.on_miss(changed)
     except XCargoError as error:
         log.warning("xcargo computes the result, since nothing can be looked up: %s", error)
         return MISS, None
     noted = _noted[task.identity] = Noted(options, fingerprint, entries, task, time.monotonic(), is_claimed)
     if _note not in runtime.on_push:
         runtime.on_push.append(_note)
+        runtime.on_failed_push.append(_give_up)
     return MISS, noted
 
 
@@ -185,10 +208,11 @@ def _is_forced(context: Any, task: _Task) -> bool:
     return asked is True or (isinstance(asked, (list, tuple)) and task.task_id in asked)
 
 
-def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta) -> bool:
+def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta, refused: Entry | None) -> bool:
     """Wait for who computes a result; whether this task is to compute it, and others may wait for it.
 
-    One who is gone cannot say so: after ``wait`` nobody waits for it any longer.
+    One who is gone cannot say so: after ``wait`` nobody waits for it any longer. An entry that was refused, since
+    it expired or its object is gone, is overtaken.
     """
     ends, pause = time.monotonic() + wait.total_seconds(), _FIRST_PAUSE_SECONDS
     while True:
@@ -200,16 +224,14 @@ def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta) -> bool:
             return True
         found = entries.find(key)
         left = ends - time.monotonic()
+        is_over = isinstance(found, Claim) and (found.by == task.identity or found.is_older_than(wait))
+        if is_over or (refused is not None and found == refused):
+            entries.claim(key, task.identity, overtakes=True)
+            return True
         if isinstance(found, Entry) or left <= 0:
             return False
-        if isinstance(found, Claim):
-            if found.by == task.identity or found.is_older_than(wait):
-                entries.claim(key, task.identity, overtakes=True)
-                return True
-            if pause == _FIRST_PAUSE_SECONDS:
-                log.info(
-                    "xcargo waits up to %.0f s for task %r of run %r to compute the result", left, *found.by[2:0:-1]
-                )
+        if isinstance(found, Claim) and pause == _FIRST_PAUSE_SECONDS:
+            log.info("xcargo waits up to %.0f s for task %r of run %r to compute the result", left, *found.by[2:0:-1])
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
@@ -244,36 +266,40 @@ def _code_digests(code: Any, options: Options) -> Iterator[tuple[str, str]]:
                 raise
 
 
-def _report_miss(entries: Entries, fingerprint: Fingerprint, options: Options, *, forced: bool) -> None:
-    changed, why = None, "there is no earlier result"
+def _reason(entries: Entries, fingerprint: Fingerprint) -> tuple[list[str] | None, str]:
+    """What changed since the last result, if there was one, and why the result is computed."""
     try:
         last = entries.latest(fingerprint.folder)
     except XCargoError:
-        why = "the last result cannot be used"
-    else:
-        if last is not None:
-            changed, why = changes(fingerprint.digests, last.digests), "the last result is gone"
-    if forced:
-        why = f"{RECOMPUTE} asks for it"
-    elif changed:
-        more = f" and {len(changed) - _SHOWN_CHANGES} more" if len(changed) > _SHOWN_CHANGES else ""
-        why = f"changed: {', '.join(changed[:_SHOWN_CHANGES])}{more}"
-    log.info("xcargo computes the result (%s)", why)
-    metrics.count_memo(hit=False)
-    if options.on_miss is not None:
-        options.on_miss(changed)
+        return None, "the last result cannot be used"
+    if last is None:
+        return None, "there is no earlier result"
+    changed = changes(fingerprint.digests, last.digests)
+    if not changed:
+        return changed, "the last result is gone"
+    more = f" and {len(changed) - _SHOWN_CHANGES} more" if len(changed) > _SHOWN_CHANGES else ""
+    return changed, f"changed: {', '.join(changed[:_SHOWN_CHANGES])}{more}"
+
+
+def _give_up(coordinate: Coordinate) -> None:
+    """After a push that failed: nobody waits for the result."""
+    if noted := _noted_of(coordinate):
+        noted.release()
+
+
+def _noted_of(coordinate: Coordinate) -> Noted | None:
+    return _noted.get((coordinate.dag_id, coordinate.run_id, coordinate.task_id, coordinate.map_index))
 
 
 def _note(coordinate: Coordinate, row: Any) -> None:
     """After a push: note a row of a result, and store the entry with the last of them, which is that of the result."""
-    identity = coordinate.dag_id, coordinate.run_id, coordinate.task_id, coordinate.map_index
-    noted = _noted.get(identity)
+    noted = _noted_of(coordinate)
     if noted is None or runtime.pipeline().rules.control_keys.fullmatch(coordinate.key):
         return
     noted.rows[coordinate.key] = row
     if coordinate.key != _RETURN_VALUE or not noted.is_computed:
         return
-    del _noted[identity]
+    del _noted[noted.task.identity]
     now, expires = datetime.now(timezone.utc), noted.options.expires
     entry = Entry(
         key=noted.fingerprint.key,
@@ -293,18 +319,18 @@ def _note(coordinate: Coordinate, row: Any) -> None:
         log.warning("xcargo could not note the result, so that it is not reused: %s", error)
 
 
-def _reused(entries: Entries, task: _Task, fingerprint: Fingerprint, options: Options) -> Any:
-    """What the task returns in place of the result, which is copied; `MISS` if there is none that may be used."""
+def _reused(entries: Entries, task: _Task, fingerprint: Fingerprint, options: Options) -> tuple[Any, Entry | None]:
+    """What the task returns in place of the result, which is copied; or `MISS`, and the entry that cannot be used."""
     try:
-        entry = entries.get(fingerprint.key, expires=options.expires)
+        entry = entries.read(fingerprint.key)
     except XCargoError as error:
         log.warning("xcargo does not use an entry of memoize: %s", error)
-        return MISS
-    if entry is None:
-        return MISS
+        return MISS, None
+    if entry is None or entry.is_expired(options.expires):
+        return MISS, entry
     if fingerprint.scope != "global" and entry.dag_id != task.dag_id:
         log.warning("xcargo does not use an entry of memoize: it is of Dag %r", entry.dag_id)
-        return MISS
+        return MISS, entry
     started = time.perf_counter()
     origin = {"dag": entry.dag_id, "run": entry.run_id, "task": entry.task_id, "at": entry.created_at}
     if entry.map_index >= 0:
@@ -320,13 +346,13 @@ def _reused(entries: Entries, task: _Task, fingerprint: Fingerprint, options: Op
         log.warning("xcargo computes the result again, since an earlier one cannot be used: %s", error)
         for row in rows.values():
             pipeline.purge(row, task.dag_id)
-        return MISS
+        return MISS, entry
     log.info(
         "xcargo reused the result that run %r computed at %s in %.1f s: %d bytes copied in the store, %.3f s",
         *(entry.run_id, entry.created_at, entry.seconds, entry.stored_bytes, time.perf_counter() - started),
     )
     metrics.count_memo(hit=True, seconds=entry.seconds, stored_bytes=entry.stored_bytes)
-    return result
+    return result, None
 
 
 def _seen(entry: Entry, task: _Task) -> Any:

@@ -98,8 +98,8 @@ def _decorated(function: Any, options: Options) -> Any:
             result, args, kwargs, noted = await asyncio.to_thread(memo.look_up, args, kwargs)
             if result is not MISS:
                 return result
-            with computing(noted):
-                return await function(*args, **kwargs)
+            with computing(noted) as returned:
+                return returned(await function(*args, **kwargs))
 
     else:
 
@@ -108,8 +108,8 @@ def _decorated(function: Any, options: Options) -> Any:
             result, args, kwargs, noted = memo.look_up(args, kwargs)
             if result is not MISS:
                 return result
-            with computing(noted):
-                return function(*args, **kwargs)
+            with computing(noted) as returned:
+                return returned(function(*args, **kwargs))
 
     call.memoized, memo.call = memo, call
     return call
@@ -184,8 +184,8 @@ class MemoizeMixin:
             result, noted = look_up(context, options, cls, _operator_arguments(self, context, options))
             if result is not MISS:
                 return result
-            with computing(noted):
-                return execute(self, context, **more)
+            with computing(noted) as returned:
+                return returned(execute(self, context, **more))
 
         cls.execute = call  # type: ignore[attr-defined]
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "classes",
+    "on_failed_push",
     "on_push",
     "open_pipeline",
     "open_state_pipeline",
@@ -40,6 +41,9 @@ __all__ = [
 
 on_push: list[Callable[[Coordinate, Any], object]] = []
 """Called after each push with its row."""
+
+on_failed_push: list[Callable[[Coordinate], object]] = []
+"""Called after each push that failed."""
 
 _RULES = RowRules(
     takes_none=not compat.REFUSES_NONE,

@@ -47,7 +47,7 @@ _CLAIM_FORMAT = "xcargo-memo-claim/1"
 _MAX_BYTES = 4 * 1024 * 1024
 """More than any entry has: whoever may write to the bucket may have put anything in its place."""
 _SUFFIX = ".json"
-_LOOKED_AT = 1000
+_LOOKED_AT, _READ = 1000, 10
 _MAX_SECONDS = 1e12
 
 Scope = Literal["task", "dag", "global"]
@@ -98,7 +98,7 @@ class Entry:
     def is_expired(self, expires: timedelta | None = None) -> bool:
         """Whether its time is over: that which it was given, or ``expires`` after it was computed, if that is less."""
         now = datetime.now(timezone.utc)
-        if expires is not None and datetime.fromisoformat(self.created_at) + expires <= now:
+        if expires is not None and now - datetime.fromisoformat(self.created_at) >= expires:
             return True
         return self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= now
 
@@ -159,7 +159,7 @@ class Claim:
 
     def is_older_than(self, age: timedelta) -> bool:
         """Whether it was made longer ago, by the clock of who asks."""
-        return datetime.fromisoformat(self.created_at) + age < datetime.now(timezone.utc)
+        return datetime.now(timezone.utc) - datetime.fromisoformat(self.created_at) > age
 
     @classmethod
     def from_json(cls, data: Any) -> Claim:
@@ -244,10 +244,13 @@ class Entries:
         self._store.put(data["key"], [signed.encode()], mode=mode)
 
     def latest(self, folder: str) -> Entry | None:
-        """The newest entry of a folder that can be read. A listing, and a request."""
+        """The newest entry of a folder, if it has not expired. A listing, and a request for it and each later claim."""
         infos = [info for info in islice(self._store.list(folder), _LOOKED_AT) if info.last_modified is not None]
-        newest = max(infos, key=lambda info: (info.last_modified, info.key), default=None)
-        return None if newest is None else self.get(newest.key)
+        for info in sorted(infos, key=lambda info: (info.last_modified, info.key), reverse=True)[:_READ]:
+            entry = self.find(info.key)
+            if isinstance(entry, Entry):
+                return None if entry.is_expired() else entry
+        return None
 
 
 def changes(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import datetime
+import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
@@ -231,7 +233,51 @@ with DAG("contract_memo_operators", start_date=datetime(2026, 1, 1), schedule=No
     mapped >> like_mapped
     check_operators(plain.output, templated_too.output, mapped.output, like_mapped.output, plain.output["length"])
 
-DAGS = [memo, shapes, calls, operators]
+
+def claims(task_id: str) -> int:
+    """How many claims there are of a task: they stand in an entry's place while it is computed."""
+    root = Path(unquote(urlsplit(os.environ["AIRFLOW__XCARGO__PATH"]).path))
+    files = (root / "~xcargo/memo/contract_memo_claims").glob(f"{task_id}/*.json")
+    return sum("xcargo-memo-claim" in file.read_text() for file in files)
+
+
+def tell(changed: list[str] | None) -> None:
+    print("RUNS", "first" if changed is None else "changed")
+
+
+with DAG("contract_memo_claims", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as claiming:
+
+    @task
+    @xcargo.memoize(wait=timedelta(hours=1), expires=timedelta())
+    def expired() -> str:
+        """Always has an entry that cannot be used."""
+        print("RUNS claimed" if claims("expired") else "RUNS unclaimed")
+        return "x" * 500
+
+    @task
+    @xcargo.memoize(wait=timedelta(seconds=1), depends_on=["variable:contract_rounds"], on_miss=tell)
+    def varies() -> int:
+        print("RUNS varies")
+        return 1
+
+    @task
+    @xcargo.memoize(wait=timedelta(seconds=1))
+    def nothing() -> None:
+        print("RUNS nothing")
+
+    @task
+    @xcargo.memoize(wait=timedelta(seconds=1))
+    def unpushed() -> object:
+        print("RUNS unpushed")
+        return threading.Lock()
+
+    @task(trigger_rule="all_done")
+    def check_claims() -> None:
+        assert claims("*") == 0
+
+    [expired(), varies(), nothing(), unpushed()] >> check_claims()
+
+DAGS = [memo, shapes, calls, operators, claiming]
 
 if BaseAsyncOperator:  # Airflow 3.2
     with DAG("contract_memo_async", start_date=datetime(2026, 1, 1), schedule=None, catchup=False) as asynchronous:
