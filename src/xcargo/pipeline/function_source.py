@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-import ast
+import copyreg
 import inspect
-import textwrap
+import logging
+import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from pathlib import Path
-from types import CodeType, FunctionType, MappingProxyType, ModuleType
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from xcargo.errors import UnsupportedTypeError, XCargoError
+from xcargo.pipeline.source_code import (
+    code_key,
+    code_keys,
+    file_of,
+    names_in_code,
+    names_in_definition,
+    no_source,
+    source_of,
+    text_of,
+)
 
 __all__ = ["SourceChangedError", "parts_of"]
 
 _MOST_LAYERS = 100
+_SCALARS = {type(None), bool, int, float, complex, str, bytes, bytearray, date, timedelta, Decimal}
+_CONTAINERS = {list, tuple, set, frozenset, dict}
+_INNER: dict[type, tuple[str, ...]] = {  # what has parts that pickle would not see
+    property: ("fget", "fset", "fdel"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    MethodType: ("__func__", "__self__"),
+}
+_OF_THE_PROCESS = type(os.environ), logging.Logger
+"""What differs though nothing has changed: in the name of a logger there may be where the file is."""
+_Named = list[tuple[str, Any]]
 
 
 class SourceChangedError(XCargoError):
@@ -26,182 +49,225 @@ class SourceChangedError(XCargoError):
 def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     """Name and content of each part: text of the source, or the value of a constant.
 
-    The source counts without comments, layout, decorators and docstring. Functions and classes of the same file that it
-    uses count in the same way, and so on for those that they use; what is imported counts by its name alone.
+    The source counts without comments, layout and docstring; of the function itself, without decorators too. Functions
+    and classes of the same file that it uses count in the same way, and so on for those that they use; what is imported
+    counts by its name alone. An object counts by its class and, if that is of the file or of Python itself, by what
+    pickle would store of it. Contents are equal in each process that loads the same file.
 
     Raises:
         UnsupportedTypeError: The function has no source.
         SourceChangedError: It has another one by now.
     """
-    innermost = inspect.unwrap(function)
-    own_file = _file(innermost)
-    text = _text(own_file)
-    codes = None if text is None else _codes(text)
-    yielded: Counter[str] = Counter()
-    seen: set[Any] = set()
+    walk = _Walk(inspect.unwrap(function))
+    yield from walk.parts(function)
+    if text_of(walk.file) != walk.text:
+        raise SourceChangedError("The file was replaced while it was read", where=walk.file)
 
-    def part(name: str, content: Any) -> tuple[str, Any]:
-        """Of two that are called the same, such as what two closures close over, the second gets a number."""
-        yielded[name] += 1
-        return (name if yielded[name] == 1 else f"{name} ({yielded[name]})"), content
 
-    todo: list[tuple[str, Any]] = [("", function)]
-    while todo:
-        name, found = todo.pop()
-        for used in _layers(found):
-            is_code = used is innermost or isinstance(used, (type, FunctionType))
-            registry = getattr(used, "registry", None)  # of functools.singledispatch
-            if isinstance(registry, MappingProxyType):
-                todo += [(f"{name}[{cls.__qualname__}]", implementation) for cls, implementation in registry.items()]
-            mark = id(used) if is_code else (name, id(used))
-            if mark in seen:
-                continue
-            seen.add(mark)
-            if isinstance(used, ModuleType):
-                yield part(f"module {name}", used.__name__)
-            elif isinstance(used, partial):
-                todo += [(name, used.func), *((f"{name} argument", value) for value in used.args)]
-                todo += [(f"{name} argument {key}", value) for key, value in used.keywords.items()]
-            elif type(used) in (list, tuple, dict) and any(map(callable, _items(used).values())):
-                todo += [(f"{name}[{key!r}]", value) for key, value in _items(used).items()]
-            elif inspect.ismethod(used):
-                todo += [(name, used.__func__), (f"{name}.__self__", used.__self__)]
-            elif not is_code:
-                yield part(f"constant {name}", used)
-                if own_file is not None and _file(type(used)) == own_file:
-                    todo.append((type(used).__name__, type(used)))
-            elif used is innermost or _file(used) == own_file:
-                if codes is not None and not codes.issuperset(_own_codes(used, own_file)):
-                    raise SourceChangedError("The file was replaced after it was loaded", where=own_file)
-                yield part(f"source of {name}" if name else "source", _source(used))
-                todo += _used_by(used)
-                if name or isinstance(used, type):  # of the function itself, defaults are arguments
-                    todo += _defaults(name or used.__name__, used)
+class _Walk:
+    """Visits all that a function uses, each object once: where it is met again, a part says so."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self.file = file_of(root)
+        self.text = text_of(self.file)
+        self.codes = None if self.text is None else code_keys(self.text)
+        self.module = getattr(root, "__globals__", {}).get("__name__", getattr(root, "__module__", None))
+        self.globals = getattr(root, "__globals__", None) or vars(sys.modules.get(self.module or "", object))
+        self.looked_up: set[str] = set()
+        self.seen: dict[int, tuple[str, Any]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def parts(self, function: Any) -> Iterator[tuple[str, Any]]:
+        todo: _Named = [("", self.root)]
+        if function is not self.root:
+            todo.insert(0, ("wrapper", function))
+        inner: _Named
+        while todo:
+            name, value = todo.pop()
+            if _is_plain(value):
+                parts, inner = [(f"constant {name}", value)], []
+            elif id(value) in self.seen:
+                parts, inner = [(f"reference {name}", self.seen[id(value)][0])], []
             else:
-                yield part(f"import {name}" if name else "import wrapper", _imported(used))
-    if _text(own_file) != text:
-        raise SourceChangedError("The file was replaced while it was read", where=own_file)
+                self.seen[id(value)] = self._unique(name), value
+                parts, inner = self._visit(name, value)
+            yield from ((self._unique(part), content) for part, content in parts)
+            todo += reversed(inner)
+
+    def _unique(self, name: str) -> str:
+        """Of two that are called the same, such as what two closures close over, the second gets a number."""
+        self.counts[name] += 1
+        return name if self.counts[name] == 1 else f"{name} ({self.counts[name]})"
+
+    def _visit(self, name: str, value: Any) -> tuple[_Named, _Named]:
+        """Parts that an object is, and objects that it is made of."""
+        if value is not self.root and self._is_imported(value):
+            return [(f"import {name}", self._label(value))], []
+        if isinstance(value, type):
+            return self._class(name, value)
+        if isinstance(value, FunctionType):
+            return self._function(name, value)
+        if value is self.root:
+            raise no_source(value)
+        if type(value) is MappingProxyType:
+            value = dict(value)
+        if type(value) in _CONTAINERS:
+            return self._container(name, value)
+        parts, inner = self._instance(name, value)
+        if callable(value) and name.count(".__wrapped__") < _MOST_LAYERS:
+            wrapped = getattr(value, "__wrapped__", None)
+            inner += [] if wrapped is None else [(f"{name}.__wrapped__", wrapped)]
+        return parts, inner
+
+    def _is_imported(self, value: Any) -> bool:
+        """Whether it is found under its name in another module; what a function there has made is not."""
+        if isinstance(value, ModuleType):
+            return True
+        module = getattr(value, "__module__", None)
+        if not isinstance(value, (type, FunctionType)) or module == self.module:
+            return False
+        found: Any = sys.modules.get(module or "")
+        for name in value.__qualname__.split("."):
+            found = inspect.getattr_static(found, name, None)
+        return found is value
+
+    def _function(self, name: str, function: FunctionType) -> tuple[_Named, _Named]:
+        code, file, is_root = function.__code__, file_of(function), function is self.root
+        inner: _Named = []
+        if not is_root and (file is None or code.co_filename.startswith("<")):  # such as __init__ of a dataclass
+            parts = [(f"code of {name}", code_key(code))]
+        elif not is_root and file != self.file:
+            parts = [(f"import {name}", f"{function.__globals__.get('__name__')}.{code.co_name}")]
+        else:
+            if self.codes is not None and code_key(code, at_line=True) not in self.codes:
+                raise SourceChangedError("The file was replaced after it was loaded", where=self.file)
+            text, node = source_of(function, code, is_root=is_root)
+            parts = [(f"source of {name}" if name else "source", text)]
+            inner = [] if is_root else self._globals(names_in_definition(node))
+        if isinstance(vars(function).get("registry"), MappingProxyType):  # functools.singledispatch: all but its cache
+            return parts, [*_attributes(name, function, "registry", "__wrapped__"), *inner]
+        for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+            try:
+                inner.append((f"{name}.{variable}".lstrip("."), cell.cell_contents))
+            except ValueError:  # not yet bound
+                continue
+        if is_root or file == self.file or function.__globals__ is self.globals:
+            inner += self._globals(names_in_code(code), function.__globals__)
+        if not is_root:  # of the function itself, defaults are arguments
+            defaults: dict[Any, Any] = {
+                **dict(enumerate(function.__defaults__ or ())),
+                **(function.__kwdefaults__ or {}),
+            }
+            inner += [(f"{name} default {key}", value) for key, value in defaults.items()]
+        return parts, inner + _attributes(name, function, *vars(function))
+
+    def _class(self, name: str, cls: type) -> tuple[_Named, _Named]:
+        parts: _Named = [(f"class {name or cls.__name__}", self._label(cls))]
+        inner = [(base.__name__, base) for base in (*cls.__bases__, type(cls)) if base not in (object, type)]
+        try:
+            if file_of(cls) == self.file or cls is self.root:
+                text, node = source_of(cls, cls)
+                parts.append((f"source of {name}" if name else "source", text))
+                inner += self._globals(names_in_definition(node))
+        except UnsupportedTypeError:
+            if cls is self.root:
+                raise  # of Enum("Color", ...) and the like, what is in it says all
+        for key, value in vars(cls).items():
+            is_code = isinstance(value, (FunctionType, staticmethod, classmethod))
+            if not (key.startswith("__") and key.endswith("__")) or is_code or key == "__dataclass_fields__":
+                inner.append((f"{name or cls.__name__}.{key}", value))
+        return parts, inner
+
+    def _instance(self, name: str, value: Any) -> tuple[_Named, _Named]:
+        cls = type(value)
+        for kind, attributes in _INNER.items():
+            if isinstance(value, kind):
+                return [], [(name, cls), *_attributes(name, value, *attributes)]
+        if isinstance(value, _OF_THE_PROCESS):
+            return [(f"type of {name}", self._label(cls))], []
+        is_own = not self._is_imported(cls)
+        is_of_python = cls.__module__.partition(".")[0] in sys.stdlib_module_names
+        state = _state(value) if is_own or is_of_python else None
+        if state is None:
+            return [(f"type of {name}", self._label(value)), (f"constant {name}", value)], [
+                (cls.__name__, cls)
+            ] * is_own
+        more, attributes_of = state
+        parts: _Named = [(f"constant {name}", self._label(value))]
+        inner: _Named = [(cls.__name__, cls)] if is_own else []
+        if _is_plain([more, attributes_of]):
+            return [(f"constant {name}", [self._label(value), more, attributes_of])], inner
+        inner += [(f"{name}{'' if n == 0 else f' {n}'}", part) for n, part in enumerate(more)]
+        return parts, inner + [(f"{name}.{key}", attribute) for key, attribute in attributes_of.items()]
+
+    def _globals(self, names: set[str], of: dict[str, Any] | None = None) -> _Named:
+        """Values of names of a module, each once; those of the file's own module unless another's are given."""
+        known = self.globals if of is None else of
+        found = sorted(n for n in names if n in known and not (n.startswith("__") and n.endswith("__")))
+        if known is self.globals:
+            found = [name for name in found if name not in self.looked_up]
+            self.looked_up.update(found)
+        return [(name, known[name]) for name in found]
+
+    def _container(self, name: str, value: Any) -> tuple[_Named, _Named]:
+        """A list of what is in it, in order (of a set, whose order is another in each process, sorted), and that."""
+        if type(value) is dict:
+            labels = [
+                repr(key) if _is_plain(key) and not isinstance(key, frozenset) else self._label(key) for key in value
+            ]
+            inner = [(f"{name} key", key) for key in value if not _is_plain(key) or isinstance(key, frozenset)]
+            inner += [(f"{name}[{label}]", item) for label, item in zip(labels, value.values(), strict=True)]
+            return [(f"constant {name}", ["dict", *labels])], inner
+        items = sorted(value, key=self._order) if isinstance(value, (set, frozenset)) else value
+        return [(f"constant {name}", [type(value).__name__, len(items)])], [
+            (f"{name}[{n}]", i) for n, i in enumerate(items)
+        ]
+
+    def _order(self, item: Any) -> tuple[str, str, int]:
+        code = getattr(item, "__code__", None)
+        return self._label(item), repr(item) if type(item) in _SCALARS else "", code.co_firstlineno if code else 0
+
+    def _label(self, value: Any) -> str:
+        """Kind and name of a value, or of its class; never an address."""
+        own = value if isinstance(getattr(value, "__name__", None), str) else type(value)
+        name = getattr(own, "__qualname__", None) or own.__name__
+        module = getattr(own, "__module__", None)  # of a Dag's file, it says where the file is
+        return f"{type(value).__qualname__} {'' if module == self.module else module}.{name}"
 
 
-def _imported(used: Any) -> str:
-    """Module and name of what is imported; of a function that wraps another, those that it has not taken over."""
-    if hasattr(used, "__wrapped__") and isinstance(used, FunctionType):
-        return f"{used.__globals__['__name__']}.{used.__code__.co_name}"
-    return f"{used.__module__}.{used.__qualname__}"
+def _is_plain(value: Any) -> bool:
+    """Whether it is data and nothing else, in containers or not: one part then."""
+    todo, seen = [value], set()
+    for each in todo:
+        if type(each) not in _CONTAINERS:
+            if type(each) not in _SCALARS:
+                return False
+        elif id(each) not in seen:
+            seen.add(id(each))
+            todo += [*each, *each.values()] if type(each) is dict else each
+    return True
 
 
-def _text(file: str | None) -> bytes | None:
-    """What a file says now; None if it is none, such as one in an archive."""
+def _state(value: Any) -> tuple[list[Any], dict[Any, Any]] | None:
+    """What pickle would store of an object: arguments, items and attributes. None if it can store nothing."""
+    reduce = copyreg.dispatch_table.get(type(value))
     try:
-        return None if file is None else Path(file).read_bytes()
-    except OSError:
+        reduced = reduce(value) if reduce else object.__reduce_ex__(value, 4)
+        if isinstance(reduced, str):
+            return [reduced], {}
+        function, args, state, items, pairs = (*reduced, None, None, None)[:5]
+        is_class = function in (copyreg.__newobj__, type(value))  # type: ignore[attr-defined]
+        more = [arg for arg in args if arg is not type(value)] if is_class else [args, function]
+        more += [list(each) for each in (items, pairs) if each is not None]
+    except Exception:  # of whatever library
         return None
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # the second has slots
+        state = {**(state[0] or {}), **state[1]}
+    if type(state) is not dict:
+        return [*more, state], {}
+    return more, state
 
 
-def _codes(text: bytes) -> set[CodeType]:
-    """All code, also of functions inside of others, that is made of a text."""
-    try:
-        codes = [compile(text, "", "exec", dont_inherit=True)]
-    except (SyntaxError, ValueError):
-        return set()
-    for code in codes:
-        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(codes)
-
-
-def _own_codes(used: Any, file: str | None) -> set[CodeType]:
-    """The code of a function, or of the functions of a class, as far as a file has it."""
-    functions = _methods(used) if isinstance(used, type) else [used]
-    codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]
-    return {code for code in codes if code is not None and _file(code) == file}
-
-
-def _layers(used: Any) -> list[Any]:
-    """A value; of a function that wraps another, also that and so on, the innermost first."""
-    layers = [used]
-    while callable(layers[-1]) and len(layers) < _MOST_LAYERS:
-        inner = getattr(layers[-1], "__wrapped__", None)
-        if inner is None:
-            break
-        layers.append(inner)
-    return [layers[-1], *(layer for layer in layers[-2::-1] if isinstance(layer, (type, FunctionType)))]
-
-
-def _items(container: Any) -> dict[Any, Any]:
-    return container if type(container) is dict else dict(enumerate(container))
-
-
-def _defaults(name: str, used: Any) -> list[tuple[str, Any]]:
-    """Values that were computed when a helper, or a class, was defined: its source says only how."""
-    if isinstance(used, FunctionType):
-        given: dict[Any, Any] = dict(enumerate(used.__defaults__ or ()))
-        given |= used.__kwdefaults__ or {}
-        return [(f"{name} default {key}", value) for key, value in given.items()]
-    plain = {key: value for key, value in vars(used).items() if not key.startswith("__") and not callable(value)}
-    return [(f"{name}.{key}", value) for key, value in plain.items() if not hasattr(value, "__get__")]
-
-
-def _source(function: Any) -> str:
-    try:
-        # Of the code, since that of a function which wraps another would be the other's.
-        text = textwrap.dedent(inspect.getsource(getattr(function, "__code__", function)))
-    except (OSError, TypeError):
-        members = getattr(function, "_fields", None) or getattr(function, "__members__", None)
-        if isinstance(function, type) and members:  # namedtuple("Point", ...), Enum("Color", ...)
-            return f"{function.__name__} = {tuple(members)!r}"
-        raise UnsupportedTypeError(
-            f"The source of {getattr(function, '__qualname__', type(function).__name__)} is not known",
-            hint="Say which version of the code it is, and change that with the code: "
-            '@xcargo.memoize(version="1"). Of a lambda in a shell, or of compiled code, Python knows no source.',
-        ) from None
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:  # a lambda, of which there is the line
-        return text
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if node is tree.body[0]:
-                node.decorator_list = []
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
-
-
-def _used_by(user: Any) -> Iterator[tuple[str, Any]]:
-    """Names that a function, or the functions of a class, takes from its module or from around it."""
-    if isinstance(user, type):
-        yield from ((base.__name__, base) for base in user.__bases__ if base is not object)
-        functions = [inspect.unwrap(method) for method in _methods(user)]
-        functions = [function for function in functions if _file(function) == _file(user)]
-    else:
-        functions = [user]
-    for function in functions:
-        closure = inspect.getclosurevars(function).nonlocals
-        for name in sorted(_names(function.__code__)):
-            known: Mapping[str, Any] = closure if name in closure else function.__globals__
-            if name in known and not (name.startswith("__") and name.endswith("__")):
-                yield name, known[name]
-
-
-def _methods(cls: type) -> list[Any]:
-    names = ("__func__", "fget", "func")  # of class and static methods, properties, and what is computed once
-    members = [next((getattr(m, n) for n in names if hasattr(m, n)), m) for m in vars(cls).values()]
-    for member in vars(cls).values():  # of functools.singledispatchmethod
-        members += getattr(getattr(member, "dispatcher", None), "registry", {}).values()
-    return [member for member in members if isinstance(inspect.unwrap(member), FunctionType)]
-
-
-def _names(code: CodeType) -> set[str]:
-    """Names in a function's code, and in that of functions inside it."""
-    names = {*code.co_names, *code.co_freevars}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names(constant)
-    return names
-
-
-def _file(used: Any) -> str | None:
-    try:
-        return inspect.getsourcefile(used)
-    except TypeError:
-        return None
+def _attributes(name: str, value: Any, *attributes: str) -> _Named:
+    return [(f"{name}.{attribute}".lstrip("."), getattr(value, attribute, None)) for attribute in attributes]
