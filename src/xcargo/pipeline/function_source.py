@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from decimal import Decimal
-from types import FunctionType, MappingProxyType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from xcargo.errors import UnsupportedTypeError, XCargoError
@@ -124,13 +124,15 @@ class _Walk:
         """Whether it is found under its name in another module; what a function there has made is not."""
         if isinstance(value, ModuleType):
             return True
-        module = getattr(value, "__module__", None)
-        if not isinstance(value, (type, FunctionType)) or module == self.module:
+        if not isinstance(value, (type, FunctionType, MethodType, BuiltinFunctionType)):
             return False
-        found: Any = sys.modules.get(module or "")
+        # random.choice is the method of an object that has no name.
+        module = value.__module__ or type(getattr(value, "__self__", None)).__module__
+        found: Any = sys.modules.get(module)
         for name in value.__qualname__.split("."):
             found = inspect.getattr_static(found, name, None)
-        return found is value
+        named = inspect.getattr_static(sys.modules.get(module), value.__name__, None)
+        return (found is value or named is value) and module != self.module
 
     def _function(self, name: str, function: FunctionType) -> tuple[_Named, _Named]:
         code, file, is_root = function.__code__, file_of(function), function is self.root
