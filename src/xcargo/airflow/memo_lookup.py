@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from threading import Event
 from typing import Any
 
 from xcargo.airflow import compat, metrics, runtime
@@ -150,7 +152,9 @@ def computing(noted: Noted | None) -> Iterator[Callable[[Any], Any]]:
         _inside.reset(token)
 
 
-def look_up(context: Any, options: Options, code: Any, arguments: Mapping[str, Any]) -> tuple[Any, Noted | None]:
+def look_up(
+    context: Any, options: Options, code: Any, arguments: Mapping[str, Any], stopped: Event | None = None
+) -> tuple[Any, Noted | None]:
     """The result of the task that runs, if it was computed before, else `MISS`; and where its result is to be noted.
 
     Args:
@@ -158,6 +162,7 @@ def look_up(context: Any, options: Options, code: Any, arguments: Mapping[str, A
         options: By which its results are reused.
         code: The function or class that computes it.
         arguments: What it depends on, by name.
+        stopped: Set by another thread to end the wait for others.
 
     Raises:
         UnsupportedTypeError: Something that the result depends on cannot be compared.
@@ -181,7 +186,7 @@ def look_up(context: Any, options: Options, code: Any, arguments: Mapping[str, A
         is_claimed = False
         if not forced and options.wait is not None:
             try:
-                is_claimed = _claimed(entries, task, fingerprint.key, options.wait, refused)
+                is_claimed = _claimed(entries, task, fingerprint.key, options.wait, refused, stopped or Event())
                 result = MISS if is_claimed else _reused(entries, task, fingerprint, options)[0]
             except XCargoError as error:
                 log.warning("xcargo does not wait for others that compute the result: %s", error)
@@ -208,7 +213,7 @@ def _is_forced(context: Any, task: _Task) -> bool:
     return asked is True or (isinstance(asked, (list, tuple)) and task.task_id in asked)
 
 
-def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta, refused: Entry | None) -> bool:
+def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta, refused: Entry | None, stopped: Event) -> bool:
     """Wait for who computes a result; whether this task is to compute it, and others may wait for it.
 
     One who is gone cannot say so: after ``wait`` nobody waits for it any longer. An entry that was refused, since
@@ -232,7 +237,8 @@ def _claimed(entries: Entries, task: _Task, key: str, wait: timedelta, refused: 
             return False
         if isinstance(found, Claim) and pause == _FIRST_PAUSE_SECONDS:
             log.info("xcargo waits up to %.0f s for task %r of run %r to compute the result", left, *found.by[2:0:-1])
-        time.sleep(min(pause, left))
+        if stopped.wait(min(pause, left)):
+            raise CancelledError
         pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
 
@@ -376,10 +382,8 @@ def _handed_over(rows: Mapping[str, Any], seen: Any, task: _Task) -> Any:
     others = {key: _as_pushed(row, task) for key, row in rows.items() if key != _RETURN_VALUE}
     if getattr(task.task, "multiple_outputs", False):
         return _with_row(ReusedDict(others), rows[_RETURN_VALUE])
-    if others:
-        ti = compat.current_context()["ti"]
-        for key, value in others.items():
-            ti.xcom_push(key=key, value=value)
+    for key, value in others.items():
+        compat.current_context()["ti"].xcom_push(key=key, value=value)
     if seen is MISS:
         return _as_pushed(rows[_RETURN_VALUE], task)
     if is_envelope(rows.get(_RETURN_VALUE)):

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import wraps
+from threading import Event
 from typing import Any, ClassVar, TypeVar, overload
 
 from xcargo.airflow import compat
@@ -95,7 +96,11 @@ def _decorated(function: Any, options: Options) -> Any:
 
         @wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            result, args, kwargs, noted = await asyncio.to_thread(memo.look_up, args, kwargs)
+            stopped = Event()
+            try:
+                result, args, kwargs, noted = await asyncio.to_thread(memo.look_up, args, kwargs, stopped)
+            finally:
+                stopped.set()
             if result is not MISS:
                 return result
             with computing(noted) as returned:
@@ -125,12 +130,12 @@ class _Memo:
         self._options = options
         self._signature = inspect.signature(function)
 
-    def look_up(self, args: Any, kwargs: Any) -> tuple[Any, Any, Any, Noted | None]:
+    def look_up(self, args: Any, kwargs: Any, stopped: Event | None = None) -> tuple[Any, Any, Any, Noted | None]:
         """The result of a task that was computed before, or `MISS`; the arguments, loaded if needed; what is noted."""
         context, noted = compat.current_context(), None
         if context is not None and self._is_function_of(context["ti"].task):
             arguments = self._arguments(args, kwargs)
-            result, noted = look_up(context, self._options, self._function, arguments)
+            result, noted = look_up(context, self._options, self._function, arguments, stopped)
             if result is not MISS:
                 return result, (), {}, None
         return MISS, loaded(args), loaded(kwargs), noted

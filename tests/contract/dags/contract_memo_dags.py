@@ -80,7 +80,7 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
         """The file is read only when the result is pushed."""
         print("RUNS pairs")
         file = Path(os.environ["AIRFLOW_HOME"], "pair")
-        file.write_bytes(os.urandom(3_000_000))
+        file.write_bytes(os.urandom(5_000_000))
         return (xcargo.File(file), "b" * 100)
 
     @task
@@ -91,7 +91,7 @@ with DAG("contract_memo_shapes", start_date=datetime(2026, 1, 1), schedule=None,
 
     @task
     def check_pair(pair: str | Path) -> None:
-        assert pair == "b" * 100 or Path(pair).stat().st_size == 3_000_000
+        assert pair == "b" * 100 or Path(pair).stat().st_size == 5_000_000
 
     @task
     @xcargo.memoize
