@@ -191,13 +191,11 @@ class _Walk:
         is_own = not self._is_imported(cls)
         is_of_python = cls.__module__.partition(".")[0] in sys.stdlib_module_names
         state = _state(value) if is_own or is_of_python else None
+        inner: _Named = [(cls.__name__, cls)] if is_own else []
         if state is None:
-            return [(f"type of {name}", self._label(value)), (f"constant {name}", value)], [
-                (cls.__name__, cls)
-            ] * is_own
+            return [(f"type of {name}", self._label(value)), (f"constant {name}", value)], inner
         more, attributes_of = state
         parts: _Named = [(f"constant {name}", self._label(value))]
-        inner: _Named = [(cls.__name__, cls)] if is_own else []
         if _is_plain([more, attributes_of]):
             return [(f"constant {name}", [self._label(value), more, attributes_of])], inner
         inner += [(f"{name}{'' if n == 0 else f' {n}'}", part) for n, part in enumerate(more)]
