@@ -1,4 +1,4 @@
-"""What the result of a memoized function depends on: digests of its arguments, and of variables, connections and files.
+"""What a memoized result depends on: digests of the code, of arguments, and of variables, connections and files.
 
 Arguments are handles of XComs until the function has to run.
 """
@@ -10,13 +10,46 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from xcargo.airflow import compat, runtime
 from xcargo.airflow.inputs import Deferred, rows_of
 from xcargo.airflow.rows import parsed
 from xcargo.errors import ConfigurationError, UnsupportedTypeError
-from xcargo.pipeline.memo import value_digest
+from xcargo.pipeline.function_source import is_plain, parts_of
+from xcargo.pipeline.memo import Scope, value_digest
 
-__all__ = ["READERS", "digest_of", "loaded"]
+__all__ = ["READERS", "code_digests", "digest_of", "loaded", "version_digest"]
+
+_MOST_PARTS = 1000
+"""Of the code that are told apart; an entry holds a digest of each. All others share one."""
+
+
+def code_digests(code: Any) -> dict[str, str]:
+    """Of each part of the code. What cannot be stored (a client, a lock) does not count, unless it is plain data."""
+    digests: dict[str, str] = {}
+    others = blake3()
+    for part, content in parts_of(code):
+        try:
+            digest = value_digest(runtime.pipeline(), content)
+        except UnsupportedTypeError as error:
+            if not is_plain(content):
+                continue
+            error.what = f"memoize cannot compare {part}: {error.what}"
+            error.hint = "Give a version, which stands for the code: memoize(version=...)."
+            raise
+        if len(digests) < _MOST_PARTS:
+            digests[part] = digest
+        else:
+            others.update(f"{part}\n{digest}\n".encode())
+            digests["the rest of the code"] = others.hexdigest()
+    return digests
+
+
+def version_digest(version: str, scope: Scope, code: Any) -> dict[str, str]:
+    """Of a version, which stands for the code; with a name where others reuse the results, too."""
+    name = [getattr(code, "__module__", ""), getattr(code, "__qualname__", type(code).__qualname__)]
+    return {"version": value_digest(runtime.pipeline(), [version, *name[{"task": 2, "dag": 1}.get(scope, 0) :]])}
 
 
 def digest_of(what: str, value: Any) -> str:

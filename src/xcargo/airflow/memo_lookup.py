@@ -14,14 +14,14 @@ from threading import Event
 from typing import Any
 
 from xcargo.airflow import compat, metrics, runtime
-from xcargo.airflow.memo_inputs import READERS, digest_of
+from xcargo.airflow.memo_inputs import READERS, code_digests, digest_of, version_digest
 from xcargo.airflow.rows import load_parsed
-from xcargo.errors import ConfigurationError, ObjectExistsError, UnsupportedTypeError, XCargoError
+from xcargo.errors import ConfigurationError, ObjectExistsError, XCargoError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.envelope import is_envelope
-from xcargo.pipeline.function_source import SourceChangedError, parts_of
+from xcargo.pipeline.function_source import SourceChangedError
 from xcargo.pipeline.handle import Reused, ReusedDict, ReusedList
-from xcargo.pipeline.memo import Claim, Entries, Entry, Fingerprint, Scope, changes, entries_for, reuse, value_digest
+from xcargo.pipeline.memo import Claim, Entries, Entry, Fingerprint, Scope, changes, entries_for, reuse
 
 __all__ = ["MISS", "RECOMPUTE", "Noted", "Options", "computing", "is_computing", "look_up", "options_of"]
 
@@ -248,28 +248,13 @@ def _fingerprint(options: Options, task: _Task, code: Any, arguments: Mapping[st
             'memoize(scope="global") reuses results of other Dags, and that is off',
             hint="Set [xcargo] memoize_across_dags to True if every Dag may read every other one's results.",
         )
-    digests = dict(_code_digests(code, options))
+    digests = code_digests(code) if options.version is None else version_digest(options.version, options.scope, code)
     named = {f"argument {name}": value for name, value in arguments.items()}
     for name in options.depends_on:
         kind, _, rest = name.partition(":")
         named[name] = READERS[kind](rest)
     digests |= {what: digest_of(what, value) for what, value in named.items()}
     return Fingerprint(options.scope, task.dag_id, task.task_id, digests)
-
-
-def _code_digests(code: Any, options: Options) -> Iterator[tuple[str, str]]:
-    """Of each part of the code. A constant that cannot be stored (a logger, a client) does not count.
-
-    A version stands for the code, with a name where others reuse the results, too.
-    """
-    name = [getattr(code, "__module__", ""), getattr(code, "__qualname__", type(code).__qualname__)]
-    version = [options.version, *name[{"task": 2, "dag": 1}.get(options.scope, 0) :]]
-    for part, content in parts_of(code) if options.version is None else [("version", version)]:
-        try:
-            yield part, value_digest(runtime.pipeline(), content)
-        except UnsupportedTypeError:
-            if not part.startswith("constant "):
-                raise
 
 
 def _reason(entries: Entries, fingerprint: Fingerprint) -> tuple[list[str] | None, str]:

@@ -14,6 +14,8 @@ from decimal import Decimal
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
+from blake3 import blake3
+
 from xcargo.errors import UnsupportedTypeError, XCargoError
 from xcargo.pipeline.source_code import (
     code_key,
@@ -26,9 +28,9 @@ from xcargo.pipeline.source_code import (
     text_of,
 )
 
-__all__ = ["SourceChangedError", "parts_of"]
+__all__ = ["SourceChangedError", "is_plain", "parts_of"]
 
-_MOST_LAYERS = 100
+_LONGEST_NAME = 200
 _SCALARS = {type(None), bool, int, float, complex, str, bytes, bytearray, date, timedelta, Decimal}
 _CONTAINERS = {list, tuple, set, frozenset, dict}
 _INNER: dict[type, tuple[str, ...]] = {  # what has parts that pickle would not see
@@ -85,7 +87,7 @@ class _Walk:
         inner: _Named
         while todo:
             name, value = todo.pop()
-            if _is_plain(value):
+            if is_plain(value):
                 parts, inner = [(f"constant {name}", value)], []
             elif id(value) in self.seen:
                 parts, inner = [(f"reference {name}", self.seen[id(value)][0])], []
@@ -93,7 +95,7 @@ class _Walk:
                 self.seen[id(value)] = self._unique(name), value
                 parts, inner = self._visit(name, value)
             yield from ((self._unique(part), content) for part, content in parts)
-            todo += reversed(inner)
+            todo += ((_shortened(part), each) for part, each in reversed(inner))
 
     def _unique(self, name: str) -> str:
         """Of two that are called the same, such as what two closures close over, the second gets a number."""
@@ -115,10 +117,8 @@ class _Walk:
         if type(value) in _CONTAINERS:
             return self._container(name, value)
         parts, inner = self._instance(name, value)
-        if callable(value) and name.count(".__wrapped__") < _MOST_LAYERS:
-            wrapped = getattr(value, "__wrapped__", None)
-            inner += [] if wrapped is None else [(f"{name}.__wrapped__", wrapped)]
-        return parts, inner
+        wrapped = _get(value, "__wrapped__") if callable(value) else None
+        return parts, inner if wrapped is None else [*inner, (f"{name}.__wrapped__", wrapped)]
 
     def _is_imported(self, value: Any) -> bool:
         """Whether it is found under its name in another module; what a function there has made is not."""
@@ -196,7 +196,7 @@ class _Walk:
             return [(f"type of {name}", self._label(value)), (f"constant {name}", value)], inner
         more, attributes_of = state
         parts: _Named = [(f"constant {name}", self._label(value))]
-        if _is_plain([more, attributes_of]):
+        if is_plain([more, attributes_of]):
             return [(f"constant {name}", [self._label(value), more, attributes_of])], inner
         inner += [(f"{name}{'' if n == 0 else f' {n}'}", part) for n, part in enumerate(more)]
         return parts, inner + [(f"{name}.{key}", attribute) for key, attribute in attributes_of.items()]
@@ -214,9 +214,9 @@ class _Walk:
         """A list of what is in it, in order (of a set, whose order is another in each process, sorted), and that."""
         if type(value) is dict:
             labels = [
-                repr(key) if _is_plain(key) and not isinstance(key, frozenset) else self._label(key) for key in value
+                repr(key) if is_plain(key) and not isinstance(key, frozenset) else self._label(key) for key in value
             ]
-            inner = [(f"{name} key", key) for key in value if not _is_plain(key) or isinstance(key, frozenset)]
+            inner = [(f"{name} key", key) for key in value if not is_plain(key) or isinstance(key, frozenset)]
             inner += [(f"{name}[{label}]", item) for label, item in zip(labels, value.values(), strict=True)]
             return [(f"constant {name}", ["dict", *labels])], inner
         items = sorted(value, key=self._order) if isinstance(value, (set, frozenset)) else value
@@ -224,19 +224,27 @@ class _Walk:
             (f"{name}[{n}]", i) for n, i in enumerate(items)
         ]
 
-    def _order(self, item: Any) -> tuple[str, str, int]:
-        code = getattr(item, "__code__", None)
-        return self._label(item), repr(item) if type(item) in _SCALARS else "", code.co_firstlineno if code else 0
+    def _order(self, item: Any) -> str:
+        """By what items of a set are sorted: the same in each process, and another for each item if it can be."""
+        if isinstance(item, (tuple, frozenset)):
+            inner = [self._order(each) for each in item]
+            return f"{self._label(item)} {sorted(inner) if isinstance(item, frozenset) else inner}"
+        if isinstance(item, FunctionType):
+            return f"{self._label(item)} {item.__code__.co_firstlineno}"
+        if type(item) in _SCALARS:
+            return f"{self._label(item)} {item!r}"
+        state = None if self._is_imported(item) else _state(item)
+        return f"{self._label(item)} {state!r}" if state and is_plain([*state]) else self._label(item)
 
     def _label(self, value: Any) -> str:
         """Kind and name of a value, or of its class; never an address."""
-        own = value if isinstance(getattr(value, "__name__", None), str) else type(value)
+        own = value if isinstance(_get(value, "__name__"), str) else type(value)
         name = getattr(own, "__qualname__", None) or own.__name__
         module = getattr(own, "__module__", None)  # of a Dag's file, it says where the file is
         return f"{type(value).__qualname__} {'' if module == self.module else module}.{name}"
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether it is data and nothing else, in containers or not: one part then."""
     todo, seen = [value], set()
     for each in todo:
@@ -267,6 +275,16 @@ def _state(value: Any) -> tuple[list[Any], dict[Any, Any]] | None:
     if type(state) is not dict:
         return [*more, state], {}
     return more, state
+
+
+def _get(value: Any, name: str) -> Any:
+    """An attribute that an object has; its class may answer to any name."""
+    return None if inspect.getattr_static(value, name, None) is None else getattr(value, name, None)
+
+
+def _shortened(name: str) -> str:
+    """A name of bounded length, which is another one for each name."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:80]}...{blake3(name.encode()).hexdigest(length=16)}"
 
 
 def _attributes(name: str, value: Any, *attributes: str) -> _Named:

@@ -12,7 +12,8 @@ import pytest
 import xcargo
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow import compat, runtime
-from xcargo.errors import ConfigurationError
+from xcargo.airflow.memo_inputs import code_digests
+from xcargo.errors import ConfigurationError, UnsupportedTypeError
 from xcargo.pipeline.memo import Claim, entries_for
 from xcargo.stores.local import buckets
 
@@ -23,6 +24,41 @@ def test_a_time_that_makes_no_sense_is_refused_at_once(name: str, given: Any) ->
     """Rather than by the task, after it has computed its result."""
     with pytest.raises(ConfigurationError, match=name):
         xcargo.memoize(**{name: given})
+
+
+many = [SimpleNamespace(number=object, n=n) for n in range(2000)]
+deep: list[Any] = []
+for _ in range(3000):
+    deep = [deep]
+
+
+def uses_many() -> Any:
+    """A task's function."""
+    return many
+
+
+def uses_deep() -> Any:
+    """A task's function."""
+    return deep
+
+
+def test_an_entry_has_a_bounded_number_of_digests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many objects a function uses, and each of them counts."""
+    pipeline = make_pipeline("memory://digests/x")
+    monkeypatch.setattr(runtime, "pipeline", lambda: pipeline)
+    before = code_digests(uses_many)
+    monkeypatch.setattr(many[-1], "n", -1)
+    after = code_digests(uses_many)
+    assert len(before) <= 1001
+    assert [part for part in before if before[part] != after[part]] == ["the rest of the code"]
+
+
+def test_data_that_cannot_be_stored_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left out, another value of it would be taken for the same."""
+    pipeline = make_pipeline("memory://digests/x")
+    monkeypatch.setattr(runtime, "pipeline", lambda: pipeline)
+    with pytest.raises(UnsupportedTypeError, match=r"memoize cannot compare constant deep: .*nested"):
+        code_digests(uses_deep)
 
 
 async def slow() -> int:
