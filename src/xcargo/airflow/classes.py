@@ -28,6 +28,7 @@ from typing import Any
 
 from xcargo.airflow import compat
 from xcargo.codecs.class_names import attribute, dotted, import_name, is_named_tuple
+from xcargo.codecs.substitutes import current_push
 from xcargo.errors import DecodeError
 
 __all__ = ["AirflowClasses", "how_to_allow"]
@@ -55,6 +56,8 @@ class AirflowClasses:
                 name = f"{_path(sys.modules[cls.__module__])}:{cls.__qualname__}"
                 self._classes[name] = cls  # this very class comes back, even if the file is loaded once more
             elif not (is_named_tuple(cls) or _comes_with_dag(name, cls.__module__) or _allowed(name)):
+                if current_push().for_digest:
+                    return name  # nobody pulls it
                 self._refused[name] = None
             self._names[cls] = name
         return name

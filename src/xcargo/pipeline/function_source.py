@@ -39,8 +39,9 @@ _INNER: dict[type, tuple[str, ...]] = {  # what has parts that pickle would not 
     classmethod: ("__func__",),
     MethodType: ("__func__", "__self__"),
 }
-_OF_THE_PROCESS = type(os.environ), logging.Logger
-"""What differs though nothing has changed: in the name of a logger there may be where the file is."""
+_BY_TYPE = type(os.environ), logging.Logger, inspect.Signature
+"""What may differ though nothing has changed: a logger may have the name of the file's folder, and the signature that
+Airflow keeps of an operator is that of its package's release."""
 _Named = list[tuple[str, Any]]
 
 
@@ -186,7 +187,7 @@ class _Walk:
         for kind, attributes in _INNER.items():
             if isinstance(value, kind):
                 return [], [(name, cls), *_attributes(name, value, *attributes)]
-        if isinstance(value, _OF_THE_PROCESS):
+        if isinstance(value, _BY_TYPE):
             return [(f"type of {name}", self._label(cls))], []
         is_own = not self._is_imported(cls)
         is_of_python = cls.__module__.partition(".")[0] in sys.stdlib_module_names

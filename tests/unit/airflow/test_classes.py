@@ -210,13 +210,14 @@ def test_neither_are_packages_of_the_user(load: Load, monkeypatch: pytest.Monkey
 
 
 def test_a_push_warns_once_of_what_a_pull_would_refuse(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    """All such classes in one line; none that the Dag's tasks get back."""
+    """All such classes in one line; none that the Dag's tasks get back, and none before one is stored."""
     module = load("dags")
     strangers = import_module("tests.unit.golden_classes")
     classes = AirflowClasses()
     registry = Registry(classes=classes)
     with caplog.at_level(logging.WARNING):
         registry.encode([order(module)])
+        registry.encode([strangers.Order("a", None), strangers.Colour.RED], for_digest=True)
         classes.warn()
         assert not caplog.records
         for _ in range(2):
