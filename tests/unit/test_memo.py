@@ -36,6 +36,7 @@ from xcargo.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
     SignatureError,
+    SizeLimitError,
     UnsupportedTypeError,
     XCargoError,
 )
@@ -485,6 +486,16 @@ def test_a_damaged_entry_or_one_of_a_newer_release_is_refused(damage: Any) -> No
     store(FINGERPRINT.key, damage(stored(FINGERPRINT.key)))
     with pytest.raises(EnvelopeError):
         entries.get(FINGERPRINT.key)
+
+
+def test_an_entry_that_is_too_large_to_be_read_is_not_stored() -> None:
+    """Of many small results, say: it would be a miss each time, as damaged."""
+    pipeline = make_pipeline("memory://large/x")
+    entries = entries_for(pipeline, HERE)
+    entry = entry_of(pipeline, 1)
+    with pytest.raises(SizeLimitError, match="bytes"):
+        entries.put(replace(entry, rows={**entry.rows, "text": "x" * 4 * 1024 * 1024}))
+    assert entries.find(entry.key) is None
 
 
 def test_a_forged_entry_is_refused() -> None:

@@ -32,6 +32,7 @@ else:
 __all__ = [
     "AIRFLOW_2",
     "BLOCKING_ASYNC_HOOKS",
+    "KEEPS_ATTEMPTS",
     "REFUSES_NONE",
     "ROW_BY_ROW",
     "XCOM_ARG_MODULES",
@@ -63,7 +64,10 @@ __all__ = [
     "variable",
 ]
 
-BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value")
+KEEPS_ATTEMPTS = hasattr(BaseXCom, "store_value")
+"""Airflow 3.4 and later keep the XComs of every attempt."""
+
+BLOCKING_ASYNC_HOOKS = hasattr(BaseXCom, "aset") and not KEEPS_ATTEMPTS
 """Airflow 3.3: ``aset``, ``aget_one`` and ``aget_all`` call the hooks on the event loop."""
 
 REFUSES_NONE = _AIRFLOW_3_0

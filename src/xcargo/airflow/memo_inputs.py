@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
-
-from blake3 import blake3
 
 from xcargo.airflow import compat, runtime
 from xcargo.airflow.inputs import Deferred, rows_of
@@ -22,27 +21,25 @@ from xcargo.pipeline.memo import Scope, value_digest
 __all__ = ["READERS", "code_digests", "digest_of", "loaded", "version_digest"]
 
 _MOST_PARTS = 1000
-"""Of the code that are told apart; an entry holds a digest of each. All others share one."""
+"""Parts of the code that have a digest of their own in an entry. All others share one."""
+
+_NAME_IT = "Take what the result depends on as arguments that can be stored, and name others: ignore=[...]."
+_GIVE_A_VERSION = "Give a version, which stands for the code: memoize(version=...)."
 
 
 def code_digests(code: Any) -> dict[str, str]:
     """Of each part of the code. What cannot be stored (a client, a lock) does not count, unless it is plain data."""
     digests: dict[str, str] = {}
-    others = blake3()
     for part, content in parts_of(code):
         try:
-            digest = value_digest(runtime.pipeline(), content)
-        except UnsupportedTypeError as error:
-            if not is_plain(content):
-                continue
-            error.what = f"memoize cannot compare {part}: {error.what}"
-            error.hint = "Give a version, which stands for the code: memoize(version=...)."
-            raise
-        if len(digests) < _MOST_PARTS:
-            digests[part] = digest
-        else:
-            others.update(f"{part}\n{digest}\n".encode())
-            digests["the rest of the code"] = others.hexdigest()
+            digests[part] = _digest(part, content, _GIVE_A_VERSION)
+        except UnsupportedTypeError:
+            if is_plain(content):
+                raise
+    others = list(digests.items())[_MOST_PARTS:]
+    if others:
+        digests = dict(islice(digests.items(), _MOST_PARTS))
+        digests["the rest of the code"] = value_digest(runtime.pipeline(), others)
     return digests
 
 
@@ -54,11 +51,15 @@ def version_digest(version: str, scope: Scope, code: Any) -> dict[str, str]:
 
 def digest_of(what: str, value: Any) -> str:
     """The digest of an argument or something else that is named. Raises UnsupportedTypeError if there is none."""
+    return _digest(what, _comparable(value), _NAME_IT)
+
+
+def _digest(what: str, value: Any, hint: str) -> str:
     try:
-        return value_digest(runtime.pipeline(), _comparable(value))
+        return value_digest(runtime.pipeline(), value)
     except UnsupportedTypeError as error:
         error.what = f"memoize cannot compare {what}: {error.what}"
-        error.hint = "Take what the result depends on as arguments that can be stored, and name others: ignore=[...]."
+        error.hint = hint
         raise
 
 

@@ -95,7 +95,7 @@ class _Task:
     def of(cls, context: Any) -> _Task:
         ti = context["ti"]
         mapped = getattr(ti, "map_index", None)
-        attempt = str(ti.id) if hasattr(compat.BaseXCom, "store_value") and getattr(ti, "id", None) else None
+        attempt = str(ti.id) if compat.KEEPS_ATTEMPTS and getattr(ti, "id", None) else None
         return cls(ti.dag_id, ti.run_id, ti.task_id, -1 if mapped is None else mapped, attempt, ti.task)
 
     @property
@@ -349,7 +349,8 @@ def _reused(entries: Entries, task: _Task, fingerprint: Fingerprint, options: Op
 def _seen(entry: Entry, task: _Task) -> Any:
     """The result, where Airflow asks how long it is or (a branch, a short circuit) what it says; else `MISS`.
 
-    What is no list or dictionary is pushed anew, from where it is: it is verified, since it may be read only then.
+    Lists and dictionaries are copied by the store. Any other value is read and pushed again, so it is verified first:
+    it may be read only during that push, when it is too late to compute it instead.
     """
     is_mapped_over = task.map_index < 0 and next(iter(task.task.iter_mapped_dependants()), None) is not None
     has_outputs = getattr(task.task, "multiple_outputs", False)

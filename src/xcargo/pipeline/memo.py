@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from xcargo.codecs.base import Handle
 from xcargo.codecs.registry import Registry
-from xcargo.errors import ConfigurationError, EnvelopeError, ObjectNotFoundError, XCargoError
+from xcargo.errors import ConfigurationError, EnvelopeError, ObjectNotFoundError, SizeLimitError, XCargoError
 from xcargo.model.coordinate import Coordinate, segment
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.keys import Signer
@@ -45,7 +45,7 @@ FOLDER = "~xcargo/memo"
 _FORMAT = "xcargo-memo/1"
 _CLAIM_FORMAT = "xcargo-memo-claim/1"
 _MAX_BYTES = 4 * 1024 * 1024
-"""More than any entry has: whoever may write to the bucket may have put anything in its place."""
+"""Of an entry: whoever may write to the bucket may have put anything in its place."""
 _SUFFIX = ".json"
 _LOOKED_AT, _READ = 1000, 10
 _MAX_SECONDS = 1e12
@@ -220,7 +220,7 @@ class Entries:
         return entry
 
     def put(self, entry: Entry) -> None:
-        """Store an entry in place of one of the same key. One request."""
+        """Store an entry in place of one of the same key. One request. Raises SizeLimitError if it is too large."""
         self._put({"__id__": _FORMAT, **asdict(entry)})
 
     def claim(self, key: str, by: tuple[str, str, str, int], *, overtakes: bool = False) -> None:
@@ -240,8 +240,10 @@ class Entries:
             self._store.delete([key])
 
     def _put(self, data: dict[str, Any], mode: PutMode = "overwrite") -> None:
-        signed = json.dumps(self._signer.signed(data), separators=(",", ":"))
-        self._store.put(data["key"], [signed.encode()], mode=mode)
+        signed = json.dumps(self._signer.signed(data), separators=(",", ":")).encode()
+        if len(signed) > _MAX_BYTES:
+            raise SizeLimitError(f"The entry has {len(signed):,} bytes, and is read only up to {_MAX_BYTES:,}")
+        self._store.put(data["key"], [signed], mode=mode)
 
     def latest(self, folder: str) -> Entry | None:
         """The newest entry of a folder, if it has not expired. A listing, and a request for it and each later claim."""
