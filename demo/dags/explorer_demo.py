@@ -14,6 +14,8 @@ from typing import Any
 
 from airflow.sdk import Asset, dag, task
 
+import xcargo
+
 SHOP = Asset("shop")
 
 
@@ -91,8 +93,6 @@ def explorer_demo() -> None:
     @task
     def report() -> Any:
         """A Markdown file."""
-        import xcargo
-
         path = Path(mkdtemp()) / "report.md"
         path.write_text(
             "# Orders of the day\n\nAll **5 cities** delivered. `express` orders took *4 hours*.\n\n"
@@ -112,8 +112,9 @@ def explorer_demo() -> None:
         push(key="hostile", value={"<img src=x onerror=alert(1)>": "<script>alert('x')</script>", "n": "</pre>" * 300})
 
     @task(multiple_outputs=False)
+    @xcargo.memoize(scope="dag")
     def total(city: str) -> dict[str, Any]:
-        """One of several mapped instances."""
+        """One of several mapped instances. A second task with this function reuses what the first one computed."""
         return {"city": city, "orders": 200_000, "streets": [f"{city}, street {n}" for n in range(100)]}
 
     @task(inlets=[SHOP], multiple_outputs=False)
@@ -125,7 +126,9 @@ def explorer_demo() -> None:
             asset_state_store.set("cursor", {"until": "2026-03-01", "seen": [f"order {n}" for n in range(2000)]})
         return {"orders": 2000}
 
-    [orders(), response(), weights(), report(), pieces(), sync(), total.expand(city=["Berlin", "Lyon", "Oslo"])]
+    [orders(), response(), weights(), report(), pieces(), sync()]
+    cities = ["Berlin", "Lyon", "Oslo"]
+    total.expand(city=cities) >> total.override(task_id="total_again").expand(city=cities)
 
 
 explorer_demo()

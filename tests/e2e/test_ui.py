@@ -41,6 +41,7 @@ def test_a_readers_journey(desk: Desk, world: World, tmp_path: Path) -> None:
         values_are_downloaded(opened, world, tmp_path)
         hostile_value_is_text(opened)
         state_is_shown_beside_xcoms(opened, world)
+        reused_value_names_its_origin(opened, world)
         pages_of_run_and_all_dags_lead_to_values(opened, world)
         addresses_are_those_of_airflow_3_1_too(opened, world)
         missing_object_and_missing_right_are_explained(opened, world)
@@ -150,6 +151,15 @@ def state_is_shown_beside_xcoms(opened: Desk, world: World) -> None:
     tab.get_by_role("treeitem").get_by_text("seen").wait_for()
     address = f"{world.url}/xcargo/?dag_id={DAG}&run_id={world.runs[1]}&task_id=sync&key=job&is_state=1"
     opened.at(address).page.get_by_role("heading", name="job").wait_for()
+
+
+def reused_value_names_its_origin(opened: Desk, world: World) -> None:
+    """A value that `memoize` copied has a badge in the list, and says which task computed it."""
+    page = opened.at(f"{world.url}/xcargo/?dag_id={DAG}&run_id={world.runs[1]}&task_id=total_again").page
+    item = page.get_by_role("button", name="[2] return_value")
+    item.get_by_text("reused", exact=True).wait_for()
+    item.click()
+    page.get_by_text(re.compile(rf"from {DAG}, run .*, task total \[2\], computed ")).wait_for()
 
 
 def pages_of_run_and_all_dags_lead_to_values(opened: Desk, world: World) -> None:
