@@ -47,13 +47,13 @@ class FileChange:
     """Holds a secret: only its owner may read it."""
 
     def diff(self, base: Path) -> str:
-        """The change for a reader, with secrets masked."""
+        """The changed lines for a reader, connections masked. Lines around them may hold secrets of the user's."""
         name = self.path.relative_to(base).as_posix()
         lines = difflib.unified_diff(
             (self.before or "").splitlines(), self.after.splitlines(), name if self.before is not None else "/dev/null",
-            name, lineterm="", n=2,
+            name, lineterm="", n=0,
         )  # fmt: skip
-        return "\n".join(re.sub(r"(AIRFLOW_CONN_\w+=).*", r"\1***", line) for line in lines)
+        return "\n".join(re.sub(r"(AIRFLOW_CONN_[^=]*=).*", r"\1***", line) for line in lines)
 
     def write(self) -> None:
         """Write the file."""

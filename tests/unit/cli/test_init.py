@@ -95,6 +95,20 @@ def test_each_kind_of_project_is_known_by_its_files_and_changed_once(kind: str, 
     assert holding == ([".env"] if kind in ("astro", "compose") else [])
 
 
+@pytest.mark.parametrize("name", [".env", "airflow.cfg"])
+def test_a_diff_shows_no_secret_of_the_user(name: str, tmp_path: Path) -> None:
+    """Not of the lines beside those that change, and of no connection, whatever its id."""
+    project("astro" if name == ".env" else "plain", tmp_path)
+    own = (
+        "[core]\nfernet_key = hunter2\nparallelism = 32\nsecret_key=hunter2\n" if name != ".env" else "PASSWORD=hunter2"
+    )
+    (tmp_path / name).write_text(own)
+    answers = replace(ANSWERS, connection_id="my-bucket")
+    shown = [c.diff(tmp_path) for c in plan("astro" if name == ".env" else "plain", tmp_path, answers).changes]
+    assert "xcargo.XComBackend" in "".join(shown)
+    assert not [text for text in shown if "hunter2" in text or "wJalr" in text]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_can_begin_in_an_empty_folder_or_says_why_not(kind: str, tmp_path: Path) -> None:
     """compose needs Airflow's file; the others get what they lack, and then lack nothing."""
