@@ -69,7 +69,9 @@ def summarize(rows: Iterable[XComRow], by: str) -> dict[str, Any]:
     groups, types, days, schemes = (defaultdict[str, _Sum](_Sum) for _ in range(4))
     runs: dict[tuple[str, str], tuple[str | None, _Sum]] = {}
     stored_rows: list[tuple[int, int, XComRow]] = []
+    seen = 0
     for row in rows:
+        seen += 1
         if "uri" not in row.value:
             continue
         stored_at = row.stored_at.isoformat() if row.stored_at else None
@@ -85,7 +87,7 @@ def summarize(rows: Iterable[XComRow], by: str) -> dict[str, Any]:
         (heapq.heappush if len(stored_rows) < _SHOWN else heapq.heappushpop)(stored_rows, item)
     return {
         **vars(total),
-        "truncated": total.count >= _MAX_ROWS,
+        "truncated": seen >= _MAX_ROWS,
         "by": by,
         "groups": _largest(groups, _SHOWN_GROUPS),
         "types": _largest(types, _SHOWN),

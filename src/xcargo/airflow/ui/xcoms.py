@@ -169,7 +169,8 @@ def list_xcoms(
     chosen += [XComModel.run_id == run_id] if run_id else []
     chosen += [XComModel.task_id == task_id] if task_id else []
     chosen += [XComModel.map_index == map_index] if map_index is not None else []
-    order = (XComModel.timestamp.desc(),) if not task_id else (XComModel.map_index, XComModel.key)
+    by = (XComModel.map_index, XComModel.key) if task_id else (XComModel.timestamp.desc(),)
+    order = (*by, *_KEY)  # the whole key: rows that are equal by the rest would be free to change pages
     with create_session() as session:
         total = session.execute(select(func.count()).select_from(XComModel).where(*chosen)).scalar() or 0
         page = _rows(LISTED_BYTES).where(*chosen).order_by(*order).offset(start).limit(count)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from datetime import datetime, timezone
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from airflow.models.dag import DagModel
 from tests.metadata import NOON, Metadata
 from xcargo.airflow import runtime
 from xcargo.airflow.ui import xcoms
-from xcargo.airflow.ui.stored import sum_sweep
+from xcargo.airflow.ui.stored import sum_sweep, summarize
 from xcargo.airflow.ui.xcoms import XComId, XComRow
 from xcargo.errors import EnvelopeError
 from xcargo.lifecycle.plan import Count, Verdict
@@ -65,6 +66,7 @@ print("ANSWERS", json.dumps({
     "ten": ask(lambda: page("many", 10)),
     "hundred": ask(lambda: page("many", 100)),
     "mixed": ask(lambda: page("t", 100)),
+    "of one time": ask(lambda: page(None, 9)),
     "one": ask(lambda: one("a")),
     "too large": ask(lambda: one("large", 1000)),
     "none": ask(lambda: one("none")),
@@ -122,6 +124,8 @@ def test_rows_are_listed_found_and_measured_in_two_queries(metadata: Metadata) -
     mixed = {"a": {"n": 1}, "b": None, "c": "text", "envelope": ENVELOPE, "large": None}
     assert told["mixed"] == [5, [[key, key == "large", value] for key, value in mixed.items()]]
     assert told["ten"] == [100, [[f"k{n:03}", False, n] for n in range(10)]]
+    keys_of_many = [[f"k{n:03}", False, n] for n in range(9)]
+    assert told["of one time"] == [106, keys_of_many], "rows of one time have an order, so that none changes pages"
     assert (told["one"], told["too large"], told["none"]) == ({"n": 1}, "TooLargeError", "ObjectNotFoundError")
     assert told["others"] == ["other"]
     assert sorted(told["envelopes"]) == [["envelope", "bytes"], ["of e", "bytes"]]
@@ -219,6 +223,12 @@ def test_a_reused_value_says_where_it_is_from() -> None:
     origin = {"dag": "d", "run": "r1", "task": "t", "at": "2026-01-01T00:00:00+00:00"}
     assert xcoms.summary(row_of(row | {"reused": origin}))["reused"] == origin
     assert xcoms.summary(row_of(row))["reused"] == {}
+
+
+def test_sums_that_leave_rows_out_say_so() -> None:
+    """The limit is one of envelopes, whether their values are in objects or in the rows themselves."""
+    row = row_of({"__id__": "xcargo/1", "type": "bytes", "codec": "bytes", "size_bytes": 1, "data": "YQ=="})
+    assert [summarize(repeat(row, number), "dag_id")["truncated"] for number in (19_999, 20_000)] == [False, True]
 
 
 def test_the_last_sweeps_report_is_summed_up() -> None:
