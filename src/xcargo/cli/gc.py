@@ -42,6 +42,8 @@ def _gc(args: argparse.Namespace, out: Output) -> ExitCode:
         claim=args.owner,
         signer=Signer(settings.signing_keys, settings.unsigned_until),
     )
+    if args.report:
+        Path(args.report).open("a").close()  # what cannot be written is an error before anything is deleted
     stores = {root: open_root(root) for root in roots_of(args)}  # all that there are, before any is swept
     source = open_source(args)
     if options.grace_seconds < _SHORT_GRACE_SECONDS:

@@ -90,6 +90,15 @@ def test_a_dry_run_shows_and_applying_deletes(sandbox: Sandbox, tmp_path: Path) 
     assert json.loads((tmp_path / "gc.json").read_text())[0]["outcomes"]["deleted"]["objects"] == 1
 
 
+def test_a_report_that_cannot_be_written_is_an_error_before_anything_is_deleted(sandbox: Sandbox) -> None:
+    """What was deleted would be on record nowhere."""
+    sandbox.push("kept")
+    gone = sandbox.push("gone", row=False)
+    done = sandbox.gc("--apply", "--yes", "--report", "/no/such/folder/gc.json")
+    assert (done.code, gone.exists()) == (4, True)
+    assert "/no/such/folder/gc.json" in done.err
+
+
 def test_a_grace_of_zero_needs_no_unit(sandbox: Sandbox) -> None:
     """Whatever no row refers to is old enough; a note says what that may cost."""
     sandbox.push("kept")
