@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xcargo.cli.command import JSON, Argument, Command, Example
+from xcargo.cli.command import JSON, Argument, Command, Example, at_least
 from xcargo.errors import ConfigurationError, MissingDependencyError
 from xcargo.transfer.reporting import format_bytes
 
@@ -334,7 +334,7 @@ COMMANDS = (
         arguments=(
             JSON,
             Argument("--path", metavar="URL", help="what to measure (default: the configured path)"),
-            Argument("--max-mib", type=int, default=64, metavar="MIB", help="largest object (default: 64)"),
+            Argument("--max-mib", type=at_least(1), default=64, metavar="MIB", help="largest object (default: 64)"),
             Argument("--seconds", type=float, default=3.0, help="longest time for one measurement (default: 3)"),
             Argument("--sample", metavar="FILE", help="a file with data like yours, to try compressions on"),
             Argument("--plot", metavar="FILE", help="also draw throughput by size, as .png or .svg (needs matplotlib)"),

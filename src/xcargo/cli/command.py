@@ -24,7 +24,7 @@ from typing import Any, TextIO
 
 from xcargo.errors import ConfigurationError, MissingDependencyError, XCargoError, printable
 
-__all__ = ["JSON", "YES", "Argument", "Command", "Example", "ExitCode", "Output", "hexdump"]
+__all__ = ["JSON", "YES", "Argument", "Command", "Example", "ExitCode", "Output", "at_least", "hexdump"]
 
 
 class ExitCode(IntEnum):
@@ -54,6 +54,19 @@ class Argument:
     def add_to_parser(self, parser: argparse.ArgumentParser) -> None:
         """Add this argument to a parser."""
         parser.add_argument(*self.flags, **self.options)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type for arguments: a whole number from ``least`` on."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    number.__name__ = "int"  # as argparse calls it where the text is no number
+    return number
 
 
 @dataclass(frozen=True)

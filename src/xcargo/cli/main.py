@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import platform
@@ -90,6 +91,8 @@ def _run(command: Command, args: argparse.Namespace) -> int:
     Only the command itself writes to standard output; what libraries print or log while they load goes to standard
     error, so that the output can be piped.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the encoding of a terminal or pipe does not have
     out = Output(json=getattr(args, "json", False))
     logging.getLogger("xcargo").setLevel(logging.WARNING)  # what it does, the command itself says
     try:

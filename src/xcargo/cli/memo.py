@@ -6,9 +6,9 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xcargo.cli.command import JSON, YES, Argument, Command, Example, ExitCode
+from xcargo.cli.command import JSON, YES, Argument, Command, Example, ExitCode, at_least
 from xcargo.cli.deployment import PATH, open_root, read_settings, roots_of
-from xcargo.errors import StoreError, XCargoError
+from xcargo.errors import XCargoError
 from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
@@ -69,19 +69,20 @@ def _find(args: argparse.Namespace) -> Iterator[_Stored]:
 def count_entries(args: argparse.Namespace, out: Output) -> dict[str, int] | None:
     """How many entries there are of the Dag that the arguments choose, or of all, and their bytes. Reads none.
 
-    None if the arguments choose by more than the Dag, or if the store cannot be listed, which a note says.
+    None if the arguments choose by more than the Dag, or if a store cannot be opened or listed, which a note says.
     """
     from xcargo.lifecycle.entries import list_entries
     from xcargo.model.coordinate import segment
 
-    if not read_settings().roots or (args.run, args.task, args.key, args.map_index) != (None,) * 4:
+    if not read_settings().roots or (args.run, args.task, args.key, args.map_index, args.asset) != (None,) * 5:
         return None
     if args.dag and "*" in args.dag:
         return None
     prefixes = (segment(args.dag),) if args.dag else ()
+    roots = roots_of(args)
     try:
-        sizes = [info.size_bytes for root in roots_of(args) for info in list_entries(open_root(root), prefixes)]
-    except StoreError as error:
+        sizes = [info.size_bytes for root in roots for info in list_entries(open_root(root), prefixes)]
+    except XCargoError as error:  # rows are read without a store, too
         out.note(f"Entries of memoize could not be counted: {error.what}", style="yellow")
         return None
     return {"objects": len(sizes), "stored_bytes": sum(sizes)}
@@ -206,7 +207,7 @@ COMMANDS = (
             Argument("dag", help="the Dag's id"),
             Argument("task", help="the task's id"),
             _MAP_INDEX,
-            Argument("--limit", type=int, default=5, metavar="N", help="most entries to show (default: 5)"),
+            Argument("--limit", type=at_least(1), default=5, metavar="N", help="most entries to show (default: 5)"),
             PATH,
         ),
         examples=(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
+from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, at_least
 from xcargo.cli.deployment import WHERE, where_of
 from xcargo.errors import ConfigurationError
 from xcargo.transfer.reporting import format_bytes
@@ -210,8 +210,10 @@ COMMANDS = (
             ),
             *WHERE,
             Argument("--team", metavar="NAME", help="the team that owns these Dags, if routes name teams"),
-            Argument("--workers", type=int, default=4, metavar="N", help="values to move at once (default: 4)"),
-            Argument("--max-mib", type=int, default=16, metavar="MIB", help="--to stock: largest value (default: 16)"),
+            Argument("--workers", type=at_least(1), default=4, metavar="N", help="values to move at once (default: 4)"),
+            Argument(
+                "--max-mib", type=at_least(1), default=16, metavar="MIB", help="--to stock: largest value (default: 16)"
+            ),
             Argument(
                 "--delete-source",
                 action="store_true",

@@ -6,7 +6,7 @@ import argparse
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from xcargo.cli.command import JSON, Argument, Command, Example
+from xcargo.cli.command import JSON, Argument, Command, Example, at_least
 from xcargo.cli.deployment import SOURCE, open_source
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ COMMANDS = (
                 metavar="TIME",
                 help="only runs of this date, in ISO 8601, and later",
             ),
-            Argument("--limit", type=int, default=1000, metavar="N", help="most rows to print (default: 1000)"),
-            Argument("--memory-mib", type=int, default=1024, metavar="MIB", help="most memory (default: 1024)"),
+            Argument("--limit", type=at_least(1), default=1000, metavar="N", help="most rows to print (default: 1000)"),
+            Argument("--memory-mib", type=at_least(1), default=1024, metavar="MIB", help="most memory (default: 1024)"),
             *SOURCE,
         ),
         examples=(

@@ -11,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, hexdump
+from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, at_least, hexdump
 from xcargo.cli.deployment import INVENTORY, ONE, PATH, SOURCE, WHERE, named, open_root, open_source, roots_of, where_of
 from xcargo.cli.memo import count_entries
-from xcargo.errors import ConfigurationError, XCargoError
+from xcargo.errors import ConfigurationError, UnsupportedTypeError, XCargoError
 from xcargo.transfer.reporting import format_bytes
 
 if TYPE_CHECKING:
@@ -199,13 +199,20 @@ def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (dict, list)):
-        try:
-            return json.dumps(value, indent=2, ensure_ascii=False)
-        except (TypeError, ValueError):
-            import pprint
+        import pprint
 
-            return pprint.pformat(value, width=100, sort_dicts=False)
+        return _as_json(value) or pprint.pformat(value, width=100, sort_dicts=False)
     return str(value) if type(value).__module__.partition(".")[0] in ("pandas", "polars", "pyarrow") else repr(value)
+
+
+def _as_json(value: Any) -> str | None:
+    """The value as JSON, unless that would alter it: a key that is a number becomes text, a tuple a list."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        text.encode()  # half a character has no UTF-8
+        return text if json.loads(text) == value else None
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _write(row: XComRow, target: Path, out: Output) -> None:
@@ -216,7 +223,8 @@ def _write(row: XComRow, target: Path, out: Output) -> None:
 
     if target.exists():
         raise ConfigurationError(f"{target} exists already", hint="Name another file, or remove it.")
-    codec = row.value.get("codec") if is_envelope(row.value) else None
+    envelope = row.value if is_envelope(row.value) else {}
+    codec = envelope.get("codec")
     payload = ""
     if codec in ("stream", "bytes"):
         _write_payload(row, target)
@@ -228,14 +236,16 @@ def _write(row: XComRow, target: Path, out: Output) -> None:
             target.write_bytes(value)
         elif isinstance(value, str):
             target.write_text(value, "utf-8", errors="surrogatepass")
+        elif (document := _as_json(value)) is not None:
+            target.write_text(document, "utf-8")
+        elif envelope:
+            _write_payload(row, target)
+            payload = f"the payload of the {envelope['type']} as it is stored (codec {codec}), "
         else:
-            try:
-                document = json.dumps(value, indent=2, ensure_ascii=False).encode()
-            except (TypeError, ValueError):
-                _write_payload(row, target)
-                payload = f"the payload of the {row.value['type']} as it is stored (codec {codec}), "
-            else:
-                target.write_bytes(document)
+            raise UnsupportedTypeError(
+                f"The row holds a {type(value).__name__}, which is neither JSON nor a payload",
+                hint="Omit --output to print it.",
+            )
     size = "" if target.is_dir() else f"{format_bytes(target.stat().st_size)} "
     out.note(f"Wrote {payload}{size}to {target}.")
 
@@ -246,7 +256,11 @@ def _write_payload(row: XComRow, target: Path) -> None:
 
     handle = runtime.pipeline().handle(row.value, row.coordinate.dag_id)
     with handle.open() as stored, target.open("xb") as file:
-        shutil.copyfileobj(stored, file, 1024 * 1024)
+        try:
+            shutil.copyfileobj(stored, file, 1024 * 1024)
+        except BaseException:  # else the beginning of a value would pass for all of it
+            target.unlink()
+            raise
 
 
 # --- verify ----------------------------------------------------------------------------------------------------------
@@ -306,7 +320,7 @@ COMMANDS = (
         arguments=(
             JSON,
             *WHERE,
-            Argument("--limit", type=int, default=1000, metavar="N", help="most rows to show (default: 1000)"),
+            Argument("--limit", type=at_least(1), default=1000, metavar="N", help="most rows to show (default: 1000)"),
             *SOURCE,
         ),
         examples=(
@@ -365,7 +379,11 @@ COMMANDS = (
             *ONE,
             Argument("--attempt", metavar="ID", help="only this attempt (Airflow 3.4; xcargo show lists them)"),
             Argument(
-                "--head", type=int, default=2000, metavar="N", help="most characters to print (default: 2000; 0: all)"
+                "--head",
+                type=at_least(0),
+                default=2000,
+                metavar="N",
+                help="most characters to print (default: 2000; 0: all)",
             ),
             Argument("-o", "--output", metavar="FILE", help="write all of it to a new file or folder"),
             *SOURCE,
@@ -387,7 +405,7 @@ COMMANDS = (
         arguments=(
             JSON,
             *WHERE,
-            Argument("--workers", type=int, default=8, metavar="N", help="objects read at once (default: 8)"),
+            Argument("--workers", type=at_least(1), default=8, metavar="N", help="objects read at once (default: 8)"),
             *SOURCE,
         ),
         examples=(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import xcargo as package
-from tests.unit.cli.kit import Call, environment, on_terminal
+from tests.unit.cli.kit import Call, environment, on_terminal, xcargo
 from xcargo.cli.command import Output
 from xcargo.cli.main import all_commands
 
@@ -88,6 +88,26 @@ def test_usage_errors_end_with_2(cli: Call) -> None:
     done = cli("nonsense")
     assert done.code == 2
     assert "version" in done.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("ls --limit -1", "verify --workers 0", "migrate --workers 0", "sql x --limit 0", "memo why d t --limit 0"),
+        *("cat d r t --head -1", "bench --max-mib 0", "policy aws --expire-days 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_errors_of_usage(cli: Call, line: str) -> None:
+    """Not a traceback, and not another answer than the one that was asked for."""
+    done = cli(*line.split())
+    assert (done.code, "is less than" in done.err) == (2, True), done.err
+
+
+def test_characters_that_the_output_does_not_have_are_escaped(env: dict[str, str]) -> None:
+    """A terminal or pipe of another encoding than UTF-8 ends no command."""
+    done = xcargo("doctor", "--quick", env={**env, "PYTHONIOENCODING": "latin-1"})
+    assert "\\u2713 xcargo" in done.out
+    assert "Traceback" not in done.err
 
 
 def test_loading_all_commands_loads_the_standard_library_only() -> None:

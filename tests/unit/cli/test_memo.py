@@ -82,6 +82,16 @@ def test_entries_are_listed_by_dag_and_task(call: Call, compute: Callable[..., P
     assert "1 more cannot be read" in shown.err
 
 
+def test_rows_are_summed_without_a_store_for_the_entries(call: Call, compute: Callable[..., Path]) -> None:
+    """Where the connection is not defined, as in a shell beside a database; and entries are none of an asset's."""
+    compute()
+    assert call("du", "--json").json["memo"]["objects"] == 1
+    assert call("du", "--asset", "orders", "--json").json["memo"] is None
+    done = call("du", "--json", AIRFLOW__XCARGO__PATH="s3://nowhere_defined@my-bucket/xcom")
+    assert (done.code, done.json["memo"]) == (0, None)
+    assert "could not be counted" in done.err
+
+
 def test_why_names_what_changed_between_the_newest_two(call: Call, compute: Callable[..., Path]) -> None:
     """With digests of both; exit code 1 where there is nothing."""
     compute(minute=1, **{"argument rounds": "1" * 32})

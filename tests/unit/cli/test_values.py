@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,7 +147,7 @@ def test_verify_tells_what_is_missing_damaged_and_out_of_reach(
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
-def test_cat_prints_safely_and_writes_files(store: Any, call: Call, tmp_path: Path) -> None:
+def test_cat_prints_safely_and_writes_files(store: Any, call: Call, root: Path, tmp_path: Path) -> None:
     """A head on the screen in which no control character is left; the whole in a file, byte by byte."""
     store({"rows": ["\x1b]0;title\x07" + "ü" * 3000]}, "text")
     done = call("cat", "sales", RUN, "text", "--head", "100")
@@ -168,6 +170,11 @@ def test_cat_prints_safely_and_writes_files(store: Any, call: Call, tmp_path: Pa
     assert done.code == 0, done.err
     assert b"half a character" in payload.read_bytes()
 
+    store({1: "a", "pair": (1, 2), "x": "x" * 1000}, "keyed")
+    assert call("cat", "sales", RUN, "keyed").out.startswith("{1: 'a',\n 'pair': (1, 2)")
+    done = call("cat", "sales", RUN, "keyed", "-o", str(tmp_path / "keyed.msgpack"))
+    assert (done.code, "codec msgpack" in done.err) == (0, True), "as JSON its key and its tuple would be others"
+
     source = tmp_path / "report.bin"
     source.write_bytes(bytes(range(256)) * 20_000)
     store(File(source), "file")
@@ -175,6 +182,13 @@ def test_cat_prints_safely_and_writes_files(store: Any, call: Call, tmp_path: Pa
     copied = tmp_path / "copy.bin"
     assert call("cat", "sales", RUN, "file", "-o", str(copied)).code == 0
     assert copied.read_bytes() == source.read_bytes()
+    store(random.Random(0).randbytes(9_000_000), "damaged")
+    (damaged,) = [path for path in root.rglob("*") if path.is_file() and path.stat().st_size == 9_000_000]
+    with damaged.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\0")
+    done = call("cat", "sales", RUN, "damaged", "-o", str(tmp_path / "cut.bin"))
+    assert (done.code, (tmp_path / "cut.bin").exists()) == (4, False), "the beginning alone is no value"
     store(1, "mapped", map_index=0)
     store(2, "mapped", map_index=1)
     assert "--map-index 0" in call("cat", "sales", RUN, "mapped").err
