@@ -7,7 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from xcargo.cli.command import YES, Argument, Command, Example, ExitCode
+from xcargo.cli.command import YES, Argument, Command, Example, ExitCode, at_least
 from xcargo.errors import ConfigurationError, StoreError, XCargoError
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ __all__ = ["COMMANDS"]
 _MARGIN_DAYS = 30
 """How much later than the retention rules the bucket's rule acts: rows may be kept meanwhile, runs take their time."""
 
+_WITH_EXPIRY = {"json": (), "commands": ("aws", "gcs", "minio"), "terraform": ("aws", "gcs", "azure")}
+"""What is printed -> the clouds for which it includes the rule of ``--expire-days``. --apply does as ``commands``."""
+
 
 def _policy(args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.cli.rights import CLOUDS, Needs
@@ -37,6 +40,10 @@ def _policy(args: argparse.Namespace, out: Output) -> ExitCode:
         expire_days=args.expire_days,
         **account,
     )
+    output = "commands" if args.apply else args.format
+    if args.expire_days and args.cloud not in _WITH_EXPIRY[output]:
+        rule = f"'xcargo lifecycle {args.cloud} --days {args.expire_days}' prints the rule"
+        out.note(f"--expire-days has no effect here; {rule}.", style="yellow")
     if args.apply:
         return _apply(needs, args, out)
     if args.format == "commands":
@@ -148,7 +155,10 @@ COMMANDS = (
                 "--no-delete", action="store_true", help="leave out permission to delete, which purges and sweeps need"
             ),
             Argument(
-                "--expire-days", type=int, metavar="DAYS", help="let the bucket delete objects after so many days"
+                "--expire-days",
+                type=at_least(1),
+                metavar="DAYS",
+                help="let the bucket delete objects after so many days",
             ),
             Argument("--kms-key", metavar="ARN", help="aws: the key that encrypts the bucket"),
             Argument("--account", metavar="NAME", help="azure: the storage account"),

@@ -186,9 +186,12 @@ def _azure(needs: Needs, endpoint: str | None) -> list[SetupStep]:
 
     def close() -> bool:
         container = client.get_container_client(needs.bucket)
-        if container.get_container_access_policy()["public_access"] is None:
+        current = container.get_container_access_policy()
+        if current["public_access"] is None:
             return False
-        container.set_container_access_policy({}, public_access=None)
+        # Signatures may rest on the stored policies of the container; a request without them would delete them.
+        policies = {policy.id: policy.access_policy for policy in current["signed_identifiers"]}
+        container.set_container_access_policy(policies, public_access=None)
         return True
 
     return [SetupStep(f"container {needs.bucket} is there", create), SetupStep("it is private", close)]

@@ -19,6 +19,7 @@ from typing import Any, cast
 from urllib.request import Request, urlopen
 
 import pytest
+from azure.storage.blob import AccessPolicy, BlobServiceClient
 
 from tests.conftest import Connection
 from tests.metadata import Metadata
@@ -342,6 +343,12 @@ def test_apply_makes_a_google_bucket_and_an_azure_container(
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
     assert [step.ensure() for step in setup_steps("azure", needs)] == [True, False]
     assert [step.ensure() for step in setup_steps("azure", needs)] == [False, False]
+    container = BlobServiceClient.from_connection_string(text).get_container_client("fresh-bucket")
+    policy = AccessPolicy(permission="r", expiry="2030-01-01T00:00:00Z", start="2026-01-01T00:00:00Z")
+    container.set_container_access_policy({"theirs": policy}, public_access="blob")
+    assert [step.ensure() for step in setup_steps("azure", needs)] == [False, True]
+    access = container.get_container_access_policy()
+    assert (access["public_access"], [p.id for p in access["signed_identifiers"]]) == (None, ["theirs"])
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -351,7 +358,9 @@ def test_apply_makes_a_google_bucket_and_an_azure_container(
 def test_each_cloud_prints_its_document(cloud: str, cli: Call) -> None:
     """JSON that names the bucket or role, scripts that a shell can read, and resources that refer to each other."""
     line = ("policy", cloud, "--path", f"{CLOUDS[cloud].schemes[0]}://my-bucket/it's", "--expire-days", "9")
-    assert isinstance(cli(*line).json, dict)
+    printed = cli(*line)
+    assert isinstance(printed.json, dict)
+    assert f"'xcargo lifecycle {cloud} --days 9' prints the rule" in printed.err
     script = cli(*line, "--format", "commands").out
     assert "my-bucket" in script
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
