@@ -41,8 +41,9 @@ from xcargo.errors import (
     XCargoError,
 )
 from xcargo.model.keys import Key
-from xcargo.pipeline.function_source import SourceChangedError, parts_of
+from xcargo.pipeline.code_parts import parts_of
 from xcargo.pipeline.memo import Claim, Entry, Fingerprint, changes, entries_for, reuse, value_digest
+from xcargo.pipeline.source_code import SourceChangedError
 from xcargo.stores.local import buckets
 
 PIPELINE = make_pipeline()

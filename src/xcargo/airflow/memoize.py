@@ -11,8 +11,9 @@ from threading import Event
 from typing import Any, ClassVar, TypeVar, overload
 
 from xcargo.airflow import compat
-from xcargo.airflow.memo_inputs import loaded
-from xcargo.airflow.memo_lookup import MISS, RECOMPUTE, Noted, Options, computing, is_computing, look_up, options_of
+from xcargo.airflow.memo_computation import Computation, computing, is_computing
+from xcargo.airflow.memo_fingerprint import Options, loaded, options_of
+from xcargo.airflow.memo_lookup import MISS, look_up
 from xcargo.errors import UnsupportedTypeError
 from xcargo.pipeline.memo import Scope
 
@@ -98,23 +99,24 @@ def _decorated(function: Any, options: Options) -> Any:
         async def call(*args: Any, **kwargs: Any) -> Any:
             stopped = Event()
             try:
-                result, args, kwargs, noted = await asyncio.to_thread(memo.look_up, args, kwargs, stopped)
+                result, computation = await asyncio.to_thread(memo.look_up, args, kwargs, stopped)
             finally:
                 stopped.set()
             if result is not MISS:
                 return result
-            with computing(noted) as returned:
+            with computing(computation) as returned:
+                args, kwargs = await asyncio.to_thread(loaded, (args, kwargs))
                 return returned(await function(*args, **kwargs))
 
     else:
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            result, args, kwargs, noted = memo.look_up(args, kwargs)
+            result, computation = memo.look_up(args, kwargs)
             if result is not MISS:
                 return result
-            with computing(noted) as returned:
-                return returned(function(*args, **kwargs))
+            with computing(computation) as returned:
+                return returned(function(*loaded(args), **loaded(kwargs)))
 
     call.memoized, memo.call = memo, call
     return call
@@ -130,15 +132,12 @@ class _Memo:
         self._options = options
         self._signature = inspect.signature(function)
 
-    def look_up(self, args: Any, kwargs: Any, stopped: Event | None = None) -> tuple[Any, Any, Any, Noted | None]:
-        """The result of a task that was computed before, or `MISS`; the arguments, loaded if needed; what is noted."""
-        context, noted = compat.current_context(), None
-        if context is not None and self._is_function_of(context["ti"].task):
-            arguments = self._arguments(args, kwargs)
-            result, noted = look_up(context, self._options, self._function, arguments, stopped)
-            if result is not MISS:
-                return result, (), {}, None
-        return MISS, loaded(args), loaded(kwargs), noted
+    def look_up(self, args: Any, kwargs: Any, stopped: Event | None = None) -> tuple[Any, Computation | None]:
+        """The result, if the task that runs computed it before, else `MISS`; and what notes its result then."""
+        context = compat.current_context()
+        if context is None or not self._is_function_of(context["ti"].task):
+            return MISS, None
+        return look_up(context, self._options, self._function, self._arguments(args, kwargs), stopped)
 
     def _is_function_of(self, task: Any) -> bool:
         """Whether the result of this call is to be that of the task: it may as well be called by a task's code."""
@@ -154,9 +153,7 @@ class _Memo:
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 more = arguments.pop(name, {})
                 arguments |= {key if key not in arguments else f"**{key}": value for key, value in more.items()}
-        if isinstance(arguments.get("params"), Mapping):
-            arguments["params"] = _params(arguments["params"])
-        return {name: arguments[name] for name in arguments if name.lstrip("*") not in self._options.ignore}
+        return arguments
 
 
 class MemoizeMixin:
@@ -186,23 +183,17 @@ class MemoizeMixin:
         def call(self: Any, context: Any, **more: Any) -> Any:
             if is_computing() or type(self) is not cls or not getattr(self, "do_xcom_push", True):
                 return execute(self, context, **more)
-            result, noted = look_up(context, options, cls, _operator_arguments(self, context, options))
+            result, computation = look_up(context, options, cls, _operator_arguments(self, context))
             if result is not MISS:
                 return result
-            with computing(noted) as returned:
+            with computing(computation) as returned:
                 return returned(execute(self, context, **more))
 
         cls.execute = call  # type: ignore[attr-defined]
 
 
-def _operator_arguments(operator: Any, context: Any, options: Options) -> dict[str, Any]:
+def _operator_arguments(operator: Any, context: Any) -> dict[str, Any]:
     of_all = inspect.signature(compat.base_operator().__init__).parameters
     given = {name: value for name, value in operator._BaseOperator__init_kwargs.items() if name not in of_all}
     given |= {name: getattr(operator, name, None) for name in operator.template_fields}
-    given["params"] = _params(context.get("params") or {})
-    return {name: value for name, value in given.items() if name not in options.ignore}
-
-
-def _params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of a run that a result may depend on."""
-    return {name: value for name, value in params.items() if name != RECOMPUTE}
+    return {**given, "params": context.get("params") or {}}

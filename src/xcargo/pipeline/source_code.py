@@ -1,4 +1,4 @@
-"""The text of functions and classes, what it compiles to, and the names in it."""
+"""The source of functions and classes: its text, what it compiles to, and the names in it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,71 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from xcargo.errors import UnsupportedTypeError
+from xcargo.errors import UnsupportedTypeError, XCargoError
 
 __all__ = [
+    "SourceChangedError",
+    "SourceFile",
     "code_key",
-    "code_keys",
     "file_of",
     "names_in_code",
     "names_in_definition",
     "no_source",
-    "source_of",
-    "text_of",
 ]
 
 
-def text_of(file: str | None) -> bytes | None:
+class SourceChangedError(XCargoError):
+    """A file was replaced after this process loaded it: what it says is not the code that runs."""
+
+
+class SourceFile:
+    """A file that functions are loaded from, as it is now. None, or one in an archive, cannot be compared."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._text = _text_of(path)
+        self._codes = None if self._text is None else _code_keys(self._text)
+
+    def definition(self, used: Any, *, is_root: bool = False) -> tuple[Any, ast.AST | None]:
+        """Text of a function or class, and what it parses to; of a lambda, what it compiles to.
+
+        It has no comments, layout and docstring; at the root, no decorators either.
+
+        Raises:
+            UnsupportedTypeError: It has none.
+            SourceChangedError: That of a function is another one by now.
+        """
+        # Of the code, since that of a function which wraps another would be the other's.
+        code = getattr(used, "__code__", used)
+        if isinstance(code, CodeType) and self._codes is not None and code_key(code, at_line=True) not in self._codes:
+            raise SourceChangedError("The file was replaced after it was loaded", where=self._path)
+        try:
+            text = inspect.getsource(code)
+        except (OSError, TypeError):
+            raise no_source(used) from None
+        if getattr(code, "co_name", "") == "<lambda>":  # a line may have several
+            return code_key(code), None
+        try:
+            tree = ast.parse(f"if True:\n{text}" if text[0].isspace() else text)
+        except SyntaxError:
+            return text, None
+        node: Any = tree.body[0].body[0] if text[0].isspace() else tree.body[0]  # type: ignore[attr-defined]
+        if is_root:
+            node.decorator_list = []
+        inner: Any
+        for inner in ast.walk(node):
+            has_body = isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            if has_body and ast.get_docstring(inner, clean=False) is not None:
+                inner.body = inner.body[1:] or [ast.Pass()]
+        return ast.unparse(node), node
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError if the file has another text by now."""
+        if _text_of(self._path) != self._text:
+            raise SourceChangedError("The file was replaced while it was read", where=self._path)
+
+
+def _text_of(file: str | None) -> bytes | None:
     """What a file says now; None if it is none, such as one in an archive."""
     try:
         return None if file is None else Path(file).read_bytes()
@@ -30,7 +80,7 @@ def text_of(file: str | None) -> bytes | None:
         return None
 
 
-def code_keys(text: bytes) -> set[Any]:
+def _code_keys(text: bytes) -> set[Any]:
     """Keys of all code, also of functions inside of others, that is made of a text."""
     try:
         codes = [compile(text, "", "exec", dont_inherit=True)]
@@ -51,34 +101,6 @@ def code_key(value: Any, *, at_line: bool = False) -> Any:
     if isinstance(value, (tuple, frozenset)):
         return type(value).__name__, type(value)(code_key(each) for each in value)
     return type(value).__name__, repr(value)
-
-
-def source_of(used: Any, code: Any, *, is_root: bool = False) -> tuple[Any, ast.AST | None]:
-    """Of a function or class, without its docstring and, at the root, its decorators; of a lambda, what it compiles to.
-
-    Raises:
-        UnsupportedTypeError: It has none.
-    """
-    try:
-        # Of the code, since that of a function which wraps another would be the other's.
-        text = inspect.getsource(code)
-    except (OSError, TypeError):
-        raise no_source(used) from None
-    if getattr(code, "co_name", "") == "<lambda>":  # a line may have several
-        return code_key(code), None
-    try:
-        tree = ast.parse(f"if True:\n{text}" if text[0].isspace() else text)
-    except SyntaxError:
-        return text, None
-    node: Any = tree.body[0].body[0] if text[0].isspace() else tree.body[0]  # type: ignore[attr-defined]
-    if is_root:
-        node.decorator_list = []
-    inner: Any
-    for inner in ast.walk(node):
-        has_body = isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        if has_body and ast.get_docstring(inner, clean=False) is not None:
-            inner.body = inner.body[1:] or [ast.Pass()]
-    return ast.unparse(node), node
 
 
 def no_source(function: Any) -> UnsupportedTypeError:

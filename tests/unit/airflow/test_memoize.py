@@ -12,7 +12,7 @@ import pytest
 import xcargo
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow import compat, runtime
-from xcargo.airflow.memo_inputs import code_digests
+from xcargo.airflow.memo_fingerprint import code_digests
 from xcargo.errors import ConfigurationError, UnsupportedTypeError
 from xcargo.pipeline.memo import Claim, entries_for
 from xcargo.stores.local import buckets

@@ -16,19 +16,10 @@ from typing import Any
 
 from blake3 import blake3
 
-from xcargo.errors import UnsupportedTypeError, XCargoError
-from xcargo.pipeline.source_code import (
-    code_key,
-    code_keys,
-    file_of,
-    names_in_code,
-    names_in_definition,
-    no_source,
-    source_of,
-    text_of,
-)
+from xcargo.errors import UnsupportedTypeError
+from xcargo.pipeline.source_code import SourceFile, code_key, file_of, names_in_code, names_in_definition, no_source
 
-__all__ = ["SourceChangedError", "is_plain", "parts_of"]
+__all__ = ["is_plain", "parts_of"]
 
 _LONGEST_NAME = 200
 _SCALARS = {type(None), bool, int, float, complex, str, bytes, bytearray, date, timedelta, Decimal}
@@ -45,10 +36,6 @@ Airflow keeps of an operator is that of its package's release."""
 _Named = list[tuple[str, Any]]
 
 
-class SourceChangedError(XCargoError):
-    """A file was replaced after this process loaded it: what it says is not the code that runs."""
-
-
 def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     """Name and content of each part: text of the source, or the value of a constant.
 
@@ -63,8 +50,7 @@ def parts_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     """
     walk = _Walk(inspect.unwrap(function))
     yield from walk.parts(function)
-    if text_of(walk.file) != walk.text:
-        raise SourceChangedError("The file was replaced while it was read", where=walk.file)
+    walk.source.check_unchanged()
 
 
 class _Walk:
@@ -73,8 +59,7 @@ class _Walk:
     def __init__(self, root: Any) -> None:
         self.root = root
         self.file = file_of(root)
-        self.text = text_of(self.file)
-        self.codes = None if self.text is None else code_keys(self.text)
+        self.source = SourceFile(self.file)
         self.module = getattr(root, "__globals__", {}).get("__name__", getattr(root, "__module__", None))
         self.globals = getattr(root, "__globals__", None) or vars(sys.modules.get(self.module or "", object))
         self.looked_up: set[str] = set()
@@ -143,9 +128,7 @@ class _Walk:
         elif not is_root and file != self.file:
             parts = [(f"import {name}", f"{function.__globals__.get('__name__')}.{code.co_name}")]
         else:
-            if self.codes is not None and code_key(code, at_line=True) not in self.codes:
-                raise SourceChangedError("The file was replaced after it was loaded", where=self.file)
-            text, node = source_of(function, code, is_root=is_root)
+            text, node = self.source.definition(function, is_root=is_root)
             parts = [(f"source of {name}" if name else "source", text)]
             inner = [] if is_root else self._globals(names_in_definition(node))
         if isinstance(vars(function).get("registry"), MappingProxyType):  # functools.singledispatch: all but its cache
@@ -170,7 +153,7 @@ class _Walk:
         inner = [(base.__name__, base) for base in (*cls.__bases__, type(cls)) if base not in (object, type)]
         try:
             if file_of(cls) == self.file or cls is self.root:
-                text, node = source_of(cls, cls)
+                text, node = self.source.definition(cls)
                 parts.append((f"source of {name}" if name else "source", text))
                 inner += self._globals(names_in_definition(node))
         except UnsupportedTypeError:

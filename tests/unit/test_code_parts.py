@@ -12,7 +12,7 @@ HEAD = """from __future__ import annotations
 import collections, contextlib, dataclasses, enum, functools, logging, operator, os, re, threading, types, typing
 N = 1
 """
-SECTIONS = Path(__file__).with_name("function_sources.txt").read_text().split("### ")[1:]
+SECTIONS = Path(__file__).with_name("code_parts.txt").read_text().split("### ")[1:]
 CASES = {title: HEAD + text for title, _, text in (section.partition("\n") for section in SECTIONS)}
 """Files by their titles, which say what is replaced in one, and by what: its ``f()`` returns something else then."""
 
@@ -21,7 +21,7 @@ import importlib, json, sys
 sys.path.insert(0, sys.argv[1])
 from tests.unit.conftest import make_pipeline
 from xcargo.errors import UnsupportedTypeError
-from xcargo.pipeline.function_source import parts_of
+from xcargo.pipeline.code_parts import parts_of
 from xcargo.pipeline.memo import value_digest
 pipeline, found = make_pipeline(), []
 for name in json.loads(sys.argv[2]):
