@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
@@ -89,6 +89,7 @@ def _changed(value: Any) -> Any:
 
 
 @given(st.text() | st.integers() | st.none() | st.dictionaries(st.text(), st.integers()) | st.binary().map(repr))
+@example("hmac-sha256:new:\ud800")
 def test_any_made_up_signature_is_refused(signature: Any) -> None:
     """Whatever stands there is an error of ours, and never a value."""
     row: Any = make_pipeline(threshold_bytes=-1).push((1,), HERE)

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from xcargo.errors import EnvelopeError, ObjectNotFoundError, StoreUnavailableError, XCargoError
-from xcargo.lifecycle.plan import Judgement, SweepPlan, Verdict, is_ours, is_same
-from xcargo.model.coordinate import segment, shown_id
+from xcargo.lifecycle.plan import Judgement, SweepPlan, Verdict, is_same
+from xcargo.model.coordinate import segment, shown_id, text_of
 from xcargo.model.keys import Signer
 from xcargo.pipeline.memo import FOLDER, Claim, Entries, Entry
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
@@ -33,7 +33,7 @@ def is_entry(key: str) -> bool:
 
 def entry_folders(store: Store) -> set[str]:
     """The folders of Dags that have entries."""
-    return {info.key.split("/")[2] for info in list_entries(store, ())}
+    return {parts[2] for info in list_entries(store, ()) if len(parts := info.key.split("/")) > 3}
 
 
 def list_entries(store: Store, prefixes: tuple[str, ...]) -> Iterator[ObjectInfo]:
@@ -125,8 +125,11 @@ def _judge(
         return Judgement(Verdict.YOUNG, dag)
     if match is None or isinstance(entry, Claim):  # what a killed task left; another one computes the result anyway
         return Judgement(Verdict.ORPHAN, dag)
-    ids = (entry.dag_id, entry.task_id) if isinstance(entry, Entry) else ("", "")
-    rule = next((rule for rule in plan.options.rules if rule.matches_entry(*ids)), None)
+    if isinstance(entry, Entry):
+        dag_id, task_id = entry.dag_id, entry.task_id
+    else:  # what cannot be read counts to the Dag and task of its folder
+        dag_id, task_id = (text_of(segment) or "" for segment in match.groups())
+    rule = next((rule for rule in plan.options.rules if rule.matches_entry(dag_id, task_id)), None)
     if rule is not None and not rule.forever and age_seconds > (rule.keep_seconds or 0):
         return Judgement(Verdict.EXPIRED, dag, rule.text)
     if not isinstance(entry, Entry):
@@ -142,7 +145,7 @@ def _judge(
 def _is_gone(uri: str, stored_bytes: int, age_seconds: float, plan: SweepPlan) -> bool:
     """Whether no row refers to an object any more, or its value expires. One below another root is not known to be."""
     key = plan.live.key_of(uri)
-    if key is None or (is_ours(key) and plan.live.is_hidden(key)):
+    if key is None or plan.live.is_hidden(key):
         return False
     if key not in plan.live:
         return True

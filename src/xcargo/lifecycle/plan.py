@@ -167,7 +167,7 @@ class LiveObjects:
 
     def is_hidden(self, key: str) -> bool:
         """Whether rows that may refer to this object cannot be read."""
-        if self._known is None:
+        if self._known is None or not is_ours(key):
             return False
         if state_of(key) is not None:
             return self._state_hidden

@@ -329,7 +329,8 @@ class Sweep(AbstractContextManager["Sweep"]):
             for info in list_all(self._store, f"{QUARANTINE}/{prefix}".rstrip("/")):
                 if info.last_modified is None or info.last_modified >= newest:
                     continue
-                if self._live is None or info.key.removeprefix(f"{QUARANTINE}/") in self._live:
+                key = info.key.removeprefix(f"{QUARANTINE}/")
+                if self._live is None or key in self._live or self._live.is_hidden(key):
                     report.count(Outcome.REFERENCED, info)  # somebody should restore it
                     continue
                 lock.check()

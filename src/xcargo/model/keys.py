@@ -127,7 +127,7 @@ class Signer:
             raise SignatureError(
                 f"The envelope is signed with the key {name[:64]!r}, which is not in [xcargo] signing_key", hint=_HINT
             )
-        if not hmac.compare_digest(digest.encode(), _digest(self._keys[name], row).encode()):
+        if not hmac.compare_digest(digest.encode("utf-8", "surrogatepass"), _digest(self._keys[name], row).encode()):
             raise SignatureError("The envelope's signature does not fit: it was changed, or made up", hint=_HINT)
 
 

@@ -111,7 +111,7 @@ class Entry:
     @property
     def objects(self) -> dict[str, int]:
         """URIs of the objects that its rows refer to, and their lengths."""
-        return {row["uri"]: row["stored_bytes"] for row in self.rows.values() if is_envelope(row) and "uri" in row}
+        return {row["uri"]: row["stored_bytes"] for row in self.rows.values() if is_envelope(row) and row.get("uri")}
 
     @property
     def stored_bytes(self) -> int:

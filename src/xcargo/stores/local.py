@@ -207,7 +207,7 @@ class LocalStore:
                 raise OSError(errno.ELOOP, "A symbolic link is in the place of a folder", folder)
 
     def _refuse(self, error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             raise self._map(error, "") from error
 
     def _prune(self, folder: Path) -> None:

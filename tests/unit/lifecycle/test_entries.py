@@ -91,15 +91,16 @@ def test_an_entry_expires_by_the_clock_of_the_store(here: Deployment) -> None:
 
 def test_a_retention_rule_ends_entries_and_no_value(here: Deployment) -> None:
     """The first of `memo` that matches; other rules are for values alone."""
-    kept, named, unreadable = (remember(here, dag) for dag in ("kept", "named", "unreadable"))
+    kept, named, unreadable, damaged = (remember(here, dag) for dag in ("kept", "named", "unreadable", "damaged"))
     remember(here, "gone")
-    here.store.put(unreadable, [b"?"])
+    for key in (unreadable, damaged):
+        here.store.put(key, [b"?"])
     here.pass_time(8 * DAY)
     rules = parse_rules("memo dag=named: keep forever; memo dag=gone task=t: keep 7d; dag=*: keep forever")
-    assert verdicts(here.sweep(rules=rules)) == {Verdict.LIVE: 2, Verdict.EXPIRED: 1, Verdict.UNSEEN: 1}
-    assert here.entry_keys() == {kept, named, unreadable}
-    here.sweep(rules=parse_rules("memo dag=named: keep forever; memo: keep 7d"))
-    assert here.entry_keys() == {named}
+    assert verdicts(here.sweep(rules=rules)) == {Verdict.LIVE: 2, Verdict.EXPIRED: 1, Verdict.UNSEEN: 2}
+    assert here.entry_keys() == {kept, named, unreadable, damaged}
+    here.sweep(rules=parse_rules("memo dag=named: keep forever; memo dag=damaged task=t: keep forever; memo: keep 7d"))
+    assert here.entry_keys() == {named, damaged}  # one that cannot be read is of the Dag and task of its folder
     assert here.objects() == here.referenced()
 
 
@@ -158,7 +159,9 @@ def test_what_is_no_entry_that_can_be_used_decides_nothing(here: Deployment) -> 
     good = json.loads(bytes(here.store.get(key)))
     here.store.put(key.replace("/d/", "/e/"), [json.dumps(good).encode()])
     newer = here.pipeline.signer.signed({**good, "__id__": "xcargo-memo/2"})
-    for name, content in {"1": {**good, "expires_at": good["created_at"]}, "2": newer}.items():
+    unspeakable = {**good, "signature": f"hmac-sha256:{KEY.name}:\ud800"}
+    others = {"1": {**good, "expires_at": good["created_at"]}, "2": newer, "3": unspeakable}
+    for name, content in others.items():
         here.store.put(f"{key.rpartition('/')[0]}/{name * 32}.json", [json.dumps(content).encode()])
     here.store.put("~xcargo/memo/d/t/readme.txt", [b"mine"])
     orphan = here.push("d", "r", key="return_value")  # and the entry leads to the value before this one
@@ -166,10 +169,20 @@ def test_what_is_no_entry_that_can_be_used_decides_nothing(here: Deployment) -> 
     kept = here.push("d", "r2")
     here.pass_time(DAY + 1)
     report = here.sweep(signer=Signer((KEY,)))
-    assert verdicts(report) == {Verdict.ORPHAN: 1, Verdict.UNSEEN: 3, Verdict.FOREIGN: 1}
-    assert len(here.entry_keys()) == 4
+    assert verdicts(report) == {Verdict.ORPHAN: 1, Verdict.UNSEEN: 4, Verdict.FOREIGN: 1}
+    assert len(here.entry_keys()) == 5
     assert here.objects() == {kept}
     assert orphan not in here.keys()
+
+
+def test_a_result_in_the_entry_refers_to_no_object_though_it_may_say_null(here: Deployment) -> None:
+    """Whoever writes to the bucket may spell a row in any way that is an envelope: no sweep ends by it."""
+    row = {**here.pipeline.push_inline("x", Coordinate("d", "r", "t", "k")), "uri": None}  # type: ignore[dict-item]
+    key = remember(here, row=row)
+    here.push("d", "r")
+    here.pass_time(DAY + 1)
+    assert verdicts(here.sweep()) == {Verdict.LIVE: 1}
+    assert here.entry_keys() == {key}
 
 
 def test_prefixes_confine_entries_too(here: Deployment) -> None:

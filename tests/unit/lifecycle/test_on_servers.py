@@ -43,6 +43,8 @@ def test_folders_at_the_top_are_what_dags_there_are(any_server: Server, tmp_path
             store.put(Coordinate(dag, "r", "t", "k").object_key(), [b"x"])
         store.put("at-the-top", [b"x"])
         store.put("~xcargo/quarantine/a/r/t/k~0123456789abcdef", [b"x"])
+        store.put("~xcargo/memo/readme.txt", [b"x"])
+        assert not list(store.list("~xcargo/memo/readme.txt"))  # since it is no folder
         assert folders(store) == ["a", "a~20b", "b"]
         assert shards(store, 2) == [["a", "b"], ["a~20b"]]
         assert shards(store, 9) == [["a"], ["a~20b"], ["b"]]

@@ -152,6 +152,17 @@ def test_every_key_that_a_push_gives_is_ours(here: Deployment, at: Coordinate) -
     assert all(dag.isprintable() for dag in report.dags)
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "yesterday", 7])
+def test_a_row_of_any_time_is_a_reference(here: Deployment, time: Any) -> None:
+    """Whoever may write a row may write anything in it: no sweep ends by it, and its object stays."""
+    live = here.push("a", "r")
+    (at,) = here.table
+    here.table[at]["created_at"] = time
+    here.pass_time(DAY + 1)
+    assert numbers(here.sweep()) == {"live": 1}
+    assert live in here.objects()
+
+
 def test_without_one_live_reference_it_refuses(here: Deployment) -> None:
     """A database that was just set up looks like that."""
     gone = orphan(here)
@@ -462,3 +473,19 @@ def test_what_a_row_refers_to_is_not_deleted_from_quarantine(here: Deployment) -
     report = here.sweep(quarantine_seconds=0)
     assert report.outcomes[Outcome.REFERENCED].objects == 1
     assert here.notes() == {f"~xcargo/quarantine/{here.key_of(row)}"}
+
+
+def test_what_a_hidden_row_may_refer_to_is_not_deleted_from_quarantine(here: Deployment) -> None:
+    """It was moved there by the database; the REST API does not show its Dag."""
+    here.push("a", "r")
+    here.push("hidden", "r")
+    del here.table[Coordinate("hidden", "r", "t", "k")], here.known_runs["hidden", "r"]
+    here.pass_time(DAY + 1)
+    here.sweep(quarantine_seconds=0)
+    here.hides_dags = True
+    here.pass_time(DAY)
+    here.sweep(quarantine_seconds=0)
+    assert len(here.notes()) == 1
+    here.hides_dags = False
+    here.sweep(quarantine_seconds=0)
+    assert here.notes() == set()
