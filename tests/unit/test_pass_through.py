@@ -361,6 +361,15 @@ def test_a_file_copied_in_a_folder_is_young_and_its_own(tmp_path: Path) -> None:
     assert new.stat().st_ino != old.stat().st_ino
 
 
+def test_a_value_compressed_by_a_newer_release_is_handed_on() -> None:
+    """The store copies it; only whoever loads it needs that release."""
+    pipeline: Pipeline = make_pipeline()
+    row: Any = pipeline.push(b"x" * 5000, HERE)
+    handed_on: Any = pipeline.push(pipeline.handle({**row, "compression": "later"}), NEXT)
+    assert (handed_on["compression"], handed_on["checksum"]) == ("later", row["checksum"])
+    assert pipeline.pull({**handed_on, "compression": row["compression"]}) == b"x" * 5000
+
+
 def test_the_salt_moves_with_the_object() -> None:
     """The envelope of a copy names the key of the original, which the ciphertext is bound to."""
     pipeline: Pipeline = make_pipeline(**ENCRYPTED)

@@ -282,7 +282,8 @@ def _root(settings: Settings, encoded: Encoded) -> Root:
 
 def _object_key(root: Root, coordinate: Coordinate, encoded: Encoded, compression: str, settings: Settings) -> str:
     """A key that was never used. Raises ConfigurationError if it would be longer than every store takes."""
-    suffix = encoded.suffix + SUFFIXES[compression] + (_ENCRYPTED if settings.encryption_key else "")
+    # A copy may be compressed in a way that only a newer release knows.
+    suffix = encoded.suffix + SUFFIXES.get(compression, "") + (_ENCRYPTED if settings.encryption_key else "")
     key = coordinate.object_key(suffix=suffix)
     if len(root.prefix) + 1 + len(key) > MAX_OBJECT_KEY_BYTES:
         raise ConfigurationError(
