@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -291,8 +290,8 @@ def _copy_bytes(source: FileIO, target: FileIO) -> None:
     with suppress(AttributeError, OSError):  # not every system and file system can; the rest is copied below
         while os.copy_file_range(source.fileno(), target.fileno(), _COPIED_BYTES):
             pass
-        return
-    shutil.copyfileobj(source, target, _BLOCK_BYTES)
+    while block := source.read(_BLOCK_BYTES):
+        _write_all(target.fileno(), block)
 
 
 def _read_at_most(file: FileIO, size_bytes: int) -> bytes:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -345,11 +346,19 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     """When the system takes no more bytes, StorageFullError names the place; no part of the object stays."""
     store = LocalStore(Root.parse(tmp_path.as_uri()))
 
+    store.put("d/k~0", [b"x" * 50_000])
+
     def work() -> bool:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-        with pytest.raises(StorageFullError, match=r"d/k~0.*\[xcargo\] path"):
-            store.put("d/k~0", [b"x" * 50_000])
+        refused = partial(pytest.raises, StorageFullError, match=r"d/k~1.*\[xcargo\] path")
+        with refused():
+            store.put("d/k~1", [b"x" * 50_000])
+        with refused():
+            store.copy("d/k~0", "d/k~1")
+        vars(os).pop("copy_file_range", None)  # as where the system has none
+        with refused():
+            store.copy("d/k~0", "d/k~1")
         return True
 
     assert in_fork(work) == 0
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["k~0"]
