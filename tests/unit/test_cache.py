@@ -138,6 +138,18 @@ def test_a_checksum_of_another_form_is_never_a_file_name(folder: Path, checksum:
     assert not folder.exists()
 
 
+def test_a_file_that_somebody_emptied_is_filled_again(folder: Path) -> None:
+    """To make room on the disk, say: it is neither a payload nor an error."""
+    node = NodeCache(folder, 10 * MIB)
+    fill(node, payload(1))
+    (file,) = folder.iterdir()
+    file.chmod(0o600)
+    os.truncate(file, 0)
+    assert node.get(checksum_of(payload(1))) is None
+    assert fill(node, payload(1)) == payload(1)
+    assert node.get(checksum_of(payload(1))) == payload(1)
+
+
 def test_what_was_not_used_for_longest_goes_first_and_readers_keep_it(folder: Path) -> None:
     """A third payload takes the place of the one not read since; who has that one mapped still reads it."""
     node = NodeCache(folder, 2 * MIN_BYTES)

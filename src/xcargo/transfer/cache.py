@@ -102,6 +102,8 @@ class NodeCache:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
                 raise PermissionError(errno.EPERM, "Others may have written it", name)
+            if not info.st_size:  # somebody made room; it is downloaded again
+                raise FileNotFoundError(errno.ENOENT, "It is empty", name)
             with suppress(OSError):
                 os.utime(fd)  # the most recently used file is dropped last
             return self._map_private(fd, info.st_size)
