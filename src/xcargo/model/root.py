@@ -60,7 +60,10 @@ class Root:
         Raises:
             ConfigurationError: The URL is not one of a root; says why.
         """
-        split = urlsplit(url.strip())
+        try:
+            split = urlsplit(url.strip())
+        except ValueError:  # brackets or characters that no host has
+            split = urlsplit("")
         scheme = split.scheme.lower()
         if not _SCHEME.fullmatch(scheme) or "://" not in url:
             raise ConfigurationError(
@@ -80,7 +83,8 @@ class Root:
             raise ConfigurationError(f"{_shown(url)!r} has '.' or '..' in its path", hint="Write the path out.")
         if "//" in prefix.strip("/") and scheme in _OBJECT_STORES:
             raise ConfigurationError(f"{_shown(url)!r} has '//' in its path", hint="Write one slash.")
-        if ":" in user:
+        # A slash in a password ends what is read as the host. No bucket has a colon in its name.
+        if ":" in user or (":" in host and "@" in split.path and scheme in _OBJECT_STORES):
             raise ConfigurationError(
                 "A storage URL holds a password",
                 hint="Put credentials into an Airflow connection and write its id: scheme://connection_id@bucket/prefix.",
@@ -136,4 +140,4 @@ class Root:
 
 def _shown(url: str) -> str:
     """The URL without a password that someone may have put into it."""
-    return re.sub(r"//[^/@]*:[^/@]*@", "//***@", url)
+    return re.sub(r"//[^@]*:.*@", "//***@", url)
