@@ -149,20 +149,29 @@ class Journal:
         os.fsync(file.fileno())
 
     def sources(self) -> dict[str, tuple[str | None, float]]:
-        """URI of each object that was left behind and is not known to be deleted -> where its value went, and when."""
+        """URI of each object that was left behind and is not known to be deleted -> where its value went, and when.
+
+        Raises:
+            ConfigurationError: The file is no journal.
+        """
         sources: dict[str, tuple[str | None, float]] = {}
         if not self.path.exists():
             return sources
-        with self.path.open(encoding="utf-8") as lines:
-            for text in lines:
-                try:
-                    line = json.loads(text)
-                except ValueError:
-                    continue  # empty, or cut short by a crash: its row was not switched
-                if "deleted" in line:
-                    sources.pop(line["deleted"], None)
-                elif line.get("from"):
-                    sources[line["from"]] = (line.get("to"), float(line["at"]))
+        try:
+            with self.path.open(encoding="utf-8") as lines:
+                for text in lines:
+                    try:
+                        line = json.loads(text)
+                    except ValueError:
+                        continue  # empty, or cut short by a crash: its row was not switched
+                    if "deleted" in line:
+                        sources.pop(line["deleted"], None)
+                    elif line.get("from"):
+                        sources[line["from"]] = (line.get("to"), float(line["at"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                "The file is no journal of a migration", where=self.path, hint="Name its journal: --journal FILE."
+            ) from error
         return sources
 
 

@@ -23,7 +23,7 @@ from tests.unit.conftest import in_fork, make_pipeline
 from xcargo.airflow import rows
 from xcargo.airflow.migration import ToStock, ToStore
 from xcargo.airflow.references.database import DatabaseReferences, DatabaseRowWriter
-from xcargo.errors import ReferencesUnavailableError
+from xcargo.errors import ConfigurationError, ReferencesUnavailableError
 from xcargo.lifecycle.moves import Journal
 from xcargo.lifecycle.references import XComFilter
 from xcargo.model.coordinate import Coordinate, State
@@ -347,6 +347,14 @@ def test_a_line_of_the_journal_that_a_crash_cut_short_does_not_spoil_the_next(tm
     with journal:
         journal.note(**{"from": "file:///c", "to": "file:///d"})
     assert set(journal.sources()) == {"file:///a", "file:///c"}
+
+
+@pytest.mark.parametrize("content", [b"[1]\n", b"5\n", b'{"from": "file:///a"}\n', b"\xff\n"])
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Rather than read as one that has nothing to delete."""
+    (tmp_path / "journal").write_bytes(content)
+    with pytest.raises(ConfigurationError, match="no journal"):
+        Journal(tmp_path / "journal").sources()
 
 
 @pytest.mark.parametrize("metadata", ["sqlite"], indirect=True)
