@@ -110,6 +110,19 @@ def test_the_biggest_parts_come_first_by_name_type_and_size(value: Any, first: s
     assert "secret" not in told
 
 
+@dataclass
+class Record:
+    fields: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return self.fields[name]
+
+
+def test_a_class_whose_own_code_fails_is_named_all_the_same() -> None:
+    """What is told of a value's size never takes the place of the push's own error, or of its success."""
+    assert biggest_parts({"a": Record({}), "b": "x" * 1000}) == "value (dict)"
+
+
 def test_telling_looks_at_a_bounded_part_of_a_nested_value() -> None:
     """A million lists of lists do not make the error late: items are sampled."""
     row = [["x" * 10] * 100] * 1000

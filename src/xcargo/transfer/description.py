@@ -284,6 +284,13 @@ def biggest_parts(value: Any, mask: Callable[[str], str] = str) -> str:
     named by keys, positions, attributes and columns, never by its content; ``mask`` may change how. Descends as
     long as one part makes most of the whole.
     """
+    try:
+        return _biggest_parts(value, mask)
+    except Exception:  # of a class's own code; like a preview, these are a courtesy
+        return f"value ({type_name(value)})"
+
+
+def _biggest_parts(value: Any, mask: Callable[[str], str]) -> str:
     path, whole = "value", value
     for _ in range(_MAX_DEPTH):
         parts = sorted(_parts(whole), key=lambda part: -part[2])
