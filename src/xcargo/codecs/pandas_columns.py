@@ -154,14 +154,14 @@ class PandasWriter:
     def _texts(self, array: Any) -> Any:
         """Texts as Arrow, missing ones as nulls; if they repeat, as codes, so that a pull makes one object of each."""
         import numpy as np
-        import pandas as pd
 
         pa, sample = self._pa, array[:: max(1, len(array) // _SAMPLE_ROWS)]
         if len(array) < _LEAST_CODES or len(set(sample)) > len(sample) // 10:
             return pa.array(array, pa.large_string(), from_pandas=True)
-        codes, texts = pd.factorize(array)
-        small = codes.astype(np.min_scalar_type(-1 - len(texts)))
-        return pa.DictionaryArray.from_arrays(pa.array(small, mask=codes < 0), pa.array(texts, pa.large_string()))
+        # Not by pandas.factorize(): to pandas 2 two texts are one if they differ only behind a NUL.
+        column = pa.array(array, pa.dictionary(pa.int32(), pa.large_string()), from_pandas=True)
+        small = pa.from_numpy_dtype(np.min_scalar_type(-1 - len(column.dictionary)))
+        return pa.DictionaryArray.from_arrays(column.indices.cast(small), column.dictionary)
 
     def _values_of_package(self, array: Any, state: list[Any], name: str, *, rows: bool) -> list[Any]:
         """State of an array of another package's dtype: by Arrow if it comes back from there, else value by value."""

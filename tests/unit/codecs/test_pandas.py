@@ -267,6 +267,7 @@ OBJECTS: dict[str, list[Any]] = {
     "half-a-character": ["a", "\ud800", "b"],
     "days": [dt.date.min, dt.date(2026, 1, 1), dt.date.max],
     "missing-day": [dt.date(2026, 1, 1), None, dt.date(2026, 1, 3)],
+    "texts-that-differ-behind-a-nul": ["a\0b", "a\0c", "a"],
     "times": [dt.datetime.min, None, dt.datetime.max],
     "times-of-day": [dt.time.min, None, dt.time.max],
     "times-with-a-zone": [
