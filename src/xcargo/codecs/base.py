@@ -18,8 +18,8 @@ __all__ = [
     "Codec",
     "CodecLookup",
     "Encoded",
+    "FinalRefusalError",
     "Handle",
-    "PlainSecretError",
     "arrow",
     "contiguous",
     "importable",
@@ -96,8 +96,8 @@ class Codec(Protocol):
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a missing library."""
 
 
-class PlainSecretError(UnsupportedTypeError):
-    """Raised for a secret that would be stored unencrypted: no other codec is asked for it."""
+class FinalRefusalError(UnsupportedTypeError):
+    """Raised for what must not be stored in another form either, such as a secret unencrypted: no codec is asked."""
 
 
 class CodecLookup(Protocol):

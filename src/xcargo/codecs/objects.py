@@ -7,6 +7,7 @@ rebuilt from them.
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
-from xcargo.codecs.base import Encoded, importable
+from xcargo.codecs.base import Encoded, FinalRefusalError, importable
 from xcargo.codecs.class_names import ClassNames, allowed_class, dotted, is_named_tuple
 from xcargo.codecs.rows import find_class, stored_name
 from xcargo.codecs.source import BytesSource, Source
@@ -336,15 +337,32 @@ class PickleCodec:
         return self._allowed
 
     def encode(self, value: Any) -> Encoded:
+        from xcargo.codecs.files import Directory, File
+        from xcargo.codecs.pydantic import check_secret
+
         cloudpickle = importable("cloudpickle", "pickled", extra="pickle")
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
+
+        class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc, name-defined]
+            def reducer_override(self, part: Any) -> Any:
+                check_secret(type(part))
+                if isinstance(part, (File, Directory)):
+                    raise FinalRefusalError(
+                        f"A {type(part).__name__} inside a pickled value would be no more than a path on this machine",
+                        hint="Return it beside the value, for example in a dict.",
+                    )
+                return super().reducer_override(part)
+
+        target = io.BytesIO()
         try:
-            payload = cloudpickle.dumps(value, protocol=5)
+            Pickler(target, protocol=5).dump(value)
+        except XCargoError:
+            raise
         except Exception as error:  # a class's own way to be pickled may raise anything
             raise UnsupportedTypeError(
                 f"{kind} cannot be pickled: {type(error).__name__}", hint="Return its data instead."
             ) from error
-        return Encoded(self.id, (payload,), {"class": kind}, ".pkl")
+        return Encoded(self.id, (target.getvalue(),), {"class": kind}, ".pkl")
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         if not self._allowed:

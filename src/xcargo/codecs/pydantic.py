@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from xcargo.codecs.base import Encoded, PlainSecretError, importable
+from xcargo.codecs.base import Encoded, FinalRefusalError, importable
 from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
 
-__all__ = ["PydanticCodec"]
+__all__ = ["PydanticCodec", "check_secret"]
 
 _CORE = ("Url", "MultiHostUrl")
 _URLS = (
@@ -45,12 +45,7 @@ class PydanticCodec:
 
     def encode(self, value: Any) -> Encoded:
         cls, name = type(value), type(value).__qualname__
-        if _is_secret(cls) and not current_push().encrypts:
-            raise PlainSecretError(
-                f"A {name} is stored only where values are encrypted, and this one would not be",
-                hint="Set [xcargo] encryption_keys and leave threshold_bytes at 0, or return the name of a connection "
-                "or variable that holds the secret.",
-            )
+        check_secret(cls)
         if not _is_own(cls):
             raise UnsupportedTypeError(
                 f"{cls.__module__}.{name} is a subclass of one of pydantic's secrets",
@@ -71,6 +66,16 @@ class PydanticCodec:
             raise
         except (AttributeError, TypeError, ValueError) as error:
             raise DecodeError(f"The object does not hold a value of pydantic: {type(error).__name__}") from error
+
+
+def check_secret(cls: type) -> None:
+    """Raise FinalRefusalError for one of the classes of secrets, unless the value of this push is stored encrypted."""
+    if _is_secret(cls) and not current_push().encrypts:
+        raise FinalRefusalError(
+            f"A {cls.__qualname__} is stored only where values are encrypted, and this one would not be",
+            hint="Set [xcargo] encryption_keys and leave threshold_bytes at 0, or return the name of a connection "
+            "or variable that holds the secret.",
+        )
 
 
 def _state(value: Any, name: str) -> Any:

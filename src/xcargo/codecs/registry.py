@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from importlib import import_module
 from typing import Any
 
-from xcargo.codecs.base import Codec, Encoded, Handle, PlainSecretError
+from xcargo.codecs.base import Codec, Encoded, FinalRefusalError, Handle
 from xcargo.codecs.class_names import ClassNames, are_joined, joining_refusals
 from xcargo.codecs.source import BytesSource, Source, read_all
 from xcargo.codecs.substitutes import CURRENT, Push, current_push
@@ -178,10 +178,12 @@ class Registry:
         try:
             encoded = codec.encode(value)
         except UnsupportedTypeError as refusal:
-            if last is None or isinstance(refusal, PlainSecretError):
+            if last is None or isinstance(refusal, FinalRefusalError):
                 raise
             try:
                 return last.encode(value)
+            except FinalRefusalError:
+                raise
             except UnsupportedTypeError:
                 raise refusal from None
         return _with_package(encoded, package) if package else encoded

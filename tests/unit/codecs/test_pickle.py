@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
 from xcargo.codecs.base import Encoded, contiguous
+from xcargo.codecs.files import Directory, File
 from xcargo.codecs.objects import PickleCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
 from xcargo.model.settings import Settings
@@ -94,6 +96,22 @@ def test_what_cannot_be_pickled_is_refused_as_before() -> None:
     """With the error of the codec that was asked first."""
     with pytest.raises(UnsupportedTypeError, match="Neither xcargo nor Airflow"):
         round_trip(threading.Lock())
+
+
+class Box:
+    """A class that no codec takes."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+@pytest.mark.parametrize(
+    "content", [SecretStr("hush"), File(__file__), Directory(".")], ids=["secret", "file", "folder"]
+)
+def test_what_must_not_be_pickled_is_refused_inside_a_pickle(content: Any) -> None:
+    """A secret that would not be encrypted, and a file, of which a pickle holds the path alone."""
+    with pytest.raises(UnsupportedTypeError, match=f"A {type(content).__name__} "):
+        registry(allowed=True).encode({"boxes": [Box([content])]})
 
 
 @pytest.mark.parametrize(
