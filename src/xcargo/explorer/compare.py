@@ -104,15 +104,20 @@ class _Comparison:
         rows = min(*counts, _MAX_ROWS, _MAX_CELLS // max(1, len(shared)))
         most = max(10, _MAX_CHANGES // max(1, len(shared)))
         differing: set[int] = set()
+        is_cut = False
         for name, one, other in shared:
-            cells = zip(_cells(tables[0], one, rows), _cells(tables[1], other, rows), strict=False)
+            cells = list(zip(_cells(tables[0], one, rows), _cells(tables[1], other, rows), strict=False))
             changed = [(n, pair) for n, pair in enumerate(cells) if pair[0] != pair[1]]
+            is_cut = is_cut or any(cell is not None and cell.endswith("…") for cell, _ in cells)
             differing.update(n for n, _ in changed)
             for n, pair in changed[:most]:
                 self._change(f"row {n}, column {name}", *pair)
         self._more["rows_differing"] = len(differing)
         self.complete = rows == max(counts)
         self.compared = "every row" if self.complete else f"the first {rows:,} rows"
+        more_than_cells = is_cut or self._left.codec == "pandas"  # objects, attributes
+        if self.complete and more_than_cells and not (self.schema or differing):
+            self.bytes()
 
     def arrays(self) -> None:
         left, right = self._left.array(), self._right.array()

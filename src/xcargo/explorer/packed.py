@@ -303,7 +303,8 @@ def _extension(tag: int, data: bytes) -> Any:
         return body[0]
     if tag in PAIRS:
         keys, values = body[PAIRS[tag][1] : PAIRS[tag][1] + 2]
-        return {_key(key): value for key, value in zip(keys, values, strict=True)}
+        pairs = [(_key(key), value) for key, value in zip(keys, values, strict=True)]
+        return dict(pairs) if len({key for key, _ in pairs}) == len(pairs) else pairs  # 1 and "1" are two keys
     if tag == Tag.CODEC:
         codec, params, payload = body
         if codec in ("object", "library", "rows"):

@@ -190,3 +190,4 @@ def test_the_download_of_a_tree_is_json() -> None:
     assert preview({"p": np.poly1d([1, 2])}).tree.to_json() == {"p": {"coef": "<numpy, 16 bytes>", "variable": "x"}}
     expected = {"n": [1, 2.5, None, True], "t": [1, 2], "d": "1.5", "inf": "inf", "3": "7"}
     assert json.loads(value.tree.json()) == expected
+    assert preview({1: "a", "1": "b"}).tree.to_json() == [["1", "a"], ["1", "b"]]

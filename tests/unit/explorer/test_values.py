@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import xcargo
@@ -196,6 +197,20 @@ def test_two_tables_are_compared_in_all_their_columns() -> None:
     other = pd.MultiIndex.from_product([["a"], ["c"]], names=["x", "x"])
     told = compare(*(preview(pd.DataFrame({"x": [1]}, index=one)) for one in (index, other)))
     assert [(c["left"], c["right"]) for c in told["changes"]] == [("b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (pa.table({"a": ["x" * 300 + "1"]}), pa.table({"a": ["x" * 300 + "2"]})),
+        (pd.DataFrame({"a": [1], "o": [[1]]}), pd.DataFrame({"a": [1], "o": [[2]]})),
+    ],
+    ids=["a-long-text", "objects"],
+)
+def test_tables_that_differ_where_no_cell_shows_it_are_not_the_same(left: Any, right: Any) -> None:
+    """Cells are cut, and objects are in none: then the bytes are compared."""
+    assert compare(preview(left), preview(left))["same"] is True
+    assert compare(preview(left), preview(right))["same"] is False
 
 
 def test_two_binaries_differ_at_a_byte_and_other_kinds_in_kind() -> None:
