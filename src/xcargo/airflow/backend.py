@@ -147,7 +147,7 @@ def _push(value: Any, coordinate: Coordinate) -> Any:
         raise
     runtime.classes().warn()
     for note in runtime.on_push:
-        note(coordinate, row)
+        note(coordinate, value, row)
     return row
 
 

@@ -8,6 +8,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from threading import Event
@@ -74,6 +75,8 @@ class Computation:
     rows: dict[str, Any] = field(default_factory=dict)
     is_computed: bool = False
     """Whether the function has returned: a result that it pushes by itself is not yet the one."""
+    result: Any = None
+    """What it returned."""
 
     def claim(self, wait: timedelta, refused: Entry | None, stopped: Event) -> bool:
         """Wait for who computes it; whether this task is to compute it, and others may wait for that.
@@ -124,17 +127,21 @@ class Computation:
 
     def returned(self, result: Any) -> Any:
         """The function's result, which is pushed next, unless it is None."""
-        self.is_computed = True
+        self.is_computed, self.result = True, result
         if result is None:
             self.release()
         return result
 
-    def note(self, key: str, row: Any) -> None:
-        """Note a row, and store the entry with the last of them, which is that of the result."""
-        self.rows[key] = row
+    def note(self, key: str, value: Any, row: Any) -> None:
+        """Note the row of a value, and store the entry with the last of them, which is that of the result."""
+        self.rows[key] = deepcopy(row)  # a plain value is its own row, and the function may change it yet
         if key != RETURN_VALUE or not self.is_computed:
             return
         del _current[self.task.identity]
+        if value is not self.result:  # a decorator or an operator would get its own result in place of the function's
+            log.warning("xcargo does not note the result, since the task pushes another one than its function returned")
+            self.release()
+            return
         now, expires = datetime.now(timezone.utc), self.options.expires
         entry = Entry(
             key=self.fingerprint.key,
@@ -152,6 +159,7 @@ class Computation:
             self.entries.put(entry)
         except XCargoError as error:
             log.warning("xcargo could not note the result, so that it is not reused: %s", error)
+            self.release()
 
 
 _current: dict[tuple[str, str, str, int], Computation] = {}
@@ -185,11 +193,11 @@ def _computation_of(coordinate: Coordinate) -> Computation | None:
     return _current.get((coordinate.dag_id, coordinate.run_id, coordinate.task_id, coordinate.map_index))
 
 
-def _note(coordinate: Coordinate, row: Any) -> None:
+def _note(coordinate: Coordinate, value: Any, row: Any) -> None:
     """After a push. Rows that Airflow reads itself are made anew by each run."""
     computation = _computation_of(coordinate)
     if computation is not None and not runtime.pipeline().rules.control_keys.fullmatch(coordinate.key):
-        computation.note(coordinate.key, row)
+        computation.note(coordinate.key, value, row)
 
 
 def _give_up(coordinate: Coordinate) -> None:

@@ -39,8 +39,8 @@ __all__ = [
     "state_pipeline",
 ]
 
-on_push: list[Callable[[Coordinate, Any], object]] = []
-"""Called after each push with its row."""
+on_push: list[Callable[[Coordinate, Any, Any], object]] = []
+"""Called after each push with its value and its row."""
 
 on_failed_push: list[Callable[[Coordinate], object]] = []
 """Called after each push that failed."""

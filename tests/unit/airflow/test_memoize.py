@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +15,9 @@ import pytest
 import xcargo
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.airflow import compat, runtime
+from xcargo.airflow.inputs import Deferred
 from xcargo.airflow.memo_fingerprint import code_digests
-from xcargo.errors import ConfigurationError, UnsupportedTypeError
+from xcargo.errors import ConfigurationError, ObjectNotFoundError, UnsupportedTypeError
 from xcargo.pipeline.memo import Claim, entries_for
 from xcargo.stores.local import buckets
 
@@ -84,3 +88,95 @@ def test_a_task_that_is_cancelled_waits_no_longer(monkeypatch: pytest.MonkeyPatc
     claim = entries.find(key)
     assert isinstance(claim, Claim)
     assert claim.by == other
+
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a task as Airflow does, and gives its rows: what ``execute`` makes of the function's result is pushed."""
+    pipeline = make_pipeline("memory://runs/x", threshold_bytes=5_000_000)
+    buckets.setdefault("runs/x", {}).clear()
+    monkeypatch.setattr(runtime, "settings", lambda: pipeline.settings)
+    monkeypatch.setattr(runtime, "pipeline", lambda: pipeline)
+
+    def run(run_id: str, function: Any, *args: Any, execute: Callable[[Any], Any] = lambda result: result) -> Any:
+        names, rows = {"dag_id": HERE.dag_id, "run_id": run_id, "task_id": HERE.task_id}, {}
+
+        def push(key: str, value: Any) -> None:
+            rows[key] = json.loads(json.dumps(xcargo.XComBackend.serialize_value(value, key=key, **names)))
+
+        task = SimpleNamespace(task_id=HERE.task_id, python_callable=function, iter_mapped_dependants=lambda: iter(()))
+        ti = SimpleNamespace(**names, map_index=-1, task=task, xcom_push=push)
+        monkeypatch.setattr(compat, "current_context", lambda: {"ti": ti})
+        push("return_value", execute(function(*args)))
+        return rows
+
+    return run
+
+
+def plus_one(function: Any) -> Any:
+    """A decorator that changes the result."""
+
+    @wraps(function)
+    def call() -> int:
+        return int(function() + 1)
+
+    return call
+
+
+def five() -> int:
+    """A task's function."""
+    return 5
+
+
+@pytest.mark.parametrize(
+    ("task", "execute"),
+    [(plus_one(xcargo.memoize(five)), int), (xcargo.memoize(five), lambda result: result + 1)],
+    ids=["decorator", "operator"],
+)
+def test_what_a_task_makes_of_a_functions_result_is_not_taken_for_that(run: Run, task: Any, execute: Any) -> None:
+    """In the next run the decorator would get its own result, and an operator like ``@task.bash`` would run it."""
+    rows = [run(run_id, task, execute=execute) for run_id in ("one", "two", "three")]
+    assert rows == [{"return_value": 6}] * 3
+
+
+def pushes_first() -> int:
+    """A task's function."""
+    numbers = [1]
+    compat.current_context()["ti"].xcom_push("numbers", numbers)
+    numbers.append(2)
+    return 1
+
+
+def test_rows_are_reused_as_they_were_pushed(run: Run) -> None:
+    """Whatever the function does with the value after it has pushed it."""
+    task = xcargo.memoize(version="1")(pushes_first)
+    assert run("one", task) == run("two", task) == {"numbers": [1], "return_value": 1}
+
+
+def fails(changed: Any) -> None:
+    """An ``on_miss`` that does not work."""
+    raise RuntimeError(changed)
+
+
+def of(value: Any) -> Any:
+    """A task's function."""
+    return value
+
+
+@pytest.mark.parametrize("how", ["argument", "on_miss", "entry"])
+def test_nobody_waits_for_a_task_that_failed(run: Run, how: str) -> None:
+    """Whether it cannot load its arguments, ``on_miss`` fails, or its entry cannot be stored since it is too large."""
+    argument: Any = "x" * 4_500_000 if how == "entry" else 1
+    if how == "argument":
+        row: Any = runtime.pipeline().push(b"x" * 6_000_000, HERE)
+        argument = Deferred(runtime.pipeline().handle(row))
+        runtime.pipeline().purge(row)
+    task = xcargo.memoize(wait=timedelta(hours=1), on_miss=fails if how == "on_miss" else None)(of)
+    try:
+        run("one", task, argument)
+    except (ObjectNotFoundError, RuntimeError):
+        assert how != "entry"
+    assert buckets["runs/x"] == {}
