@@ -122,10 +122,9 @@ def load(row: Any, dag_id: str | None = None, *, logged: bool = True) -> Any:
     dag_id = dag_id or query.dag_id
     if AIRFLOW_2:
         row = parsed(row)
-    if query.handles:
-        plain = row if is_envelope(row) else restored(BaseXCom.deserialize_value(Row(raw)))
-        return runtime.pipeline().handle(plain, dag_id)
     if is_envelope(row):
+        if query.handles:
+            return runtime.pipeline().handle(row, dag_id)
         started = time.perf_counter()
         value = runtime.pipeline().pull(row, dag_id)
         if logged and "uri" in row:
@@ -133,8 +132,10 @@ def load(row: Any, dag_id: str | None = None, *, logged: bool = True) -> Any:
         return value
     value = BaseXCom.deserialize_value(Row(raw))
     if isinstance(value, str) and "://" in value and runtime.settings().legacy_roots:
-        return runtime.pipeline().pull_legacy(value, compat.load_json)
-    return restored(value)
+        value = runtime.pipeline().pull_legacy(value, compat.load_json)
+    else:
+        value = restored(value)
+    return runtime.pipeline().handle(value, dag_id) if query.handles else value
 
 
 def _log_pull(row: Any, seconds: float) -> None:

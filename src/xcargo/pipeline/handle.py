@@ -107,15 +107,15 @@ class Lazy(Handle):
         Raises:
             KeyError: There is no such column; the message lists those of the table.
         """
-        if rows is not None and (rows.step not in (None, 1) or (rows.start or 0) < 0 or (rows.stop or 0) < 0):
-            raise ValueError("rows is a slice of rows from the table's start, without a step: slice(0, 100)")
+        if rows is not None:
+            rows = _row_range(rows)
         if self.type == "pandas.DataFrame":
             codec: Any = self._registry.codec("pandas")
             frame = codec.columns(self._source(), self._envelope.params, columns)
             pa = arrow()
             try:
                 return pa.Table.from_pandas(frame if rows is None else frame.iloc[rows])
-            except pa.ArrowException as error:
+            except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
                 raise UnsupportedTypeError(f"Arrow cannot hold the frame: {error}", hint="load() it.") from error
         table = self._table()
         table.register_types(self._envelope.params.get("extensions"))
@@ -181,6 +181,13 @@ class Lazy(Handle):
         table = f"<table><tr><th>column</th><th>type</th></tr>{columns}</table>" if columns else ""
         preview = f"<pre>{html.escape(self.preview)}</pre>" if self.preview else ""
         return f"<b>{html.escape(about)}</b>{table}{preview}"
+
+
+def _row_range(rows: Any) -> slice:
+    """The same slice, which ends no earlier than it starts."""
+    if not isinstance(rows, slice) or rows.step not in (None, 1) or (rows.start or 0) < 0 or (rows.stop or 0) < 0:
+        raise ValueError("rows is a slice of rows from the table's start, without a step: slice(0, 100)")
+    return slice(rows.start, None if rows.stop is None else max(rows.start or 0, rows.stop))
 
 
 class Reused:

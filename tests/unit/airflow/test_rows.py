@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.unit.conftest import make_pipeline
 from xcargo.airflow import rows, runtime
 from xcargo.model.settings import LegacyRoot
 
@@ -64,3 +66,14 @@ def test_the_rows_of_airflow_2_are_parsed() -> None:
     assert rows.parsed(raw) == OFFLOADED
     for other in (b"", b"{}", b'{"__id__":"xcargo/1"', b"\x80\x04N."):
         assert rows.parsed(other) is other
+
+
+def test_a_handle_of_an_old_reference_is_one_of_its_value(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not of the text that refers to it."""
+    (tmp_path / "value.json").write_text('{"a": 1}')
+    pipeline = make_pipeline(legacy_roots=(LegacyRoot.parse(tmp_path.as_uri()),))
+    monkeypatch.setattr(runtime, "settings", lambda: pipeline.settings)
+    monkeypatch.setattr(runtime, "pipeline", lambda: pipeline)
+    with rows.querying(handles=True):
+        handle = rows.load(f"{tmp_path.as_uri()}/value.json", "my_dag")
+    assert handle.load() == {"a": 1}
