@@ -51,6 +51,14 @@ def test_what_a_row_says_is_shown_without_its_markup() -> None:
     assert "<b>dict · " in values[0].lazy()._repr_html_()
 
 
+def test_a_value_in_its_row_is_the_same_each_time() -> None:
+    """With its keys in their order, as a handle too, and whatever was done with it before."""
+    value = stored({"name": "x", "id": [3]}, keep_key_order=True)
+    assert list(value.lazy().load().items()) == [("name", "x"), ("id", [3])]
+    value.pull()["id"].append(4)
+    assert list(value.pull().items()) == [("name", "x"), ("id", [3])]
+
+
 def test_a_damaged_row_is_listed(tmp_path: Path) -> None:
     """Whatever its fields are, the table shows why it cannot be read, and pulling it is that error."""
     row: Any = make_pipeline(tmp_path.as_uri(), threshold_bytes=0).push([1], HERE)

@@ -102,7 +102,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(runtime, "pipeline", lambda: pipeline)
 
     def run(run_id: str, function: Any, *args: Any, execute: Callable[[Any], Any] = lambda result: result) -> Any:
-        names, rows = {"dag_id": HERE.dag_id, "run_id": run_id, "task_id": HERE.task_id}, {}
+        names: dict[str, Any] = {"dag_id": HERE.dag_id, "run_id": run_id, "task_id": HERE.task_id}
+        rows: dict[str, Any] = {}
 
         def push(key: str, value: Any) -> None:
             rows[key] = json.loads(json.dumps(xcargo.XComBackend.serialize_value(value, key=key, **names)))

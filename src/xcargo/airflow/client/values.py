@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,9 @@ class StoredValue:
 
     def pull(self) -> Any:
         """The value."""
-        return self._pipeline.pull(self._row, self.dag_id) if is_envelope(self._row) else restored(self._row)
+        if is_envelope(self._row):
+            return self._pipeline.pull(self._row, self.dag_id)
+        return restored(deepcopy(self._row))  # which the caller may change
 
     def source(self) -> Source:
         """The payload of a value that is not in the row itself, to be read in parts. No request."""
@@ -82,7 +85,7 @@ class StoredValue:
 
     def lazy(self) -> Lazy:
         """A handle of the value. No request."""
-        return self._pipeline.handle(self._row, self.dag_id)
+        return self._pipeline.handle(self._row if is_envelope(self._row) else self.pull(), self.dag_id)
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: whose it is, and what its handle shows."""
