@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.conftest import HERE, make_pipeline
 from xcargo.codecs.value_path import column_types
-from xcargo.transfer.description import preview, type_name
+from xcargo.transfer.description import biggest_parts, preview, type_name
 from xcargo.transfer.reporting import format_stored
 
 
@@ -69,6 +70,39 @@ def test_no_preview_is_longer_than_allowed(chars: int) -> None:
         "x" * 10**6,
     ):
         assert len(preview(value, chars) or "") <= chars
+
+
+SECRETS = ("hunter2\n" * 20, "correct-horse-" * 8, "swordfish")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        SECRETS[0],
+        {"a": [SECRETS[0]], SECRETS[1]: 1},
+        ["x" * 50 + SECRETS[1], "swordfish"],
+        PurePosixPath("/run", SECRETS[1]),
+        pd.DataFrame({SECRETS[1]: [SECRETS[0]]}),
+        pl.DataFrame({"a": SECRETS[:2]}),
+        pa.table({"a": SECRETS}),
+        np.array(SECRETS),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_secret_is_masked_before_it_is_cut_or_escaped(value: Any) -> None:
+    """Half of one would not be recognised any more, nor one whose line breaks are written as such."""
+
+    def mask(text: str) -> str:
+        for secret in SECRETS:
+            text = text.replace(secret, "***")
+        return text
+
+    for chars in range(1, 200):
+        shown = preview(value, chars, mask) or ""
+        assert len(shown) <= chars
+        assert not any(part in shown for part in ("hunt", "corr", "swor"))
+    assert "***" in shown
+    assert "corr" not in biggest_parts({SECRETS[1]: "x" * 100, "b": "x" * 100}, mask)
 
 
 class Shy:

@@ -51,6 +51,8 @@ _DAG_FILE = re.compile(r"unusual_prefix_[0-9a-f]{40}_")
 """Airflow begins the name of a Dag file's module like this, which says nothing to people."""
 _COLUMNS, _ROWS, _ITEMS = 8, 3, 5
 _CELL_BYTES = 4096
+_MASKED_CHARS = 4096
+"""Of a text, what is searched for secrets before it is cut: half of one would not be recognised any more."""
 
 
 def type_name(value: object) -> str:
@@ -65,15 +67,16 @@ def type_name(value: object) -> str:
     return _printable(f"{module}.{cls.__qualname__}")
 
 
-def preview(value: Any, chars: int) -> str | None:
+def preview(value: Any, chars: int, mask: Callable[[str], str] = str) -> str | None:
     """The beginning of the value in ``chars`` characters, or None for ``chars`` = 0.
 
-    Of a table the columns with their types and the first rows, of an array the first items.
+    Of a table the columns with their types and the first rows, of an array the first items. ``mask`` hides secrets;
+    it sees each text before it is cut or escaped.
     """
     if chars <= 0:
         return None
     try:
-        text = _printable(_Short(chars).of(value))
+        text = mask(_printable(_Short(chars, mask).of(value)))
     except Exception:  # of a class's own code; a preview is a courtesy, and fails no push
         return None
     return text if len(text) <= chars else text[: chars - 1] + "…"
@@ -102,14 +105,15 @@ def _printable(text: str) -> str:
 class _Short:
     """The first items of each container, the first characters of each text, some levels deep."""
 
-    def __init__(self, chars: int) -> None:
+    def __init__(self, chars: int, mask: Callable[[str], str]) -> None:
         self._text_chars = min(chars, 60)
         self._left = chars
+        self._mask = mask
 
     def of(self, x: Any, level: int = _LEVELS) -> str:
         kind = type(x)
         if kind is str:
-            return repr(x) if len(x) <= self._text_chars else f"{x[: self._text_chars]!r}…"
+            return self._text(x)
         if kind is int:  # Python refuses to write out very long ones
             return repr(x) if x.bit_length() <= 512 else f"<int of {x.bit_length()} bits>"
         if kind in _SCALARS:
@@ -122,7 +126,7 @@ class _Short:
         if f"{kind.__module__}.{kind.__qualname__}" in _DATABASE_ROWS:
             return self.of(tuple(x), level)
         if kind.__module__ in _STANDARD and not (kind is Fraction and max(abs(x.numerator), x.denominator) >> 512):
-            return repr(x)[: self._text_chars]
+            return self._cut(repr(x), self._text_chars)
         if kind.__module__.startswith("xcargo."):
             return repr(x)
         if kind in (bytes, bytearray):
@@ -130,6 +134,16 @@ class _Short:
         shape = getattr(x, "shape", None)
         size = f" of shape {tuple(shape)}" if isinstance(shape, tuple) else ""
         return f"<{type_name(x)}{size}{self._content(x, level)}>"
+
+    def _text(self, x: str) -> str:
+        if len(x) <= self._text_chars and (shown := repr(x))[1:-1] == x:  # whole: it is masked with the whole preview
+            return shown
+        masked = self._mask(x[:_MASKED_CHARS])
+        cut = masked[: self._text_chars]
+        return f"{cut!r}…" if len(cut) < len(masked) or len(x) > _MASKED_CHARS else repr(cut)
+
+    def _cut(self, text: str, chars: int) -> str:
+        return text if len(text) <= chars else self._mask(text[:_MASKED_CHARS])[:chars]
 
     def _named_tuple(self, x: Any, level: int) -> str:
         if level <= 0:
@@ -173,7 +187,7 @@ class _Short:
         return f", columns {names}" + (f"; rows {first}" if first else "")
 
     def _label(self, label: Any, level: int) -> str:
-        return label[:30] if type(label) is str and label.isprintable() else self._cell(label, level)
+        return self._cut(label, 30) if type(label) is str and label.isprintable() else self._cell(label, level)
 
     def _cell(self, cell: Any, level: int) -> str:
         kind = type(cell)
@@ -228,7 +242,7 @@ def _cells(library: str, column: Any, kind: str) -> Sequence[Any]:
     if nested or (library == "pyarrow" and column.nbytes > _CELL_BYTES):
         return [_UNSEEN] * len(column)
     if library == "polars" and kind == "String":
-        column = column.str.slice(0, 60)
+        column = column.str.slice(0, _MASKED_CHARS)
     return column.to_pylist() if library == "pyarrow" else list(column)
 
 
@@ -293,11 +307,11 @@ def biggest_parts(value: Any, mask: Callable[[str], str] = str) -> str:
 def _biggest_parts(value: Any, mask: Callable[[str], str]) -> str:
     path, whole = "value", value
     for _ in range(_MAX_DEPTH):
-        parts = sorted(_parts(whole), key=lambda part: -part[2])
+        parts = sorted(_parts(whole, mask), key=lambda part: -part[2])
         if not parts:
             break
         name, part, size_bytes = parts[0]
-        if size_bytes < 0.9 * sum(size for *_, size in parts) or not any(_parts(part)):
+        if size_bytes < 0.9 * sum(size for *_, size in parts) or not any(_parts(part, mask)):
             shown = ", ".join(_named_part(f"{path}{name}", part, size, mask) for name, part, size in parts[:_MOST])
             return shown + (f" and {len(parts) - _MOST} smaller ones" if len(parts) > _MOST else "")
         path, whole = path + name, part
@@ -308,14 +322,14 @@ def _named_part(path: str, part: Any, size_bytes: float, mask: Callable[[str], s
     return f"{mask(path)} ({type_name(part)}, about {format_bytes(size_bytes)})"
 
 
-def _parts(whole: Any) -> Iterator[tuple[str, Any, float]]:
+def _parts(whole: Any, mask: Callable[[str], str]) -> Iterator[tuple[str, Any, float]]:
     """Name, part and size of each part that has a name; nothing of what has none."""
     library = type(whole).__module__.partition(".")[0]
     if library in ("pandas", "polars", "pyarrow"):
-        yield from _columns(whole)
+        yield from _columns(whole, mask)
     elif isinstance(whole, dict):
         for key, part in islice(whole.items(), _NAMED):
-            yield f"[{_key(key)}]", part, _bytes_of(part, level=1 if len(whole) > _MANY else 0)
+            yield f"[{_key(key, mask)}]", part, _bytes_of(part, level=1 if len(whole) > _MANY else 0)
     elif isinstance(whole, (list, tuple)):
         for n, part in enumerate(islice(whole, _NAMED)):
             yield f"[{n}]", part, _bytes_of(part, level=1 if len(whole) > _MANY else 0)
@@ -325,13 +339,13 @@ def _parts(whole: Any) -> Iterator[tuple[str, Any, float]]:
             yield f".{field.name}", part, _bytes_of(part)
 
 
-def _key(key: Any) -> str:
+def _key(key: Any, mask: Callable[[str], str]) -> str:
     if isinstance(key, str):
-        return repr(key if len(key) <= 40 else f"{key[:39]}…")
+        return repr(key if len(key) <= 40 else f"{mask(key[:_MASKED_CHARS])[:39]}…")
     return str(key) if type(key) in (int, bool, type(None)) else f"<{type_name(key)}>"
 
 
-def _columns(table: Any) -> Iterator[tuple[str, Any, float]]:
+def _columns(table: Any, mask: Callable[[str], str]) -> Iterator[tuple[str, Any, float]]:
     names = getattr(table, "column_names", None)
     if names is None:
         names = getattr(table, "columns", None)
@@ -346,7 +360,7 @@ def _columns(table: Any) -> Iterator[tuple[str, Any, float]]:
             column = table.column(n)
         else:  # a lazy frame, a reader: nothing is there yet
             return
-        yield f"[{_key(name)}]", column, _bytes_of(column)
+        yield f"[{_key(name, mask)}]", column, _bytes_of(column)
 
 
 def _bytes_of(x: Any, level: int = 0) -> float:

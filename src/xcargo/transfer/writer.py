@@ -163,12 +163,11 @@ class ObjectWriter:
     def _description(self, value: Any, encoded: Encoded, settings: Settings) -> dict[str, Any]:
         """What an envelope says of the value itself."""
         original = _original(encoded) if isinstance(value, Handle) else None
-        shown = None if original else preview(value, settings.preview_chars)
         return {
             "type": type_name(value),
             "codec": encoded.codec,
             "params": shown_params(encoded.codec, encoded.params, settings.preview_chars, self._mask),
-            "preview": None if shown is None else self._mask(shown),
+            "preview": None if original else preview(value, settings.preview_chars, self._mask),
             "created_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             "created_by": f"xcargo {__version__}",
             **(described_as(original, settings) if original else {}),

@@ -368,8 +368,9 @@ def summary(row: XComRow) -> dict[str, Any]:
     }
     if not is_envelope(row.value):
         not_fetched = row.value is None and row.row_bytes > len("null")
+        chars = runtime.settings().preview_chars
         kind = "?" if not_fetched else "None" if row.value is None else type(row.value).__name__
-        return shown | {"type": kind, "size_bytes": row.row_bytes, "preview": _masked_preview(row.value)}
+        return shown | {"type": kind, "size_bytes": row.row_bytes, "preview": preview(row.value, chars, compat.mask)}
     try:
         envelope = Envelope.from_row(row.value)
     except Exception as error:
@@ -384,9 +385,3 @@ def summary(row: XComRow) -> dict[str, Any]:
             "reused": {name: str(part) for name, part in envelope.reused.items()},
         }
     )
-
-
-def _masked_preview(value: Any) -> str | None:
-    """The beginning of a value that is in its row, unless previews are turned off."""
-    shown = preview(value, runtime.settings().preview_chars)
-    return None if shown is None else compat.mask(shown)
