@@ -76,10 +76,9 @@ class Rows:
 
     def column(self, number: int, start: int, stop: int, *, shorten: bool = False) -> Any:
         """Some rows of one column as a ``pyarrow.ChunkedArray``; ``shorten`` cuts texts where they are long."""
-        kind = self.schema.field(number).type
         spans = self._spans(max(start, 0), min(stop, self.count))
         chunks = [self._slice(n, number, first, last, shorten) for n, first, last in spans]
-        return self._pa.chunked_array(chunks, chunks[0].type if chunks else kind)
+        return self._chunked(number, chunks)
 
     def at(self, number: int, rows: Sequence[int]) -> Any:
         """The cells of one column at some rows, in their order, shortened; neighbouring rows are read together."""
@@ -89,11 +88,15 @@ class Rows:
         for _, run in runs:
             numbers = [row for _, row in run]
             chunks += self.column(number, numbers[0], numbers[-1] + 1, shorten=True).chunks
-        cells = self._pa.chunked_array(chunks, chunks[0].type if chunks else self.schema.field(number).type)
+        cells = self._chunked(number, chunks)
         if len(cells) != len(distinct):
             raise DecodeError("The table has fewer rows than its envelope says")
         positions = {row: n for n, row in enumerate(distinct)}
         return cells.take(self._pa.array([positions[row] for row in rows], self._pa.int64()))
+
+    def _chunked(self, number: int, chunks: list[Any]) -> Any:
+        kind = chunks[0].type if chunks else _read_type(self.schema.field(number).type)
+        return self._pa.chunked_array(chunks, kind)
 
     def windows(self, columns: Sequence[int], max_bytes: int) -> Iterator[tuple[int, int, int]]:
         """Batch, first and last of ranges of rows, in order, of which no column takes much more than ``max_bytes``."""
@@ -204,14 +207,16 @@ class _ColumnReader:
             children = [self.array(kind.value_type, begin * kind.list_size, last * kind.list_size)]
         elif types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
             offsets, low, high = self._offsets(types.is_large_list(kind), begin, last)
-            inner = pa.struct([kind.key_field, kind.item_field]) if types.is_map(kind) else kind.value_type
-            buffers, children = [validity, offsets], [self.array(inner, low, high)]
+            items = self.array(*_child_types(kind), low, high)
+            if types.is_map(kind):  # which takes no heed of an offset
+                items = pa.StructArray.from_arrays(items.flatten(), fields=list(items.type))
+            buffers, children = [validity, offsets], [items]
         elif types.is_boolean(kind):
             buffers.append(self._range(next(self._buffers), begin // 8, (last + 7) // 8))
         else:
             width = kind.bit_width // 8
             buffers.append(self._range(next(self._buffers), begin * width, last * width))
-        return pa.Array.from_buffers(kind, count, buffers, children=children or None)
+        return pa.Array.from_buffers(_read_type(kind), count, buffers, children=children or None)
 
     def _texts(self, kind: Any, begin: int, last: int, validity: Any) -> Any:
         large = self._pa.types.is_large_string(kind) or self._pa.types.is_large_binary(kind)
@@ -325,12 +330,31 @@ def _sizes(kind: Any, variadic: Iterator[int]) -> tuple[int, int, int]:
         return 1, 2 + next(variadic, 0), 1
     if types.is_dictionary(kind):
         return _sizes(kind.index_type, variadic)
-    if types.is_union(kind) or "view" in str(kind) or "run_end" in str(kind):
+    if types.is_union(kind) or str(kind).startswith(("list_view", "large_list_view", "run_end_encoded")):
         hint = "Download the table."
         raise UnsupportedTypeError(f"A column of type {str(kind)[:80]} cannot be shown in part", hint=hint)
     own = 1 if types.is_struct(kind) or types.is_fixed_size_list(kind) else 3 if _is_text(kind) else 2
     sizes = [(1, own, 0), *(_sizes(child, variadic) for child in _child_types(kind))]
     return sum(n for n, _, _ in sizes), sum(n for _, n, _ in sizes), sum(n for _, _, n in sizes)
+
+
+def _read_type(kind: Any) -> Any:
+    """The type in which a column is read: at any depth texts in place of views, and the storage of extension types."""
+    pa = arrow()
+    if isinstance(kind, pa.BaseExtensionType):
+        return _read_type(kind.storage_type)
+    if _is_view(kind):
+        return pa.large_string() if str(kind) == "string_view" else pa.large_binary()
+    if pa.types.is_map(kind):
+        return pa.map_(*(field.with_type(_read_type(field.type)) for field in (kind.key_field, kind.item_field)))
+    if not pa.types.is_nested(kind):
+        return kind
+    fields = [kind.field(n).with_type(_read_type(kind.field(n).type)) for n in range(kind.num_fields)]
+    if pa.types.is_struct(kind):
+        return pa.struct(fields)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(fields[0], kind.list_size)
+    return pa.large_list(fields[0]) if pa.types.is_large_list(kind) else pa.list_(fields[0])
 
 
 def _child_types(kind: Any) -> list[Any]:

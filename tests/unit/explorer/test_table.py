@@ -41,7 +41,7 @@ EVERY_TYPE = pa.table(
         "float": pa.array(np.arange(N) / 3, pa.float32()),
         "list": gaps([list(range(n % 4)) for n in range(N)]),
         "struct": gaps([{"a": n, "b": [str(n)]} for n in range(N)]),
-        "map": pa.array([[("k", n)] for n in range(N)], pa.map_(pa.string(), pa.int32())),
+        "map": pa.array([[("k", n)] * (n % 3) for n in range(N)], pa.map_(pa.string(), pa.int32())),
         "decimal": pa.array([Decimal(n) / 10 for n in range(N)], pa.decimal128(10, 2)),
         "time": gaps([dt.datetime(2026, 1, 1) + dt.timedelta(hours=n) for n in range(N)]),
         "pair": pa.array([[n, n + 1] for n in range(N)], pa.list_(pa.int16(), 2)),
@@ -53,6 +53,7 @@ EVERY_TYPE = pa.table(
         "lists": pa.array([[[n], []] for n in range(N)], pa.large_list(pa.list_(pa.int64()))),
         "date": gaps([dt.date(2026, 1, 1) + dt.timedelta(days=n) for n in range(N)]),
         "view": pa.array(gaps([f"a text longer than twelve {n}" for n in range(N)])).cast(pa.string_view()),
+        "views": pa.array([[{"views": str(n)}] for n in range(N)], pa.list_(pa.struct([("views", pa.string_view())]))),
     }
 )
 
@@ -72,6 +73,13 @@ def test_any_rows_of_any_type_are_what_arrow_reads(batches: int, start: int, cou
         assert unknown.column(number, start, start + count).to_pylist() == expected, name
         some = [row for row in (start + 3, 2, start, start + 3) if row < table.num_rows]
         assert rows.at(number, some).to_pylist() == [table.column(name)[row].as_py() for row in some], name
+
+
+@pytest.mark.skipif(not hasattr(pa, "uuid"), reason="an older pyarrow")
+def test_extension_types_inside_a_list_are_shown_by_their_storage() -> None:
+    """pyarrow ends the process if the types of a list and of its items are not the same."""
+    uuids = pa.array([[bytes(16)], []], pa.list_(pa.binary(16))).cast(pa.list_(pa.uuid()))
+    assert preview(pa.table({"u": uuids})).table().rows.column(0, 0, 2).to_pylist() == [[bytes(16)], []]
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
