@@ -91,13 +91,35 @@ function lowered(value: unknown, place: string): unknown {
 	if (typeof value === "string" && !value.isWellFormed()) throw new TypeError(`${place} holds half a surrogate pair`);
 	if (["undefined", "function", "symbol"].includes(typeof value)) throw new TypeError(`${place} is ${typeof value}`);
 	if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
-	if (Array.isArray(value)) return value.map((item, index) => lowered(item, `${place}[${index}]`));
-	if (value instanceof Set) return extension(2, lowered([...value], place));
-	if (value instanceof Map) return extension(15, lowered([[...value.keys()], [...value.values()]], place));
-	if (value instanceof Date) return extension(10, datetime(value));
+	if (Array.isArray(value)) return Array.from(value, (item, index) => lowered(item, `${place}[${index}]`)); // holes too
+	if (value instanceof Set) return extension(2, lowered(distinct([...value], place), place));
+	if (value instanceof Map) {
+		return extension(15, lowered([distinct([...value.keys()], place), [...value.values()]], place));
+	}
+	if (value instanceof Date) return extension(10, datetime(value, place));
 	const prototype = Object.getPrototypeOf(value);
 	if (prototype !== Object.prototype && prototype !== null) throw new TypeError(`${place} is not plain data`);
-	return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, lowered(item, `${place}.${key}`)]));
+	const items = Object.entries(value);
+	return Object.fromEntries(items.map(([key, item]) => [lowered(key, place), lowered(item, `${place}.${key}`)]));
+}
+
+/** Members of a set or keys, unless Python could not hash one or would take two for one. */
+function distinct(items: readonly unknown[], place: string): readonly unknown[] {
+	const identities = new Set(items.map((item) => identity(item, place)));
+	if (identities.size < items.length)
+		throw new TypeError(`${place} holds two members or keys that are equal in Python`);
+	return items;
+}
+
+/** What Python compares a member of a set or a key by: 1, 1n and true are one. */
+function identity(item: unknown, place: string): string {
+	if (typeof item === "boolean" || Number.isInteger(item)) return `number ${BigInt(item as number)}`;
+	if (typeof item === "number" || typeof item === "bigint") return `number ${item}`;
+	if (typeof item === "string") return `text ${item}`;
+	if (item === null) return "null";
+	if (item instanceof Date) return `date ${item.getTime()}`;
+	if (item instanceof Uint8Array) return `bytes ${Buffer.from(item).toString("hex")}`;
+	throw new TypeError(`${place} holds a member or key that Python cannot hash`);
 }
 
 /** Whether the packer writes the number as an integer; a larger one only as a bigint. */
@@ -109,8 +131,10 @@ function extension(number: number, data: unknown): ExtData {
 	return new ExtData(number, pack(data, { useBigInt64: true }));
 }
 
-function datetime(value: Date): unknown[] {
-	const date = [value.getUTCFullYear(), value.getUTCMonth() + 1, value.getUTCDate()];
+function datetime(value: Date, place: string): unknown[] {
+	const year = value.getUTCFullYear();
+	if (!(year >= 1 && year <= 9999)) throw new TypeError(`${place} is a date that Python does not have`); // or none
+	const date = [year, value.getUTCMonth() + 1, value.getUTCDate()];
 	const time = [value.getUTCHours(), value.getUTCMinutes(), value.getUTCSeconds(), value.getUTCMilliseconds() * 1000];
 	return [...date, ...time, 0, ["offset", 0, null]];
 }

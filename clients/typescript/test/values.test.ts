@@ -36,7 +36,24 @@ test("what cannot be stored exactly is refused by its place", () => {
 	assert.throws(() => encodeValue({ a: [undefined] }), /the value\.a\[0\] is undefined/);
 	assert.throws(() => encodeValue([() => 1]), /the value\[0\] is function/);
 	assert.throws(() => encodeValue({ when: new URL("https://example.com") }), /the value\.when is not plain data/);
-	assert.throws(() => encodeValue("\ud800"), /half a surrogate pair/);
+	for (const value of ["\ud800", { "\ud800": 1 }]) assert.throws(() => encodeValue(value), /half a surrogate pair/);
+	assert.throws(() => encodeValue({ a: new Array(1) }), /the value\.a\[0\] is undefined/);
+	for (const date of [new Date(Number.NaN), new Date(8.64e15)]) {
+		assert.throws(() => encodeValue([date]), /the value\[0\] is a date that Python does not have/);
+	}
+	for (const value of [new Set([[1]]), new Map([[{ a: 1 }, 2]])]) {
+		assert.throws(() => encodeValue(value), /the value holds a member or key that Python cannot hash/);
+	}
+	for (const value of [
+		new Set([1, true]),
+		new Set([new Date(0), new Date(0)]),
+		new Map<unknown, unknown>([
+			[1n, "a"],
+			[1, "b"],
+		]),
+	]) {
+		assert.throws(() => encodeValue(value), /the value holds two members or keys that are equal in Python/);
+	}
 });
 
 test("an object of another Dag or without fetch is refused", async () => {
