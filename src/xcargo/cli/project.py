@@ -212,16 +212,14 @@ class _Planner:
 
         Variables that are ``extended`` hold what they held before, and more: they may always be replaced.
         """
-        changes = []
-        ignore = self._folder / ".gitignore"
-        before = _read(ignore)
-        if before is not None or _in_git(self._folder):
-            changes.append(FileChange(ignore, before, with_ignored(before or "", ".env")))
-        path = self._folder / ".env"
-        before = _read(path)
+        ignore, path = self._folder / ".gitignore", self._folder / ".env"
+        ignored, before = _read(ignore), _read(path)
         after = with_variables(before or "", variables, replace=self._replace)
         after = with_variables(after, extended, replace=True)
-        return [*changes, FileChange(path, before, after, is_secret=True)]
+        return [
+            FileChange(ignore, ignored, with_ignored(ignored or "", ".env")),
+            FileChange(path, before, after, is_secret=True),
+        ]
 
     def _test_dag(self) -> FileChange:
         """A Dag that shows that it works. One that is there already is left alone."""
@@ -235,10 +233,6 @@ def _airflow_services(text: str) -> list[str]:
     """Services of a compose file that run Airflow: named so, as in the official file."""
     inside = text.partition("\nservices:")[2] or text
     return re.findall(r"^  (airflow[\w-]*):", inside, re.MULTILINE)
-
-
-def _in_git(folder: Path) -> bool:
-    return any((parent / ".git").exists() for parent in (folder, *folder.parents))
 
 
 def _read(path: Path) -> str | None:

@@ -93,6 +93,8 @@ def test_each_kind_of_project_is_known_by_its_files_and_changed_once(kind: str, 
     assert apply(kind, tmp_path) == 0
     holding = [p.name for p in tmp_path.rglob("*") if p.is_file() and "wJalr" in p.read_text()]
     assert holding == ([".env"] if kind in ("astro", "compose") else [])
+    if holding:
+        assert ".env" in (tmp_path / ".gitignore").read_text().splitlines(), "also where git is not in use yet"
 
 
 @pytest.mark.parametrize("name", [".env", "airflow.cfg"])
