@@ -255,7 +255,7 @@ class SettingConflictError(Exception):
 
 def with_requirement(text: str, extras: Iterable[str]) -> str:
     """requirements.txt that asks for us with these extras, beside those it asks for already; a version stays."""
-    lines = text.splitlines()
+    lines = _lines(text)
     for n, line in enumerate(lines):
         ours = _REQUIREMENT.match(line)
         if ours:
@@ -276,7 +276,7 @@ def with_variables(text: str, variables: Mapping[str, str], *, replace: bool = F
 
     Raises SettingConflictError when one has another value, unless it may be replaced.
     """
-    lines = text.splitlines()
+    lines = _lines(text)
     missing = []
     for name, value in variables.items():
         line = f"{name}={_env_quoted(value)}"
@@ -304,19 +304,22 @@ def _env_quoted(value: str) -> str:
 
 def with_options(text: str, section: str, options: Mapping[str, str], *, replace: bool = False) -> str:
     """airflow.cfg with these options in a section; comments and order stay. Raises as above."""
-    lines = text.splitlines()
+    lines = _lines(text)
     start = next((n for n, line in enumerate(lines) if line.strip() == f"[{section}]"), None)
     if start is None:
         added = [f"[{section}]", *(f"{name} = {value}" for name, value in options.items())]
         return _joined([*lines, *([""] if lines and lines[-1].strip() else []), *added])
     for name, value in options.items():
         end = next((n for n in range(start + 1, len(lines)) if re.match(r"\[.+\]\s*$", lines[n])), len(lines))
-        at = next((n for n in range(start + 1, end) if re.match(rf"{re.escape(name)}\s*=", lines[n])), None)
+        # As Airflow's parser takes it: in any case, with a colon too. A second one would keep Airflow from starting.
+        option = re.compile(rf"{re.escape(name)}\s*[=:](.*)", re.IGNORECASE)
+        matches = [(n, match) for n in range(start + 1, end) if (match := option.match(lines[n]))]
         line = f"{name} = {value}"
-        if at is None:
+        if not matches:
             lines.insert(start + 1, line)
             continue
-        old = lines[at].partition("=")[2].strip()
+        at, match = matches[0]
+        old = match[1].strip()
         if old == value:
             continue
         # What Airflow wrote there itself when it made the file was nobody's decision.
@@ -337,8 +340,13 @@ _GENERATED = {
 
 def with_ignored(text: str, name: str) -> str:
     """.gitignore that names a file."""
-    lines = text.splitlines()
+    lines = _lines(text)
     return _joined(lines if any(line.strip().lstrip("/") == name for line in lines) else [*lines, name])
+
+
+def _lines(text: str) -> list[str]:
+    """The lines between line feeds alone: `str.splitlines` would break lines, and passwords, at other characters."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _joined(lines: list[str]) -> str:

@@ -225,6 +225,10 @@ def test_the_command_says_who_set_what_and_ends_with_1_on_a_failure(cli: Call, t
     origins = {s["option"]: s["origin"] for s in done.json["settings"]}
     assert origins["threshold_bytes"] == "variable AIRFLOW__XCARGO__THRESHOLD_BYTES"
     assert origins["compression"] == "default"
+    key = "echo glTDKakoUPbVOd03b0gW7idkUX2l4CNVFK9DMWRIDXo="
+    secret = cli("doctor", "--json", "--quick", **env, AIRFLOW__XCARGO__ENCRYPTION_KEYS_CMD=key).json
+    origins = {s["option"]: s["origin"] for s in secret["settings"]}
+    assert origins["encryption_keys"] == "variable AIRFLOW__XCARGO__ENCRYPTION_KEYS_CMD"
     shown = cli("doctor", "--settings", **env, AIRFLOW__XCARGO__THRESHOLD_BYTES="-1")
     assert "  ✗ threshold_bytes is -1" in shown.out
     assert "    → Set AIRFLOW__XCARGO__THRESHOLD_BYTES=1024" in shown.out

@@ -201,6 +201,21 @@ def test_a_setting_with_another_value_is_not_overwritten_silently(tmp_path: Path
         with_options("[core]\nxcom_backend = my.Backend\n", "core", {"xcom_backend": "xcargo.XComBackend"})
 
 
+@pytest.mark.parametrize("line", ["xcom_backend = my.Backend", "XCom_Backend = my.Backend", "xcom_backend: my.Backend"])
+def test_an_option_is_found_however_it_is_written(line: str) -> None:
+    """A second one of the same name would keep Airflow from starting."""
+    text = with_options(f"[core]\n{line}\n", "core", {"xcom_backend": "xcargo.XComBackend"}, replace=True)
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    assert dict(parser["core"]) == {"xcom_backend": "xcargo.XComBackend"}
+
+
+def test_characters_that_python_takes_for_ends_of_lines_stay() -> None:
+    """A password may hold them."""
+    before = "PASSWORD=a\x85b\u2028c\n"
+    assert with_variables(before, {"B": "1"}) == before + "\nB=1\n"
+
+
 @pytest.mark.parametrize(
     ("before", "extras", "after"),
     [

@@ -130,12 +130,15 @@ def effective(conf: Any, settings: Settings) -> list[Setting]:
 
 def _origin(conf: Any, option: str) -> str:
     for section, name in ((SECTION, option), ("common.io", _COMMON_IO.get(option, ""))):
+        if not name:
+            continue
         variable = f"AIRFLOW__{section.replace('.', '_').upper()}__{name.upper()}"
-        if name and os.environ.get(variable):
-            return f"variable {variable}"
-        # What the file itself holds; what Airflow adds of its own is no user's word.
-        if name and name in compat.options_in_file(conf, section) and conf.get(section, name):
-            return f"airflow.cfg [{section}] {name}"
+        for suffix in ("", "_cmd", "_secret"):  # a command that prints the value, a key in a secrets backend
+            if os.environ.get(f"{variable}{suffix.upper()}"):
+                return f"variable {variable}{suffix.upper()}"
+            # What the file itself holds; what Airflow adds of its own is no user's word.
+            if f"{name}{suffix}" in compat.options_in_file(conf, section) and conf.get(section, name):
+                return f"airflow.cfg [{section}] {name}{suffix}"
     return "default"
 
 

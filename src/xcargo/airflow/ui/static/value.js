@@ -14,19 +14,23 @@ function named(xcom, inside) {
 	return { run_id, task_id, key, map_index, region, attempt: xcom.every_attempt ? xcom.attempt : null, inside };
 }
 
-export function valuePanel(panel, xcom, go) {
-	open(panel, xcom, "", go).catch((problem) => show(panel, notice(problem.message, problem.hint, "error")));
-}
-
-async function open(panel, xcom, inside, go) {
+export async function valuePanel(panel, xcom, go, inside = "") {
 	show(panel, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
 	const where = { path: (name) => store(xcom, name), query: named(xcom, inside) };
 	const token = `${Date.now()}${Math.random()}`;
 	panel.dataset.token = token;
-	const answer = await ask(where.path("value"), where.query);
-	if (panel.dataset.token !== token) return; // another one was chosen meanwhile
-	const enter = (step) => open(panel, xcom, inside ? `${inside}/${step}` : step, go);
-	const back = inside ? button("← Whole value", () => open(panel, xcom, "", go)) : null;
+	const isChosen = () => panel.dataset.token === token; // no other one was chosen meanwhile
+	try {
+		const answer = await ask(where.path("value"), where.query);
+		if (isChosen()) draw(panel, xcom, go, { inside, where, answer });
+	} catch (problem) {
+		if (isChosen()) show(panel, notice(problem.message, problem.hint, "error"));
+	}
+}
+
+function draw(panel, xcom, go, { inside, where, answer }) {
+	const enter = (step) => valuePanel(panel, xcom, go, inside ? `${inside}/${step}` : step);
+	const back = inside ? button("← Whole value", () => valuePanel(panel, xcom, go)) : null;
 	const choose = (other) => valuePanel(panel, other, go);
 	const views = viewsOf(answer, where, enter, choose);
 	show(
