@@ -321,6 +321,12 @@ def test_a_file_that_was_replaced_after_it_was_loaded_is_noticed(replaced: str, 
         dict(parts_of(module["work"]))
 
 
+def test_the_path_of_its_file_counts_if_a_function_uses_it(tmp_path: Path) -> None:
+    """As the page says: what lies beside the file may be another in a folder of another version."""
+    one, other = (digests("def work():\n    return __file__", tmp_path) for _ in range(2))
+    assert changes(one, other) == ["constant __file__"]
+
+
 def test_values_from_around_a_function_count() -> None:
     """What a function closes over is a constant of it."""
 

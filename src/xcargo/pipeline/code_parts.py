@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from decimal import Decimal
+from struct import Struct
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
@@ -29,6 +30,7 @@ _INNER: dict[type, tuple[str, ...]] = {  # what has parts that pickle would not 
     staticmethod: ("__func__",),
     classmethod: ("__func__",),
     MethodType: ("__func__", "__self__"),
+    Struct: ("format",),
 }
 _BY_TYPE = type(os.environ), logging.Logger, inspect.Signature
 """What may differ though nothing has changed: a logger may have the name of the file's folder, and the signature that
@@ -188,7 +190,8 @@ class _Walk:
     def _globals(self, names: set[str], of: dict[str, Any] | None = None) -> _Named:
         """Values of names of a module, each once; those of the file's own module unless another's are given."""
         known = self.globals if of is None else of
-        found = sorted(n for n in names if n in known and not (n.startswith("__") and n.endswith("__")))
+        hidden = {name for name in names if name.startswith("__") and name.endswith("__")} - {"__file__"}
+        found = sorted((names - hidden) & known.keys())
         if known is self.globals:
             found = [name for name in found if name not in self.looked_up]
             self.looked_up.update(found)
