@@ -182,6 +182,15 @@ def test_what_cannot_be_encoded_is_named_with_its_place() -> None:
         value_digest(PIPELINE, {"a": [1, lambda: 2]})
 
 
+def test_a_value_that_refers_to_itself_is_refused() -> None:
+    """At once, however often it does, and with a handle in it too."""
+    cycle: dict[str, Any] = {}
+    cycle.update(dict.fromkeys("abcdefgh", cycle))
+    for value in (cycle, {**cycle, "handle": PIPELINE.handle(1), "self": cycle}, [PIPELINE.handle(1), cycle]):
+        with pytest.raises(UnsupportedTypeError, match="itself"):
+            value_digest(PIPELINE, value)
+
+
 def test_a_handle_is_compared_by_its_envelope(tmp_path: Path) -> None:
     """Equal payloads that two runs pushed are equal, without a request; a copy, also of an encrypted one, is too."""
     pipeline = make_pipeline(tmp_path.as_uri())

@@ -8,7 +8,7 @@ result is computed again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from itertools import islice
@@ -18,7 +18,14 @@ from blake3 import blake3
 
 from xcargo.codecs.base import Handle
 from xcargo.codecs.registry import Registry
-from xcargo.errors import ConfigurationError, EnvelopeError, ObjectNotFoundError, SizeLimitError, XCargoError
+from xcargo.errors import (
+    ConfigurationError,
+    EnvelopeError,
+    ObjectNotFoundError,
+    SizeLimitError,
+    UnsupportedTypeError,
+    XCargoError,
+)
 from xcargo.model.coordinate import Coordinate, segment
 from xcargo.model.envelope import Envelope, is_envelope
 from xcargo.model.keys import Signer
@@ -49,6 +56,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 _SUFFIX = ".json"
 _LOOKED_AT, _READ = 1000, 10
 _MAX_SECONDS = 1e12
+_CONTAINERS = (list, tuple, dict)
 
 Scope = Literal["task", "dag", "global"]
 
@@ -304,7 +312,10 @@ def value_digest(pipeline: Pipeline, value: Any) -> str:
     """
     key = pipeline.settings.encryption_keys[0].secret if pipeline.settings.encryption_keys else None
     digest = blake3(key=key) if key else blake3()
-    _update(digest, value, pipeline.codecs)
+    try:
+        _update(digest, value, pipeline.codecs)
+    except RecursionError:
+        raise UnsupportedTypeError("The value refers to itself or is nested too deeply", hint="Flatten it.") from None
     return digest.hexdigest(16)
 
 
@@ -328,8 +339,16 @@ def _add(digest: Any, *parts: Any) -> None:
     digest.update(json.dumps(parts, sort_keys=True).encode() + b"\n")
 
 
-def _holds_handle(value: Any, depth: int = 0) -> bool:
-    if type(value) not in (list, tuple, dict) or depth > 20:
-        return isinstance(value, Handle) and depth > 0
-    parts: Iterator[Any] = iter(value.values() if type(value) is dict else value)
-    return any(_holds_handle(part, depth + 1) for part in parts)
+def _holds_handle(value: Any) -> bool:
+    """Whether a list, tuple or dictionary holds a handle, at any depth."""
+    if type(value) not in _CONTAINERS:
+        return False
+    todo, seen = [value], {id(value)}
+    for container in todo:
+        for part in container.values() if type(container) is dict else container:
+            if isinstance(part, Handle):
+                return True
+            if type(part) in _CONTAINERS and id(part) not in seen:
+                seen.add(id(part))
+                todo.append(part)
+    return False
