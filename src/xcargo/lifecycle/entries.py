@@ -80,7 +80,7 @@ def judged_entries(
     entries = Entries(store, plan.options.signer)
     listing = list_entries(store, plan.options.prefixes)
     while batch := list(islice(listing, _BATCH)):
-        old = [info for info in batch if _age_seconds(info, plan) > plan.options.grace_seconds]
+        old = [info for info in batch if plan.age_seconds(info) > plan.options.grace_seconds]
         read = dict(zip(old, pool.map(lambda info: _read(entries, info), old), strict=True))
         for info in batch:
             yield info, _judge(info, read.get(info), plan, has_references, has_runs)
@@ -103,10 +103,6 @@ def _read(entries: Entries, info: ObjectInfo) -> Entry | Claim | XCargoError:
     return entry
 
 
-def _age_seconds(info: ObjectInfo, plan: SweepPlan) -> float:
-    return -1.0 if info.last_modified is None else (plan.now - info.last_modified).total_seconds()
-
-
 def _judge(
     info: ObjectInfo,
     entry: Entry | Claim | XCargoError | None,
@@ -118,7 +114,7 @@ def _judge(
     if match is None and not is_part(info.key):
         return Judgement(Verdict.FOREIGN, None)
     dag = shown_id(info.key.split("/")[2])
-    age_seconds = _age_seconds(info, plan)
+    age_seconds = plan.age_seconds(info)
     if info.last_modified is None:
         return Judgement(Verdict.UNKNOWN_AGE, dag)
     if age_seconds <= plan.options.grace_seconds:

@@ -245,9 +245,13 @@ class SweepPlan:
             counts = self.dags.setdefault(judgement.dag_id, {})
             counts.setdefault(judgement.verdict, Count()).add(size_bytes, objects)
 
+    def age_seconds(self, info: ObjectInfo) -> float:
+        """How old an object is; negative if that is not known, or if it was stored since the plan was begun."""
+        return -1.0 if info.last_modified is None else (self.now - info.last_modified).total_seconds()
+
     def _judge(self, info: ObjectInfo, is_live: bool) -> Judgement:
         dag = _dag_of(info.key)
-        age_seconds = -1.0 if info.last_modified is None else (self.now - info.last_modified).total_seconds()
+        age_seconds = self.age_seconds(info)
         if is_live:
             rule = self.live.rule_against(info.key, info.size_bytes)
             if rule is not None and age_seconds >= max(rule.keep_seconds or 0, self.options.grace_seconds):

@@ -69,7 +69,7 @@ class _Candidate(NamedTuple):
 
 
 class Sweep(AbstractContextManager["Sweep"]):
-    """A sweep of one root. A context manager: between `plan` and `apply` a temporary file is open.
+    """A sweep of one root: `plan`, then `apply`. A context manager, since temporary files are open meanwhile.
 
     Memory: 8 bytes a live reference (`LiveObjects`).
 
@@ -98,20 +98,17 @@ class Sweep(AbstractContextManager["Sweep"]):
         self._candidates = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the sweep
         self._live: LiveObjects | None = None
         self._has_references = False
-        self._keys_on_disk = KeysOnDisk()
+        self._keys_on_disk = None if inventory is None else KeysOnDisk()
         self._owner: Owner | None = None
         self._uploads = UploadSweep(store)
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the temporary files."""
         self._candidates.close()
-        self._keys_on_disk.close()
+        if self._keys_on_disk is not None:
+            self._keys_on_disk.close()
 
     def plan(self, on_progress: Callable[[], object] = lambda: None) -> Report:
-        """Judge every object. Deletes nothing; writes one marker, to read the store's clock.
+        """Judge every object, once. Deletes nothing; writes one marker, to read the store's clock.
 
         A root that belongs to another deployment is a refusal in the report.
 
@@ -128,9 +125,7 @@ class Sweep(AbstractContextManager["Sweep"]):
         not_ours = refusal(self._owner, self._me(), self._options.prefixes)
         now = store_clock(self._store)
         options = self._options if self._inventory is None else options_as_of(self._inventory, now, self._options)
-        self._keys_on_disk.close()
-        self._keys_on_disk = KeysOnDisk()
-        self._live = live = LiveObjects(self._root, None if self._inventory is None else self._keys_on_disk)
+        self._live = live = LiveObjects(self._root, self._keys_on_disk)
         self._read_references(live, now, on_progress)
         # With prefixes the Dags of other objects count, too.
         self._has_references = bool(live.references) or (
@@ -138,8 +133,6 @@ class Sweep(AbstractContextManager["Sweep"]):
         )
         plan = SweepPlan(live, now, options)
         entries: dict[Verdict, Count] = {}
-        self._candidates.seek(0)
-        self._candidates.truncate()
         for info, judgement in chain(self._judged(plan), self._judged_entries(live, now)):
             if is_entry(info.key):
                 entries.setdefault(judgement.verdict, Count()).add(info.size_bytes)
@@ -234,7 +227,7 @@ class Sweep(AbstractContextManager["Sweep"]):
                 on_progress()
 
     def _judged(self, plan: SweepPlan) -> Iterator[tuple[ObjectInfo, Judgement]]:
-        if self._inventory is not None:
+        if self._inventory is not None and self._keys_on_disk is not None:
             yield from judge_inventory(self._inventory, plan, self._keys_on_disk)
             return
         for prefix in self._options.prefixes or ("",):

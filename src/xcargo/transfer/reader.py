@@ -27,7 +27,7 @@ from xcargo.types import Buffer
 if TYPE_CHECKING:
     from xcargo.transfer.encryption import Cipher
 
-__all__ = ["RANGE_BYTES", "ObjectReader", "ObjectSource", "RangeReader", "expiry_or", "truncated"]
+__all__ = ["RANGE_BYTES", "ObjectReader", "ObjectSource", "RangeReader", "truncated"]
 
 
 class ObjectReader:
@@ -111,7 +111,7 @@ class StoredObject:
         return self._store.get_into(self._key, view, start=start)
 
     def explain(self, error: IntegrityError) -> XCargoError:
-        return expiry_or(error, self._store, self._key)
+        return _expiry_or(error, self._store, self._key)
 
 
 def _payload(store: RenewingStore, key: str, envelope: Envelope, cipher: Cipher | None) -> Buffer:
@@ -123,13 +123,13 @@ def _payload(store: RenewingStore, key: str, envelope: Envelope, cipher: Cipher 
             stored = cipher.decrypt(stored, cipher.context(0, True, envelope.size_bytes, envelope.compression))
         return decompress(envelope.compression, stored, envelope.size_bytes)
     except IntegrityError as error:
-        raise expiry_or(error, store, key).at(envelope.uri) from None
+        raise _expiry_or(error, store, key).at(envelope.uri) from None
     except XCargoError as error:
         error.at(envelope.uri)
         raise
 
 
-def expiry_or(error: IntegrityError, store: RenewingStore, key: str) -> XCargoError:
+def _expiry_or(error: IntegrityError, store: RenewingStore, key: str) -> XCargoError:
     """The error for an object that expired, if that is why its bytes do not match. One request."""
     try:
         return expired(bytes(store.get(key, end=TOMBSTONE_BYTES))) or error
