@@ -317,7 +317,8 @@ def _entry(maker: tarfile.TarFile, folder: Path, path: Path) -> tarfile.TarInfo:
 
 def _inside(folder: Path, link: Path) -> bool:
     target = link.readlink()
-    return not target.is_absolute() and (link.parent / target).resolve().is_relative_to(folder.resolve())
+    end = os.path.realpath(link.parent / target)  # Path.resolve() raises for a link to itself
+    return not target.is_absolute() and Path(end).is_relative_to(folder.resolve())
 
 
 def _archive(entries: list[tuple[Path, tarfile.TarInfo]]) -> Iterator[bytes]:

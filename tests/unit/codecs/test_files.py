@@ -56,6 +56,7 @@ def a_folder(base: Path) -> Path:
     (base / "empty folder").mkdir()
     (base / "link").symlink_to("deep/er")
     (base / "deep" / "back").symlink_to("../a.txt")
+    (base / "itself").symlink_to("itself")
     os.link(base / "a.txt", base / "second name")
     (base / "a.txt").chmod(0o754)
     os.utime(base / "a.txt", (1_700_000_000, 1_700_000_000))
