@@ -38,14 +38,8 @@ _IMAGES = {
 }
 """How pictures that a browser shows, and that can hold no script, begin."""
 
-_SUFFIXES = {
-    **{magic: f".{kind.partition('/')[2].replace('jpeg', 'jpg')}" for magic, kind in _IMAGES.items()},
-    b"%PDF-": ".pdf",
-    b"PK\x03\x04": ".zip",
-    b"\x1f\x8b": ".gz",
-    b"PAR1": ".parquet",
-}
-"""How files that people open begin, and what their names end with."""
+_SUFFIXES = {b"%PDF-": ".pdf", b"PK\x03\x04": ".zip", b"\x1f\x8b": ".gz", b"PAR1": ".parquet"}
+"""How other files that people open begin, and what their names end with."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +79,9 @@ class StoredValue:
             return "tree" if self.params.get("type") in PANDAS_SCALARS else "table"
         if self.codec in ("arrow", "arrow-stream"):
             return "table"
-        if self.codec == "numpy":
-            return "tree" if self.params.get("dtype") in ("|O", "T") else "array"
+        if self.codec == "numpy" and self.params.get("class") not in ("dtype", "masked"):
+            packed = self.params.get("packed") or self.params.get("dtype") in ("|O", "T")
+            return "tree" if packed else "array"
         if self.codec == "file" and "directory" in self.params:
             return "folder"
         return "bytes" if self.codec in ("bytes", "stream", "file", "image") else "opaque"
@@ -139,7 +134,7 @@ class StoredValue:
         if self.codec == "airflow-serde":
             payload.budget.check_size(payload.size_bytes * 4, "The value")
             payload, params = payload.in_memory(json_to_packed(bytes(payload.read_all()))), {}
-        packed, parts = split_parts(payload, params if self.codec != "airflow-serde" else {})
+        packed, parts = split_parts(payload, params)
         return Tree(packed, fields_only=self.codec in ("object", "library", "rows")), parts
 
     def table(self) -> Table:
@@ -226,8 +221,8 @@ class StoredValue:
         if self.kind != "bytes":
             return {"table": ".arrow", "tree": ".msgpack", "array": ".npraw", "folder": ".tar"}.get(self.kind, ".bin")
         begin = self.beginning()
-        if begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
-            return ".webp"
+        if (image := image_type(begin)) is not None:
+            return f".{image.partition('/')[2].replace('jpeg', 'jpg')}"
         suffix = next((suffix for magic, suffix in _SUFFIXES.items() if begin.startswith(magic)), None)
         return suffix or (".txt" if looks_like_text(begin) else ".bin")
 

@@ -40,6 +40,20 @@ def test_pickles_and_unknown_codecs_are_never_opened() -> None:
                 view()
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (np.dtype("i4"), "opaque"),
+        (np.ma.masked, "opaque"),
+        (np.array([(1, [2])], dtype=[("a", "i4"), ("b", "O")]), "tree"),
+    ],
+    ids=["dtype", "masked", "objects-in-fields"],
+)
+def test_what_numpy_stores_in_another_form_is_no_array(value: Any, kind: str) -> None:
+    """It has no shape, or its items are packed one by one."""
+    assert preview(value).describe()["kind"] == kind
+
+
 def test_bytes_and_files_say_what_they_look_like(tmp_path: Path) -> None:
     """Pictures by their first bytes, text by its characters, and a file's own name."""
     assert preview(PNG).describe()["image"] == "image/png"
