@@ -1,7 +1,7 @@
 // An array: in numbers, as a picture, and item by item.
 
 import { ask } from "./api.js";
-import { button, h, notice, number, short, show } from "./dom.js";
+import { button, h, number, short, showAnswer } from "./dom.js";
 import { bars, heat, line } from "./plots.js";
 
 export function arrayView(where, value) {
@@ -11,21 +11,12 @@ export function arrayView(where, value) {
 	const outer = value.shape.slice(0, -2);
 	const indexes = outer.map(() => 0);
 	const get = (part, more) => ask(where.path("array"), { ...where.query, part, indexes: indexes.join(","), ...more });
-	const fail = (element) => (problem) => show(element, notice(problem.message, problem.hint, "error"));
 	const draw = () => {
-		if (value.shape.length)
-			get("picture")
-				.then((answer) => show(picture, pictureOf(answer, value)))
-				.catch(fail(picture));
+		if (value.shape.length) showAnswer(picture, get("picture"), (answer) => pictureOf(answer, value));
 		page(0, 0);
 	};
-	const page = (start, first) =>
-		get("page", { start, first })
-			.then((answer) => show(items, pageOf(answer, page)))
-			.catch(fail(items));
-	get("summary")
-		.then((answer) => show(summary, summaryOf(answer)))
-		.catch(fail(summary));
+	const page = (start, first) => showAnswer(items, get("page", { start, first }), (answer) => pageOf(answer, page));
+	showAnswer(summary, get("summary"), summaryOf);
 	draw();
 	const choose = outer.map((size, axis) => {
 		const input = h("input", {

@@ -1,7 +1,7 @@
 // This value beside the same XCom of another run, map index or attempt.
 
 import { ask } from "./api.js";
-import { button, h, moment, notice, number, short, show } from "./dom.js";
+import { button, h, moment, notice, number, short, show, showAnswer } from "./dom.js";
 import { bars } from "./plots.js";
 
 export function compareView(where, xcom, choose) {
@@ -29,15 +29,14 @@ export function compareView(where, xcom, choose) {
 			const run = () => {
 				const other = xcoms[Number(choice.value)];
 				show(result, h("p", { class: "hint", "aria-busy": "true" }, "Comparing …"));
-				ask(where.path("compare"), {
+				const asked = ask(where.path("compare"), {
 					...where.query,
 					other_run_id: other.run_id,
 					other_map_index: other.map_index,
 					other_attempt: other.every_attempt ? other.attempt : null,
 					other_region: other.region,
-				})
-					.then((answer) => show(result, resultOf(answer, xcom, other)))
-					.catch((problem) => show(result, notice(problem.message, problem.hint, "error")));
+				});
+				showAnswer(result, asked, (answer) => resultOf(answer, xcom, other));
 			};
 			choice.addEventListener("change", run);
 			show(

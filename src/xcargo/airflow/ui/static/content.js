@@ -1,7 +1,7 @@
 // Bytes, texts, pictures and the names in a folder.
 
 import { address, ask } from "./api.js";
-import { button, bytes, h, name as nameOf, notice, number, show } from "./dom.js";
+import { button, bytes, h, name as nameOf, notice, number, show, showAnswer } from "./dom.js";
 import { markdown } from "./markdown.js";
 
 const HEX = 1024;
@@ -9,8 +9,11 @@ const TEXT = 32768;
 
 export function hexView(where, size) {
 	const view = h("div", { class: "hex-view" });
-	const load = async (start) => {
-		const part = await ask(where.path("bytes"), { ...where.query, start, count: HEX });
+	const open = (start) => {
+		const asked = ask(where.path("bytes"), { ...where.query, start, count: HEX });
+		showAnswer(view, asked, (part) => page(part, start));
+	};
+	const page = (part, start) => {
 		const to = h("input", { class: "input short", "aria-label": "Offset to go to", placeholder: "offset" });
 		const go = (event) => {
 			event.preventDefault();
@@ -18,8 +21,7 @@ export function hexView(where, size) {
 			if (to.value !== "" && Number.isFinite(offset))
 				open(Math.max(0, Math.min(size - 1, Math.floor(offset / 16) * 16)));
 		};
-		show(
-			view,
+		return [
 			h("pre", { class: "hex", tabindex: "0", "aria-label": "Bytes" }, dump(part)),
 			h(
 				"div",
@@ -34,9 +36,8 @@ export function hexView(where, size) {
 				}),
 				h("form", { class: "inline", onsubmit: go }, to, button("Go", null, { type: "submit" })),
 			),
-		);
+		];
 	};
-	const open = (start) => load(start).catch((problem) => show(view, notice(problem.message, problem.hint, "error")));
 	open(0);
 	return view;
 }

@@ -31,6 +31,18 @@ export function show(element, ...children) {
 	return element;
 }
 
+/** Shows what is drawn of an answer, or its problem; nothing once something else was asked for in the same place. */
+export async function showAnswer(element, asked, draw) {
+	element.asked = asked;
+	const isLatest = () => element.asked === asked;
+	try {
+		const answer = await asked;
+		if (isLatest()) show(element, draw(answer));
+	} catch (problem) {
+		if (isLatest()) show(element, notice(problem.message, problem.hint, "error"));
+	}
+}
+
 /** A name, with whatever would turn its letters round or hide them written out: report\u202etxt.exe. */
 export function name(text) {
 	return String(text).replace(

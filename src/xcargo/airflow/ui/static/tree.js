@@ -1,7 +1,7 @@
 // A nested value as a tree. Children are fetched when a node is opened, a page at a time.
 
 import { ask } from "./api.js";
-import { badge, button, bytes, h, instead, notice, number, say, show } from "./dom.js";
+import { badge, button, bytes, h, instead, notice, number, say, show, showAnswer } from "./dom.js";
 
 const PAGE = 100;
 
@@ -188,17 +188,21 @@ function searchBar(where, results, show_at) {
 		placeholder: "Search keys and texts",
 		"aria-label": "Search keys and texts",
 	});
-	const run = async (start) => {
+	const run = (start) => {
+		results.asked = null;
 		if (!input.value) return show(results);
 		if (!start) show(results, h("p", { class: "hint", "aria-busy": "true" }, "Searching …"));
-		const found = await ask(where.path("search"), { ...where.query, start }, { typed: { text: input.value } });
+		const asked = ask(where.path("search"), { ...where.query, start }, { typed: { text: input.value } });
+		return showAnswer(results, asked, listOf);
+	};
+	const listOf = (found) => {
 		const list = found.hits.map((hit) => h("li", {}, hitOf(hit, show_at)));
 		const rest =
 			found.next === null
 				? null
 				: button(`Search on (${Math.round((100 * found.next) / found.size_bytes)}% searched)`, () => run(found.next));
-		show(
-			results,
+		say(`${found.hits.length} places found`);
+		return [
 			h(
 				"p",
 				{ class: "hint" },
@@ -206,12 +210,11 @@ function searchBar(where, results, show_at) {
 			),
 			h("ul", { class: "hits" }, list),
 			rest,
-		);
-		say(`${found.hits.length} places found`);
+		];
 	};
 	const search = (event) => {
 		event.preventDefault();
-		run(0).catch((problem) => show(results, notice(problem.message, problem.hint, "error")));
+		run(0);
 	};
 	return h(
 		"form",

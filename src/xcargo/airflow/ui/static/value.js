@@ -4,7 +4,7 @@ import { address, ask, store } from "./api.js";
 import { arrayView } from "./array.js";
 import { compareView } from "./compare.js";
 import { folderView, hexView, imageView, textView } from "./content.js";
-import { badge, button, bytes, h, moment, name, notice, number, say, show } from "./dom.js";
+import { badge, button, bytes, h, moment, name, notice, number, say, show, showAnswer } from "./dom.js";
 import { tableView } from "./table.js";
 import { treeView } from "./tree.js";
 
@@ -14,27 +14,13 @@ function named(xcom, inside) {
 	return { run_id, task_id, key, map_index, region, attempt: xcom.every_attempt ? xcom.attempt : null, inside };
 }
 
-export async function valuePanel(panel, xcom, go, inside = "") {
+export function valuePanel(panel, xcom, go, inside = "") {
 	show(panel, h("p", { class: "hint", "aria-busy": "true" }, "Loading …"));
 	const where = { path: (name) => store(xcom, name), query: named(xcom, inside) };
-	const token = `${Date.now()}${Math.random()}`;
-	panel.dataset.token = token;
-	const isChosen = () => panel.dataset.token === token; // no other one was chosen meanwhile
-	try {
-		const answer = await ask(where.path("value"), where.query);
-		if (isChosen()) draw(panel, xcom, go, { inside, where, answer });
-	} catch (problem) {
-		if (isChosen()) show(panel, notice(problem.message, problem.hint, "error"));
-	}
-}
-
-function draw(panel, xcom, go, { inside, where, answer }) {
 	const enter = (step) => valuePanel(panel, xcom, go, inside ? `${inside}/${step}` : step);
 	const back = inside ? button("← Whole value", () => valuePanel(panel, xcom, go)) : null;
 	const choose = (other) => valuePanel(panel, other, go);
-	const views = viewsOf(answer, where, enter, choose);
-	show(
-		panel,
+	showAnswer(panel, ask(where.path("value"), where.query), (answer) => [
 		h(
 			"header",
 			{ class: "head" },
@@ -44,8 +30,8 @@ function draw(panel, xcom, go, { inside, where, answer }) {
 		),
 		facts(answer),
 		answer.problem ? problemOf(answer.problem) : null,
-		tabs(views),
-	);
+		tabs(viewsOf(answer, where, enter, choose)),
+	]);
 }
 
 function actions(answer, where) {
