@@ -264,7 +264,10 @@ def _imported(name: str) -> type:
     except Exception as error:  # of the module's own code
         cause = error
     if isinstance(cls, type):
-        return cls
+        # What a package that is allowed imports of another one is not of it: that has to be allowed by its own name.
+        is_of_package = cls.__module__.partition(".")[0] == _module_name(module_name).partition(".")[0]
+        if is_of_package or _allowed(f"{cls.__module__}:{cls.__qualname__}"):
+            return cls
     raise DecodeError(
         f"There is no class {dotted(name)} where this task runs" + (f": {cause}" if cause else ""),
         hint="Install the package that defines it, or run the task that pushed the value again.",

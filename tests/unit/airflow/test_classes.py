@@ -192,6 +192,14 @@ def test_a_name_that_is_made_up_leads_nowhere(load: Load, name: str) -> None:
     assert set(sys.modules) - modules <= {"airflow.sdk.serde", *(m for m in sys.modules if m.startswith("airflow."))}
 
 
+@pytest.mark.parametrize("name", ["airflow.configuration:ConfigParser", "airflow.configuration:os.PathLike"])
+def test_what_an_allowed_package_imports_is_not_allowed_with_it(name: str) -> None:
+    """By default ``airflow.*`` is: not every class of every module that Airflow itself imports."""
+    with pytest.raises(DecodeError, match="no class"):
+        AirflowClasses().class_of(name)
+    assert AirflowClasses().class_of("airflow.configuration:AirflowConfigParser") is not None
+
+
 def test_an_environment_within_the_folder_is_not_of_the_dag(monkeypatch: pytest.MonkeyPatch) -> None:
     """Installed packages stay under the allow-list, wherever they are."""
     module = ModuleType("unusual_prefix_0_my_dag")
