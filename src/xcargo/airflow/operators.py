@@ -94,6 +94,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
             quarantine_seconds=parse_duration(self.quarantine) if self.quarantine else None,
             deployment=settings().deployment,
             signer=Signer(settings().signing_keys, settings().unsigned_until),
+            roots=settings().roots,
         )
         try:
             reports = []

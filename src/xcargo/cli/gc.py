@@ -41,6 +41,7 @@ def _gc(args: argparse.Namespace, out: Output) -> ExitCode:
         deployment=settings.deployment,
         claim=args.owner,
         signer=Signer(settings.signing_keys, settings.unsigned_until),
+        roots=settings.roots,
     )
     if args.report:
         Path(args.report).open("a").close()  # what cannot be written is an error before anything is deleted

@@ -61,7 +61,7 @@ class Verdict(str, Enum):
     Of an entry of ``memoize``: it cannot be read itself, or there is no row by which to tell.
     """
     FOREIGN = "not_ours"
-    """Nothing of xcargo writes an object under such a key."""
+    """Nothing of xcargo writes an object under such a key, or it is below another root, inside this one."""
     ORPHAN = "orphan"
     """Deleted: nothing refers to it, and nothing will."""
     EXPIRED = "expired"
@@ -86,6 +86,8 @@ class SweepOptions:
     """The sweep is refused if it would delete a larger share of our objects, by number or bytes; None for no bound."""
     rules: tuple[Rule, ...] = ()
     """The retention rules of this root."""
+    roots: tuple[Root, ...] = ()
+    """All of the deployment: what is below one that is inside this one is not this one's."""
     signer: Signer = field(default=Signer(()), repr=False)
     """Verifies entries of ``memoize``."""
     prefixes: tuple[str, ...] = ()
@@ -232,6 +234,10 @@ class SweepPlan:
     total: dict[Verdict, Count] = field(default_factory=dict)
     dags: dict[str, dict[Verdict, Count]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        keys = (self.live.key_of(root.uri()) for root in self.options.roots)
+        self._inner_roots = tuple(f"{key}/" for key in keys if key is not None)
+
     def judge(self, info: ObjectInfo, *, is_live: bool | None = None) -> Judgement:
         """The verdict on an object of the listing, which is counted; ``is_live`` if that was looked up already."""
         judgement = self._judge(info, info.key in self.live if is_live is None else is_live)
@@ -258,7 +264,7 @@ class SweepPlan:
                 return Judgement(Verdict.EXPIRED, dag, rule.text)
             return Judgement(Verdict.RETAINED if self.live.is_retained(info.key) else Verdict.LIVE, dag)
         if dag != SCRATCH_DAG:
-            if dag is None:
+            if dag is None or info.key.startswith(self._inner_roots):
                 return Judgement(Verdict.FOREIGN, None)
             if self.live.is_hidden(info.key):
                 return Judgement(Verdict.UNSEEN, dag)

@@ -19,6 +19,7 @@ from xcargo.lifecycle.plan import Count, Verdict, share_refusal
 from xcargo.lifecycle.report import Outcome, Report
 from xcargo.lifecycle.retention import parse_rules
 from xcargo.model.coordinate import Coordinate, State
+from xcargo.model.root import Root
 from xcargo.stores.local import LocalStore
 
 
@@ -103,6 +104,22 @@ def test_what_somebody_else_put_there_is_left_alone_and_counted(here: Deployment
     here.pass_time(365 * DAY)
     report = here.sweep()
     assert key in here.objects()
+    assert numbers(report) == {"live": 1, "not_ours": 1}
+
+
+@pytest.mark.parametrize("prefixes", [(), ("old",)])
+def test_a_root_inside_another_is_swept_by_itself(here: Deployment, prefixes: tuple[str, ...]) -> None:
+    """A former path, say: the key of a task named by a number looks like that of a mapped one of a Dag ``old``."""
+    here.push("a", "r")
+    inner = Coordinate("dag", "r", "7", "k")
+    here.store.put(f"old/{inner.object_key()}", [b"x"])
+    (key,) = here.objects() - here.referenced()
+    here.table[inner] = {**next(iter(here.table.values())), "uri": here.root.uri(key)}
+    here.pass_time(DAY + 1)
+    here.sweep(prefixes=prefixes, roots=(here.root, Root.parse(here.root.uri("old"))))
+    assert key in here.objects()
+    del here.table[inner]
+    report = here.sweep(roots=(here.root, Root.parse(here.root.uri("old"))))
     assert numbers(report) == {"live": 1, "not_ours": 1}
 
 
