@@ -207,7 +207,8 @@ class _ColumnReader:
             children = [self.array(kind.value_type, begin * kind.list_size, last * kind.list_size)]
         elif types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
             offsets, low, high = self._offsets(types.is_large_list(kind), begin, last)
-            items = self.array(*_child_types(kind), low, high)
+            (inner,) = _child_types(kind)
+            items = self.array(inner, low, high)
             if types.is_map(kind):  # which takes no heed of an offset
                 items = pa.StructArray.from_arrays(items.flatten(), fields=list(items.type))
             buffers, children = [validity, offsets], [items]
