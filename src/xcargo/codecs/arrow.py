@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xcargo.codecs import ipc
-from xcargo.codecs.base import Encoded, arrow, importable
+from xcargo.codecs.base import Encoded, SourceCodec, arrow, importable
 from xcargo.codecs.extension_types import extension_params
-from xcargo.codecs.source import BytesSource, Source, read_all
+from xcargo.codecs.source import Source, read_all
 from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.table_file import SCANNED, TableFile, scan
 from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
@@ -83,7 +83,7 @@ class ArrowCodec:
             raise DecodeError(f"The object does not hold a {kind}: {type(error).__name__}: {error}") from error
 
 
-class ArrowStreamCodec:
+class ArrowStreamCodec(SourceCodec):
     """``pyarrow.RecordBatchReader`` and polars ``LazyFrame``: memory is bounded by a batch, each way.
 
     A LazyFrame is computed, into a temporary file, when it is pushed. It comes back as a LazyFrame that fetches the
@@ -117,9 +117,6 @@ class ArrowStreamCodec:
         if any(map(_has_128_bits, schema.dtypes())):
             params["whole"] = True
         return Encoded(self.id, _collected(value), params, ".arrow")
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         kind = params.get("type")

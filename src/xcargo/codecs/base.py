@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from xcargo.codecs.source import BytesSource, Source
 from xcargo.errors import MissingDependencyError, UnsupportedTypeError
 from xcargo.types import Buffer
-
-if TYPE_CHECKING:
-    from xcargo.codecs.source import Source
 
 __all__ = [
     "Buffer",
@@ -20,6 +18,7 @@ __all__ = [
     "Encoded",
     "FinalRefusalError",
     "Handle",
+    "SourceCodec",
     "arrow",
     "contiguous",
     "importable",
@@ -94,6 +93,18 @@ class Codec(Protocol):
 
     def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
         """The value. Raises DecodeError for bytes it did not write, MissingDependencyError for a missing library."""
+
+
+class SourceCodec:
+    """Base of our codecs that have ``open``."""
+
+    def open(self, source: Source, params: Mapping[str, Any]) -> Any:
+        """The value whose payload the source reads."""
+        raise NotImplementedError
+
+    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
+        """The value of a payload that is in memory."""
+        return self.open(BytesSource(payload), params)
 
 
 class FinalRefusalError(UnsupportedTypeError):

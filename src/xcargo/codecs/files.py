@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Union
 
-from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import BytesSource, Source, open_seekable, open_stream, same_bytes
+from xcargo.codecs.base import Encoded, SourceCodec
+from xcargo.codecs.source import Source, open_seekable, open_stream, same_bytes
 from xcargo.codecs.temporary_folder import disk_space_for, temporary_folder
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
 from xcargo.model.envelope import is_utf8
-from xcargo.types import Buffer
 
 __all__ = ["Directory", "File", "FileCodec"]
 
@@ -193,7 +192,7 @@ class Directory(_Local):
         return f"<xcargo.Directory {self.name!r}>"
 
 
-class FileCodec:
+class FileCodec(SourceCodec):
     """File and Directory. The payload is the file's own bytes, or a tar archive."""
 
     id = "file"
@@ -225,9 +224,6 @@ class FileCodec:
         size = sum(-(-entry.size // _BLOCK) * _BLOCK + _BLOCK for _, entry in entries) + 2 * _BLOCK
         params = {"directory": value.name, "files": sum(entry.isreg() for _, entry in entries)}
         return Encoded(self.id, _archive(entries), params, ".tar", size)
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> File | Directory:
-        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> File | Directory:
         if "directory" in params:

@@ -21,10 +21,10 @@ from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
-from xcargo.codecs.base import Encoded, FinalRefusalError, importable
+from xcargo.codecs.base import Encoded, FinalRefusalError, SourceCodec, importable
 from xcargo.codecs.class_names import ClassNames, allowed_class, dotted, is_named_tuple
 from xcargo.codecs.rows import find_class, stored_name
-from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.source import Source
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
 from xcargo.types import Buffer
@@ -32,7 +32,7 @@ from xcargo.types import Buffer
 __all__ = ["ObjectCodec", "PickleCodec"]
 
 
-class ObjectCodec:
+class ObjectCodec(SourceCodec):
     """Codec of instances by class name and state. Nested values keep their types, at any depth.
 
     Decoding restores state without calling ``__init__``, ``__post_init__`` or validators, as copying does: an instance
@@ -79,9 +79,6 @@ class ObjectCodec:
         params = cast("dict[str, Any]", encoded.params)
         params["class"] = dotted(f"{name.rpartition(':')[0]}:{cls.__qualname__}")
         return replace(encoded, codec=self.id)
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         body = self._tree.open(source, params)

@@ -17,14 +17,13 @@ from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, cast
 
-from xcargo.codecs.base import Encoded
+from xcargo.codecs.base import Encoded, SourceCodec
 from xcargo.codecs.class_names import ClassNames, attribute, is_named_tuple, may_make
 from xcargo.codecs.plain_values import class_name
-from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.source import Source
 from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError, XCargoError
-from xcargo.types import Buffer
 
 __all__ = ["RowsCodec", "equal_class", "find_class", "make_row", "stored_name"]
 
@@ -35,7 +34,7 @@ _MOST_KEPT_FIELDS = 256
 """Of a class that is made once for many values; one of 10,000 fields takes 4 MB."""
 
 
-class RowsCodec:
+class RowsCodec(SourceCodec):
     """Codec of a database's row, and of a list of rows of one class and the same fields.
 
     A named tuple by itself is an instance of a user's class, and has `ObjectCodec`.
@@ -95,9 +94,6 @@ class RowsCodec:
             raise
         cast("dict[str, Any]", encoded.params).update(params)
         return replace(encoded, codec=self.id)
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         body = self._tree.open(source, params)

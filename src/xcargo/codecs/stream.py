@@ -8,8 +8,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xcargo.codecs.base import Encoded
-from xcargo.codecs.source import BytesSource, Source, open_seekable, read_bytearray, read_bytes, same_bytes
+from xcargo.codecs.base import Encoded, SourceCodec
+from xcargo.codecs.source import Source, open_seekable, read_bytearray, read_bytes, same_bytes
 from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, UnsupportedTypeError
@@ -56,7 +56,7 @@ class ByteStream:
         return f"<xcargo.ByteStream of {self.size_bytes} bytes>"
 
 
-class StreamCodec:
+class StreamCodec(SourceCodec):
     """Generators of bytes, stored as they are taken, and the ByteStream that they come back as."""
 
     id = "stream"
@@ -72,9 +72,6 @@ class StreamCodec:
         if first and not isinstance(first[0], _CHUNKS):
             raise _not_bytes(first[0])
         return Encoded(self.id, _checked(chunks, begun=bool(first)), suffix=".bin")
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> ByteStream:
-        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> ByteStream:
         return ByteStream(source)
@@ -105,7 +102,7 @@ def _not_bytes(chunk: object) -> UnsupportedTypeError:
     )
 
 
-class MemoryFileCodec:
+class MemoryFileCodec(SourceCodec):
     """``io.BytesIO`` and ``io.StringIO``, with their position and what else they are given, such as a ``name``.
 
     The payload is the content alone, as a file would hold it; nothing is copied to encode bytes.
@@ -152,11 +149,8 @@ class MemoryFileCodec:
             raise DecodeError(f"The object does not hold a file in memory: {type(error).__name__}") from error
         return file  # type: ignore[no-any-return]
 
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> io.BytesIO | io.StringIO:
-        return self.open(BytesSource(payload), params)
 
-
-class BytesCodec:
+class BytesCodec(SourceCodec):
     """``bytes`` and ``bytearray``: the payload is the value itself, nothing is copied to encode it."""
 
     id = "bytes"
@@ -170,6 +164,3 @@ class BytesCodec:
 
     def open(self, source: Source, params: Mapping[str, Any]) -> bytes | bytearray:
         return read_bytearray(source) if params.get("mutable") else read_bytes(source)
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> bytes | bytearray:
-        return self.open(BytesSource(payload), params)

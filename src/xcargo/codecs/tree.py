@@ -19,7 +19,7 @@ from typing import Any
 
 import ormsgpack
 
-from xcargo.codecs.base import CodecLookup, Encoded
+from xcargo.codecs.base import CodecLookup, Encoded, SourceCodec
 from xcargo.codecs.builtin import RESTORE, Tag, extension_of
 from xcargo.codecs.gc_tuning import gc_paused
 from xcargo.codecs.packing import JSON_TYPES, Packing
@@ -51,7 +51,7 @@ class Streaming:
     chunk_bytes: int = 1024 * 1024
 
 
-class TreeCodec:
+class TreeCodec(SourceCodec):
     """Codec of nested Python values. One pass of native code for what JSON could say."""
 
     id = "msgpack"
@@ -77,9 +77,6 @@ class TreeCodec:
     def unpack(self, data: Buffer) -> Any:
         """Undo `pack`."""
         return self.open(BytesSource(data), {})
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         parts = _Parts(self._codecs, source, params)

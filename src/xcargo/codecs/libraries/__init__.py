@@ -13,11 +13,10 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, cast
 
-from xcargo.codecs.base import Encoded, importable
-from xcargo.codecs.source import BytesSource, Source
+from xcargo.codecs.base import Encoded, SourceCodec, importable
+from xcargo.codecs.source import Source
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import UPGRADE_HINT, DecodeError, UnsupportedTypeError, XCargoError
-from xcargo.types import Buffer
 
 __all__ = ["CLASSES", "LibraryCodec"]
 
@@ -43,7 +42,7 @@ CLASSES: dict[str, dict[str, str]] = {
 _STATE_PATH = re.compile(r"^At value\[2\]")
 
 
-class LibraryCodec:
+class LibraryCodec(SourceCodec):
     """Polynomials and generators of numpy, matrices of scipy, tensors of torch, datasets of xarray, pandas' NamedAgg.
 
     Exactly these classes, and no subclass. The payload is ``[library, "module:class", state]``. Whatever a library
@@ -84,9 +83,6 @@ class LibraryCodec:
         params["type"] = name.replace(":", ".")
         params["version"] = str(getattr(sys.modules[library], "__version__", ""))
         return replace(encoded, codec=self.id)
-
-    def decode(self, payload: Buffer, params: Mapping[str, Any]) -> Any:
-        return self.open(BytesSource(payload), params)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> Any:
         body = self._tree.open(source, params)
