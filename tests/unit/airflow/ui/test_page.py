@@ -27,6 +27,6 @@ console.log(JSON.stringify(shown));
 
 def test_an_answer_that_comes_late_takes_no_other_ones_place() -> None:
     """Nor does a late error: what is on the screen is what was chosen last."""
-    command = [find_node().program, "--input-type=module", "-e", OUT_OF_ORDER, (STATIC / "dom.js").as_uri()]
+    command = [str(find_node().program), "--input-type=module", "-e", OUT_OF_ORDER, (STATIC / "dom.js").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout) == ["drawn: third"]
