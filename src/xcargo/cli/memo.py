@@ -58,7 +58,7 @@ def _find(args: argparse.Namespace) -> Iterator[_Stored]:
             store = open_root(root)
             for info, entry in read_entries(store, signer, pool, prefixes):
                 if isinstance(entry, XCargoError):
-                    ids = [text_of(segment) or "" for segment in (*info.key.split("/")[2:4], "")]
+                    ids = [text_of(part) or "" for part in (*info.key.split("/")[2:4], "")]
                     at = Coordinate(ids[0], "", ids[1], "")
                 else:
                     at = Coordinate(entry.dag_id, entry.run_id, entry.task_id, "", entry.map_index)

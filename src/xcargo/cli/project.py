@@ -44,7 +44,7 @@ class FileChange:
     before: str | None
     after: str
     is_secret: bool = False
-    """Holds a secret: only its owner may read it."""
+    """Holds a secret: if it is new, only its owner may read it."""
 
     def diff(self, base: Path) -> str:
         """The changed lines for a reader, connections masked. Lines around them may hold secrets of the user's."""

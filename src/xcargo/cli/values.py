@@ -201,7 +201,12 @@ def _as_text(value: Any) -> str:
     if isinstance(value, (dict, list)):
         import pprint
 
-        return _as_json(value) or pprint.pformat(value, width=100, sort_dicts=False)
+        try:
+            return _as_json(value) or pprint.pformat(value, width=100, sort_dicts=False)
+        except RecursionError:
+            raise UnsupportedTypeError(
+                "The value is nested too deeply to be printed", hint="--output writes it to a file."
+            ) from None
     return str(value) if type(value).__module__.partition(".")[0] in ("pandas", "polars", "pyarrow") else repr(value)
 
 

@@ -175,6 +175,14 @@ def test_cat_prints_safely_and_writes_files(store: Any, call: Call, root: Path, 
     done = call("cat", "sales", RUN, "keyed", "-o", str(tmp_path / "keyed.msgpack"))
     assert (done.code, "codec msgpack" in done.err) == (0, True), "as JSON its key and its tuple would be others"
 
+    deep: dict[int, Any] = {}
+    for _ in range(450):
+        deep = {1: deep}
+    store(deep, "deep")
+    done = call("cat", "sales", RUN, "deep")
+    assert (done.code, "nested too deeply to be printed" in done.err, "Traceback" in done.err) == (4, True, False)
+    assert call("cat", "sales", RUN, "deep", "-o", str(tmp_path / "deep.msgpack")).code == 0
+
     source = tmp_path / "report.bin"
     source.write_bytes(bytes(range(256)) * 20_000)
     store(File(source), "file")

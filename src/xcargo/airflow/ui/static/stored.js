@@ -15,7 +15,7 @@ export async function storedPage(page, where, go) {
 	if (!answer.count) {
 		parts.push(
 			notice(
-				"Nothing is in object storage here",
+				answer.truncated ? "None of the newest values is in object storage" : "Nothing is in object storage here",
 				"Values of more than [xcargo] threshold_bytes go there when a task returns them; smaller ones stay in the metadata database and are shown on the page of their task instance.",
 			),
 			assets,
