@@ -439,32 +439,20 @@ def test_a_small_result_is_in_the_entry_itself() -> None:
 
 
 def test_an_entry_counts_until_it_expires() -> None:
-    """By the clock of who reads it."""
-    pipeline = make_pipeline()
-    entries = entries_for(pipeline, HERE)
-    now = datetime.now(timezone.utc)
-    for hours, there in ((1, True), (-1, False)):
-        expires = (now + timedelta(hours=hours)).isoformat()
-        entries.put(entry_of(pipeline, 1, expires_at=expires))
-        assert (entries.get(FINGERPRINT.key) is not None) is there
-
-
-def test_a_shorter_time_counts_for_entries_that_there_are() -> None:
-    """From when the result was computed, whatever its writer said."""
-    pipeline = make_pipeline()
-    entries = entries_for(pipeline, HERE)
-    entries.put(entry_of(pipeline, 1, created_at=(datetime.now(timezone.utc) - timedelta(hours=2)).isoformat()))
-    assert entries.get(FINGERPRINT.key, expires=timedelta(hours=3)) is not None
-    assert entries.get(FINGERPRINT.key, expires=timedelta(hours=1)) is None
+    """By the clock of who reads it: from when the result was computed, the time of its writer or a shorter one."""
+    ago = lambda **by: (datetime.now(timezone.utc) - timedelta(**by)).isoformat()  # noqa: E731
+    entry = entry_of(make_pipeline(), 1, created_at=ago(hours=2))
+    assert not entry.is_expired()
+    assert not replace(entry, expires_at=ago(hours=-1)).is_expired()
+    assert replace(entry, expires_at=ago(hours=1)).is_expired()
+    assert not entry.is_expired(timedelta(hours=3))
+    assert entry.is_expired(timedelta(hours=1))
 
 
 def test_no_time_is_too_far_away() -> None:
     """However long a result is reused or waited for, and whenever it is said to have been computed."""
     far, ever = "9999-12-31T23:59:59+00:00", timedelta.max
-    pipeline = make_pipeline()
-    entries = entries_for(pipeline, HERE)
-    entries.put(entry_of(pipeline, 1, created_at=far, expires_at=far))
-    assert entries.get(FINGERPRINT.key, expires=ever) is not None
+    assert not entry_of(make_pipeline(), 1, created_at=far, expires_at=far).is_expired(ever)
     assert not Claim(FINGERPRINT.key, ("my_dag", "run", "my_task", -1), "2026-01-01T00:00:00+00:00").is_older_than(ever)
 
 

@@ -106,7 +106,7 @@ def _reused(computation: Computation) -> tuple[Any, Entry | None]:
     """What the task returns in place of the result, which is copied; or `MISS`, and the entry that cannot be used."""
     task, fingerprint = computation.task, computation.fingerprint
     try:
-        entry = computation.entries.read(fingerprint.key)
+        entry = computation.entries.get(fingerprint.key)
     except XCargoError as error:
         log.warning("xcargo does not use an entry of memoize: %s", error)
         return MISS, None
@@ -160,19 +160,14 @@ def _handed_over(rows: Mapping[str, Any], seen: Any, task: RunningTask) -> Any:
     """What Airflow's code is given, so that it pushes these rows, or the value that was `_seen`."""
     others = {key: _as_pushed(row, task) for key, row in rows.items() if key != RETURN_VALUE}
     if getattr(task.task, "multiple_outputs", False):
-        return _with_row(ReusedDict(others), rows[RETURN_VALUE])
+        return ReusedDict(others, rows[RETURN_VALUE])
     for key, value in others.items():
         compat.current_context()["ti"].xcom_push(key=key, value=value)
     if seen is MISS:
         return _as_pushed(rows[RETURN_VALUE], task)
     if is_envelope(rows.get(RETURN_VALUE)):
-        return _with_row((ReusedDict if type(seen) is dict else ReusedList)(seen), rows[RETURN_VALUE])
+        return (ReusedDict if type(seen) is dict else ReusedList)(seen, rows[RETURN_VALUE])
     return seen
-
-
-def _with_row(value: ReusedDict | ReusedList, row: Any) -> Any:
-    value.row = row
-    return value
 
 
 def _as_pushed(row: Any, task: RunningTask) -> Any:

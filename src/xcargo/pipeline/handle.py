@@ -203,13 +203,17 @@ class Reused:
 class ReusedDict(dict[str, Any]):
     """The same where Airflow looks into it: outputs by their keys, or what another task is expanded over."""
 
-    row: Any = None
+    def __init__(self, value: dict[str, Any], row: Any) -> None:
+        super().__init__(value)
+        self.row = row
 
 
 class ReusedList(list[Any]):
     """The same of a list that another task is expanded over."""
 
-    row: Any = None
+    def __init__(self, value: list[Any], row: Any) -> None:
+        super().__init__(value)
+        self.row = row
 
 
 REUSED = (Reused, ReusedDict, ReusedList)

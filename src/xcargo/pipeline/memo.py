@@ -189,23 +189,18 @@ class Entries:
         self._store = store
         self._signer = signer
 
-    def get(self, key: str, *, expires: timedelta | None = None) -> Entry | None:
-        """The entry of a key, if there is one that has not expired, see `Entry.is_expired`. One request.
+    def get(self, key: str) -> Entry | None:
+        """The entry of a key, if there is one, whether it has expired or not. As `find` otherwise."""
+        entry = self.find(key)
+        return entry if isinstance(entry, Entry) else None
+
+    def find(self, key: str) -> Entry | Claim | None:
+        """The entry of a key, or who computes it. One request.
 
         Raises:
             SignatureError: It is not signed as it should be.
             EnvelopeError: It is malformed, of a later version, or that of another key.
         """
-        entry = self.read(key)
-        return None if entry is None or entry.is_expired(expires) else entry
-
-    def read(self, key: str) -> Entry | None:
-        """The same, whether it has expired or not."""
-        entry = self.find(key)
-        return entry if isinstance(entry, Entry) else None
-
-    def find(self, key: str) -> Entry | Claim | None:
-        """The entry of a key, or who computes it. One request."""
         try:
             data = bytes(self._store.get(key, end=_MAX_BYTES))
         except ObjectNotFoundError:

@@ -144,8 +144,16 @@ class Life(RuleBasedStateMachine):
         self.here.run(at.dag_id, at.run_id)
         try:
             entry = self.here.entries.get(self._fingerprint(at, scope).key)
-            row: Any = entry and reuse(
-                self.here.pipeline, entry.rows["return_value"], at, dag_id=entry.dag_id, origin={"run": entry.run_id}
+            row: Any = (
+                entry
+                and not entry.is_expired()
+                and reuse(
+                    self.here.pipeline,
+                    entry.rows["return_value"],
+                    at,
+                    dag_id=entry.dag_id,
+                    origin={"run": entry.run_id},
+                )
             )
         except XCargoError:  # the object is gone
             return
@@ -432,7 +440,7 @@ class Noted:
 
 def read_entry(here: Deployment, key: str) -> Entry | None:
     try:
-        return here.entries.read(key)
+        return here.entries.get(key)
     except XCargoError:
         return None
 
