@@ -28,7 +28,7 @@ from xcargo.errors import MissingDependencyError, ReferencesUnavailableError, Sw
 __all__ = ["COMMANDS", "all_commands", "build_parser", "get_cli_commands", "main"]
 
 
-_MODULES = ("bench", "doctor", "gc", "init", "memo", "migrate", "policy", "sql", "values")
+_MODULES = ("bench", "doctor", "gc", "init", "memo", "migrate", "policy", "sql", "values", "verify")
 """Modules of this package, each with ``COMMANDS``, beside this one."""
 
 GROUPS = {"memo": "Show and delete the results that xcargo.memoize can reuse"}

@@ -1,4 +1,4 @@
-"""``xcargo ls``, ``du``, ``show``, ``cat`` and ``verify``: what is stored for which XCom."""
+"""``xcargo ls``, ``du``, ``show`` and ``cat``: what is stored for which XCom."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,6 @@ _TEXT_CHARS = 200
 """Characters of a field that ``show`` prints."""
 _HEAD_BYTES = 1024
 """Bytes that ``cat`` prints as a hex dump."""
-_MAX_PROBLEMS = 1000
-"""Problems that ``verify`` names one by one; the rest is counted."""
 
 
 # --- ls and du -------------------------------------------------------------------------------------------------------
@@ -268,51 +266,6 @@ def _write_payload(row: XComRow, target: Path) -> None:
             raise
 
 
-# --- verify ----------------------------------------------------------------------------------------------------------
-
-
-def _verify(args: argparse.Namespace, out: Output) -> ExitCode:
-    from xcargo.lifecycle.verify import VerifiedObject, VerifyStatus, verify_objects
-
-    source = open_source(args)
-    from xcargo.airflow import runtime
-
-    counts: Counter[VerifyStatus] = Counter()
-    stored_bytes = 0
-    problems: list[VerifiedObject] = []
-    pipeline = runtime.pipeline()
-    with out.progress("Reading objects back") as advance:
-        for checked in verify_objects(source, pipeline, where=where_of(args), workers=args.workers):
-            counts[checked.status] += 1
-            stored_bytes += checked.stored_bytes
-            if checked.status.is_problem and len(problems) < _MAX_PROBLEMS:
-                problems.append(checked)
-                if not out.json:
-                    out.say(f"{checked.status}: {checked.row.coordinate}", style="red")
-                    out.say(f"    {checked.why}")
-            advance(label=f"Reading objects back ({format_bytes(stored_bytes)})")
-    if out.json:
-        listed = [
-            {
-                **dataclasses.asdict(problem.row.coordinate),
-                "source": problem.row.source,
-                "verdict": problem.status,
-                "uri": problem.row.value["uri"],
-                "why": problem.why,
-            }
-            for problem in problems
-        ]
-        by_verdict = {str(verdict): counts[verdict] for verdict in VerifyStatus}
-        out.print_json({"counts": by_verdict, "stored_bytes": stored_bytes, "problems": listed})
-    else:
-        others = [f"{counts[v]:,} {v}" for v in VerifyStatus if v is not VerifyStatus.OK and counts[v]]
-        sound = f"{counts[VerifyStatus.OK]:,} objects ({format_bytes(stored_bytes)}) are what was stored"
-        out.say(f"{'; '.join([sound, *([', '.join(others)] if others else [])])}.", style="bold")
-    if counts[VerifyStatus.MISSING] or counts[VerifyStatus.DAMAGED]:
-        return ExitCode.PROBLEMS
-    return ExitCode.FAILED if counts[VerifyStatus.UNREADABLE] else ExitCode.OK
-
-
 COMMANDS = (
     Command(
         name="ls",
@@ -397,25 +350,6 @@ COMMANDS = (
             Example("cat sales manual__2026-01-01T00:00:00+00:00 extract", "what a task returned"),
             Example("cat sales manual__2026-01-01T00:00:00+00:00 report -o report.pdf", "a file that it returned"),
             Example("cat --asset orders cursor", "a key of the state of an asset"),
-        ),
-    ),
-    Command(
-        name="verify",
-        help="read every stored value and check it",
-        description="Fetches the object of every row and compares it with the row's envelope: length, checksum, and "
-        "what it decompresses to. Decodes nothing and changes nothing. A row that is deleted or overwritten in the "
-        "meantime is not a problem. Exits with 1 if an object is missing or damaged, otherwise with 4 if one could "
-        "not be read.",
-        run=_verify,
-        arguments=(
-            JSON,
-            *WHERE,
-            Argument("--workers", type=at_least(1), default=8, metavar="N", help="objects read at once (default: 8)"),
-            *SOURCE,
-        ),
-        examples=(
-            Example("verify", "everything that is stored"),
-            Example("verify --dag sales --json", "of one Dag, for a program"),
         ),
     ),
 )
