@@ -64,6 +64,9 @@ class Options:
 
 def options_of(*, depends_on: Iterable[str] = (), ignore: Iterable[str] = (), **more: Any) -> Options:
     """The options by the arguments of `memoize`. Raises ConfigurationError if one makes no sense."""
+    for name, given in (("depends_on", depends_on), ("ignore", ignore)):
+        if isinstance(given, str):  # its letters are texts, too
+            raise ConfigurationError(f"memoize takes no {name}={given!r}", hint=f"Give a list: {name}=[{given!r}].")
     return Options(depends_on=tuple(depends_on), ignore=frozenset(ignore), **more)
 
 
