@@ -138,7 +138,9 @@ class _Run:
     def delete_sources(self, args: argparse.Namespace, out: Output) -> ExitCode:
         """Delete the objects that migrations left behind, after what was made of them was read back once more."""
         from xcargo.airflow.migration import SourceCleanup
+        from xcargo.lifecycle.retention import parse_duration
 
+        grace_seconds = parse_duration(args.grace)
         sources = self.journal.sources()
         cleanup = SourceCleanup(self.source, self.settings, self.pipeline)
         kept: dict[str, str] = {}
@@ -148,7 +150,7 @@ class _Run:
             self.source.exclusive(),
             self.journal,
         ):
-            for uri, why in cleanup.judge(sources, grace_seconds=args.grace):
+            for uri, why in cleanup.judge(sources, grace_seconds=grace_seconds):
                 if why:
                     kept[uri] = why
                 else:
@@ -221,10 +223,9 @@ COMMANDS = (
             ),
             Argument(
                 "--grace",
-                type=float,
-                default=3600.0,
-                metavar="SECONDS",
-                help="--delete-source: only objects left behind at least so long ago (default: 3600)",
+                default="1h",
+                metavar="TIME",
+                help="--delete-source: only objects left behind at least so long ago (default: 1h)",
             ),
             Argument(
                 "--journal",

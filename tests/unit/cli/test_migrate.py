@@ -164,6 +164,7 @@ def test_objects_move_to_another_place_and_the_old_ones_go_last(
 
     assert migrate("--delete-source", "--apply", "--grace", "0", **paths).json["deleted"] == 0, "a row refers to it"
     metadata.push(1, dag_id="sales", run_id=RUN, task_id="second row")
+    assert "'soon' is not a time" in migrate("--delete-source", "--grace", "soon", **paths).err
     young = migrate("--delete-source", "--apply", **paths)
     assert (young.json["deleted"], len(files(old))) == (0, 1), "it was left just now"
     damaged = Path(new["uri"].removeprefix("file://"))
