@@ -214,7 +214,7 @@ COMMANDS = (
             Argument("--team", metavar="NAME", help="the team that owns these Dags, if routes name teams"),
             Argument("--workers", type=at_least(1), default=4, metavar="N", help="values to move at once (default: 4)"),
             Argument(
-                "--max-mib", type=at_least(1), default=16, metavar="MIB", help="--to stock: largest value (default: 16)"
+                "--max-mib", type=at_least(0), default=16, metavar="MIB", help="--to stock: largest value (default: 16)"
             ),
             Argument(
                 "--delete-source",
