@@ -34,7 +34,7 @@ def test_a_time_that_makes_no_sense_is_refused_at_once(name: str, given: Any) ->
 def test_a_text_in_place_of_a_list_is_refused(name: str) -> None:
     """Its letters are names that nothing has."""
     with pytest.raises(ConfigurationError, match=rf"Give a list: {name}=\['day'\]"):
-        xcargo.memoize(**{name: "day"})
+        xcargo.memoize(**{name: "day"})  # type: ignore[call-overload]
 
 
 many = [SimpleNamespace(number=object, n=n) for n in range(2000)]
