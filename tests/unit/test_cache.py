@@ -325,6 +325,34 @@ def test_a_failed_download_leaves_nothing(folder: Path) -> None:
     assert fill(node, payload(1)) == payload(1)
 
 
+def test_a_download_whose_file_was_removed_names_no_half_of_another(folder: Path) -> None:
+    """Somebody makes room while a payload is downloaded, and another task begins anew: nobody reads its half."""
+    first, second, third = (NodeCache(folder, 10 * MIB) for _ in range(3))
+    found: list[memoryview | None] = []
+
+    def second_download(view: memoryview) -> None:
+        view[: MIB // 2] = payload(1)[: MIB // 2]
+        half_done.set()
+        assert first_done.wait(WAIT_SECONDS)
+        found.append(third.get(checksum_of(payload(1))))
+        view[:] = payload(1)
+
+    def first_download(view: memoryview) -> None:
+        view[:] = payload(1)
+        for file in folder.iterdir():
+            file.unlink()
+        other.start()
+        assert half_done.wait(WAIT_SECONDS)
+
+    half_done, first_done = threading.Event(), threading.Event()
+    other = threading.Thread(target=lambda: fill(second, payload(1), second_download))
+    assert fill(first, payload(1), first_download) == payload(1)
+    first_done.set()
+    other.join(WAIT_SECONDS)
+    assert found == [None]
+    assert third.get(checksum_of(payload(1))) == payload(1)
+
+
 def test_threads_share_one_download(folder: Path) -> None:
     """Sixteen threads of one process, one download."""
     node = NodeCache(folder, 10 * MIB)

@@ -172,8 +172,10 @@ class NodeCache:
         for _, name, size in sorted(files):
             if excess <= 0:
                 return
-            if not name.endswith(_UNFINISHED) or _is_abandoned(folder, name):
+            if not name.endswith(_UNFINISHED):
                 _unlink(folder, name)
+                excess -= size
+            elif _unlink_abandoned(folder, name):
                 excess -= size
         if excess > 0:
             raise OSError(errno.ENOSPC, "What is being downloaded now fills it")
@@ -188,6 +190,8 @@ class NodeCache:
                 view.release()
                 private = self._map_private(fd, len(shared))
                 shared.close()  # refused if the source kept a view: from here on nobody can change the file
+                if not _has_name(folder, unfinished, fd):  # somebody made room, and another task may fill a new file
+                    raise FileNotFoundError(errno.ENOENT, "An unfinished file was removed", unfinished)
                 os.rename(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
                 renamed = True
             except (OSError, BufferError) as error:
@@ -197,7 +201,7 @@ class NodeCache:
                 os.fchmod(fd, 0o400)
             return private
         finally:
-            if not renamed:
+            if not renamed and _has_name(folder, unfinished, fd):
                 _unlink(folder, unfinished)
             fcntl.flock(fd, fcntl.LOCK_UN)  # maps hold duplicates of the descriptor
             os.close(fd)
@@ -291,14 +295,17 @@ def _has_name(folder: int, name: str, fd: int) -> bool:
         return False
 
 
-def _is_abandoned(folder: int, name: str) -> bool:
-    """Whether an unfinished file's process is gone."""
+def _unlink_abandoned(folder: int, name: str) -> bool:
+    """Unlink an unfinished file whose process is gone. Holds its lock meanwhile, so that nobody begins to fill it."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
     except FileNotFoundError:
         return True
     try:
-        return _lock(fd)
+        if not _lock(fd) or not _has_name(folder, name, fd):
+            return False
+        _unlink(folder, name)
+        return True
     finally:
         os.close(fd)
 
