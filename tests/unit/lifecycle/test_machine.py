@@ -355,7 +355,8 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for sweep, _ in getattr(self, "stale", []):
-            sweep.close()
+            with sweep:
+                pass
 
     # --- parts of the above ---
 
