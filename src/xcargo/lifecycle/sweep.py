@@ -9,12 +9,13 @@ was killed finishes its work.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import cache, partial
-from itertools import chain, islice
+from itertools import chain, islice, product
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
@@ -37,9 +38,9 @@ from xcargo.lifecycle.key_sets import KeysOnDisk
 from xcargo.lifecycle.plan import Count, Judgement, LiveObjects, SweepOptions, SweepPlan, Verdict, is_same, is_scratch
 from xcargo.lifecycle.references import EVERYTHING, ReferenceSource, XComFilter
 from xcargo.lifecycle.report import Outcome, Report
-from xcargo.lifecycle.retention import Expiry
+from xcargo.lifecycle.retention import FINISHED, Expiry
 from xcargo.lifecycle.uploads import UploadSweep, upload_folders
-from xcargo.model.coordinate import text_of
+from xcargo.model.coordinate import spellings, text_of
 from xcargo.model.envelope import tombstone
 from xcargo.model.root import Root
 from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
@@ -47,6 +48,8 @@ from xcargo.stores.base import ObjectInfo, Store, is_part, list_all
 __all__ = ["Sweep", "folders", "shards"]
 
 _BATCH = 500
+_LOOK_AGAIN_SECONDS = 60
+"""After so long it is asked again which runs are not finished."""
 
 
 class _Candidate(NamedTuple):
@@ -98,6 +101,8 @@ class Sweep(AbstractContextManager["Sweep"]):
         self._candidates = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the sweep
         self._live: LiveObjects | None = None
         self._has_references = False
+        self._dags = {EVERYTHING}
+        self._unfinished: tuple[float, set[str]] = (0.0, set())
         self._keys_on_disk = None if inventory is None else KeysOnDisk()
         self._owner: Owner | None = None
         self._uploads = UploadSweep(store)
@@ -184,7 +189,8 @@ class Sweep(AbstractContextManager["Sweep"]):
                 claim(self._store, self._owner, self._me(), options.prefixes, replace_note=options.claim is not None)
             for batch in self._batches():
                 referenced = self._referenced_now(batch)
-                remove = partial(self._remove, lock, report.started_at, referenced)
+                unfinished = self._unfinished_now(batch)
+                remove = partial(self._remove, lock, report.started_at, referenced, unfinished)
                 self._count_outcomes(report, batch, pool.map(remove, batch), on_progress)
             self._empty_quarantine(report, lock)
             for error in self._uploads.abort(report.uploads, lock, pool):
@@ -206,7 +212,7 @@ class Sweep(AbstractContextManager["Sweep"]):
         filters = set(map(_filter_of, self._options.prefixes)) or {EVERYTHING}
         if EVERYTHING in filters:
             filters = {EVERYTHING}
-        dags = {XComFilter(dag_id=where.dag_id) for where in filters}
+        self._dags = dags = {XComFilter(dag_id=where.dag_id) for where in filters}
         if source.hides_attempts or source.hides_dags or source.hides_state:
             live.add_runs(
                 (run for where in dags for run in source.runs(where)),
@@ -262,11 +268,26 @@ class Sweep(AbstractContextManager["Sweep"]):
             return set()
         return {reference.uri for where in filters for reference in self._source.iterate(where)}
 
+    def _unfinished_now(self, batch: Iterable[_Candidate]) -> set[str]:
+        """Folders of the runs that are not finished, if a value of the batch expires: some may have been cleared."""
+        if not any(candidate.verdict is Verdict.EXPIRED and not is_entry(candidate.info.key) for candidate in batch):
+            return set()
+        until, unfinished = self._unfinished
+        if time.monotonic() >= until:
+            runs = (run for where in self._dags for run in self._source.runs(where) if run.state not in FINISHED)
+            unfinished = {
+                "/".join(ids) for run in runs for ids in product(spellings(run.dag_id), spellings(run.run_id))
+            }
+            self._unfinished = time.monotonic() + _LOOK_AGAIN_SECONDS, unfinished
+        return unfinished
+
     def _remove(
-        self, lock: SweepLock, now: datetime, referenced: set[str], candidate: _Candidate
+        self, lock: SweepLock, now: datetime, referenced: set[str], unfinished: set[str], candidate: _Candidate
     ) -> Outcome | XCargoError:
         info = candidate.info
         if candidate.verdict is Verdict.ORPHAN and self._root.uri(info.key) in referenced:
+            return Outcome.REFERENCED
+        if candidate.verdict is Verdict.EXPIRED and "/".join(info.key.split("/", 2)[:2]) in unfinished:
             return Outcome.REFERENCED
         try:
             lock.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -326,6 +327,28 @@ def test_a_value_expires_beside_an_orphan_of_the_same_run() -> None:
     }
     assert orphan not in here.keys()
     assert expired in here.keys()
+
+
+def test_a_value_whose_run_is_cleared_while_a_sweep_is_under_way_is_kept() -> None:
+    """A task of the run that runs again may read it, whatever was planned before."""
+    here = Deployment()
+    cleared, finished = here.push("d", "r1"), here.push("d", "r2")
+    here.run("d", "r3", day=1)
+    here.push("d", "r3")
+    here.table[Coordinate("d", "r1", "t", "k")]["created_at"] = BEGINNING.isoformat()
+    here.table[Coordinate("d", "r2", "t", "k")]["created_at"] = BEGINNING.isoformat()
+    here.pass_time(30 * DAY)
+    before = here.store.head(cleared)
+    with here.new_sweep(rules=parse_rules("keep 7d")) as sweep:
+        report = sweep.plan()
+        here.known_runs["d", "r1"] = replace(here.known_runs["d", "r1"], state="running", ended=None)
+        sweep.apply(report)
+    assert {outcome: tally.objects for outcome, tally in report.outcomes.items() if tally.objects} == {
+        Outcome.REFERENCED: 1,
+        Outcome.EXPIRED: 1,
+    }
+    assert here.store.head(cleared) == before
+    assert here.store.head(finished).size_bytes == TOMBSTONE_BYTES
 
 
 @pytest.mark.parametrize("stored_bytes", [0, 100, TOMBSTONE_BYTES - 1, TOMBSTONE_BYTES, TOMBSTONE_BYTES + 1])
