@@ -77,7 +77,7 @@ def test_a_lock_outlives_slow_answers(s3_server: Server) -> None:
     root = Root.parse(f"{s3_server.root}/slow")
     live, *gone = (Coordinate(name, "r", "t", "k").object_key() for name in ("live", "gone", "gone"))
     source: Any = Rows({root.uri(live)})
-    options = SweepOptions(grace_seconds=0, max_share=None, lock_seconds=2, workers=1)
+    options = SweepOptions(grace_seconds=0, max_share=None, lock_seconds=4, workers=1)
 
     def sweep(server: Server) -> Report:
         access = access_of(root, lambda conn_id: Connection(server.connection, conn_id))
@@ -88,7 +88,7 @@ def test_a_lock_outlives_slow_answers(s3_server: Server) -> None:
         s3_server.raw_put(f"{root.prefix}/{key}", b"x")
     time.sleep(1.1)  # times are whole seconds there
     with FaultProxy(s3_server.endpoint) as proxy, ThreadPoolExecutor(1) as pool:
-        proxy.add(Fault("latency", method="DELETE", match="/gone/", seconds=2.2, times=None))
+        proxy.add(Fault("latency", method="DELETE", match="/gone/", seconds=4.4, times=None))
         slow = pool.submit(sweep, s3_server.via(proxy.url))
         for met in (1, 2):
             while len([seen for seen in proxy.requests if seen.fault]) < met:
