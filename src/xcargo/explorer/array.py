@@ -36,10 +36,12 @@ class Array:
         self.shape: tuple[int, ...] = tuple(shape)
         if params.get("dtype") in ("|O", "T"):
             raise UnsupportedTypeError("An array of Python objects or of text of any length has no picture")
+        self._is_masked = params.get("class") == "MaskedArray" and bool(params.get("mask"))
         self.dtype = self._decode(b"", 0).dtype
+        self._mask_bytes = self._np.ma.make_mask_descr(self.dtype).itemsize if self._is_masked else 0
         # In Fortran's order the first axis varies fastest: the items are stored as those of the transpose would be.
         self._fortran = params.get("order") == "F"
-        if self.count * self.dtype.itemsize > payload.size_bytes:
+        if self.count * (self.dtype.itemsize + self._mask_bytes) > payload.size_bytes:
             raise DecodeError("The array claims more than its object holds")
 
     @property
@@ -71,10 +73,13 @@ class Array:
         else:
             size = most // _SAMPLES
             starts = [(self.count - size) * n // (_SAMPLES - 1) for n in range(_SAMPLES)]
-            items = np.concatenate([self._items(start, start + size) for start in starts])
+            samples = [self._items(start, start + size) for start in starts]
+            items = (np.ma if self._is_masked else np).concatenate(samples)
+        sampled = int(items.size)
+        items = items.compressed() if self._is_masked else items
         numbers = (np.abs(items) if self.dtype.kind == "c" else items).astype(np.float64)
         finite = numbers[np.isfinite(numbers)]
-        summary |= {"sampled": int(items.size), "not_finite": int(items.size - finite.size)}
+        summary |= {"sampled": sampled, "not_finite": int(items.size - finite.size)}
         if not finite.size:
             return summary
         low, high = float(finite.min()), float(finite.max())
@@ -146,11 +151,17 @@ class Array:
         return self._items(position, position + 1)[0]
 
     def _items(self, start: int, stop: int) -> Any:
-        size = self.dtype.itemsize
-        return self._decode(bytes(self._payload.read(start * size, stop * size)), stop - start)
+        size, mask, masks_at = self.dtype.itemsize, self._mask_bytes, self.count * self.dtype.itemsize
+        data = bytes(self._payload.read(start * size, stop * size))
+        if self._is_masked:
+            data += bytes(self._payload.read(masks_at + start * mask, masks_at + stop * mask))
+        return self._decode(data, stop - start)
 
     def _decode(self, data: bytes, count: int) -> Any:
-        return registry().codec("numpy").decode(data, {"dtype": self._params.get("dtype"), "shape": [count]})
+        params = {"dtype": self._params.get("dtype"), "shape": [count]}
+        if self._is_masked:
+            params |= {"class": "MaskedArray", "mask": True, "fill": False, "hard": False}
+        return registry().codec("numpy").decode(data, params)
 
 
 def _evenly(count: int, most: int) -> list[int]:
@@ -159,6 +170,8 @@ def _evenly(count: int, most: int) -> list[int]:
 
 
 def _number(item: Any) -> float | None:
-    """A number for JSON, the magnitude of a complex one, None for one that is not finite."""
+    """A number for JSON, the magnitude of a complex one, None for one that is masked or not finite."""
+    if getattr(item, "mask", False):
+        return None
     number = float(abs(item)) if hasattr(item, "imag") and item.dtype.kind == "c" else float(item)
     return number if math.isfinite(number) else None

@@ -158,25 +158,39 @@ class Packed:
         """Where the ``count`` items that begin at ``at``, one after another, end."""
         unpacker = self.unpacker(at)
         with _malformed():
-            for _ in range(count):
-                unpacker.skip()
+            try:
+                for _ in range(count):
+                    unpacker.skip()
+            except _msgpack().exceptions.BufferFull:  # the library holds a text in memory even to skip it
+                return self._skip_by_heads(at, count)
         return at + int(unpacker.tell())
+
+    def _skip_by_heads(self, at: int, count: int) -> int:
+        while count:
+            head = self.head(at)
+            count += {"array": head.length, "map": 2 * head.length}.get(head.kind, 0) - 1
+            at = head.body + (head.length if head.kind in ("str", "bin", "ext") else 0)
+        return at
 
     def spans(self, at: int, count: int, width: int, offsets: list[int]) -> Iterator[tuple[int, int, int, list[int]]]:
         """Of ``count`` groups of ``width`` items those with any of the sorted ``offsets`` in them.
 
         Yields number, begin, begin of the last item, and the offsets in the group.
         """
-        unpacker, begin, n = self.unpacker(at), at, 0
+        unpacker, base, begin, n = self.unpacker(at), at, at, 0
         with _malformed():
             for index in range(count):
                 if n == len(offsets):
                     return
                 last = begin
                 for _ in range(width):
-                    last = at + int(unpacker.tell())
-                    unpacker.skip()
-                end, first = at + int(unpacker.tell()), n
+                    last = base + int(unpacker.tell())
+                    try:
+                        unpacker.skip()
+                    except _msgpack().exceptions.BufferFull:
+                        base = self._skip_by_heads(last, 1)
+                        unpacker = self.unpacker(base)
+                end, first = base + int(unpacker.tell()), n
                 while n < len(offsets) and offsets[n] < end:
                     n += 1
                 if n > first:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from xcargo.codecs import ipc
 from xcargo.codecs.base import arrow, importable
 from xcargo.codecs.table_file import TableFile
-from xcargo.errors import DecodeError, UnsupportedTypeError
+from xcargo.errors import DecodeError
 from xcargo.explorer.limits import Payload
 
 __all__ = ["Rows"]
@@ -92,11 +92,16 @@ class Rows:
         if len(cells) != len(distinct):
             raise DecodeError("The table has fewer rows than its envelope says")
         positions = {row: n for n, row in enumerate(distinct)}
-        return cells.take(self._pa.array([positions[row] for row in rows], self._pa.int64()))
+        wanted = [positions[row] for row in rows]
+        try:
+            return cells.take(self._pa.array(wanted, self._pa.int64()))
+        except self._pa.ArrowNotImplementedError:  # of types that few functions of pyarrow take
+            return self._chunked(number, [chunk for n in wanted for chunk in cells.slice(n, 1).chunks])
 
     def _chunked(self, number: int, chunks: list[Any]) -> Any:
-        kind = chunks[0].type if chunks else _read_type(self.schema.field(number).type)
-        return self._pa.chunked_array(chunks, kind)
+        kind = self.schema.field(number).type
+        kind = kind if _is_whole(kind) else _read_type(kind)
+        return self._pa.chunked_array(chunks, chunks[0].type if chunks else kind)
 
     def windows(self, columns: Sequence[int], max_bytes: int) -> Iterator[tuple[int, int, int]]:
         """Batch, first and last of ranges of rows, in order, of which no column takes much more than ``max_bytes``."""
@@ -144,7 +149,7 @@ class Rows:
     def _slice(self, n: int, number: int, first: int, last: int, shorten: bool) -> Any:
         batch, layouts = self._batch(n)
         kind = self.schema.field(number).type
-        if _has_dictionary(kind):
+        if _is_whole(kind):
             return self._whole_column(number).chunk(n).slice(first, last - first)
         reader = _ColumnReader(self._payload, batch, layouts[number], shorten=shorten)
         try:
@@ -155,7 +160,7 @@ class Rows:
         return array
 
     def _whole_column(self, number: int) -> Any:
-        """A column of codes, whose texts are elsewhere in the file: pyarrow reads it as a whole, within the budget."""
+        """A column of which pyarrow has to read the whole, within the budget."""
         if number not in self._whole_columns:
             name = self.schema.field(number).name
             self._payload.budget.check_size(self.column_bytes(number), f"Column {name[:80]!r}")
@@ -331,10 +336,9 @@ def _sizes(kind: Any, variadic: Iterator[int]) -> tuple[int, int, int]:
         return 1, 2 + next(variadic, 0), 1
     if types.is_dictionary(kind):
         return _sizes(kind.index_type, variadic)
-    if types.is_union(kind) or str(kind).startswith(("list_view", "large_list_view", "run_end_encoded")):
-        hint = "Download the table."
-        raise UnsupportedTypeError(f"A column of type {str(kind)[:80]} cannot be shown in part", hint=hint)
     own = 1 if types.is_struct(kind) or types.is_fixed_size_list(kind) else 3 if _is_text(kind) else 2
+    if _has_no_ranges(kind):  # the types and offsets of unions; the offsets and sizes of views; the ends are a child
+        own = {"sparse_union": 1, "dense_union": 2, "run_end_encoded": 0}.get(str(kind).partition("<")[0], 3)
     sizes = [(1, own, 0), *(_sizes(child, variadic) for child in _child_types(kind))]
     return sum(n for n, _, _ in sizes), sum(n for _, n, _ in sizes), sum(n for _, _, n in sizes)
 
@@ -362,15 +366,22 @@ def _child_types(kind: Any) -> list[Any]:
     pa = arrow()
     if pa.types.is_map(kind):
         return [pa.struct([kind.key_field, kind.item_field])]
+    if str(kind).startswith("run_end_encoded"):
+        return [kind.run_end_type, kind.value_type]
     return [kind.field(n).type for n in range(kind.num_fields)] if pa.types.is_nested(kind) else []
 
 
-def _has_dictionary(kind: Any) -> bool:
-    """Whether a column, or one inside it, holds codes whose texts are elsewhere in the file."""
+def _is_whole(kind: Any) -> bool:
+    """Whether a column, or one inside it, holds codes whose texts are elsewhere in the file, or has no ranges."""
     pa = arrow()
     if isinstance(kind, pa.BaseExtensionType):
-        return _has_dictionary(kind.storage_type)
-    return bool(pa.types.is_dictionary(kind)) or any(map(_has_dictionary, _child_types(kind)))
+        return _is_whole(kind.storage_type)
+    return bool(pa.types.is_dictionary(kind)) or _has_no_ranges(kind) or any(map(_is_whole, _child_types(kind)))
+
+
+def _has_no_ranges(kind: Any) -> bool:
+    """Whether it is rare enough that no range of its rows is read."""
+    return str(kind).startswith(("sparse_union", "dense_union", "list_view", "large_list_view", "run_end_encoded"))
 
 
 def _is_view(kind: Any) -> bool:

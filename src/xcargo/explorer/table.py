@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from xcargo.codecs import ipc
 from xcargo.codecs.base import arrow, importable
 from xcargo.errors import DecodeError, UnsupportedTypeError, XCargoError
+from xcargo.explorer.cells import Form, cell_text, form_of, labels_of, python_cells
 from xcargo.explorer.limits import Payload
 from xcargo.explorer.packed import registry
 from xcargo.explorer.rows import Rows
 from xcargo.types import Buffer
 
-__all__ = ["OPERATORS", "Table", "cell_text"]
+__all__ = ["OPERATORS", "Table"]
 
 OPERATORS = ("contains", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "null", "not_null")
 """What a filter may ask of a column."""
@@ -30,7 +28,6 @@ _SCAN_ROWS = 131_072
 _SAMPLED_ROWS = 10_000
 _SAMPLES = 20
 _BINS = 20
-_MAX_CHARS = 200
 _OFFSET = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 _FORMULA, _NUMBER = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]", r"^[+-]?[0-9.]+([eE][+-]?[0-9]+)?$"
 """How texts begin that spreadsheets take for formulas, signs of full width too, and numbers among them."""
@@ -44,7 +41,7 @@ class Table:
         self._pc = importable("pyarrow.compute", "a table", extra="arrow")
         self._payload = payload
         self.rows = Rows(payload, params)
-        self._forms = dict(enumerate(map(_form, self.rows.schema)))
+        self._forms = dict(enumerate(map(form_of, self.rows.schema)))
         self._index: dict[int, str] = {}
         """Names of the columns that are a frame's index, by their numbers."""
         self.hidden = 0
@@ -98,11 +95,16 @@ class Table:
             if form == "csv":
                 names = self._csv_column(self._pa.array(batch.schema.names, self._pa.string())).to_pylist()
                 batch = self._pa.record_batch(list(map(self._csv_column, batch.columns)), names=names)
-            if writer is None:
-                library = importable("pyarrow.csv" if form == "csv" else "pyarrow.parquet", "a table", extra="arrow")
-                kind = library.CSVWriter if form == "csv" else library.ParquetWriter
-                writer = kind(self._pa.PythonFile(sink, mode="w"), batch.schema)
-            writer.write_batch(batch)
+            try:
+                if writer is None:
+                    library = importable(f"pyarrow.{form}", "a table", extra="arrow")
+                    kind = library.CSVWriter if form == "csv" else library.ParquetWriter
+                    writer = kind(self._pa.PythonFile(sink, mode="w"), batch.schema)
+                writer.write_batch(batch)
+            except (self._pa.ArrowInvalid, self._pa.ArrowNotImplementedError) as error:  # which may show a value
+                raise UnsupportedTypeError(
+                    f"A column has a type that pyarrow cannot write as {form}", hint="Download the table as it is."
+                ) from error
             yield from sink.take()
         if writer is not None:
             writer.close()
@@ -174,17 +176,19 @@ class Table:
                 chunks += self._forms[number].converted(self.rows.at(number, numbers)).chunks
         pa, pc, types = self._pa, self._pc, self._pa.types
         column = pa.chunked_array(chunks) if chunks else self._column(number, 0, 0)
-        present = pc.filter(column, pc.invert(pc.is_null(column, nan_is_null=types.is_floating(column.type))))
-        spread = {"sampled": len(column), "rows": total, "missing": len(column) - len(present)}
-        kind = column.type
-        if len(present) and self._align(number) == "end" and not types.is_decimal(kind):
-            return spread | _histogram(pc.cast(present, pa.float64(), safe=False).to_numpy())
-        if len(present) and types.is_temporal(kind) and not types.is_interval(kind):
+        kind, missing = column.type, self._missing(column)
+        spread = {"sampled": len(column), "rows": total, "missing": pc.sum(missing).as_py() or 0}
+        is_number = self._align(number) == "end" and not types.is_decimal(kind)
+        if (is_number or types.is_temporal(kind)) and not types.is_interval(kind) and spread["missing"] < len(column):
+            present = pc.filter(column, pc.invert(missing))
+            if is_number:
+                return spread | _histogram(pc.cast(present, pa.float64(), safe=False).to_numpy())
             ordinals = pc.cast(present, pa.int32() if kind.bit_width == 32 else pa.int64()).to_numpy()
             ends = {"min": ordinals.argmin(), "max": ordinals.argmax()}
-            texts = {name: str(present[int(position)].as_py()) for name, position in ends.items()}
+            texts = {name: str(python_cells(present.slice(position, 1))[0]) for name, position in ends.items()}
             return spread | _histogram(ordinals.astype("float64")) | texts | {"mean": None}
-        counts = Counter(str(cell_text(value)) for value in self._forms[number].cells(present))
+        cells = zip(self._forms[number].cells(column), missing.to_pylist(), strict=True)
+        counts = Counter(str(cell_text(value)) for value, is_missing in cells if not is_missing)
         top = [{"value": text, "count": count} for text, count in counts.most_common(5)]
         return spread | {"distinct": len(counts), "top": top}
 
@@ -202,10 +206,10 @@ class Table:
         A text that a spreadsheet would take for a formula gets an apostrophe in front of it.
         """
         pc, types, kind = self._pc, self._pa.types, column.type
-        if types.is_primitive(kind) or types.is_null(kind):
+        if types.is_null(kind) or (types.is_primitive(kind) and not types.is_interval(kind)):
             return column
         if str(kind) not in ("string", "large_string"):
-            column = self._pa.array([None if v is None else str(v) for v in column.to_pylist()])
+            column = self._pa.array([None if v is None else str(v) for v in python_cells(column)])
         column = pc.cast(column, self._pa.large_string())
         is_formula = pc.and_not(pc.match_substring_regex(column, _FORMULA), pc.match_substring_regex(column, _NUMBER))
         quote, nothing = (self._pa.scalar(text, column.type) for text in ("'", ""))
@@ -225,10 +229,8 @@ class Table:
         pa, pc = self._pa, self._pc
         if operator not in OPERATORS:
             raise DecodeError(f"There is no filter {operator[:40]!r}; there are {', '.join(OPERATORS)}")
-        if operator == "null":
-            return pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
-        if operator == "not_null":
-            return pc.is_valid(column)
+        if operator in ("null", "not_null"):
+            return self._missing(column) if operator == "null" else pc.invert(self._missing(column))
         if pa.types.is_dictionary(column.type):  # each text is asked once
             codes = column.combine_chunks()
             return self._passes(number, codes.dictionary, operator, text).take(codes.indices)
@@ -248,6 +250,10 @@ class Table:
                 f"A column of type {str(column.type)[:80]} cannot be compared with {text[:40]!r}",
                 hint="Write a value of the column's type (a date as 2026-01-31), or filter another column.",
             ) from error
+
+    def _missing(self, column: Any) -> Any:
+        """Which cells are missing; NaN is, too."""
+        return self._pc.is_null(column, nan_is_null=self._pa.types.is_floating(column.type))
 
     def _scalar(self, text: str, kind: Any) -> Any:
         """What was typed as a value of a column's type; a time without an offset is of the column's zone."""
@@ -272,7 +278,7 @@ class Table:
                 self._name_index(index[1][-1], index[2])
             elif index[0] == "multi":
                 for n, (level, code, name) in enumerate(zip(*index[1:], strict=True)):
-                    self._forms[code] = _Form("category", labels=_labels(level))
+                    self._forms[code] = Form("category", labels=labels_of(level))
                     self._name_index(code, f"level_{n}" if name is None else name)
         except (XCargoError, self._pa.ArrowException, LookupError, TypeError, ValueError):
             return  # then what Arrow has is shown: the rest of the table is as good as before
@@ -281,111 +287,11 @@ class Table:
                 self.hidden += 1
                 continue
             with suppress(XCargoError, self._pa.ArrowException, AttributeError, LookupError, TypeError, ValueError):
-                self._forms[one[-1]] = _form(self.rows.schema.field(one[-1]), one)
+                self._forms[one[-1]] = form_of(self.rows.schema.field(one[-1]), one)
 
     def _name_index(self, number: Any, name: object) -> None:
         if type(number) is int:
             self._index[number] = "index" if name is None else str(name)
-
-
-@dataclass(frozen=True)
-class _Form:
-    """How the cells of a column are shown, where that is not as Arrow has them."""
-
-    type: str = ""
-    labels: Any = None
-    """Categories by their codes."""
-    zone: str = ""
-    freq: str = ""
-    closed: str = ""
-
-    @property
-    def to_text(self) -> bool:
-        """Whether its cells are text in place of what is stored: periods and intervals."""
-        return bool(self.freq or self.closed)
-
-    def converted(self, column: Any) -> Any:
-        """Categories in place of their codes (-1 is a missing one), and times in their zone."""
-        pc = importable("pyarrow.compute", "a table", extra="arrow")
-        if self.labels is not None:
-            inside = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(self.labels)))
-            return self.labels.take(pc.if_else(inside, column, None))
-        return self._zoned(column) if self.zone and not self.closed else column
-
-    def cells(self, column: Any) -> list[Any]:
-        """The cells of some rows: periods as text in place of their ordinals, intervals in place of their ends."""
-        if self.freq:
-            period = importable("pandas", "a column of periods").Period
-            return [None if n is None else str(period(ordinal=n, freq=self.freq)) for n in column.to_pylist()]
-        if self.closed:
-            pc = importable("pyarrow.compute", "a table", extra="arrow")
-            begin = "[" if self.closed in ("left", "both") else "("
-            end = "]" if self.closed in ("right", "both") else ")"
-            sides = (self._zoned(pc.struct_field(column, n)).to_pylist() for n in (0, 1))
-            return [None if low is None else f"{begin}{low}, {high}{end}" for low, high in zip(*sides, strict=True)]
-        cells: list[Any] = column.to_pylist()
-        return cells
-
-    def _zoned(self, column: Any) -> Any:
-        if not self.zone:
-            return column
-        pc = importable("pyarrow.compute", "a table", extra="arrow")
-        return pc.assume_timezone(column, "UTC").cast(arrow().timestamp(column.type.unit, self.zone))
-
-
-def _form(field: Any, state: Any = ("",)) -> _Form:
-    """The form of a column by its Arrow type, registered here or not, and by what a pandas value says of it."""
-    pa, kind, metadata = arrow(), field.type, field.metadata or {}
-    if state[0] == "category":
-        return _Form("category", labels=_labels(state[1]))
-    if state[0] == "zoned":
-        zone = pa.lib.tzinfo_to_string(state[1])
-        return _Form(f"timestamp[{kind.unit}, tz={zone}]", zone=zone)
-    if state[0] == "intervals":
-        zone = pa.lib.tzinfo_to_string(state[1])
-        return _Form(
-            f"interval[timestamp[{kind.field(0).type.unit}, tz={zone}], {state[2]}]", zone=zone, closed=state[2]
-        )
-    if pa.types.is_dictionary(kind):
-        return _Form("string" if state[0] in ("text", "nan-text") else "category")
-    name = getattr(kind, "extension_name", "") or metadata.get(b"ARROW:extension:name", b"").decode("utf-8", "replace")
-    if name not in ("pandas.period", "pandas.interval"):
-        return _Form()
-    try:
-        own = kind.__arrow_ext_serialize__() if isinstance(kind, pa.BaseExtensionType) else None
-        said = json.loads(own or metadata[b"ARROW:extension:metadata"])
-        if name == "pandas.interval":
-            return _Form(f"interval[{said['subtype']}, {said['closed']}]", closed=str(said["closed"]))
-        # Only pandas knows its frequencies: without it their numbers are shown.
-        return _Form(f"period[{said['freq']}]", freq=str(said["freq"])) if find_spec("pandas") else _Form()
-    except (LookupError, TypeError, ValueError):
-        return _Form()
-
-
-def _labels(state: Any) -> Any:
-    """The labels of a pandas index out of its state, as text. Raises ValueError for what has none."""
-    pa = arrow()
-    if state[0] == "range":
-        return pa.array(list(map(str, range(*state[1:4]))), pa.large_string())
-    if state[0] != "values":
-        raise ValueError(state[0])
-    values = state[1]
-    if values[0] in ("objects", "raw"):
-        return pa.array([cell_text(cell) for cell in values[1]], pa.large_string())
-    table = ipc.read_stream(values[-1])
-    form, column = _form(table.schema.field(0), values), table.column(0).combine_chunks()
-    column = column.storage if isinstance(column, pa.ExtensionArray) else column
-    return pa.array([cell_text(cell) for cell in form.cells(form.converted(column))], pa.large_string())
-
-
-def cell_text(value: Any) -> str | None:
-    """A cell as text, its beginning if it is long."""
-    if value is None:
-        return None
-    if isinstance(value, (bytes, bytearray)):
-        return f"{bytes(value[:32]).hex(' ')}{'…' if len(value) > 32 else ''}"
-    text = value if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)
-    return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS] + "…"
 
 
 def _histogram(numbers: Any) -> dict[str, Any]:

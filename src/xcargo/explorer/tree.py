@@ -6,6 +6,7 @@ after them is decoded; an instance of a class is shown by its fields, and its cl
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ from xcargo.explorer.packed import (
 )
 from xcargo.types import Json
 
-__all__ = ["Tree", "split_parts"]
+__all__ = ["Tree", "split_parts", "text_page"]
 
 _PAGE_ITEMS = 200
 _PAGE_SECONDS = 0.5
@@ -124,9 +125,8 @@ class Tree:
         head = self._packed.head(at)
         if head.kind != "str":
             raise DecodeError("There is no text at that offset")
-        end = min(head.length, start + max_bytes)
-        data = bytes(self._payload.read(head.body + start, head.body + end))
-        return {"text": data.decode("utf-8", "replace"), "start": start, "end": end, "size_bytes": head.length}
+        text, end = text_page(self._payload.part(head.body, head.body + head.length), start, max_bytes)
+        return {"text": text, "start": start, "end": end, "size_bytes": head.length}
 
     def root_text(self) -> Payload | None:
         """The bytes of the value if it is nothing but a text."""
@@ -219,10 +219,15 @@ class Tree:
         node = self.node(last["at"])
         if not last.get("in_key"):
             head = self._packed.head(last["at"])
-            body = bytes(self._payload.read(head.body, head.body + head.length)) if head.kind == "str" else b""
-            if needle not in body.lower():
+            if head.kind != "str" or not self._holds(head.body, head.body + head.length, needle):
                 return None
         return {"way": [*({**step, "node": self.node(step["at"])} for step in above), last], "node": node}
+
+    def _holds(self, begin: int, end: int, needle: bytes) -> bool:
+        """Whether bytes hold a text. They are read in parts: a text may be larger than a preview."""
+        overlap = len(needle) - 1
+        parts = ((at, min(at + _SEARCH_BYTES + overlap, end)) for at in range(begin, end, _SEARCH_BYTES))
+        return any(needle in bytes(self._payload.read(*part)).lower() for part in parts)
 
     def _children(self, at: int) -> Children:
         return self._children_in(self._packed.head(at))
@@ -329,6 +334,14 @@ def split_parts(payload: Payload, params: Mapping[str, Any]) -> tuple[Payload, l
     except (RecursionError, ValueError) as error:
         raise DecodeError("The table of the value's parts is malformed") from error
     return tree, table if isinstance(table, list) else []
+
+
+def text_page(payload: Payload, start: int, max_bytes: int) -> tuple[str, int]:
+    """A part of a text of at least four bytes, cut between characters, and where the next one begins."""
+    end = min(start + max(max_bytes, 4), payload.size_bytes)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(bytes(payload.read(start, end)), final=end >= payload.size_bytes)
+    return text, end - len(decoder.getstate()[0])
 
 
 def _parse_cursor(cursor: str) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from xcargo.explorer.array import Array
 from xcargo.explorer.limits import BlockCache, Budget, Payload
 from xcargo.explorer.packed import PANDAS_SCALARS, json_to_packed, scalar_leaf
 from xcargo.explorer.table import Table
-from xcargo.explorer.tree import Tree, split_parts
+from xcargo.explorer.tree import Tree, split_parts, text_page
 from xcargo.model.envelope import Envelope
 from xcargo.types import Buffer
 
@@ -164,14 +164,8 @@ class StoredValue:
         self._require("bytes")
         size = self.payload.size_bytes
         start = min(max(start, 0), size)
-        end = min(start + max(0, min(count, _PART_BYTES)), size)
-        data = bytes(self.payload.read(start, end))
-        if end < size:
-            complete = data.decode("utf-8", "ignore").encode()
-            if 0 < len(data) - len(complete) < 4:
-                end -= len(data) - len(complete)
-                data = complete
-        return {"start": start, "end": end, "size_bytes": size, "text": data.decode("utf-8", "replace")}
+        text, end = text_page(self.payload, start, min(count, _PART_BYTES))
+        return {"start": start, "end": end, "size_bytes": size, "text": text}
 
     def files(self) -> dict[str, Any]:
         """Names and sizes of the files of a folder, the first 500 of them. Reads the headers of its archive only."""

@@ -292,3 +292,69 @@ def test_a_table_is_exported_in_batches(form: str) -> None:
         read = pa.parquet.read_table(io.BytesIO(exported)).to_pydict()
         columns = {"c": ["x", None, "y"], "p": ["2024", "2025", "2026"], "l": [[1], None, [2, 3]]}
         assert read == {**columns, "t": ["=1+1", "-1.5", "@x"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "cells"),
+    [
+        (pa.array([10**7, 0, None], pa.date32()), ["29349-01-26", "1970-01-01", None]),
+        (pa.array([0, None], pa.timestamp("s", "No/Zone")), ["<timestamp[s, tz=No/Zone]>", None]),
+        (pa.array([10**15, 1, None], pa.duration("s")), ["1000000000000000", "0:00:01", None]),
+        (pa.array([1, 1000, 0, None], pa.time64("ns")), ["00:00:00.000000001", "00:00:00.000001", "00:00:00", None]),
+    ],
+    ids=["year", "zone", "duration", "nanoseconds"],
+)
+def test_times_that_python_has_no_object_for_are_shown(values: Any, cells: list[str | None]) -> None:
+    """One far date, as databases write for never, hides no page; and times that differ by nanoseconds look so."""
+    table = preview(pa.table({"t": values})).table()
+    assert table.page(0, 9, [0])["cells"] == [cells]
+    assert table.distribution(0)["missing"] == 1
+
+
+UNION = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])])
+DENSE = pa.UnionArray.from_dense(
+    pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [pa.array([1]), pa.array(["b"])]
+)
+CODES_AND_VIEWS = pa.StructArray.from_arrays(
+    [pa.array(["a", "b"]).dictionary_encode(), pa.array(["c", "d" * 30]).cast(pa.string_view())], names=["x", "y"]
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "cells"),
+    [
+        (UNION, ["1", "b"]),
+        (DENSE, ["1", "b"]),
+        (pa.array([[1], [2, 3]], pa.list_view(pa.int64())), ["[1]", "[2, 3]"]),
+        (pa.RunEndEncodedArray.from_arrays([1, 2], ["a", "b"]), ["a", "b"]),
+        (CODES_AND_VIEWS, ["{'x': 'a', 'y': 'c'}", f"{{'x': 'b', 'y': '{'d' * 30}'}}"]),
+        (
+            pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
+            ["MonthDayNano(months=1, days=2, nanoseconds=3)", None],
+        ),
+    ],
+    ids=["union", "dense", "list_view", "run_end_encoded", "codes and views", "interval"],
+)
+def test_columns_of_rare_types_are_shown_too(values: Any, cells: list[str | None]) -> None:
+    """They hide neither themselves nor the columns beside them."""
+    table = preview(pa.table({"before": ["x", "y"], "rare": values, "after": pa.array(["z", None])})).table()
+    assert table.page(0, 9, [0, 1, 2])["cells"] == [["x", "y"], cells, ["z", None]]
+    order = table.sort(0, descending=True)
+    assert table.page(0, 9, [1, 2], order)["cells"] == [cells[::-1], [None, "z"]]
+    assert {one["value"] for one in table.distribution(1, order)["top"]} == {cell for cell in cells if cell}
+    exported = b"".join(table.export("csv")).decode()
+    assert [row[1] for row in csv.reader(io.StringIO(exported))] == ["rare", *(cell or "" for cell in cells)]
+
+
+def test_nan_is_missing_and_nothing_else() -> None:
+    """A cell passes one of the two filters."""
+    table = preview(pa.table({"n": [1.0, float("nan"), None]})).table()
+    found = {op: table.filter([{"column": 0, "operator": op}]).to_pylist() for op in ("null", "not_null")}
+    assert found == {"null": [1, 2], "not_null": [0]}
+
+
+def test_a_file_that_cannot_hold_a_column_is_refused() -> None:
+    """In words, before anything of it is sent."""
+    table = preview(pa.table({"interval": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})).table()
+    with pytest.raises(UnsupportedTypeError, match="cannot write as parquet"):
+        next(table.export("parquet"))

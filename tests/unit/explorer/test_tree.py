@@ -191,3 +191,21 @@ def test_the_download_of_a_tree_is_json() -> None:
     expected = {"n": [1, 2.5, None, True], "t": [1, 2], "d": "1.5", "inf": "inf", "3": "7"}
     assert json.loads(value.tree.json()) == expected
     assert preview({1: "a", "1": "b"}).tree.to_json() == [["1", "a"], ["1", "b"]]
+
+
+def test_search_finds_a_text_that_is_larger_than_a_preview() -> None:
+    """It reads a text in parts, and gives the other hits too."""
+    value = {"a": "needle", "b": "x" * 3_000_000 + "needle"}
+    found = preview(value, max_bytes=2_500_000).tree.search("needle", 0)
+    assert [hit["way"][-1]["key"] for hit in found["hits"]] == ["a", "b"]
+
+
+def test_a_text_inside_a_tree_is_cut_between_characters() -> None:
+    """Its pages put together are the text."""
+    text = "x" + "é€😀" * 20
+    tree, end = preview([text]).tree, 0
+    pages: list[str] = []
+    while end < len(text.encode()):
+        part = tree.text(tree.children(0)["items"][0]["at"], end, 16)
+        pages, end = [*pages, part["text"]], part["end"]
+    assert "".join(pages) == text

@@ -274,3 +274,14 @@ def test_a_preview_that_does_not_end_is_answered() -> None:
             await pool.run(lambda: 1 // 0)
 
     asyncio.run(stalled())
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_what_a_mask_hides_is_in_no_page_picture_or_statistic(order: Any) -> None:
+    """Those of masked arrays, of which the values under the mask are stored too."""
+    values = np.array([[1.0, 2, 3], [4, 5, 1e9]], order=order)
+    array = preview(np.ma.MaskedArray(values, mask=values > 4, fill_value=7.0)).array()
+    assert array.page(0, 9)["cells"] == [["1.0", "2.0", "3.0"], ["4.0", "--", "--"]]
+    assert array.picture()["cells"] == [[1.0, 2.0, 3.0], [4.0, None, None]]
+    summary = array.summary()
+    assert (summary["max"], summary["count"], summary["sampled"], summary["not_finite"]) == ("4.0", 6, 6, 0)
