@@ -400,6 +400,22 @@ def test_an_opened_picture_comes_back_with_its_pixels(tmp_path: Path, caplog: py
         encode_and_decode([picture])
 
 
+def test_a_part_of_a_tree_comes_back_as_a_tree_of_its_own() -> None:
+    """Its root is that part, with the coordinates that it has from its parents."""
+    tree = xr.DataTree.from_dict(
+        {
+            "/": xr.Dataset(coords={"time": [10, 20]}),
+            "/a": xr.Dataset({"n": ("time", [1, 2])}),
+            "/a/b": xr.Dataset({"m": 3}),
+        }
+    )
+    back = encode_and_decode(tree["a"])
+    assert back.identical(tree["a"].copy())
+    assert back.to_dataset().identical(tree["a"].to_dataset())
+    assert (back.path, back.name, [node.path for node in back.subtree]) == ("/", "a", ["/", "/b"])
+    assert tree["a"].parent is tree
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_figure_comes_back_as_a_file_with_its_png(caplog: pytest.LogCaptureFixture, nested: bool) -> None:
     """For people to look at, and said in the log; strict_types refuses it."""

@@ -18,6 +18,8 @@ def state(value: Any) -> dict[str, Any]:
     if name == "Variable":
         return {"variable": _variable(value, "the variable")}
     if name == "DataTree":
+        if value.parent is not None:
+            value = value.copy(deep=False)  # a tree of its own, with the coordinates that it has from its parents
         nodes = {node.path: state(node.to_dataset(inherit=False)) for node in value.subtree}
         return {"name": value.name, "nodes": nodes}
     indexes = [_index(index, list(variables)) for index, variables in value.xindexes.group_by_index()]
