@@ -55,7 +55,7 @@ class RowsCodec(SourceCodec):
             return False
         if named:
             return len(cls._fields) > 0 and (cls.__dictoffset__ == 0 or not any(map(vars, value)))
-        return _have_same_fields(value)
+        return len(value[0]) > 0 and _have_same_fields(value)  # columns of no rows would not say how many there are
 
     def encode(self, value: Any) -> Encoded:
         rows = value if type(value) is list else [value]
@@ -101,7 +101,7 @@ class RowsCodec(SourceCodec):
             form, name, state = body
             pairs = list(state.items()) if type(state) is dict else state
             fields, values = [field for field, _ in pairs], [value for _, value in pairs]
-            if type(name) is not str or not set(map(type, fields)) == {str}:
+            if type(name) is not str or not set(map(type, fields)) <= {str}:
                 raise TypeError("a name is no text")
             make: Callable[[tuple[Any, ...]], Any]
             if name in _LIBRARIES:

@@ -274,6 +274,13 @@ def columns(row: Any) -> list[str]:
     return list(row.keys() if hasattr(row, "keys") else getattr(row, "_fields", None) or row.__fields__)
 
 
+def test_rows_without_columns_come_back(registry: Registry) -> None:
+    """As many as there were."""
+    row = sqlalchemy.engine.result_tuple([])(())
+    assert round_trip([row, [row, row]], registry) == [row, [row, row]]
+    assert round_trip([row, row], registry) == [row, row]
+
+
 def test_rows_with_different_columns_come_back_in_one_list(registry: Registry) -> None:
     rows = [DATABASE_ROWS["sqlite3"][0], DATABASE_ROWS["sqlite3, one name twice"][0]]
     back = round_trip(rows, registry)
