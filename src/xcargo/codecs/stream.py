@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xcargo.codecs.base import Encoded, SourceCodec
-from xcargo.codecs.source import Source, open_seekable, read_bytearray, read_bytes, same_bytes
+from xcargo.codecs.source import SliceSource, Source, open_seekable, read_bytearray, read_bytes, same_bytes
 from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.tree import TreeCodec
 from xcargo.errors import DecodeError, UnsupportedTypeError
@@ -105,7 +104,8 @@ def _not_bytes(chunk: object) -> UnsupportedTypeError:
 class MemoryFileCodec(SourceCodec):
     """``io.BytesIO`` and ``io.StringIO``, with their position and what else they are given, such as a ``name``.
 
-    The payload is the content alone, as a file would hold it; nothing is copied to encode bytes.
+    The payload is the content as a file would hold it, followed by the attributes if there are any: these are as much
+    part of the value. Nothing is copied to encode bytes.
     """
 
     id = "memory-file"
@@ -124,16 +124,22 @@ class MemoryFileCodec(SourceCodec):
                 f"The {type(value).__name__} was closed before it was stored", hint="Return its content instead."
             ) from error
         params: dict[str, Any] = {"position": position}
-        if attributes:
-            params["attributes"] = base64.b64encode(self._tree.pack(attributes)).decode()
-        if type(value) is io.BytesIO:
-            return Encoded(self.id, (content,), params, ".bin")
-        return Encoded(self.id, (content.encode("utf-8", "surrogatepass"),), {**params, "newline": newline}, ".txt")
+        suffix = ".bin"
+        if type(value) is io.StringIO:
+            content, suffix, params["newline"] = content.encode("utf-8", "surrogatepass"), ".txt", newline
+        if not attributes:
+            return Encoded(self.id, (content,), params, suffix)
+        tail = self._tree.pack(attributes)
+        return Encoded(self.id, (content, tail), {**params, "tail_bytes": len(tail)}, suffix)
 
     def open(self, source: Source, params: Mapping[str, Any]) -> io.BytesIO | io.StringIO:
-        content = read_bytes(source)
+        attributes: Any = {}
         try:
-            attributes = self._tree.unpack(base64.b64decode(params["attributes"])) if "attributes" in params else {}
+            if "tail_bytes" in params:
+                whole, end = source, source.size_bytes - params["tail_bytes"]
+                source = SliceSource(whole, 0, end)
+                attributes = self._tree.unpack(whole.read(end, whole.size_bytes))
+            content = read_bytes(source)
             if type(attributes) is not dict or not all(type(name) is str for name in attributes):
                 raise ValueError("attributes")
             file: Any

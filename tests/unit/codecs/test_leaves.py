@@ -82,14 +82,24 @@ def test_a_file_in_memory_can_be_read_and_written_on() -> None:
         {"position": 2**70},
         {"position": 0, "newline": ["x"]},
         {"position": 0, "newline": 1},
-        {"position": 0, "attributes": "!"},
-        {"position": 0, "attributes": "kQE="},
+        {"position": 0, "tail_bytes": "x"},
+        {"position": 0, "tail_bytes": -1},
+        {"position": 0, "tail_bytes": 2},
+        {"position": 0, "tail_bytes": 1},
     ],
 )
 def test_a_forged_file_in_memory_is_an_error(params: dict[str, Any]) -> None:
     """Whatever its params say."""
     with pytest.raises(DecodeError):
         Registry(entry_points=False).decode("memory-file", b"a", params)
+
+
+def test_the_attributes_of_a_file_in_memory_are_part_of_its_payload() -> None:
+    """The params are in the row, which is not encrypted and has a limit."""
+    encoded = Registry(entry_points=False).encode(memory_file(io.BytesIO(b"content"), 0, name="secret"))
+    assert "c2VjcmV0" not in str(encoded.params)
+    assert b"secret" in contiguous(encoded)
+    assert set(encoded.params) == {"position", "tail_bytes"}
 
 
 def test_bytes_are_not_copied_to_encode_them() -> None:
