@@ -68,6 +68,8 @@ class _Local:
     def save(self, path: _Path) -> Path:
         """Copy it to a path. Raises StorageFullError when there is no space, and then leaves no part of a file."""
         target = Path(path)
+        if self._source is None and target.exists() and target.samefile(self.path):
+            return target
         with disk_space_for(repr(self.name), target.parent):
             self._save(target)
         return target

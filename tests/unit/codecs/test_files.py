@@ -119,6 +119,14 @@ def test_a_file_comes_back_with_name_type_and_bytes(tmp_path: Path, threshold: i
     assert not list(tmp_path.glob(".xcargo-*"))
 
 
+def test_what_is_saved_to_where_it_is_stays_as_it_is(tmp_path: Path) -> None:
+    """A file and a folder."""
+    path = write(tmp_path / "folder" / "a.txt", b"text")
+    assert xcargo.File(path).save(path) == path
+    assert xcargo.Directory(path.parent).save(path.parent) == path.parent
+    assert path.read_bytes() == b"text"
+
+
 def test_what_was_pulled_can_be_pushed_on_without_a_download(tmp_path: Path, temporary: Path) -> None:
     """File, folder and stream travel on from their object, and after a download from the local copy as it is then."""
     data = os.urandom(5 * MIB)
