@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -29,6 +30,7 @@ from xcargo.errors import (
     ObjectNotFoundError,
     SizeLimitError,
     StoreError,
+    UnsupportedTypeError,
 )
 from xcargo.model.envelope import is_envelope, tombstone
 from xcargo.model.keys import Key
@@ -368,6 +370,16 @@ def test_a_value_compressed_by_a_newer_release_is_handed_on() -> None:
     handed_on: Any = pipeline.push(pipeline.handle({**row, "compression": "later"}), NEXT)
     assert (handed_on["compression"], handed_on["checksum"]) == ("later", row["checksum"])
     assert pipeline.pull({**handed_on, "compression": row["compression"]}) == b"x" * 5000
+
+
+def test_a_frame_that_arrow_cannot_hold_is_named_by_its_column() -> None:
+    """The error, with all its causes, quotes no cell."""
+    for cell in ("hunter2", "hunter2\ud800"):
+        frame = pd.DataFrame({"a": pd.Series([1, cell], dtype=object)})
+        pipeline: Pipeline = make_pipeline()
+        with pytest.raises(UnsupportedTypeError, match=r"Arrow cannot hold the frame: .*column a") as caught:
+            pipeline.handle(pipeline.push(frame, HERE)).to_arrow()
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_salt_moves_with_the_object() -> None:

@@ -116,7 +116,10 @@ class Lazy(Handle):
             try:
                 return pa.Table.from_pandas(frame if rows is None else frame.iloc[rows])
             except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-                raise UnsupportedTypeError(f"Arrow cannot hold the frame: {error}", hint="load() it.") from error
+                # What Arrow says first may quote a cell; its second sentence, if there is one, names the column.
+                named = isinstance(error, pa.ArrowException) and len(error.args) == 2
+                why = error.args[1] if named else type(error).__name__
+                raise UnsupportedTypeError(f"Arrow cannot hold the frame: {why}", hint="load() it.") from None
         table = self._table()
         table.register_types(self._envelope.params.get("extensions"))
         return table.table(columns, rows)
