@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.codecs.test_tree import VALUES, same
 from tests.unit.conftest import HERE, make_pipeline
+from xcargo.codecs import Registry
 from xcargo.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -161,6 +166,20 @@ def test_previews_can_be_turned_off_and_are_passed_through_a_mask() -> None:
     assert "preview" not in row
     row = make_pipeline(mask=lambda text: text.replace("xxx", "***")).push(BIG, HERE)
     assert "xxx" not in row["preview"]
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pa.table, pl.DataFrame, pl.LazyFrame])
+def test_labels_of_columns_are_masked_before_they_are_cut(make: Callable[[Any], Any]) -> None:
+    """Else half a secret would be in the row."""
+    secret = "hunter2" * 20
+
+    def mask(text: str) -> str:
+        return text.replace(secret, "***")
+
+    pipeline = make_pipeline(mask=mask, codecs=Registry(entry_points=False, mask=mask))
+    row: Any = pipeline.push(make({f"password {secret}": [1], "b": [{secret: 1}]}), HERE)
+    assert "password ***" in row["params"]["columns"]
+    assert "hunter2" not in json.dumps(row)
 
 
 def test_an_array_inside_the_row_is_small_json_and_comes_back_writable() -> None:

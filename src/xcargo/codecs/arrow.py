@@ -49,7 +49,7 @@ class ArrowCodec:
             return _encode_polars_type(kind, value)
         if kind.startswith("polars."):
             frame = value if kind == "polars.DataFrame" else value.to_frame()
-            params |= {"shape": list(value.shape), "columns": column_types(frame.schema.items())}
+            params |= {"shape": list(value.shape), "columns": column_types(frame.schema.items(), current_push().mask)}
             return Encoded(self.id, (_write_polars(frame),), params, _SUFFIX)
         table = _as_table(arrow(), kind, value)
         ipc.check_values(table)
@@ -57,7 +57,7 @@ class ArrowCodec:
             params["shape"] = [value.num_rows, value.num_columns]
         elif kind in ("pyarrow.Array", "pyarrow.ChunkedArray"):
             params["shape"] = [len(value)]
-        params["columns"] = column_types((field.name, field.type) for field in table.schema)
+        params["columns"] = column_types(((field.name, field.type) for field in table.schema), current_push().mask)
         params |= extension_params(table.schema)
         return Encoded(self.id, ipc.write(table), params, _SUFFIX)
 
@@ -104,13 +104,13 @@ class ArrowStreamCodec(SourceCodec):
         pa = sys.modules.get("pyarrow")
         if pa is not None and isinstance(value, pa.RecordBatchReader):
             current_push().refuse_to_consume(value)
-            columns = column_types((field.name, field.type) for field in value.schema)
+            columns = column_types(((field.name, field.type) for field in value.schema), current_push().mask)
             params: dict[str, Any] = {"type": "pyarrow.RecordBatchReader", "columns": columns}
             params |= extension_params(value.schema)
             return Encoded(self.id, _written(arrow(), value, params), params, ".arrow")
         with current_push().running_task_code():
             schema = value.collect_schema()
-        params = {"type": "polars.LazyFrame", "columns": column_types(schema.items())}
+        params = {"type": "polars.LazyFrame", "columns": column_types(schema.items(), current_push().mask)}
         stored = vars(value).get(SCANNED)
         if stored is not None:
             return Encoded(self.id, stored.iter_chunks(), params, ".arrow", stored=stored)
@@ -233,7 +233,7 @@ def _encode_polars_type(kind: str, value: Any) -> Encoded:
             )
     schema = {} if "class" in params else {"": value} if kind == "polars.DataType" else value
     if kind == "polars.Schema":
-        params["columns"] = column_types(schema.items())
+        params["columns"] = column_types(schema.items(), current_push().mask)
     # With a row of nulls, for without one polars 1.32 takes an Enum for a Categorical.
     payload = _write_polars(pl.DataFrame(schema=schema).clear(1))
     if dict(_read_polars(pl, payload).schema) != dict(schema):

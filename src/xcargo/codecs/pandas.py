@@ -17,6 +17,7 @@ from xcargo.codecs.extension_types import DTYPE_PACKAGES, extension_params
 from xcargo.codecs.pandas_columns import PandasReader, PandasWriter
 from xcargo.codecs.pandas_parts import offset_state, restore_offset, restore_scalar, scalar_state
 from xcargo.codecs.source import Source
+from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.table_file import TableFile
 from xcargo.codecs.tree import TreeCodec
 from xcargo.codecs.value_path import cell_path, column_types
@@ -79,7 +80,7 @@ class PandasCodec:
             ) from error
         params: dict[str, Any] = {"type": name, "shape": list(value.shape)}
         if kind == "frame":
-            params["columns"] = column_types(zip(value.columns, value.dtypes, strict=True))
+            params["columns"] = column_types(zip(value.columns, value.dtypes, strict=True), current_push().mask)
         table = pa.Table.from_arrays(writer.arrays, names=writer.names)
         try:
             params |= extension_params(table.schema)

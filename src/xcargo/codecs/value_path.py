@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -28,6 +28,7 @@ _BEGINNING = "At value"
 _MOST_SEEN = 1_000_000
 _SHOWN_COLUMNS = 64
 _SHOWN_CHARS = 64
+_MASKED_CHARS = 4096
 _CELL = re.compile(r"^At value\[1\]\['(?:columns'\]\[(?P<column>\d+)|values')\]\[1\](?:\[(?P<row>\d+)\])?")
 _POSITION = re.compile(r"^At value\[(\d+)\]")
 _SAFE = ("builtins", "datetime", "decimal", "numpy", "pandas", "uuid")
@@ -146,10 +147,13 @@ def _shown(key: object) -> str:
     return repr(key)[:80] if type(key) in (str, float, bool) or (type(key) is int and abs(key) < 2**64) else "…"
 
 
-def column_types(labels_and_types: Iterable[tuple[Any, Any]]) -> dict[str, str]:
-    """Label -> type of the first columns, shortened to what a row may hold."""
+def column_types(labels_and_types: Iterable[tuple[Any, Any]], mask: Callable[[str], str] = str) -> dict[str, str]:
+    """Label -> type of the first columns, shortened to what a row may hold.
+
+    ``mask`` hides secrets. It sees each text before that is cut, since half of a secret would not be recognised.
+    """
     shown = islice(labels_and_types, _SHOWN_COLUMNS)
-    return {_short(label_text(label)): _type(kind) for label, kind in shown}
+    return {_short(mask(label_text(label)[:_MASKED_CHARS])): _type(kind, mask) for label, kind in shown}
 
 
 def cell_path(what: str, frame: Any) -> str:
@@ -175,10 +179,10 @@ def label_text(label: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-def _type(kind: Any) -> str:
+def _type(kind: Any, mask: Callable[[str], str]) -> str:
     """Name of a column's type; of an enumeration without its categories, of which there may be many."""
     name = type(kind).__name__
-    return name if name == "Enum" else _short(str(kind))
+    return name if name == "Enum" else _short(mask(str(kind)[:_MASKED_CHARS]))
 
 
 def _short(text: str) -> str:

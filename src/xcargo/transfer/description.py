@@ -172,10 +172,10 @@ class _Short:
         return ""
 
     def _items(self, kind: Any, items: Iterable[Any], level: int) -> str:
-        return f", {_type(kind)}: {', '.join(self._cell(item, level) for item in items)}"
+        return f", {self._cut(_type(kind), 60)}: {', '.join(self._cell(item, level) for item in items)}"
 
     def _table(self, columns: Iterable[tuple[Any, Any, Sequence[Any]]], level: int) -> str:
-        shown = [(self._label(label, level), _type(kind), cells) for label, kind, cells in columns]
+        shown = [(self._label(label, level), self._cut(_type(kind), 60), cells) for label, kind, cells in columns]
         if not shown:
             return ""
         names = ", ".join(f"{label} {kind}" for label, kind, _ in shown)
@@ -249,7 +249,7 @@ def _cells(library: str, column: Any, kind: str) -> Sequence[Any]:
 def _type(kind: Any) -> str:
     """Name of a column's type; of an enumeration without its categories."""
     name = type(kind).__name__
-    return name if name == "Enum" else str(kind)[:60]
+    return name if name == "Enum" else str(kind)
 
 
 log = logging.getLogger(__name__)
