@@ -20,6 +20,7 @@ SFTP = "sftp://my_conn@127.0.0.1/xcom"
 KEY = base64.b64encode(b"not a real key, only 64 bytes long".ljust(64, b".")).decode()
 OPEN_KEY = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
 ROLE = "arn:aws:iam::1:role/x"
+HALF_A_PAIR = {"session_kwargs": {"aws_access_key_id": "k", "aws_secret_access_key": None}}
 
 
 def aws(**extra: Any) -> Connection:
@@ -38,6 +39,14 @@ def acc(**extra: Any) -> Connection:
     return Connection("wasb", host="acc", extra=extra)
 
 
+class Unreadable(Connection):
+    """One whose extra Airflow cannot read: it logs that, and gives an empty object."""
+
+    @property
+    def extra_dejson(self) -> Any:
+        return {}
+
+
 def string(text: str) -> Connection:
     return Connection("wasb", extra={"connection_string": text})
 
@@ -51,7 +60,13 @@ def sftp(**extra: Any) -> Connection:
     [
         (S3, Connection("http", password=SECRET), "of type 'http'; s3:// needs one of type 'aws'"),
         (S3, Connection(extra=[SECRET]), "extra is not a JSON object"),
+        (
+            S3,
+            Unreadable(login="k", password="p", extra=f'{{"endpoint_url": "{SECRET}",}}'),
+            "extra is not a JSON object",
+        ),
         (S3, Connection(login="key"), "login and password must both be set"),
+        (S3, Connection(extra=HALF_A_PAIR), "session_kwargs must both be set"),
         (S3, Connection(extra={"aws_secret_access_key": SECRET}), "aws_access_key_id and aws_secret_access_key"),
         (S3, Connection(host="minio", login="k", password=SECRET), 'endpoint into its extra: {"endpoint_url": "https'),
         (S3, aws(endpoint_url=f"store {SECRET}"), "endpoint_url must be a URL"),
@@ -67,6 +82,7 @@ def sftp(**extra: Any) -> Connection:
         (S3, aws(endpoint_url="http://127.0.0.1:1", config_kwargs={"s3": {"addressing_style": "virtual"}}), "IP addr"),
         (S3, aws(config_kwargs={"signature_version": "s3"}), "must be one of s3v4, v4, unsigned"),
         (S3, aws(config_kwargs={"read_timeout": "soon"}), "config_kwargs.read_timeout must be a number"),
+        (S3, aws(config_kwargs={"read_timeout": float("inf")}), "config_kwargs.read_timeout must be a number"),
         (S3, aws(config_kwargs={"proxies": {"https": "my proxy"}}), "config_kwargs.proxies must be a URL"),
         (S3, aws(config_kwargs={"connect_timout": 2}), "config_kwargs.connect_timout is not known"),
         (S3, aws(config_kwargs={"s3": {"adressing_style": "path"}}), "Did you mean 'addressing_style'"),

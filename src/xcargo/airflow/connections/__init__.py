@@ -70,7 +70,7 @@ class ConnectionFields:
             port=connection.port,
             extra=extra if is_object else {},
         )
-        if extra and not is_object:
+        if not (is_object if extra else _is_json(getattr(connection, "extra", None))):
             raise fields.error("extra", "is not a JSON object")
         return fields
 
@@ -232,6 +232,18 @@ class ConnectionFields:
     @property
     def _who(self) -> str:
         return f"Connection {self.root.connection_id!r}" if self.connection is not None else "The environment"
+
+
+def _is_json(extra: Any) -> bool:
+    """Whether an extra that Airflow takes for empty is JSON, or nothing: what it cannot read counts as empty there.
+
+    Without its endpoint, values meant for another store would go to the public cloud.
+    """
+    try:
+        json.loads(str(extra or "").strip() or "{}")
+    except ValueError:
+        return False
+    return True
 
 
 class StaticCredentials:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import ipaddress
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -150,7 +151,9 @@ def _keys(fields: ConnectionFields) -> StaticCredentials | None:
             fields.text("aws_access_key_id"),
             fields.text("aws_secret_access_key"),
         ),
-        "session_kwargs": (str(legacy.get("aws_access_key_id", "")), str(legacy.get("aws_secret_access_key", ""))),
+        "session_kwargs": tuple(
+            str(legacy.get(f"aws_{name}") or "") for name in ("access_key_id", "secret_access_key")
+        ),
     }
     key, secret = next((pair for pair in pairs.values() if all(pair)), ("", ""))
     if not key:
@@ -361,7 +364,7 @@ def _timeouts(fields: ConnectionFields) -> dict[str, Any]:
         seconds = options.get(name)
         if seconds is None:
             continue
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
             raise fields.error(f"config_kwargs.{name}", "must be a number of seconds above 0")
         client[name] = f"{round(seconds * 1000)}ms"
     return client
