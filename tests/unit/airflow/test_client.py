@@ -103,9 +103,17 @@ def test_a_class_is_not_reached_through_a_module_that_imports_it() -> None:
 
 
 class Api:
-    """An API server of which each token is good for one listing; or one that redirects, or forbids XComs."""
+    """An API server of which each token is good for one listing; or one that redirects, forbids XComs, or is a page."""
 
-    def __init__(self, redirects_to: str = "", *, forbids_xcoms: bool = False) -> None:
+    def __init__(
+        self,
+        redirects_to: str = "",
+        *,
+        forbids_xcoms: bool = False,
+        page: str = "",
+        version: str = "3.3.2",
+        value: Any = "",
+    ) -> None:
         self.headers: list[str | None] = []
         self.tokens = 0
 
@@ -116,8 +124,12 @@ class Api:
                     handler.send_response(302)
                     handler.send_header("Location", redirects_to)
                     handler.end_headers()
+                elif page and page in handler.path:
+                    handler.answer(200, "<html>Sign in</html>")
                 elif handler.path.endswith("/version"):
-                    handler.answer(200, {"version": "3.3.2"})
+                    handler.answer(200, {"version": version})
+                elif value:
+                    handler.answer(200, handler.one_xcom())
                 elif handler.path.partition("?")[0].endswith("/xcomEntries"):
                     handler.answer(403, {"detail": "Forbidden"})
                 elif forbids_xcoms:
@@ -126,6 +138,14 @@ class Api:
                     handler.answer(401, {})
                 else:
                     handler.answer(200, {"dag_runs": [], "total_entries": 0})
+
+            def one_xcom(handler) -> dict[str, Any]:
+                """The one run, its one XCom, or that XCom's value."""
+                xcom = {"dag_id": "d", "task_id": "t", "map_index": -1, "key": "return_value"}
+                if "xcomEntries/" in handler.path:
+                    return {**xcom, "value": value}
+                runs = [{"dag_id": "d", "dag_run_id": "r"}]
+                return {"dag_runs": runs, "xcom_entries": [xcom], "total_entries": 1}
 
             def do_POST(handler) -> None:
                 self.tokens += 1
@@ -184,6 +204,45 @@ def test_a_token_does_not_follow_a_redirect() -> None:
         assert other.headers == []
 
 
+def test_a_page_in_place_of_json_is_refused() -> None:
+    """As a proxy that asks people to sign in answers, whatever it is asked for."""
+    with Api(page="/") as api, pytest.raises(ConfigurationError, match="No REST API of Airflow answers there"):
+        xcargo.connect(api.url, token="t", path="file:///x").runs("d")
+    with Api(page="dagRuns") as api, pytest.raises(ReferencesUnavailableError, match="something else than JSON"):
+        xcargo.connect(api.url, token="t", path="file:///x").runs("d")
+
+
+def test_what_signs_in_is_shown_by_no_error_or_report() -> None:
+    """A token out of a file with a line's end is taken; one with another such character, and a login, are not shown."""
+    with Api() as api:
+        assert xcargo.connect(api.url, token="t0ken\n", path="file:///x").runs("d") == []
+        assert api.headers[-1] == "Bearer t0ken"
+        for token in ("t0ken\nx", "t0k\u00e9n"):
+            with pytest.raises(ConfigurationError, match="character that no token has") as caught:
+                xcargo.connect(api.url, token=token, path="file:///x").runs("d")
+            assert "t0k" not in str(caught.value)
+        client = xcargo.connect(api.url.replace("//", "//me:p%40ss@"), path="file:///x")
+        assert client.runs("d") == []
+        assert (api.tokens, repr(client)) == (1, f"<xcargo.Client of {api.url}>")
+    with pytest.raises(ConfigurationError) as caught:
+        xcargo.connect("ftp://me:t0ken@host", path="file:///x")
+    assert "t0ken" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{'__id__': {[1]: 2}}", "{'__id__': " + "-" * 100_000 + "1}"])
+def test_a_text_that_only_begins_as_an_envelope_ends_no_listing(text: str) -> None:
+    """Airflow 2 gives a dictionary as Python writes it; a text of a task's is read as that, and may be anything."""
+    with Api(version="2.11.0", value=text) as api:
+        assert xcargo.connect(api.url, token="t", path="file:///x").pull("d", "t") == text
+
+
+def test_a_text_is_a_text_however_it_begins() -> None:
+    """Airflow 3 gives a dictionary as JSON, so what looks like one in Python is what a task returned."""
+    text = str(make_pipeline().push((1,), HERE))
+    with Api(value=text) as api:
+        assert xcargo.connect(api.url, token="t", path="file:///x").pull("d", "t") == text
+
+
 def test_the_login_of_airflowctl_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The URL of the environment that it names; a token out of the variable."""
     (tmp_path / "staging.json").write_text(json.dumps({"api_url": "http://127.0.0.1:9"}))
@@ -200,5 +259,16 @@ def test_a_wrong_url_or_path_says_how_to_write_it() -> None:
     """Before any request."""
     with pytest.raises(ConfigurationError, match="Write it as the web page is opened"):
         xcargo.connect("airflow.example.com", path="file:///x")
+    with pytest.raises(ConfigurationError, match="cannot use the URL"):
+        xcargo.connect("http://[::1", token="t", path="file:///x").runs("d")
     with pytest.raises(ConfigurationError, match="storage URL"):
         xcargo.connect("http://127.0.0.1:9", path="bucket/prefix")
+
+
+def test_a_connection_whose_extra_is_no_json_is_refused(tmp_path: Path) -> None:
+    """When the store is needed."""
+    row: Any = make_pipeline(tmp_path.as_uri(), threshold_bytes=0).push([1], HERE)
+    with Api(value={**row, "uri": "s3://bucket/d/r/t/k~0.msgpack"}) as api:
+        client = xcargo.connect(api.url, token="t", path="s3://bucket", connection={"extra": "{,}"})
+        with pytest.raises(ConfigurationError, match="extra of the connection is not JSON"):
+            client.pull("d", "t")

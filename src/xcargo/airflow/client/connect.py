@@ -276,7 +276,10 @@ def _access(root: Root, connection: Mapping[str, Any] | None) -> Any:
         return access_of(Root(root.scheme, root.bucket, root.prefix, None, root.account), lambda _: None)
     fields = {"conn_type": "", "login": "", "password": "", "host": "", "port": None, **connection}
     extra = fields.pop("extra", None) or {}
-    shown = SimpleNamespace(**fields, extra_dejson=json.loads(extra) if isinstance(extra, str) else extra)
+    try:
+        shown = SimpleNamespace(**fields, extra_dejson=json.loads(extra) if isinstance(extra, str) else extra)
+    except ValueError:  # its error holds the text
+        raise ConfigurationError("The extra of the connection is not JSON", where=root) from None
     named = Root(root.scheme, root.bucket, root.prefix, root.connection_id or "given", root.account)
     return access_of(named, lambda _: shown)
 

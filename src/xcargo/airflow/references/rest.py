@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from xcargo.errors import AccessDeniedError, ConfigurationError, ReferencesUnavailableError
 from xcargo.lifecycle.references import EVERYTHING, Reference, Run, XComFilter, XComRow, parse_time, reference_in
@@ -93,22 +93,31 @@ class RestApi:
         password: str | None = None,
         timeout_seconds: float = 60.0,
     ) -> None:
-        self.url = url.strip().rstrip("/")
-        self._token = token
-        self._user = (username or "", password or "")
-        self._timeout_seconds = timeout_seconds
-        if not re.match(r"https?://[^/]", self.url):
+        whole = re.fullmatch(r"(https?://)(?:(.*)@)?([^/@\s]\S*)", url.strip().rstrip("/"))
+        if whole is None:
             raise ConfigurationError(
-                f"{url!r} is not the URL of an Airflow",
+                f"{re.sub('//.*@', '//…@', url)!r} is not the URL of an Airflow",
                 hint="Write it as the web page is opened, for example https://airflow.example.org.",
             )
+        self.url = whole[1] + whole[3]  # without a login, which reports and errors would show
+        name, _, secret = map(unquote, (whole[2] or "").partition(":"))
+        self._user = (username, password or "") if username else (name, secret)
+        self._token = (token or "").strip()
+        if not re.fullmatch(r"[!-~]*", self._token):  # the client's error would show it
+            raise ConfigurationError(
+                "The token of the REST API holds a character that no token has",
+                hint="Copy it again, without spaces and line breaks.",
+            )
+        self._timeout_seconds = timeout_seconds
 
     @cached_property
     def airflow_version(self) -> tuple[int, int]:
         """The Airflow that answers, such as (3, 3). Raises ConfigurationError if none does."""
         for path in ("api/v2/version", "api/v1/version"):
             answer = self._request("GET", f"{self.url}/{path}")
-            if answer.status_code == 200 and (version := re.match(r"(\d+)\.(\d+)", str(answer.json().get("version")))):
+            if answer.status_code == 200 and (
+                version := re.match(r"(\d+)\.(\d+)", str(_fields(answer).get("version")))
+            ):
                 return int(version[1]), int(version[2])
         hint = "Write the URL as the web page is opened."
         if answer.is_redirect:
@@ -132,19 +141,20 @@ class RestApi:
             answer = self._request("GET", url, params=query, headers=self._signature)
         if answer.status_code == 404 or (optional and answer.status_code == 403):
             return None
+        fields = _fields(answer)
         if answer.status_code in (401, 403):
+            reason = str(fields.get("detail") or fields.get("title") or answer.reason_phrase)[:200]
             raise AccessDeniedError(
-                f"The REST API refuses the user ({answer.status_code}: {_reason_of(answer)})",
+                f"The REST API refuses the user ({answer.status_code}: {reason})",
                 where=url,
                 hint="It takes a user who may read these XComs; for a sweep, those of every Dag."
                 if self._signature
                 else "It was asked without a token or a user: give one.",
             )
-        if answer.status_code != 200:
-            raise ReferencesUnavailableError(
-                f"The REST API answers {answer.status_code}", where=url, hint=_NOTHING_DONE
-            )
-        return answer.json()
+        if answer.status_code != 200 or not fields:
+            what = answer.status_code if answer.status_code != 200 else "something else than JSON"
+            raise ReferencesUnavailableError(f"The REST API answers {what}", where=url, hint=_NOTHING_DONE)
+        return fields
 
     @cached_property
     def _signature(self) -> dict[str, str]:
@@ -158,13 +168,14 @@ class RestApi:
             return {"Authorization": "Basic " + base64.b64encode(":".join(self._user).encode()).decode()}
         url = f"{self.url}/auth/token"
         answer = self._request("POST", url, json={"username": self._user[0], "password": self._user[1]})
-        if answer.status_code not in (200, 201):
+        token = _fields(answer).get("access_token") if answer.status_code in (200, 201) else None
+        if not token:
             raise AccessDeniedError(
                 f"The REST API gives no token ({answer.status_code})",
                 where=url,
                 hint="Check the user's name and password, or give a token.",
             )
-        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        return {"Authorization": f"Bearer {token}"}
 
     @cached_property
     def _client(self) -> Any:
@@ -185,6 +196,8 @@ class RestApi:
                 answer = self._client.request(method, url, **options)
                 if answer.status_code not in _TRANSIENT or attempt == _ATTEMPTS:
                     return answer
+            except httpx.InvalidURL as error:
+                raise ConfigurationError(f"The client cannot use the URL: {error}", where=self.url) from error
             except httpx.TransportError as error:
                 if attempt == _ATTEMPTS:
                     raise ReferencesUnavailableError(
@@ -194,13 +207,13 @@ class RestApi:
             attempt += 1
 
 
-def _reason_of(answer: Any) -> str:
-    """What Airflow says about a refusal; else what its status means."""
+def _fields(answer: Any) -> dict[str, Any]:
+    """The JSON object of an answer; an empty one if it is something else, such as a proxy's page to sign in."""
     try:
-        body = answer.json()
-        return str(body.get("detail") or body["title"])[:200]
-    except (ValueError, AttributeError, KeyError):
-        return str(answer.reason_phrase)
+        content = answer.json()
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 class RestReferences:
@@ -297,13 +310,11 @@ class RestReferences:
         each page begins with the last entry of the one before; if it does not, the listing is read from its beginning.
         """
         seen: set[Any] = set()
+        ordered = {"order_by": order_by} if order_by else {}
         for _ in range(_LISTINGS):
             offset, last, total = 0, None, None
             while True:
-                query = {"limit": self._page_rows, "offset": max(0, offset - 1)} | (
-                    {"order_by": order_by} if order_by else {}
-                )
-                answer = self._api.get(path, query)
+                answer = self._api.get(path, {"limit": self._page_rows, "offset": max(0, offset - 1), **ordered})
                 if answer is None:
                     self._refuse_unless_gone(path)
                     return
@@ -358,7 +369,8 @@ class RestReferences:
                 )
             return None
         identity = tuple((name, entry.get(name)) for name in _IDENTITY)
-        return XComRow(coordinate, _native(answer.get("value")), "rest", run, identity=identity)
+        value = answer.get("value") if self._api.airflow_version >= (3, 0) else _native(answer.get("value"))
+        return XComRow(coordinate, value, "rest", run, identity=identity)
 
 
 def _coordinate(run: Run, entry: dict[str, Any]) -> Coordinate:
@@ -379,10 +391,10 @@ def _part(text: str) -> str:
 
 
 def _native(value: Any) -> Any:
-    """A value as JSON. Airflow 2 may give a dictionary as Python writes it."""
+    """A value of Airflow 2, which may give a dictionary as Python writes it, as JSON."""
     if isinstance(value, str) and value.startswith("{") and MARKER in value[:40]:
         try:
             return ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a text of somebody's own
             return value
     return value
