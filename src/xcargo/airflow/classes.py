@@ -29,7 +29,7 @@ from typing import Any
 from xcargo.airflow import compat
 from xcargo.codecs.class_names import attribute, dotted, import_name, is_named_tuple
 from xcargo.codecs.substitutes import current_push
-from xcargo.errors import DecodeError
+from xcargo.errors import ConfigurationError, DecodeError
 
 __all__ = ["AirflowClasses", "how_to_allow"]
 
@@ -246,8 +246,14 @@ def _allowed(name: str) -> bool:
     if any(fnmatchcase(name, pattern) for pattern in _patterns()):
         return True
     regexps = compat.conf().get("core", "allowed_deserialization_classes_regexp", fallback="") or ""
-    if any(re.fullmatch(regexp, name) for regexp in regexps.split()):
-        return True
+    try:
+        if any(re.fullmatch(regexp, name) for regexp in regexps.split()):
+            return True
+    except re.error as error:
+        raise ConfigurationError(
+            f"[core] allowed_deserialization_classes_regexp is not a regular expression: {error}",
+            hint="It takes regular expressions separated by spaces, such as my_package\\..*",
+        ) from error
     return name in compat.allowed_by_dag()
 
 

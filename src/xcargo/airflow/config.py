@@ -153,7 +153,13 @@ def _default_root(conf: Any) -> tuple[Root | None, str]:
 
 
 def _text(conf: Any, option: str, *, section: str = SECTION) -> str:
-    value = conf.get(section, option, fallback=None)
+    try:
+        value = conf.get(section, option, fallback=None)
+    except Exception as error:  # of its command, its secrets backend or the file; not chained, since it may show a key
+        raise ConfigurationError(
+            f"[{section}] {option} cannot be read: {type(error).__name__}",
+            hint="Try its command or secrets backend by hand. In airflow.cfg, % is written %%.",
+        ) from None
     return "" if value is None else str(value).strip()
 
 

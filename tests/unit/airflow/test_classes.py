@@ -18,7 +18,7 @@ import pytest
 from xcargo.airflow.classes import AirflowClasses
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
-from xcargo.errors import DecodeError
+from xcargo.errors import ConfigurationError, DecodeError
 from xcargo.transfer.description import type_name
 
 SOURCE = """
@@ -244,3 +244,10 @@ def test_a_message_names_no_more_than_a_few_of_many() -> None:
     with pytest.raises(DecodeError, match="and 30 more") as caught:
         decoded(("msgpack", payload, {}))
     assert len(str(caught.value)) < 2_000
+
+
+def test_a_regular_expression_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the setting that holds it, and as one of our errors."""
+    monkeypatch.setenv("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES_REGEXP", "*.models")
+    with pytest.raises(ConfigurationError, match=r"\[core\] allowed_deserialization_classes_regexp is not"):
+        AirflowClasses().class_of("package.models:Order")

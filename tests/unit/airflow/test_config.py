@@ -202,6 +202,13 @@ def test_without_a_path_several_machines_get_no_folder(env: pytest.MonkeyPatch, 
     assert executor in made.no_root_reason
 
 
+def test_what_a_command_prints_before_it_fails_is_not_shown(env: pytest.MonkeyPatch) -> None:
+    """Airflow's own error holds it, and would be in the log of every task."""
+    with pytest.raises(ConfigurationError, match=r"\[xcargo\] signing_key cannot be read") as caught:
+        settings(env, xcargo__signing_key_cmd=f"sh -c 'echo {B64}; exit 1'")
+    assert B64 not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
