@@ -86,6 +86,10 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
         """Sweep, and return the reports."""
+        if isinstance(self.prefixes, str):
+            raise compat.fail_exception()(f"prefixes is a list of folders, not the text {self.prefixes!r}")
+        if self.prefixes is not None and not self.prefixes:
+            return []  # no folder, where None is all of them
         source = self._source()
         options = SweepOptions(
             grace_seconds=parse_duration(self.grace),

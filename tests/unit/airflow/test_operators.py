@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xcargo.airflow import operators, runtime
+from xcargo.airflow import compat, operators, runtime
 from xcargo.stores import open_store
 from xcargo.stores.base import Limits
 
@@ -26,3 +26,13 @@ def test_a_store_is_opened_with_the_retries_of_the_settings(monkeypatch: pytest.
     monkeypatch.setattr(operators, "open_store", opened)
     assert operators.prefixes() == []
     assert [limits.retry_wait_seconds for limits in seen] == [1.5]
+
+
+def test_no_prefixes_are_not_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty list, as a template may give, sweeps nothing; a text is no list of its letters."""
+    monkeypatch.setenv("AIRFLOW__XCARGO__PATH", tmp_path.as_uri())
+    monkeypatch.setattr(operators, "settings", runtime.settings.__wrapped__)
+    monkeypatch.setattr(operators, "open_store", lambda *_: pytest.fail("a store was opened"))
+    assert operators.XCargoGCOperator(task_id="gc", prefixes=[], via="database").execute({}) == []
+    with pytest.raises(compat.fail_exception(), match="not the text 'my_dag'"):
+        operators.XCargoGCOperator(task_id="gc", prefixes="my_dag", via="database").execute({})
