@@ -28,6 +28,7 @@ from xcargo.errors import (
     ReferencesUnavailableError,
 )
 from xcargo.lifecycle.references import XComRow
+from xcargo.model.settings import LegacyRoot
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,6 +58,14 @@ def test_a_value_in_its_row_is_the_same_each_time() -> None:
     assert list(value.lazy().load().items()) == [("name", "x"), ("id", [3])]
     value.pull()["id"].append(4)
     assert list(value.pull().items()) == [("name", "x"), ("id", [3])]
+
+
+def test_a_reference_that_another_backend_left_is_pulled(tmp_path: Path) -> None:
+    """As a task pulls it, where the settings name its path."""
+    (tmp_path / "old.json").write_text("[1]")
+    pipeline = make_pipeline(legacy_roots=(LegacyRoot.parse(tmp_path.as_uri()),))
+    value = StoredValue.of(XComRow(HERE, f"{tmp_path.as_uri()}/old.json", "rest"), pipeline)
+    assert value.pull() == value.lazy().load() == [1]
 
 
 def test_a_damaged_row_is_listed(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ class StoredValue:
         """The value."""
         if is_envelope(self._row):
             return self._pipeline.pull(self._row, self.dag_id)
+        if isinstance(self._row, str) and self._pipeline.settings.legacy_reference(self._row):
+            from xcargo.airflow import compat  # which is there: Airflow's own settings name what is legacy
+
+            return self._pipeline.pull_legacy(self._row, compat.load_json)
         return restored(deepcopy(self._row))  # which the caller may change
 
     def source(self) -> Source:
