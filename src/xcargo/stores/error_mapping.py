@@ -65,6 +65,13 @@ def map_exception(error: Exception, root: Root, where: str, *, writing: bool) ->
     answer = _STATUS.search(details)
     status, codes = int(answer[1]) if answer else None, set(_CODE.findall(details))
     if isinstance(error, (FileNotFoundError, exceptions.NotFoundError)):
+        if "NoSuchUpload" in codes:
+            return StoreError(
+                "The upload was aborted before all of its parts were sent",
+                where=where,
+                hint="A lifecycle rule of the bucket or a sweep with a short grace did it: let both wait longer than "
+                "an upload takes, and run the task again.",
+            )
         if writing or _ROOT_MISSING.search(details):
             return RootNotFoundError(
                 f"There is no bucket or container {root.bucket!r}",

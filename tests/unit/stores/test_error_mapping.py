@@ -83,6 +83,7 @@ def outcome(port: int, verb: str = "get") -> XCargoError:
         (404, "NoSuchBucket", "get", RootNotFoundError),
         (404, "ContainerNotFound", "get", RootNotFoundError),
         (404, "", "put", RootNotFoundError),
+        (404, "NoSuchUpload", "put", StoreError),
         (409, "BlobAlreadyExists", "create", ObjectExistsError),
         (412, "PreconditionFailed", "create", ObjectExistsError),
         (401, "", "get", AccessDeniedError),
