@@ -158,7 +158,7 @@ function narrow(value: unknown): unknown {
 	return value;
 }
 
-/** The usual form of extensions: tuples and deques as arrays, sets as Set, large integers as bigint. */
+/** The usual form of extensions: tuples as arrays, sets as Set, large integers as bigint. */
 export function toJavaScript(number: number, data: unknown): unknown {
 	switch (number) {
 		case 1: // tuple

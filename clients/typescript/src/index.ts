@@ -37,7 +37,9 @@ function inOrder(value: unknown): unknown {
 		.slice(ORDER.length)
 		.split(",")
 		.map((position) => keys[Number(position)]);
-	if (new Set(inNotedOrder).size !== keys.length) return Object.fromEntries(items); // changed since
+	const noted = new Set(inNotedOrder);
+	if (inNotedOrder.length !== keys.length || !keys.every((key) => noted.has(key)))
+		return Object.fromEntries(items); // changed since
 	return Object.fromEntries(inNotedOrder.map((key) => [key, items.get(key as string)]));
 }
 

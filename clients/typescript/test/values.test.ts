@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decode, Extension, encodeValue, NumpyArray, read, segment, write } from "../src/index.js";
+import { decode, Extension, encodeValue, FormatError, NumpyArray, read, segment, write } from "../src/index.js";
 
 function roundTrip(value: unknown): unknown {
 	const { codec, params, payload } = encodeValue(value);
@@ -54,6 +54,21 @@ test("what cannot be stored exactly is refused by its place", () => {
 	]) {
 		assert.throws(() => encodeValue(value), /the value holds two members or keys that are equal in Python/);
 	}
+});
+
+test("a note on the order of keys that does not name each of them once is left alone", async () => {
+	assert.deepEqual(Object.keys((await read({ a: 1, b: 2, __id__: "xcargo-order:1,0" })) as object), ["b", "a"]);
+	for (const note of ["1,5", "0,1,1", "0"]) {
+		const row = { a: 1, b: 2, __id__: `xcargo-order:${note}` };
+		assert.deepEqual(await read(row), row);
+	}
+});
+
+test("a dictionary with the key __proto__ is read or refused, never changed", async () => {
+	const row = JSON.parse('{"__proto__": {"a": 1}, "b": 2}');
+	assert.deepEqual(Object.entries((await read(row)) as object), Object.entries(row));
+	const { payload } = encodeValue(row);
+	assert.throws(() => decode("msgpack", {}, payload), FormatError);
 });
 
 test("an object of another Dag or without fetch is refused", async () => {
