@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TextIO
 
 from xcargo.errors import ConfigurationError, MissingDependencyError, XCargoError, printable
@@ -146,11 +147,11 @@ class Output:
 
     def print_json(self, value: Any) -> None:
         """The result as one JSON document. Dataclasses become objects, anything unknown its text."""
-        print(json.dumps(value, indent=2, default=_to_plain, ensure_ascii=False), file=self._stdout)
+        print(_json(value, indent=2), file=self._stdout)
 
     def print_json_line(self, value: Any) -> None:
         """One of very many results as a line of JSON, at once."""
-        print(json.dumps(value, default=_to_plain, ensure_ascii=False), file=self._stdout)
+        print(_json(value), file=self._stdout)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
         """A table; columns named in ``right`` are flush right.
@@ -260,6 +261,25 @@ def _print_line(text: str, style: str, *, stream: TextIO, console: Any) -> None:
         print(text, file=stream)
     else:
         console.print(text, style=style or None, markup=False, soft_wrap=True)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    write = partial(json.dumps, indent=indent, default=_to_plain, ensure_ascii=False, allow_nan=False)
+    try:
+        return write(value)
+    except (TypeError, ValueError):
+        return write(_writable(value))
+
+
+def _writable(value: Any) -> Any:
+    """The value as JSON can write it: null in place of NaN and infinities, keys as text."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, (str, int)) else str(key): _writable(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return list(map(_writable, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _writable(dataclasses.asdict(value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _to_plain(value: Any) -> Any:

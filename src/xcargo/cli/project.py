@@ -44,7 +44,7 @@ class FileChange:
     before: str | None
     after: str
     is_secret: bool = False
-    """Holds a secret: if it is new, only its owner may read it."""
+    """Holds a secret: only its owner may read it, and its group if that could before."""
 
     def diff(self, base: Path) -> str:
         """The changed lines for a reader, connections masked. Lines around them may hold secrets of the user's."""
@@ -56,11 +56,15 @@ class FileChange:
         return "\n".join(re.sub(r"(AIRFLOW_CONN_[^=]*=).*", r"\1***", line) for line in lines)
 
     def write(self) -> None:
-        """Write the file."""
+        """Write the file, with the ends of lines that it has."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.is_secret and self.before is None:
             self.path.touch(mode=0o600)
-        self.path.write_text(self.after, "utf-8")
+        elif self.is_secret:
+            self.path.chmod(self.path.stat().st_mode & 0o770)
+        old = b"" if self.before is None else self.path.read_bytes()
+        is_windows = b"\r\n" in old and old.count(b"\r\n") == old.count(b"\n")
+        self.path.write_text(self.after, "utf-8", newline="\r\n" if is_windows else "\n")
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,10 @@ def _airflow_services(text: str) -> list[str]:
 
 
 def _read(path: Path) -> str | None:
-    return path.read_text("utf-8") if path.is_file() else None
+    try:
+        return path.read_text("utf-8") if path.is_file() else None
+    except UnicodeDecodeError:
+        raise ConfigurationError("The file is not in UTF-8", where=path, hint="Save it in UTF-8 first.") from None
 
 
 # --- edits -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, Argument, Command, Example, at_least
@@ -24,12 +25,22 @@ def _sql(args: argparse.Namespace, out: Output) -> None:
     values_of = values_by_task(Client(source, runtime.pipeline()), args.run, args.since)
     columns, rows = fetch(args.query, values_of, memory_mib=args.memory_mib, limit=args.limit + 1)
     if out.json:
+        names = _distinct(columns)
         for row in rows[: args.limit]:
-            out.print_json_line(dict(zip(columns, row, strict=True)))
+            out.print_json_line(dict(zip(names, row, strict=True)))
     else:
         out.table(columns, rows[: args.limit])
     if len(rows) > args.limit:
         out.note(f"There are more: --limit is {args.limit}.")
+
+
+def _distinct(columns: list[str]) -> list[str]:
+    """The names of columns, those that an earlier one has with a number: an object of JSON has each key once."""
+    taken: list[str] = []
+    for name in columns:
+        numbered = (f"{name}_{number}" for number in count(1))
+        taken.append(next(one for one in (name, *islice(numbered, len(columns))) if one not in taken))
+    return taken
 
 
 COMMANDS = (

@@ -211,7 +211,7 @@ def _as_text(value: Any) -> str:
 def _as_json(value: Any) -> str | None:
     """The value as JSON, unless that would alter it: a key that is a number becomes text, a tuple a list."""
     try:
-        text = json.dumps(value, indent=2, ensure_ascii=False)
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         text.encode()  # half a character has no UTF-8
         return text if json.loads(text) == value else None
     except (TypeError, ValueError, RecursionError):

@@ -281,3 +281,9 @@ def test_a_connection_whose_extra_is_no_json_is_refused(tmp_path: Path) -> None:
         client = xcargo.connect(api.url, token="t", path="s3://bucket", connection={"extra": "{,}"})
         with pytest.raises(ConfigurationError, match="extra of the connection is not JSON"):
             client.pull("d", "t")
+
+
+def test_a_row_of_another_backend_is_listed_whatever_its_text() -> None:
+    """Half a character in one row keeps no other from being listed."""
+    value = StoredValue.of(XComRow(HERE, "\ud83d", "rest"), make_pipeline())
+    assert (value.type, value.size_bytes, value.pull()) == ("str", 5, "\ud83d")

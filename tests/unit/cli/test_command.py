@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,11 @@ def test_completion_prints_a_script_that_names_the_command(cli: Call, env: dict[
         text=True,
     )
     assert done.stdout.split() == ["version"]
+
+
+def test_json_holds_what_json_can() -> None:
+    """Numbers that are none are null, and any key is a text."""
+    written = io.StringIO()
+    out = Output(stdout=written)
+    out.print_json_line({"nan": [float("nan"), {"deep": -float("inf")}], "keys": {date(2026, 1, 1): 1, 2: 0.5}})
+    assert written.getvalue() == '{"nan": [null, {"deep": null}], "keys": {"2026-01-01": 1, "2": 0.5}}\n'

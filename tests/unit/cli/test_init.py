@@ -357,3 +357,25 @@ def test_a_folder_that_is_no_project_is_refused(tmp_path: Path, cli: Call) -> No
     done = cli("init", str(tmp_path), "--cloud", "local", "--bucket", "/x")
     assert done.code == 4
     assert "--kind astro" in done.err
+
+
+def test_lines_keep_their_ends_and_a_secret_is_for_no_others(tmp_path: Path) -> None:
+    """A .env of Windows that everybody may read keeps its lines, and is no longer everybody's."""
+    env = project("astro", tmp_path) / ".env"
+    env.write_bytes(b"A=1\r\nB=2\r\n")
+    env.chmod(0o644)
+    for change in plan("astro", tmp_path, ANSWERS).changes:
+        change.write()
+    written = env.read_bytes()
+    assert written.startswith(b"A=1\r\nB=2\r\n\r\nAIRFLOW__CORE__XCOM_BACKEND=")
+    assert written.count(b"\n") == written.count(b"\r\n")
+    assert stat.S_IMODE(env.stat().st_mode) == 0o640
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    """As PowerShell writes one."""
+    path = project("astro", tmp_path) / "requirements.txt"
+    path.write_text("pandas", "utf-16")
+    with pytest.raises(ConfigurationError, match="not in UTF-8") as raised:
+        plan("astro", tmp_path, ANSWERS)
+    assert raised.value.where == path

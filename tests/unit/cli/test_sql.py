@@ -142,6 +142,7 @@ def test_records_need_not_have_the_same_fields(client: Client) -> None:
         ('SELECT * FROM "sales.eu.numbers"', UnsupportedTypeError("make no table")),
         ('SELECT * FROM "sales.eu.huge"', UnsupportedTypeError("make no table")),
         ("SELECT * FROM DAYS", ObjectNotFoundError("no value of a task")),
+        ('FROM "sales.eu.drift" a JOIN "sales.EU.drift" b USING (a)', ConfigurationError("only upper and lower case")),
     ],
 )
 def test_what_is_no_query_over_tables_is_refused(client: Client, query: str, error: Exception) -> None:
@@ -283,3 +284,18 @@ def test_thousands_of_runs_are_one_table(tmp_path: Path) -> None:
     values = [listed(pipeline, {"n": number}, f"run {number}", number) for number in range(3000)]
     query = "SELECT map_index, n FROM \"d.t\" WHERE run_id = 'run 2999' AND n > 1"
     assert rows_of(query, values).fetchall() == [(2999, 2999)]
+
+
+def test_columns_of_one_name_are_all_printed(metadata: Metadata, url: str, here: Callable[..., Call]) -> None:
+    """Also as keys of an object, of which the last would take the place of the others."""
+    query = 'SELECT price, price + 1 AS price_1, price * 10 AS price FROM "sales.eu.polars" ORDER BY 1 LIMIT 1'
+    done = here(metadata, AIRFLOW__XCARGO__PATH=url)("sql", query, "--json")
+    assert json.loads(done.out) == {"price": 1, "price_1": 2, "price_2": 10}
+
+
+def test_columns_of_one_name_beside_views_are_queried(tmp_path: Path) -> None:
+    """Each is the one of its number."""
+    views = pa.array(["x", "y"]).cast(pa.string_view())
+    table = pa.Table.from_arrays([pa.array([1, 2]), views, pa.array([3, 4])], names=["a", "text", "a"])
+    value = listed(make_pipeline(tmp_path.as_uri(), threshold_bytes=0), table, "run")
+    assert rows_of('SELECT a, text, a_1 FROM "d.t"', [value]).fetchall() == [(1, "x", 3), (2, "y", 4)]

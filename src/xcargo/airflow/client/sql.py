@@ -118,6 +118,11 @@ def _tables(database: Any, sql: str) -> tuple[str, set[str]]:
     for node in sorted((node for node in tables if node["schema_name"]), key=lambda node: -node["query_location"]):
         name, text = _in_quotes(text, node["query_location"], alias=not node["alias"])
         names.add(name)
+    if len({name.lower() for name in names}) < len(names):
+        raise ConfigurationError(
+            "The query names tables that only upper and lower case tell apart, which SQL does not",
+            hint="Query one of them at a time.",
+        )
     return text.decode(), names
 
 

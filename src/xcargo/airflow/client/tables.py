@@ -89,7 +89,10 @@ class ValueTable:
 
     def _stored_ranges(self, file: TableFile, numbers: Sequence[int]) -> Iterator[tuple[int, Callable[[int], Any]]]:
         if _WHOLE.search(" ".join(map(str, file.schema.types))):
-            for batch in file.batches([file.schema.names[number] for number in numbers] or None):
+            names = [file.schema.names[number] for number in numbers]
+            if not all(file.schema.names.count(name) == 1 for name in names):  # then no name says which column is meant
+                names, numbers = [], range(len(file.schema))
+            for batch in file.batches(names or None):
                 yield len(batch), dict(zip(numbers, batch.columns, strict=False)).__getitem__
             return
         budget = Budget(max_bytes=sys.maxsize, seconds=math.inf)

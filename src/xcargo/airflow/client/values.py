@@ -64,7 +64,7 @@ class StoredValue:
             at.map_index,
             at.key,
             type=envelope.type if envelope else type(value).__name__,
-            size_bytes=envelope.size_bytes if envelope else len(text.encode()),
+            size_bytes=envelope.size_bytes if envelope else len(text.encode("utf-8", "surrogatepass")),
             preview=preview or None,
             run_state=run.state if run else None,
             run_date=run.date if run else None,
