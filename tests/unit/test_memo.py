@@ -405,14 +405,16 @@ def test_an_entry_gives_a_copy_that_says_where_it_is_from() -> None:
 
 def test_a_damaged_copy_says_how_to_have_the_value_computed_again() -> None:
     """The store copies bytes that nobody reads: whoever loads them is told what keeps them coming back."""
-    pipeline = make_pipeline()
-    row = pipeline.push(os.urandom(5000), HERE)
+    pipeline = make_pipeline(threshold_bytes=0)
+    row = pipeline.push(pa.table({"a": [1]}), HERE)
     copied: Any = reuse(pipeline, row, NEXT, dag_id="my_dag", origin={"run": HERE.run_id})
     key = copied["uri"].removeprefix("memory://test/xcom/")
     content, _ = buckets["test/xcom"][key]
     store(key, content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(IntegrityError, match=r"xcargo_recompute.*xcargo memo clear"):
-        pipeline.pull(copied, NEXT.dag_id)
+    handle = pipeline.handle(copied, NEXT.dag_id)
+    for read in (handle.load, handle.to_arrow):
+        with pytest.raises(IntegrityError, match=r"xcargo_recompute.*xcargo memo clear"):
+            read()
 
 
 @pytest.mark.servers

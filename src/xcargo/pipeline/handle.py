@@ -107,8 +107,13 @@ class Lazy(Handle):
         Raises:
             KeyError: There is no such column; the message lists those of the table.
         """
-        if rows is not None:
-            rows = _row_range(rows)
+        try:
+            return self._to_arrow(columns, None if rows is None else _row_range(rows))
+        except XCargoError as error:
+            self._envelope.explain(error)
+            raise
+
+    def _to_arrow(self, columns: Sequence[str] | None, rows: slice | None) -> Any:
         if self.type == "pandas.DataFrame":
             codec: Any = self._registry.codec("pandas")
             frame = codec.columns(self._source(), self._envelope.params, columns)
