@@ -201,3 +201,9 @@ def test_cat_prints_safely_and_writes_files(store: Any, call: Call, root: Path, 
     store(2, "mapped", map_index=1)
     assert "--map-index 0" in call("cat", "sales", RUN, "mapped").err
     assert call("cat", "sales", RUN, "mapped", "--map-index", "1").out == "2\n"
+
+
+def test_cat_writes_no_number_that_json_does_not_have(store: Any, call: Call) -> None:
+    """An infinity is printed as Python prints it."""
+    store({"loss": float("inf"), "x": "x" * 1000}, "task")
+    assert call("cat", "sales", RUN, "task").out.startswith("{'loss': inf,")
