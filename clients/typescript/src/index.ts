@@ -38,8 +38,7 @@ function inOrder(value: unknown): unknown {
 		.split(",")
 		.map((position) => keys[Number(position)]);
 	const noted = new Set(inNotedOrder);
-	if (inNotedOrder.length !== keys.length || !keys.every((key) => noted.has(key)))
-		return Object.fromEntries(items); // changed since
+	if (inNotedOrder.length !== keys.length || !keys.every((key) => noted.has(key))) return Object.fromEntries(items); // changed since
 	return Object.fromEntries(inNotedOrder.map((key) => [key, items.get(key as string)]));
 }
 
