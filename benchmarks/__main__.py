@@ -16,7 +16,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -88,27 +88,28 @@ def _run(options: argparse.Namespace) -> None:
     plan = Plan(options.extent, tuple(options.payload), tuple(options.latency_ms))
     with output.open("w") as lines:
         lines.write(json.dumps(header(_shown(sys.argv[1:]))) + "\n")
-        for server, names, part in _stages(plan, options):
-            with ExitStack() as stack:
+        for server, name, part in _stages(plan, options):
+            with ExitStack() as stack:  # a server in memory keeps all that one scenario stored, which is enough
                 store = stack.enter_context(opened(endpoint, quick=server == "quick"))
                 runner = Runner(store, stack, _tell)
-                for name in names:
-                    for sample in _samples(name, part, runner, rounds if part is plan else ROUNDS["quick"], options):
-                        lines.write(replace(sample, store=store.name).to_line() + "\n")
-                        lines.flush()
-                        if sample.note:
-                            _tell(f"    {sample.note}")
+                for sample in _samples(name, part, runner, rounds if part is plan else ROUNDS["quick"], options):
+                    lines.write(replace(sample, store=store.name).to_line() + "\n")
+                    lines.flush()
+                    if sample.note:
+                        _tell(f"    {sample.note}")
     _tell(f"Results: {output}")
     _show(load([output]), output.with_suffix(""))
 
 
-def _stages(plan: Plan, options: argparse.Namespace) -> Iterator[tuple[str, Sequence[str], Plan]]:
-    """Over which server, which scenarios, how much of them."""
+def _stages(plan: Plan, options: argparse.Namespace) -> Iterator[tuple[str, str, Plan]]:
+    """Over which server, which scenario, how much of it."""
     left_out = ("ONLY_BY_NAME", "NOT_QUICK") if plan.quick else ("ONLY_BY_NAME",)
     usual = [name for name, module in SCENARIOS.items() if not any(hasattr(module, mark) for mark in left_out)]
-    yield options.server, options.scenarios or usual, plan
+    for name in options.scenarios or usual:
+        yield options.server, name, plan
     if not plan.quick and not options.scenarios and not options.endpoint and options.server == "quick":
-        yield "seaweedfs", ("first", "warm", "many"), replace(plan, extent="quick")
+        for name in ("first", "warm", "many"):
+            yield "seaweedfs", name, replace(plan, extent="quick")
 
 
 def _samples(name: str, plan: Plan, runner: Runner, rounds: int, options: argparse.Namespace) -> Iterable[Sample]:
