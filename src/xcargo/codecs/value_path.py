@@ -12,12 +12,14 @@ from typing import Any
 from xcargo.errors import UnsupportedTypeError
 
 __all__ = [
+    "MASKED_CHARS",
     "TooDeepError",
     "add_path",
     "cell_path",
     "column_types",
     "first_path",
     "label_text",
+    "masked",
     "names_part",
     "path_to",
     "shift_index",
@@ -28,7 +30,8 @@ _BEGINNING = "At value"
 _MOST_SEEN = 1_000_000
 _SHOWN_COLUMNS = 64
 _SHOWN_CHARS = 64
-_MASKED_CHARS = 4096
+MASKED_CHARS = 4096
+"""Of a text, what is searched for secrets before it is cut."""
 _CELL = re.compile(r"^At value\[1\]\['(?:columns'\]\[(?P<column>\d+)|values')\]\[1\](?:\[(?P<row>\d+)\])?")
 _POSITION = re.compile(r"^At value\[(\d+)\]")
 _SAFE = ("builtins", "datetime", "decimal", "numpy", "pandas", "uuid")
@@ -148,12 +151,9 @@ def _shown(key: object) -> str:
 
 
 def column_types(labels_and_types: Iterable[tuple[Any, Any]], mask: Callable[[str], str] = str) -> dict[str, str]:
-    """Label -> type of the first columns, shortened to what a row may hold.
-
-    ``mask`` hides secrets. It sees each text before that is cut, since half of a secret would not be recognised.
-    """
+    """Label -> type of the first columns, shortened to what a row may hold. ``mask`` hides secrets."""
     shown = islice(labels_and_types, _SHOWN_COLUMNS)
-    return {_short(mask(label_text(label)[:_MASKED_CHARS])): _type(kind, mask) for label, kind in shown}
+    return {_short(masked(label_text(label), mask)): _type(kind, mask) for label, kind in shown}
 
 
 def cell_path(what: str, frame: Any) -> str:
@@ -182,7 +182,12 @@ def label_text(label: Any) -> str:
 def _type(kind: Any, mask: Callable[[str], str]) -> str:
     """Name of a column's type; of an enumeration without its categories, of which there may be many."""
     name = type(kind).__name__
-    return name if name == "Enum" else _short(mask(str(kind)[:_MASKED_CHARS]))
+    return name if name == "Enum" else _short(masked(str(kind), mask))
+
+
+def masked(text: str, mask: Callable[[str], str]) -> str:
+    """The beginning of a text, to be cut: half of a secret would not be recognised any more."""
+    return mask(text[:MASKED_CHARS])
 
 
 def _short(text: str) -> str:

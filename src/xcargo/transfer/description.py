@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any
 
+from xcargo.codecs.value_path import MASKED_CHARS, masked
 from xcargo.errors import SizeLimitError
 from xcargo.model.settings import Settings
 from xcargo.transfer.reporting import format_bytes
@@ -51,8 +52,6 @@ _DAG_FILE = re.compile(r"unusual_prefix_[0-9a-f]{40}_")
 """Airflow begins the name of a Dag file's module like this, which says nothing to people."""
 _COLUMNS, _ROWS, _ITEMS = 8, 3, 5
 _CELL_BYTES = 4096
-_MASKED_CHARS = 4096
-"""Of a text, what is searched for secrets before it is cut: half of one would not be recognised any more."""
 
 
 def type_name(value: object) -> str:
@@ -138,12 +137,12 @@ class _Short:
     def _text(self, x: str) -> str:
         if len(x) <= self._text_chars and (shown := repr(x))[1:-1] == x:  # whole: it is masked with the whole preview
             return shown
-        masked = self._mask(x[:_MASKED_CHARS])
-        cut = masked[: self._text_chars]
-        return f"{cut!r}…" if len(cut) < len(masked) or len(x) > _MASKED_CHARS else repr(cut)
+        beginning = masked(x, self._mask)
+        cut = beginning[: self._text_chars]
+        return f"{cut!r}…" if len(cut) < len(beginning) or len(x) > MASKED_CHARS else repr(cut)
 
     def _cut(self, text: str, chars: int) -> str:
-        return text if len(text) <= chars else self._mask(text[:_MASKED_CHARS])[:chars]
+        return text if len(text) <= chars else masked(text, self._mask)[:chars]
 
     def _named_tuple(self, x: Any, level: int) -> str:
         if level <= 0:
@@ -242,7 +241,7 @@ def _cells(library: str, column: Any, kind: str) -> Sequence[Any]:
     if nested or (library == "pyarrow" and column.nbytes > _CELL_BYTES):
         return [_UNSEEN] * len(column)
     if library == "polars" and kind == "String":
-        column = column.str.slice(0, _MASKED_CHARS)
+        column = column.str.slice(0, MASKED_CHARS)
     return column.to_pylist() if library == "pyarrow" else list(column)
 
 
@@ -341,7 +340,7 @@ def _parts(whole: Any, mask: Callable[[str], str]) -> Iterator[tuple[str, Any, f
 
 def _key(key: Any, mask: Callable[[str], str]) -> str:
     if isinstance(key, str):
-        return repr(key if len(key) <= 40 else f"{mask(key[:_MASKED_CHARS])[:39]}…")
+        return repr(key if len(key) <= 40 else f"{masked(key, mask)[:39]}…")
     return str(key) if type(key) in (int, bool, type(None)) else f"<{type_name(key)}>"
 
 
