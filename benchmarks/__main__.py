@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> None:
     with output.open("w") as lines:
         lines.write(json.dumps(header(_shown(sys.argv[1:]))) + "\n")
         for server, name, part in _stages(plan, options):
-            with ExitStack() as stack:  # a server in memory keeps all that one scenario stored, which is enough
+            with ExitStack() as stack:  # a new server each time: one in memory keeps all that was stored
                 store = stack.enter_context(opened(endpoint, quick=server == "quick"))
                 runner = Runner(store, stack, _tell)
                 for sample in _samples(name, part, runner, rounds if part is plan else ROUNDS["quick"], options):

@@ -194,7 +194,7 @@ def _computation_of(coordinate: Coordinate) -> Computation | None:
 
 
 def _note(coordinate: Coordinate, value: Any, row: Any) -> None:
-    """After a push. Rows that Airflow reads itself are made anew by each run."""
+    """After a push. Control rows, which Airflow reads itself, are not noted: each run writes its own."""
     computation = _computation_of(coordinate)
     if computation is not None and not runtime.pipeline().rules.control_keys.fullmatch(coordinate.key):
         computation.note(coordinate.key, value, row)

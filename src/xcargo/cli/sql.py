@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime
-from itertools import count, islice
+from itertools import count
 from typing import TYPE_CHECKING
 
 from xcargo.cli.command import JSON, Argument, Command, Example, at_least
@@ -36,11 +36,11 @@ def _sql(args: argparse.Namespace, out: Output) -> None:
 
 def _distinct(columns: list[str]) -> list[str]:
     """The names of columns, those that an earlier one has with a number: an object of JSON has each key once."""
-    taken: list[str] = []
+    names: list[str] = []
     for name in columns:
         numbered = (f"{name}_{number}" for number in count(1))
-        taken.append(next(one for one in (name, *islice(numbered, len(columns))) if one not in taken))
-    return taken
+        names.append(name if name not in names else next(one for one in numbered if one not in names))
+    return names
 
 
 COMMANDS = (

@@ -214,7 +214,7 @@ class _ColumnReader:
             offsets, low, high = self._offsets(types.is_large_list(kind), begin, last)
             (inner,) = _child_types(kind)
             items = self.array(inner, low, high)
-            if types.is_map(kind):  # which takes no heed of an offset
+            if types.is_map(kind):  # Arrow ignores the offset of its items
                 items = pa.StructArray.from_arrays(items.flatten(), fields=list(items.type))
             buffers, children = [validity, offsets], [items]
         elif types.is_boolean(kind):

@@ -70,7 +70,7 @@ class ConnectionFields:
             port=connection.port,
             extra=extra if is_object else {},
         )
-        if not (is_object if extra else _is_json(getattr(connection, "extra", None))):
+        if (extra and not is_object) or (not extra and not _is_json(getattr(connection, "extra", None))):
             raise fields.error("extra", "is not a JSON object")
         return fields
 
