@@ -56,7 +56,7 @@ def standing(results: Results) -> str:
 
 
 def draw(results: Results, folder: Path) -> Path | None:
-    """Bars: push and pull of each client, a panel a case."""
+    """Push and pull of each client, a panel a case. Points, since a bar has no beginning on a logarithmic axis."""
     cases = list(_cases(results))
     if not cases:
         return None
@@ -75,14 +75,15 @@ def draw(results: Results, folder: Path) -> Path | None:
                     continue
                 colour = (_COLOURS if subject == "xcargo" else _OTHERS)[verb]
                 spread = [[found.median - found.least], [found.most - found.median]]
-                axes.barh(place + offset, found.median, 0.36, xerr=spread, color=colour, capsize=2)
+                axes.errorbar(found.median, place + offset, xerr=spread, fmt="o", color=colour, capsize=2)
                 axes.text(found.most * 1.1, place + offset, f"{verb} {_seconds(found.median)}", va="center", fontsize=7)
         axes.set(
             title=case, yticks=range(len(subjects)), yticklabels=subjects, xscale="log", xlabel="seconds, logarithmic"
         )
         axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(True, axis="x", alpha=0.3)
         low, high = axes.get_xlim()
-        axes.set_xlim(low, high * 6)  # room for the figures at the ends of the bars
+        axes.set_xlim(low, high * 6)  # room for the figures beside the points
         axes.invert_yaxis()
     for axes in list(grid.flat)[len(cases) :]:
         axes.remove()
