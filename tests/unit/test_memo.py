@@ -412,7 +412,7 @@ def test_a_damaged_copy_says_how_to_have_the_value_computed_again() -> None:
     content, _ = buckets["test/xcom"][key]
     store(key, content[:-1] + bytes([content[-1] ^ 1]))
     handle = pipeline.handle(copied, NEXT.dag_id)
-    for read in (handle.load, handle.to_arrow):
+    for read in (handle.load, handle.to_arrow, handle.scan, lambda: handle.open().read()):
         with pytest.raises(IntegrityError, match=r"xcargo_recompute.*xcargo memo clear"):
             read()
 

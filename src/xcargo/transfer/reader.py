@@ -93,16 +93,17 @@ class ObjectReader:
             tag_bytes=cipher.tag_bytes if cipher else 0,
         )
         decoder = ChunkDecoder(table, envelope.compression, cipher)
-        return ObjectSource(StoredObject(store, envelope.uri, key), decoder, limits=self._roots.limits)
+        return ObjectSource(StoredObject(store, envelope, key), decoder, limits=self._roots.limits)
 
 
 class StoredObject:
     """One object below a configured root, read by ranges: the `RangeReader` of an `ObjectSource`."""
 
-    def __init__(self, store: RenewingStore, uri: str, key: str) -> None:
+    def __init__(self, store: RenewingStore, envelope: Envelope, key: str) -> None:
         self._store = store
+        self._envelope = envelope
         self._key = key
-        self.uri = uri
+        self.uri = str(envelope.uri)
 
     def get(self, start: int, end: int) -> Buffer:
         return self._store.get(self._key, start=start, end=end)
@@ -111,7 +112,7 @@ class StoredObject:
         return self._store.get_into(self._key, view, start=start)
 
     def explain(self, error: IntegrityError) -> XCargoError:
-        return _expiry_or(error, self._store, self._key)
+        return _explained(error, self._store, self._key, self._envelope)
 
 
 def _payload(store: RenewingStore, key: str, envelope: Envelope, cipher: Cipher | None) -> Buffer:
@@ -123,14 +124,15 @@ def _payload(store: RenewingStore, key: str, envelope: Envelope, cipher: Cipher 
             stored = cipher.decrypt(stored, cipher.context(0, True, envelope.size_bytes, envelope.compression))
         return decompress(envelope.compression, stored, envelope.size_bytes)
     except IntegrityError as error:
-        raise _expiry_or(error, store, key).at(envelope.uri) from None
+        raise _explained(error, store, key, envelope).at(envelope.uri) from None
     except XCargoError as error:
         error.at(envelope.uri)
         raise
 
 
-def _expiry_or(error: IntegrityError, store: RenewingStore, key: str) -> XCargoError:
-    """The error for an object that expired, if that is why its bytes do not match. One request."""
+def _explained(error: IntegrityError, store: RenewingStore, key: str, envelope: Envelope) -> XCargoError:
+    """The error for an object that expired, if that is why its bytes do not match; else it with a hint. One request."""
+    envelope.explain(error)
     try:
         return expired(bytes(store.get(key, end=TOMBSTONE_BYTES))) or error
     except XCargoError:
