@@ -114,6 +114,7 @@ class ArrowStreamCodec(SourceCodec):
         stored = vars(value).get(SCANNED)
         if stored is not None:
             return Encoded(self.id, stored.iter_chunks(), params, ".arrow", stored=stored)
+        _write_polars(importable("polars", "a LazyFrame").DataFrame(schema=schema))  # before hours of computing it
         if any(map(_has_128_bits, schema.dtypes())):
             params["whole"] = True
         return Encoded(self.id, _collected(value), params, ".arrow")

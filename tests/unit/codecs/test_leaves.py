@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from xcargo.codecs import Codec, Registry, ipc
-from xcargo.codecs.arrow import ArrowCodec
+from xcargo.codecs.arrow import ArrowCodec, ArrowStreamCodec
 from xcargo.codecs.base import contiguous
 from xcargo.codecs.stream import BytesCodec
 from xcargo.errors import DecodeError, MissingDependencyError, UnsupportedTypeError
@@ -377,6 +377,9 @@ def test_a_column_that_cannot_be_stored_is_named() -> None:
     empty = pl.Series([[[], []]], dtype=pl.List(pl.Array(pl.Int8, 0)))  # which polars writes and does not read
     with pytest.raises(UnsupportedTypeError, match="column 'strange' of type List"):
         ArrowCodec().encode(pl.DataFrame({"fine": [1], "strange": empty}))
+    for column in (pl.Series([object()], dtype=pl.Object), empty):  # before it is computed
+        with pytest.raises(UnsupportedTypeError, match="column 'strange' of type"):
+            ArrowStreamCodec().encode(pl.LazyFrame({"fine": [1], "strange": column}))
     with pytest.raises(UnsupportedTypeError, match="column 'strange' of type Object"):
         ArrowCodec().encode(pl.Schema({"fine": pl.Int8(), "strange": pl.Object()}))
     with pytest.raises(UnsupportedTypeError, match="Polars does not store Unknown as it is"):
