@@ -114,6 +114,8 @@ class TableFile:
                 yield file
         except XCargoError:  # some are an OSError as well
             raise
+        except NotImplementedError as error:  # of Int128, say
+            raise DecodeError(f"pyarrow does not read this table: {error}", hint="load() all of it.") from error
         except (pa.ArrowException, OSError) as error:
             raise DecodeError(f"The object is not a valid Arrow file: {error}") from error
 

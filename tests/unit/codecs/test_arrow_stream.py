@@ -302,6 +302,17 @@ def test_one_column_of_a_wide_table_costs_little(make: Any, query: Callable[[Any
     assert cost <= 24
 
 
+def test_a_table_that_only_polars_reads_is_not_called_damaged() -> None:
+    """Integers of 128 bits: each way to read a part of it says that the whole can be loaded."""
+    kit = Kit()
+    table = pl.DataFrame({"wide": [2**100], "n": [1]}, schema={"wide": pl.Int128, "n": pl.Int8})
+    handle = kit.pipeline.handle(kit.pipeline.push(table, HERE))
+    for way in (handle.scan, lambda: handle.to_arrow(["n"])):
+        with pytest.raises(DecodeError, match=r"pyarrow does not read .* load\(\) all of it"):
+            way()
+    assert handle.load().equals(table)
+
+
 def test_a_handle_is_not_mistaken_for_the_value() -> None:
     """Iterating, indexing, measuring and pickling it say to load() it first; it costs nothing by itself."""
     kit = Kit()
