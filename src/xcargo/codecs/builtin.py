@@ -119,6 +119,14 @@ def _default_dict(mapping: defaultdict[Any, Any]) -> list[Any]:
     )
 
 
+def _pairs(mapping: OrderedDict[Any, Any] | Counter[Any]) -> list[Any]:
+    if vars(mapping):
+        raise UnsupportedTypeError(
+            "A dictionary with attributes beside its items cannot be stored", hint="Return the attributes beside it."
+        )
+    return [list(mapping.keys()), list(mapping.values())]
+
+
 def _memoryview(view: memoryview) -> list[Any]:
     shape = list(view.shape or ())
     if not re.fullmatch("[cbBhHiIlLqQnNfdP?]", view.format.removeprefix("@")) or (len(shape) > 1 and 0 in shape):
@@ -182,8 +190,8 @@ EXTENSIONS: dict[type, tuple[int, Callable[[Any], Any]]] = {
     range: (Tag.RANGE, lambda r: [r.start, r.stop, r.step]),
     slice: (Tag.SLICE, lambda s: [s.start, s.stop, s.step]),
     deque: (Tag.DEQUE, lambda d: [list(d), d.maxlen]),
-    OrderedDict: (Tag.ORDERED_DICT, lambda d: [list(d.keys()), list(d.values())]),
-    Counter: (Tag.COUNTER, lambda d: [list(d.keys()), list(d.values())]),
+    OrderedDict: (Tag.ORDERED_DICT, _pairs),
+    Counter: (Tag.COUNTER, _pairs),
     re.Pattern: (Tag.PATTERN, lambda p: [p.pattern, p.flags]),
     defaultdict: (Tag.DEFAULT_DICT, _default_dict),
     memoryview: (Tag.MEMORYVIEW, _memoryview),

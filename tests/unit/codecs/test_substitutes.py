@@ -122,6 +122,11 @@ def moved() -> Row:
     return row
 
 
+def noted(value: Any) -> Any:
+    value.note = "an attribute"
+    return value
+
+
 SUBSTITUTES: dict[str, tuple[Any, Any]] = {
     "str": (Text("a"), "a"),
     "surrogate": (Text("\ud800"), "\ud800"),
@@ -149,6 +154,7 @@ SUBSTITUTES: dict[str, tuple[Any, Any]] = {
     "span": ([type("Span", (timedelta,), {})(1, 2, 3)], [timedelta(1, 2, 3)]),
     "decimal": (type("Amount", (Decimal,), {})("1.50"), Decimal("1.50")),
     "factory": (defaultdict(lambda: 1, {"a": {1: 2}}), {"a": {1: 2}}),
+    "attributes": ([noted(Counter("aab")), noted(OrderedDict(a=1))], [{"a": 2, "b": 1}, {"a": 1}]),
     "UserDict": (UserDict({"a": bytearray(b"x")}), {"a": bytearray(b"x")}),
     "UserList": (UserList([1, (2,)]), [1, (2,)]),
     "UserString": (UserString("a"), "a"),
