@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,8 @@ class SerdeCodec:
             serialized = compat.serde().serialize(value)
             if not isinstance(serialized, dict) or serialized.get("__classname__") != kind:
                 raise TypeError("Airflow would give it back as another type")
+            if hasattr(value, "serialize"):  # exceptions of Airflow and triggers have no way back
+                inspect.signature(type(value).deserialize).bind(serialized["__data__"], 0)
             payload = json.dumps(serialized).encode()
         except Exception as error:  # of the value's own code too
             raise UnsupportedTypeError(

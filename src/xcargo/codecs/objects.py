@@ -10,6 +10,7 @@ import dataclasses
 import io
 import re
 import sys
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
@@ -127,6 +128,8 @@ class ObjectCodec(SourceCodec):
                     hint="Define a class of its own: class Answers(Page[Literal['yes', 'no']]): pass",
                 )
             name = f"{origin.__module__}:{origin.__qualname__}"
+            if type(argument).__module__ == "typing" and f"typing:{argument._name}" in _PLAIN:
+                name = f"typing:{argument._name}"  # List[int] and list[int] are two as well
             if name not in _PLAIN:
                 name = self._classes.name_of(origin)
             return [name, [described(part) for part in parts]] if parts else name
@@ -158,6 +161,10 @@ _PLAIN: dict[str, Any] = {
 }
 _PLAIN |= {f"datetime:{cls.__name__}": cls for cls in (date, datetime, time, timedelta)}
 _PLAIN |= {"typing:Any": Any, "typing:Union": Union}
+_PLAIN |= {
+    f"typing:{name}": getattr(typing, name)
+    for name in ("Dict", "FrozenSet", "Iterable", "List", "Mapping", "Sequence", "Set", "Tuple")
+}
 """Arguments of generic models that are always allowed: the types of the tree's values."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import typing
 from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, NamedTuple, Optional, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, Optional, TypeVar
 import attrs
 import pydantic
 import pytest
+from airflow.exceptions import AirflowException
 
 from tests.unit.codecs.known_classes import KnownClasses
 from xcargo.airflow.classes import AirflowClasses
@@ -282,6 +284,8 @@ def test_what_a_class_computes_is_computed_again(registry: Registry) -> None:
         Page[Point](items=[Point(1)]),
         Page[Page[list[Point]]](items=[Page[list[Point]](items=[[Point(1)]], total=1)]),
         Page[dict[str, Color]](items=[{"a": Color.RED}]),
+        Page[typing.List[Point]](items=[[Point(1)]]),  # noqa: UP006 - another class than that of list[Point]
+        Page[typing.Mapping[str, typing.Sequence[int]]](items=[{"a": [1]}]),
         Page[int | None](items=[None]),
         Page[Optional[Point]](items=[None, Point(1)]),  # noqa: UP045 - another class than that of Point | None
         Page[Any](items=[1, Point(1)]),
@@ -312,6 +316,12 @@ def test_the_arguments_of_a_generic_model_have_to_be_allowed_too(registry: Regis
     payload = registry.tree.pack(body)
     with pytest.raises(DecodeError, match=r"os\.PathLike may not be rebuilt"):
         registry.decode("object", payload, {})
+
+
+def test_what_airflow_writes_and_would_not_read_is_refused(registry: Registry) -> None:
+    """Its exceptions and triggers have a method by which they are serialized, and none for the way back."""
+    with pytest.raises(UnsupportedTypeError, match=r"can store a value of type airflow\..*AirflowException"):
+        registry.encode(AirflowException("no orders"))
 
 
 @pytest.mark.usefixtures("allowed")
