@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode
+from xcargo.cli.command import JSON, Argument, Command, Example, ExitCode, at_least
 from xcargo.errors import ConfigurationError, XCargoError
 
 if TYPE_CHECKING:
@@ -222,7 +222,9 @@ COMMANDS = (
             Argument("--settings", action="store_true", help="also show every option, its value and where it was set"),
             Argument("--quick", action="store_true", help="skip the 20 MiB that test multipart transfers"),
             Argument("--strict", action="store_true", help="exit with 1 on warnings too"),
-            Argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for one request (default: 10)"),
+            Argument(
+                "--timeout", type=at_least(1), default=10, metavar="SECONDS", help="for one request (default: 10)"
+            ),
         ),
         examples=(
             Example("doctor", "run all checks; each problem comes with a fix"),

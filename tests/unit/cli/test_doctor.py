@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socketserver
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -16,7 +18,7 @@ from tests.servers import Fault, FaultProxy, Server
 from tests.unit.cli.conftest import Examine
 from tests.unit.cli.kit import Call, Skewed
 from xcargo.cli.checks import Finding, Status, explain, worst
-from xcargo.cli.checks.connection import clock, credentials
+from xcargo.cli.checks.connection import clock, credentials, reach
 from xcargo.cli.checks.environment import misspelt
 from xcargo.errors import AccessDeniedError
 from xcargo.model.root import Root
@@ -161,10 +163,11 @@ def _powerless() -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_a_folder_that_cannot_be_written_is_named(examine: Examine, tmp_path: Path) -> None:
-    """A read-only folder: who may not write where."""
-    folder = tmp_path / "readonly"
-    folder.mkdir(mode=0o555)
+@pytest.mark.parametrize(("mode", "below"), [(0o555, ""), (0, "not/visible")])
+def test_a_folder_that_cannot_be_written_is_named(examine: Examine, tmp_path: Path, mode: int, below: str) -> None:
+    """A read-only folder, and one below a folder that may not be entered: who may not write where."""
+    (tmp_path / "closed").mkdir(mode=mode)
+    folder = tmp_path / "closed" / below
     for parent in (*tmp_path.parents, tmp_path):
         if parent.stat().st_uid == os.geteuid() and str(parent).startswith("/tmp/"):
             parent.chmod(parent.stat().st_mode | 0o055)
@@ -182,6 +185,28 @@ def test_an_endpoint_that_does_not_answer_is_named(s3_server: Server, examine: E
         found = examine(server=s3_server.via(proxy.url))
         assert proxy.url in only(found, "connection.endpoint").what
     assert found["store"].status is Status.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Status.FAILED),
+        (b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n", Status.OK),
+    ],
+    ids=["ssh", "redirect"],
+)
+def test_an_endpoint_is_judged_by_its_own_answer(said: bytes, status: Status) -> None:
+    """Another protocol is named, not raised; where browsers are sent need not be reachable from here."""
+
+    class Says(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(said)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Says) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        found, _ = reach(f"http://127.0.0.1:{server.server_address[1]}", Access(), timeout_seconds=5)
+    assert found.status is status, found.what
 
 
 @pytest.mark.parametrize(
@@ -247,6 +272,20 @@ def test_roots_that_are_only_read_are_asked_too(s3_server: Server, examine: Exam
     """A former root whose bucket is gone is finding."""
     found = examine(server=s3_server, xcargo__read_paths="s3://xcargo_s3@gone-bucket/old")
     assert "gone-bucket" in problems(found)["read.s3"].what
+
+
+def test_a_folder_that_is_only_read_has_to_be_there(examine: Examine, tmp_path: Path) -> None:
+    """One that is not mounted here would answer every pull that there is no such object."""
+    found = examine(xcargo__path=tmp_path.as_uri(), xcargo__read_paths=(tmp_path / "gone").as_uri())
+    assert "gone" in only(found, "read.file").what
+
+
+def test_a_bucket_that_may_not_be_listed_may_be_readable(s3_server: Server, examine: Examine) -> None:
+    """Whoever may not list it is denied an object that is missing, as AWS does."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        proxy.add(Fault("status", match="absent", status=403, code="AccessDenied", times=None))
+        found = examine(server=s3_server.via(proxy.url), xcargo__read_paths="s3://xcargo_s3@xcom/old")
+    only(found, "read.s3", Status.WARNING)
 
 
 def test_stores_of_routes_are_asked_too(s3_server: Server, gcs_server: Server, examine: Examine) -> None:

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -126,6 +127,9 @@ def reach(url: str, access: Access, *, timeout_seconds: float) -> tuple[Finding,
         what = f"{url} does not answer: {getattr(reason, 'strerror', None) or reason}"
         fix = "Check the endpoint's name and port, firewall, proxy (HTTPS_PROXY, NO_PROXY) and certificates."
         return failed(name, what, fix=fix), None
+    except HTTPException:
+        fix = "Check the endpoint's port, and whether its URL begins with http or https."
+        return failed(name, f"What answers at {url} does not speak HTTP", fix=fix), None
     seconds = time.perf_counter() - started
     finding = ok(name, f"{url} answers", milliseconds=seconds * 1000)
     try:
@@ -150,9 +154,16 @@ def clock(skew_seconds: float | None) -> Finding:
     return ok(name, f"Clocks agree within {max(1, round(off))} s")
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Where an endpoint sends browsers, workers need not reach."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def _opener(url: str, access: Access) -> urllib.request.OpenerDirector:
     """An HTTP client with the proxy and the certificates that the store's client uses."""
-    handlers: list[Any] = []
+    handlers: list[Any] = [_NoRedirect()]
     if url.startswith("https:"):
         context = ssl.create_default_context()
         certificate = access.client.get("root_certificate")

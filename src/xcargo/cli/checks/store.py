@@ -73,13 +73,23 @@ def readable(root: Root, access: Access, limits: Limits) -> Finding:
     """Whether objects of a root that is only read can be asked for. One request."""
     # A get, because the answer to a head does not say whether the object or the bucket is missing.
     name = f"read.{root.scheme}"
+    if root.scheme == "file" and not os.path.isdir(f"/{root.prefix}"):  # noqa: PTH112 - raises nothing
+        return failed(name, f"There is no folder {root}", fix="Mount it, or correct the path.")
     try:
-        _, milliseconds = _timed(lambda: open_store(root, access, limits).get(f"{SCRATCH_DAG}/absent"))
+        open_store(root, access, limits).get(f"{SCRATCH_DAG}/absent")
     except ObjectNotFoundError:
         return ok(name, f"{root} can be read")
+    except AccessDeniedError as error:
+        if "AccessDenied" not in error.what:
+            return explain(name, error, root)
+        return warning(
+            name,
+            f"Whether {root} can be read is not known: who may not list a bucket is denied what it does not hold, too",
+            fix="Make sure that reading is granted. With the permission to list, this check can tell.",
+        )
     except XCargoError as error:
         return failure(name, error)
-    return ok(name, f"{root} can be read", milliseconds=milliseconds)
+    return ok(name, f"{root} can be read")
 
 
 class _Probe:
@@ -300,4 +310,4 @@ def network_mount(root: Root) -> str | None:
 def _nearest(root: Root) -> Path:
     """The folder, or what there is of its path: the first put makes the rest."""
     folder = Path("/" + root.prefix)
-    return next(path for path in (folder, *folder.parents) if path.is_dir()).resolve()
+    return next(path for path in (folder, *folder.parents) if os.path.isdir(path)).resolve()  # noqa: PTH112 - no error
