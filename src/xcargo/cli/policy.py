@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from xcargo.cli.command import YES, Argument, Command, Example, ExitCode, at_least
 from xcargo.errors import ConfigurationError, StoreError, XCargoError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from xcargo.cli.command import Output
     from xcargo.cli.rights import Needs
@@ -32,6 +33,8 @@ def _policy(args: argparse.Namespace, out: Output) -> ExitCode:
 
     cloud = CLOUDS[args.cloud]
     account = {"account": args.account} if args.account else {}
+    if args.account and not re.fullmatch(r"[a-z0-9]+", args.account):  # it becomes part of scripts, as the bucket does
+        raise ConfigurationError(f"{args.account!r} is not the name of a storage account")
     needs = Needs.of(
         _root_in(args.cloud, args.path),
         delete=not args.no_delete,
@@ -56,37 +59,43 @@ def _policy(args: argparse.Namespace, out: Output) -> ExitCode:
 def _apply(needs: Needs, args: argparse.Namespace, out: Output) -> ExitCode:
     from xcargo.cli.provision import setup_steps
 
-    steps = setup_steps(args.cloud, needs, region=args.region, project=args.project, endpoint=args.endpoint_url)
+    with _errors_of_sdk(f"Could not ask {args.cloud}"):
+        steps = setup_steps(args.cloud, needs, region=args.region, project=args.project, endpoint=args.endpoint_url)
     for step in steps:
         out.note(f"  {step.state}")
     if not out.confirm(f"Do this with your own rights in {args.cloud}?", yes=args.yes):
         return ExitCode.REFUSED
     for step in steps:
-        try:
+        with _errors_of_sdk(f"Could not make sure that {step.state}"):
             changed = step.ensure()
-        except XCargoError:
-            raise
-        except Exception as error:  # of the cloud's SDK
-            reason = " ".join(str(error).split())[:300]
-            raise StoreError(
-                f"Could not make sure that {step.state}: {type(error).__name__}: {reason}",
-                hint="Your own credentials need the right to do so, or let somebody run --format commands.",
-            ) from error
         out.say(f"{'done   ' if changed else 'already'}  {step.state}")
     return ExitCode.OK
+
+
+@contextmanager
+def _errors_of_sdk(what: str) -> Iterator[None]:
+    """Errors of a cloud's SDK, as ours."""
+    try:
+        yield
+    except XCargoError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StoreError(
+            f"{what}: {type(error).__name__}: {reason}",
+            hint="Your own credentials need the right to do so, or let somebody run --format commands.",
+        ) from error
 
 
 def _lifecycle(args: argparse.Namespace, out: Output) -> None:
     from xcargo.cli.rights import CLOUDS, Needs
 
     root = _root_in(args.cloud, args.path)
-    days = args.days if args.days is not None else _days(root)
-    if days < 1:
-        raise ConfigurationError(
-            f"--days {days} is no number of days", hint="Give one that is longer than any XCom is needed."
-        )
+    days = args.days or _days(root)
     out.print_json(CLOUDS[args.cloud].lifecycle(Needs.of(root, expire_days=days)))
     out.note(f"The bucket deletes every object {days} days after it was written, whether a row refers to it or not.")
+    whose = "storage account" if args.cloud == "azure" else "bucket"
+    out.note(f"The cloud's command replaces all rules that the {whose} has: add those that are to stay.")
 
 
 def _root_in(cloud: str, path: str | None) -> Root:
@@ -186,7 +195,7 @@ COMMANDS = (
         arguments=(
             Argument("cloud", choices=_CLOUD_NAMES, help="the cloud whose rule to print"),
             _PATH,
-            Argument("--days", type=int, metavar="DAYS", help="after how many days objects are deleted"),
+            Argument("--days", type=at_least(1), metavar="DAYS", help="after how many days objects are deleted"),
         ),
         examples=(
             Example("lifecycle aws --days 180 > rule.json", "for 'aws s3api put-bucket-lifecycle-configuration'"),

@@ -6,14 +6,14 @@ Each step looks first and changes only what is not so yet. Nothing is ever opene
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xcargo.cli.rights import PUBLIC_BLOCK, Needs, gcs_lifecycle, s3_lifecycle
 from xcargo.errors import ConfigurationError, MissingDependencyError
 
-__all__ = ["SetupStep", "setup_steps"]
+__all__ = ["SetupStep", "setup_steps", "with_rules"]
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,10 @@ def _gcs(needs: Needs, region: str | None, *, project: str | None, endpoint: str
     def add_lifecycle() -> bool:
         bucket = client.get_bucket(needs.bucket)
         current = [dict(rule) for rule in bucket.lifecycle_rules]
-        missing = [rule for rule in gcs_lifecycle(needs)["rule"] if rule not in current]
-        if not missing:
+        ours = gcs_lifecycle(needs)["rule"]
+        if all(rule in current for rule in ours):
             return False
-        bucket.lifecycle_rules = [*current, *missing]
+        bucket.lifecycle_rules = with_rules(current, ours)
         bucket.patch()
         return True
 
@@ -158,6 +158,16 @@ def _gcs(needs: Needs, region: str | None, *, project: str | None, endpoint: str
         SetupStep("access is uniform and public access prevented", prevent_public_access),
         SetupStep(_lifecycle_state(needs), add_lifecycle),
     ]
+
+
+def with_rules(rules: Iterable[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rules of a bucket on GCS with ours in the place of those with another age: of two, the lower age would count."""
+
+    def ageless(rule: Mapping[str, Any]) -> dict[str, Any]:
+        return {**rule, "condition": {**rule["condition"], "age": None}}
+
+    replaced = [ageless(rule) for rule in ours]
+    return [*(rule for rule in rules if ageless(rule) not in replaced), *ours]
 
 
 def _azure(needs: Needs, endpoint: str | None) -> list[SetupStep]:

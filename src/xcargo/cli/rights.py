@@ -135,6 +135,7 @@ def aws_commands(needs: Needs) -> str:
 aws s3api create-bucket --bucket {needs.bucket}
 aws s3api put-public-access-block --bucket {needs.bucket} \\
   --public-access-block-configuration {block_all}
+# This replaces the rules that a bucket already has:
 aws s3api put-bucket-lifecycle-configuration --bucket {needs.bucket} \\
   --lifecycle-configuration {_quoted(s3_lifecycle(needs))}
 aws iam create-policy --policy-name xcargo-{needs.bucket} \\
@@ -249,6 +250,7 @@ def gcs_commands(needs: Needs) -> str:
 gcloud storage buckets create gs://{needs.bucket} --project=PROJECT_ID \\
   --uniform-bucket-level-access --public-access-prevention
 echo {_quoted(gcs_lifecycle(needs))} > xcargo-lifecycle.json
+# This replaces the rules that a bucket already has:
 gcloud storage buckets update gs://{needs.bucket} --lifecycle-file=xcargo-lifecycle.json
 gcloud iam roles create xcargo --project=PROJECT_ID --title=xcargo --stage=GA \\
   --permissions={permissions}

@@ -29,8 +29,8 @@ from tests.unit.conftest import make_pipeline
 from xcargo.airflow.connections import access_of
 from xcargo.cli.checks import Finding, Status
 from xcargo.cli.checks.store import exercise
-from xcargo.cli.provision import setup_steps
-from xcargo.cli.rights import CLOUDS, Needs, aws_policy, azure_sas_permissions, s3_lifecycle
+from xcargo.cli.provision import setup_steps, with_rules
+from xcargo.cli.rights import CLOUDS, Needs, aws_policy, azure_sas_permissions, gcs_lifecycle, s3_lifecycle
 from xcargo.errors import AccessDeniedError, ConfigurationError, StoreError
 from xcargo.model.coordinate import Coordinate
 from xcargo.model.root import Root
@@ -325,6 +325,14 @@ def test_apply_makes_a_closed_bucket_and_is_idempotent(moto: Moto, monkeypatch: 
     assert rules == {"theirs", "xcargo-broken-uploads", "xcargo-backstop"}
 
 
+def test_another_age_takes_the_place_of_the_former_one() -> None:
+    """With two rules for the same objects, Google would go by the lower age. Rules of others stay."""
+    theirs = {"action": {"type": "Delete"}, "condition": {"age": 3, "matchesPrefix": ["other/"]}}
+    former, ours = (gcs_lifecycle(Needs("b", "xcom", expire_days=days))["rule"] for days in (30, 180))
+    assert with_rules([theirs, *former], ours) == [theirs, *ours]
+    assert with_rules([theirs], ours) == [theirs, *ours]
+
+
 def test_apply_makes_a_google_bucket_and_an_azure_container(
     gcs_server: Server, azure_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +395,28 @@ def test_a_path_in_another_cloud_is_refused(cli: Call) -> None:
     done = cli("policy", "gcs", "--path", "s3://my-bucket/xcom")
     assert done.code == 4
     assert "gs://" in done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "env", "reason"),
+    [
+        ("aws --path s3://my-bucket --region eu", {"AWS_PROFILE": "no-such"}, "ProfileNotFound"),
+        ("gcs --path gs://my-bucket", {"GOOGLE_APPLICATION_CREDENTIALS": "/no/such.json"}, "DefaultCredentialsError"),
+        ("azure --path az://my-container", {"AZURE_STORAGE_CONNECTION_STRING": "none"}, "ValueError"),
+    ],
+)
+def test_apply_without_credentials_says_so(cli: Call, line: str, env: dict[str, str], reason: str) -> None:
+    """What an SDK refuses before any request is one line, too."""
+    done = cli("policy", *line.split(), "--apply", **env)
+    assert (done.code, done.out) == (4, "")
+    assert reason in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_account_is_not_code(cli: Call) -> None:
+    """What becomes part of a script is a name."""
+    done = cli("policy", "azure", "--path", "az://c", "--account", "a;id", "--format", "commands")
+    assert (done.code, done.out) == (4, "")
 
 
 def test_apply_says_what_could_not_be_done(cli: Call) -> None:
