@@ -89,32 +89,23 @@ def _run(args: argparse.Namespace, out: Output) -> None:
     root = Root.parse(args.path) if args.path else read_settings().root
     if root is None:
         raise ConfigurationError("There is no path to measure", hint="Give one: --path s3://my_conn@my-bucket/xcom")
+    payload = Path(args.sample).read_bytes() if args.sample else sample()
+    if not payload:
+        raise ConfigurationError("The sample is empty", where=args.sample)
     sizes, splits = _measure(root, args, out)
-    compressions = measure_compressions(Path(args.sample).read_bytes() if args.sample else sample(), _COMPRESSIONS)
+    compressions = measure_compressions(payload, _COMPRESSIONS)
     fastest = min((*sizes[-1:], *splits), key=lambda t: t.seconds / t.size_bytes)
     advice = [advise_threshold(sizes[0]), *advise_split(splits), advise_compression(compressions, fastest)]
-    if args.plot:
-        _plot(sizes, Path(args.plot), title=str(root))
     tried = [c for c in compressions if c.name != "none"]
     if out.json:
         measured = {"sizes": sizes, "splits": splits, "compressions": tried, "advice": advice}
         out.print_json({"root": str(root), **measured})
-        return
-    out.say(f"{root}\n", style="bold")
-    _show_transfers(sizes, splits, out)
-    out.table(
-        ("compression", "times smaller", "there MB/s", "back MB/s"),
-        [
-            (c.name, f"{c.ratio:.1f}", f"{c.compress_mb_per_second:.0f}", f"{c.decompress_mb_per_second:.0f}")
-            for c in tried
-        ],
-        right=("times smaller", "there MB/s", "back MB/s"),
-    )
-    out.say("\nSuggested for this store, from this machine:", style="bold")
-    for item in advice:
-        out.say(f"AIRFLOW__XCARGO__{item.option.upper()}={item.value}", style="green")
-        out.say(f"    {item.why}")
+    else:
+        out.say(f"{root}\n", style="bold")
+        _show_transfers(sizes, splits, out)
+        _show_advice(tried, advice, out)
     if args.plot:
+        _plot(sizes, Path(args.plot), title=str(root))
         out.note(f"Plot: {args.plot}")
 
 
@@ -301,6 +292,21 @@ def _show_transfers(sizes: Sequence[Transfer], splits: Sequence[Transfer], out: 
     out.say()
 
 
+def _show_advice(tried: Sequence[Compressed], advice: Sequence[Advice], out: Output) -> None:
+    out.table(
+        ("compression", "times smaller", "there MB/s", "back MB/s"),
+        [
+            (c.name, f"{c.ratio:.1f}", f"{c.compress_mb_per_second:.0f}", f"{c.decompress_mb_per_second:.0f}")
+            for c in tried
+        ],
+        right=("times smaller", "there MB/s", "back MB/s"),
+    )
+    out.say("\nSuggested for this store, from this machine:", style="bold")
+    for item in advice:
+        out.say(f"AIRFLOW__XCARGO__{item.option.upper()}={item.value}", style="green")
+        out.say(f"    {item.why}")
+
+
 def _bar(share: float, width: int = 24) -> str:
     full, eighths = divmod(round(share * width * 8), 8)
     return "█" * full + " ▏▎▍▌▋▊▉"[eighths].strip()
@@ -319,7 +325,10 @@ def _plot(sizes: Sequence[Transfer], path: Path, *, title: str) -> None:
     axes.plot(x, [t.get_mb_per_second for t in sizes], marker="s", label="get")
     axes.grid(visible=True, which="major", alpha=0.4)
     axes.legend()
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except ValueError as error:  # the ending of the name
+        raise ConfigurationError(f"The plot cannot be drawn: {error}", where=path) from None
 
 
 COMMANDS = (

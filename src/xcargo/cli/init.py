@@ -6,6 +6,7 @@ import argparse
 import getpass
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,12 @@ class SetupAnswers:
         """The root. Raises ConfigurationError for answers that make none."""
         if self.cloud == "local":
             return Root.parse(f"file://{self.bucket}")
+        names = {"bucket or container": self.bucket, "connection": self.connection_id}
+        for what, name in names.items():
+            if not re.fullmatch(r"[A-Za-z0-9._-]+", name):  # a URL would become another bucket
+                raise ConfigurationError(
+                    f"{name!r} is not the name of a {what}", hint="Give the name alone; --prefix is the folder in it."
+                )
         user = f"{self.connection_id}@" if self.needs_connection else ""
         return Root.parse(f"{_SCHEMES[self.cloud]}://{user}{self.bucket}/{self.prefix}".rstrip("/"))
 

@@ -95,9 +95,12 @@ def _run(command: Command, args: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # what the encoding of a terminal or pipe does not have
     out = Output(json=getattr(args, "json", False))
     logging.getLogger("xcargo").setLevel(logging.WARNING)  # what it does, the command itself says
+    code = int(ExitCode.OK)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            return int(command.run(args, out) or ExitCode.OK)
+            code = int(command.run(args, out) or code)
+        sys.stdout.flush()  # else what cannot be written is found when the process ends, which is too late to tell
+        return code
     except (SweepRefusedError, ReferencesUnavailableError) as error:
         out.error(error)
         return ExitCode.REFUSED
@@ -109,7 +112,7 @@ def _run(command: Command, args: argparse.Namespace) -> int:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # whoever read the output has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return ExitCode.OK
+        return code
     except OSError as error:
         out.error(XCargoError(error.strerror or str(error), where=error.filename))
         return ExitCode.FAILED

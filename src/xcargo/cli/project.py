@@ -192,7 +192,8 @@ class _Planner:
     def plain(self) -> list[FileChange]:
         path = self._folder / "airflow.cfg"
         before = _read(path)
-        backend, objects = {"xcom_backend": "xcargo.XComBackend"}, {"path": str(self._answers.root())}
+        path_option = str(self._answers.root()).replace("%", "%%")  # which Airflow would fill in
+        backend, objects = {"xcom_backend": "xcargo.XComBackend"}, {"path": path_option}
         after = with_options(before or "", "core", backend, replace=self._replace)
         after = with_options(after, "xcargo", objects, replace=self._replace)
         changes = [FileChange(path, before, after)]

@@ -22,6 +22,7 @@ from xcargo.cli.bench import (
     sample,
 )
 from xcargo.cli.command import Output
+from xcargo.cli.main import main
 
 MIB = 1024 * 1024
 
@@ -62,6 +63,20 @@ def test_a_folder_is_measured_without_parts(bare: pytest.MonkeyPatch, tmp_path: 
     assert "AIRFLOW__XCARGO__COMPRESSION=" in text
     assert "parts of" not in text
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_what_cannot_be_drawn_or_tried_is_said(bare: pytest.MonkeyPatch, tmp_path: Path, capfd: Any) -> None:
+    """An empty sample before anything is measured; a plot after the numbers were printed."""
+    line = ("bench", "--path", (tmp_path / "x").as_uri(), "--max-mib", "1", "--seconds", "0.01", "--json")
+    (tmp_path / "empty.csv").touch()
+    assert main([*line, "--sample", str(tmp_path / "empty.csv")]) == 4
+    assert not (tmp_path / "x").exists()
+    assert main([*line, "--plot", str(tmp_path / "plot.foo")]) == 4
+    written = capfd.readouterr()
+    assert json.loads(written.out)["sizes"]
+    assert "empty" in written.err
+    assert "'foo' is not supported" in written.err
+    assert "Traceback" not in written.err
 
 
 def split(part: int, concurrency: int, seconds: float) -> Transfer:

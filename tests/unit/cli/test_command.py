@@ -58,9 +58,10 @@ def test_without_rich_a_table_says_what_to_install(cli: Call, monkeypatch: pytes
     assert cli("version", "--json").code == 0
 
 
-def test_a_reader_that_has_enough_is_no_error(env: dict[str, str]) -> None:
-    """`xcargo version | head -1` ends quietly."""
-    line = f'"{sys.executable}" -m xcargo version | head -c 1; echo " ${{PIPESTATUS[0]}}"'
+@pytest.mark.parametrize("reader", ["head -c 1", "true"])
+def test_a_reader_that_has_enough_is_no_error(env: dict[str, str], reader: str) -> None:
+    """`xcargo version | head -1` ends quietly, and so it does if nothing is read."""
+    line = f'"{sys.executable}" -m xcargo version | {reader}; echo " ${{PIPESTATUS[0]}}"'
     done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, check=True)
     assert (done.stdout.split()[-1], done.stderr) == ("0", "")
 
@@ -95,7 +96,8 @@ def test_usage_errors_end_with_2(cli: Call) -> None:
     "line",
     [
         *("ls --limit -1", "verify --workers 0", "migrate --workers 0", "sql x --limit 0", "memo why d t --limit 0"),
-        *("cat d r t --head -1", "bench --max-mib 0", "policy aws --expire-days 0"),
+        *("cat d r t --head -1", "bench --max-mib 0", "policy aws --expire-days 0", "lifecycle aws --days 0"),
+        "doctor --timeout 0",
     ],
 )
 def test_numbers_that_make_no_sense_are_errors_of_usage(cli: Call, line: str) -> None:

@@ -359,6 +359,25 @@ def test_a_folder_that_is_no_project_is_refused(tmp_path: Path, cli: Call) -> No
     assert "--kind astro" in done.err
 
 
+@pytest.mark.parametrize("wrong", [{"bucket": "s3://my-bucket"}, {"bucket": "a b"}, {"connection_id": "a/b"}])
+def test_what_is_no_name_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
+    """A URL in place of the name would make a path to another bucket; nothing is written."""
+    project("plain", tmp_path)
+    before = (tmp_path / "airflow.cfg").read_text()
+    with pytest.raises(ConfigurationError, match="is not the name of a"):
+        apply("plain", tmp_path, replace(ANSWERS, **wrong))
+    assert (tmp_path / "airflow.cfg").read_text() == before
+
+
+def test_a_percent_sign_is_one_in_airflow_cfg(tmp_path: Path) -> None:
+    """Airflow would take it for the beginning of a reference, and not start."""
+    project("plain", tmp_path)
+    apply("plain", tmp_path, SetupAnswers("local", "/var/50%/xcom"))
+    parser = configparser.ConfigParser()
+    parser.read(tmp_path / "airflow.cfg")
+    assert parser["xcargo"]["path"] == "file:///var/50%/xcom"
+
+
 def test_lines_keep_their_ends_and_a_secret_is_for_no_others(tmp_path: Path) -> None:
     """A .env of Windows that everybody may read keeps its lines, and is no longer everybody's."""
     env = project("astro", tmp_path) / ".env"
