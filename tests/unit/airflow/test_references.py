@@ -137,6 +137,19 @@ def test_runs_are_told_with_and_without_xcoms(metadata: Metadata) -> None:
     assert found["idle"].date == NOON + timedelta(days=1)
 
 
+def test_runs_that_do_not_match_are_not_read(metadata: Metadata) -> None:
+    """A deployment may have millions of them."""
+    for dag_id, run_id in [*(("b_dag", f"run_{n}") for n in range(20)), ("A_dag", "run_1"), ("a_dag", "run_1")]:
+        metadata.run(dag_id, run_id)
+    queries: list[str] = []
+    sa.event.listen(metadata.engine, "before_cursor_execute", lambda *event: queries.append(event[2]))
+    source = DatabaseReferences(metadata.engine, page_rows=1)
+    for where in (XComFilter("a_dag"), XComFilter("a*", "run_1")):
+        queries.clear()
+        assert [(run.dag_id, run.run_id) for run in source.runs(where)] == [("a_dag", "run_1")]
+        assert sum("FROM dag_run" in query for query in queries) <= 3
+
+
 def test_what_a_newer_version_wrote_is_a_reference_or_a_refusal(metadata: Metadata) -> None:
     """Any envelope that names an object refers to it; one of a newer version that names none stops everything."""
     metadata.push(envelope("newer", __id__="xcargo/9"))

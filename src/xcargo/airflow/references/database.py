@@ -71,6 +71,9 @@ class DatabaseReferences:
             table, columns = tables.run_table(sa.inspect(self.engine), self.schema)
         query = sa.select(*(column.label(name) for name, column in columns.items())).select_from(table)
         of_runs = XComFilter(where.dag_id, where.run_id)
+        for name, pattern in (("dag_id", where.dag_id), ("run_id", where.run_id)):
+            if pattern is not None:
+                query = query.where(tables.matches(columns[name], pattern))
         for fields in self._pages(query, (columns["id"],), ("id",)):
             run = _run(fields)
             if run is not None and of_runs.matches(Coordinate(run.dag_id, run.run_id, "", "")):

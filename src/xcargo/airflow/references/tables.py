@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from xcargo.lifecycle.references import XComFilter
 
-__all__ = ["STATE_MARKER", "ValueFilter", "XComTable", "archives", "live_tables", "run_table", "state_text"]
+__all__ = ["STATE_MARKER", "ValueFilter", "XComTable", "archives", "live_tables", "matches", "run_table", "state_text"]
 
 _XCOMS = ("xcom", "xcom_v1", "xcom_v2")
 _TASK_STATE, _ASSET_STATE = "task_state_store", "asset_state_store"
@@ -73,11 +73,7 @@ class XComTable:
                 continue
             if name == "asset" and _ASSET_STATE not in self.name:
                 return [sa.false()]
-            column = self.columns[name]
-            if "*" in pattern:
-                matching.append(column.like("%".join(map(_escaped, pattern.split("*"))), escape="\\"))
-            else:
-                matching.append(column == pattern)
+            matching.append(matches(self.columns[name], pattern))
         if where.map_index is not None:
             matching.append(self.columns["map_index"] == where.map_index)
         if self.name.startswith("_") and matching:
@@ -293,6 +289,13 @@ def _kind(dialect: str, column: Any) -> str:
     if isinstance(column, sa.LargeBinary):
         return "bytes"
     return "jsonb" if isinstance(column, postgresql.JSONB) else "json"
+
+
+def matches(column: Any, pattern: str) -> Any:
+    """Whether an id matches a pattern of an XComFilter."""
+    if "*" not in pattern:
+        return column == pattern
+    return column.like("%".join(map(_escaped, pattern.split("*"))), escape="\\")
 
 
 def _escaped(text: str) -> str:
