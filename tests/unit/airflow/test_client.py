@@ -25,6 +25,7 @@ from xcargo.errors import (
     ConfigurationError,
     DecodeError,
     EnvelopeError,
+    ObjectNotFoundError,
     ReferencesUnavailableError,
 )
 from xcargo.lifecycle.references import XComRow
@@ -124,11 +125,13 @@ class Api:
         value: Any = "",
     ) -> None:
         self.headers: list[str | None] = []
+        self.paths: list[str] = []
         self.tokens = 0
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:
                 self.headers.append(handler.headers.get("Authorization"))
+                self.paths.append(handler.path)
                 if redirects_to:
                     handler.send_response(302)
                     handler.send_header("Location", redirects_to)
@@ -142,7 +145,8 @@ class Api:
                 elif handler.path.partition("?")[0].endswith("/xcomEntries"):
                     handler.answer(403, {"detail": "Forbidden"})
                 elif forbids_xcoms:
-                    handler.answer(200, {"dag_runs": [{"dag_id": "d", "dag_run_id": "r"}], "total_entries": 1})
+                    run = {"dag_id": "d", "dag_run_id": "r"}
+                    handler.answer(200, {**run, "dag_runs": [run], "total_entries": 1})
                 elif self.headers.count(self.headers[-1]) > 2:
                     handler.answer(401, {})
                 else:
@@ -153,8 +157,8 @@ class Api:
                 xcom = {"dag_id": "d", "task_id": "t", "map_index": -1, "key": "return_value"}
                 if "xcomEntries/" in handler.path:
                     return {**xcom, "value": value}
-                runs = [{"dag_id": "d", "dag_run_id": "r"}]
-                return {"dag_runs": runs, "xcom_entries": [xcom], "total_entries": 1}
+                run = {"dag_id": "d", "dag_run_id": "r"}
+                return {**run, "dag_runs": [run], "xcom_entries": [xcom], "total_entries": 1}
 
             def do_POST(handler) -> None:
                 self.tokens += 1
@@ -250,6 +254,22 @@ def test_a_text_is_a_text_however_it_begins() -> None:
     text = str(make_pipeline().push((1,), HERE))
     with Api(value=text) as api:
         assert xcargo.connect(api.url, token="t", path="file:///x").pull("d", "t") == text
+
+
+def test_what_is_named_is_asked_for_by_its_name() -> None:
+    """However many runs the Dag has, XComs the run, and instances the task."""
+    with Api(value=1) as api:
+        client = xcargo.connect(api.url, token="t", path="file:///x")
+        assert client.pull("d", "t", run_id="r") == 1
+        run, listing, value = (path for path in api.paths if "/dags/" in path)
+        assert run == "/api/v2/dags/d/dagRuns/r"
+        assert listing.startswith(f"{run}/taskInstances/t/xcomEntries?")
+        assert "xcom_key=return_value" in listing
+        assert value.startswith(f"{run}/taskInstances/t/xcomEntries/return_value?")
+        api.paths.clear()
+        with pytest.raises(ObjectNotFoundError, match=r"task 't'\[3\]"):
+            client.pull("d", "t", run_id="r", map_index=3)
+        assert not any("xcomEntries/" in path for path in api.paths)
 
 
 def test_the_login_of_airflowctl_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -158,12 +159,7 @@ class Client:
         ``*`` stands for any characters in ``run_id``, ``task_id`` and ``key``. One request for 100 runs, one for a run
         and one for each XCom.
         """
-        runs = [run.run_id for run in self.runs(dag_id)] if run_id == "latest" else [run_id]
-        for run in runs:
-            found = self._rows(XComFilter(dag_id, run, task_id, key))
-            if found or run_id != "latest":
-                return found
-        return StoredValues([])
+        return self._values(XComFilter(dag_id, run_id, task_id, key))
 
     def history(self, dag_id: str, task_id: str, key: str = "return_value") -> StoredValues:
         """The values of a task over all runs, latest first."""
@@ -198,12 +194,8 @@ class Client:
         return StoredValue.of(row, self._pipeline)
 
     def _find(self, dag_id: str, task_id: str, run_id: str, key: str, map_index: int | None) -> StoredValues:
-        found = self.values(dag_id, run_id=run_id, task_id=task_id, key=key)
-        exact = [
-            value
-            for value in found
-            if (value.task_id, value.key) == (task_id, key) and map_index in (None, value.map_index)
-        ]
+        found = self._values(XComFilter(dag_id, run_id, task_id, key, map_index))
+        exact = [value for value in found if (value.task_id, value.key) == (task_id, key)]
         if not exact:
             instance = "" if map_index is None else f"[{map_index}]"
             raise ObjectNotFoundError(
@@ -214,6 +206,12 @@ class Client:
         if len(runs := {value.run_id for value in exact}) > 1:
             raise ValueError(f"{len(runs)} runs match run_id {run_id!r}: name one, or use client.history()")
         return StoredValues(exact)
+
+    def _values(self, where: XComFilter) -> StoredValues:
+        if where.run_id != "latest":
+            return self._rows(where)
+        found = (self._rows(replace(where, run_id=run.run_id)) for run in self.runs(str(where.dag_id)))
+        return next(filter(None, found), StoredValues([]))
 
     def _rows(self, where: XComFilter) -> StoredValues:
         values = [self.describe(row) for row in self._source.rows(where) if not (row.archived or row.coordinate.state)]

@@ -7,7 +7,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, unquote
@@ -254,15 +254,11 @@ class RestReferences:
         entries = (
             (run, entry, coordinate)
             for run in self.runs(where)
-            for entry in self._entries(run)
+            for entry in self._entries(run, where)
             if where.matches(coordinate := _coordinate(run, entry))
         )
         for row in prefetch_ordered(
-            entries,
-            lambda entry: self._row(*entry),
-            size_bytes=lambda _: 0,
-            workers=_CONCURRENCY,
-            window_bytes=0,
+            entries, lambda entry: self._row(*entry), size_bytes=lambda _: 0, workers=_CONCURRENCY, window_bytes=0
         ):
             if row is not None and (is_envelope(row.value) or not only_envelopes):
                 yield row
@@ -275,11 +271,13 @@ class RestReferences:
 
     def runs(self, where: XComFilter = EVERYTHING) -> Iterator[Run]:
         """Every Dag run that the user may see."""
-        dag = "~" if where.dag_id is None or {"*", "/"} & set(where.dag_id) else _part(where.dag_id)
-        if dag != "~" and self._api.get(f"dags/{dag}/dagRuns", {"limit": 1}) is None:
-            dag = "~"  # the API knows no Dag whose file is gone, but does know its runs
-        of_runs = XComFilter(where.dag_id, where.run_id)
-        entries = self._listed(f"dags/{dag}/dagRuns", "dag_runs", lambda run: (run["dag_id"], run["dag_run_id"]), "id")
+        of_runs, dag, run_id = XComFilter(where.dag_id, where.run_id), _exactly(where.dag_id), _exactly(where.run_id)
+        if "~" not in (dag, run_id):
+            entries: Iterator[Any] = filter(None, [self._api.get(f"dags/{dag}/dagRuns/{run_id}", {})])
+        else:
+            if dag != "~" and self._api.get(f"dags/{dag}/dagRuns", {"limit": 1}) is None:
+                dag = "~"  # the API knows no Dag whose file is gone, but does know its runs
+            entries = self._listed(f"dags/{dag}/dagRuns", "dag_runs", ("dag_id", "dag_run_id"), {"order_by": "id"})
         for entry in entries:
             run = Run(
                 entry["dag_id"],
@@ -291,52 +289,50 @@ class RestReferences:
             if of_runs.matches(Coordinate(run.dag_id, run.run_id, "", "")):
                 yield run
 
-    def _entries(self, run: Run) -> Iterator[dict[str, Any]]:
+    def _entries(self, run: Run, where: XComFilter) -> Iterator[dict[str, Any]]:
         if "/" in run.dag_id + run.run_id:  # the API takes it for the end of the id, and says 404
             raise ReferencesUnavailableError(
                 "The REST API cannot be asked for a run whose id has a slash",
                 where=f"dag {run.dag_id!r}, run {run.run_id!r}",
                 hint="Run this where the metadata database can be read.",
             )
-        path = f"{_of_run(run)}/taskInstances/~/xcomEntries"
-        yield from self._listed(path, "xcom_entries", lambda entry: tuple(entry.get(name) for name in _IDENTITY))
+        path = f"{_of_run(run)}/taskInstances/{_exactly(where.task_id)}/xcomEntries"
+        query = {"xcom_key": where.key} if where.key is not None and "*" not in where.key else {}
+        yield from self._listed(path, "xcom_entries", _IDENTITY, query)
 
-    def _listed(
-        self, path: str, name: str, identity: Callable[[dict[str, Any]], Any], order_by: str | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def _listed(self, path: str, name: str, identity: tuple[str, ...], query: Mapping[str, str]) -> Iterator[Any]:
         """All entries of a listing, each once.
 
         Pages go by number, so the deletion of a row moves others to the page before, which was read already. Therefore
         each page begins with the last entry of the one before; if it does not, the listing is read from its beginning.
         """
         seen: set[Any] = set()
-        ordered = {"order_by": order_by} if order_by else {}
         for _ in range(_LISTINGS):
-            offset, last, total = 0, None, None
+            offset, last = 0, None
             while True:
-                answer = self._api.get(path, {"limit": self._page_rows, "offset": max(0, offset - 1), **ordered})
+                answer = self._api.get(path, {"limit": self._page_rows, "offset": max(0, offset - 1), **query})
                 if answer is None:
                     self._refuse_unless_gone(path)
                     return
-                entries, total = answer[name], answer["total_entries"]
+                entries = [(tuple(map(entry.get, identity)), entry) for entry in answer[name]]
                 if last is not None:
-                    if not entries or identity(entries[0]) != last:
+                    if not entries or entries[0][0] != last:
                         break
                     entries = entries[1:]
-                for entry in entries:
-                    if (name_of_entry := identity(entry)) not in seen:
-                        seen.add(name_of_entry)
+                for ids, entry in entries:
+                    if ids not in seen:
+                        seen.add(ids)
                         yield entry
                 offset += len(entries)
-                if offset >= total:
+                if offset >= answer["total_entries"]:
                     return
                 if not entries:
                     raise ReferencesUnavailableError(
-                        f"The REST API promises {total} entries and gives {offset}",
+                        f"The REST API promises {answer['total_entries']} entries and gives {offset}",
                         where=self._api.url_of(path),
                         hint="The listing was cut short, so what is referred to is not known. Run the command again.",
                     )
-                last = identity(entries[-1])
+                last = entries[-1][0]
         raise ReferencesUnavailableError(
             f"The listing changed faster than it could be read, {_LISTINGS} times",
             where=self._api.url_of(path),
@@ -374,14 +370,17 @@ class RestReferences:
 
 
 def _coordinate(run: Run, entry: dict[str, Any]) -> Coordinate:
-    mapped = entry.get("region_index")
-    return Coordinate(
-        run.dag_id, run.run_id, entry["task_id"], entry["key"], entry["map_index"] if mapped is None else mapped
-    )
+    index = entry["map_index"] if entry.get("region_index") is None else entry["region_index"]
+    return Coordinate(run.dag_id, run.run_id, entry["task_id"], entry["key"], index)
 
 
 def _of_run(run: Run) -> str:
     return f"dags/{_part(run.dag_id)}/dagRuns/{_part(run.run_id)}"
+
+
+def _exactly(pattern: str | None) -> str:
+    """A pattern that matches one id, as a part of a URL's path; any other as ``~``, which stands for all."""
+    return "~" if pattern is None or {"*", "/"} & set(pattern) else _part(pattern)
 
 
 def _part(text: str) -> str:
