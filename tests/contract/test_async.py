@@ -39,3 +39,8 @@ def test_work_is_done_off_the_event_loop(seen: dict[str, object], name: str, cal
 def test_values_come_back_in_order(seen: dict[str, object]) -> None:
     """``aget_one`` gives the value that ``aset`` stored, ``aget_all`` those of the mapped tasks by map index."""
     assert seen["numbers"] == [7, 0, 1, 2]
+
+
+def test_a_hook_of_a_subclass_sees_the_value_once(seen: dict[str, object]) -> None:
+    """``aset`` gives it what was pushed, and nothing of ours."""
+    assert seen["of a subclass"] == {"wrapped": 8}

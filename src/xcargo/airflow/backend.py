@@ -108,6 +108,9 @@ class XComBackend(BaseXCom):  # type: ignore[misc]
             """Store a value without holding up the event loop."""
             import asyncio
 
+            if cls.serialize_value is not XComBackend.serialize_value:  # that of a subclass is to see the value alone
+                await super().aset(key, value, **coordinate)
+                return
             where = {name: coordinate.get(name) for name in ("task_id", "dag_id", "run_id", "map_index")}
             row = await asyncio.to_thread(cls.serialize_value, value, key=key, **where)
             await super().aset(key, Row(row), **coordinate)

@@ -320,6 +320,13 @@ async def _use_async_hooks(ti: Any) -> dict[str, Any]:
     Probe.serialized_on.clear()
     Probe.deserialized_on.clear()
     here = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+
+    class Wrapping(XCom):
+        @staticmethod
+        def serialize_value(value: Any, **where: Any) -> Any:
+            return XCom.serialize_value({"wrapped": value}, **where)
+
+    await Wrapping.aset("wrapped", 8, map_index=-1, **here)
     await XCom.aset("probe", Probe(7), map_index=-1, **here)
     pushed_on = list(Probe.serialized_on)
     one = await XCom.aget_one(key="probe", map_index=-1, **here)
@@ -332,6 +339,7 @@ async def _use_async_hooks(ti: Any) -> dict[str, Any]:
         "aget_one": one_pulled_on,
         "aget_all": list(Probe.deserialized_on),
         "numbers": [one.number, *(probe.number for probe in everything)],
+        "of a subclass": await XCom.aget_one(key="wrapped", map_index=-1, **here),
     }
 
 
