@@ -70,6 +70,10 @@ def s3(**options: Any) -> dict[str, Any]:
             {"access_key_id": "k", "secret_access_key": "s", "token": "t", "region": "eu-south-1"},
         ),
         (Connection(extra={"config_kwargs": {"signature_version": "unsigned"}}), {"skip_signature": True}),
+        (
+            Connection(login="k\n", password="s\n", extra={"session_kwargs": {"aws_session_token": "t\n"}}),
+            {"access_key_id": "k", "secret_access_key": "s", "token": "t"},
+        ),
         (keys(region_name="eu-west-3"), {"region": "eu-west-3"}),
         (keys(config_kwargs={"region_name": "eu-west-2"}), {"region": "eu-west-2"}),
         (keys(), {"region": "us-east-1", "virtual_hosted_style_request": True}),

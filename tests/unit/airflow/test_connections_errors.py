@@ -66,6 +66,8 @@ def sftp(**extra: Any) -> Connection:
             "extra is not a JSON object",
         ),
         (S3, Connection(login="key"), "login and password must both be set"),
+        (S3, Connection(login=f"k\n{SECRET}", password="p"), "login holds a character that no key has"),
+        (S3, aws(aws_session_token=f"t\n{SECRET}"), "aws_session_token holds a character that no key has"),
         (S3, Connection(extra=HALF_A_PAIR), "session_kwargs must both be set"),
         (S3, Connection(extra={"aws_secret_access_key": SECRET}), "aws_access_key_id and aws_secret_access_key"),
         (S3, Connection(host="minio", login="k", password=SECRET), 'endpoint into its extra: {"endpoint_url": "https'),

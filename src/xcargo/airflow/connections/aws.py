@@ -146,13 +146,13 @@ def _keys(fields: ConnectionFields) -> StaticCredentials | None:
     """
     legacy = fields.mapping("session_kwargs")
     pairs = {
-        "login and password": (fields.login, fields.password),
+        "login and password": (fields.login.strip(), fields.password.strip()),
         "aws_access_key_id and aws_secret_access_key": (
             fields.text("aws_access_key_id"),
             fields.text("aws_secret_access_key"),
         ),
         "session_kwargs": tuple(
-            str(legacy.get(f"aws_{name}") or "") for name in ("access_key_id", "secret_access_key")
+            str(legacy.get(f"aws_{name}") or "").strip() for name in ("access_key_id", "secret_access_key")
         ),
     }
     key, secret = next((pair for pair in pairs.values() if all(pair)), ("", ""))
@@ -162,7 +162,9 @@ def _keys(fields: ConnectionFields) -> StaticCredentials | None:
                 raise fields.error(name, "must both be set")
     if not key or fields.get("role_arn"):
         return None
-    token = fields.text("aws_session_token") or str(legacy.get("aws_session_token") or "")
+    token = fields.text("aws_session_token") or str(legacy.get("aws_session_token") or "").strip()
+    if not (key + token).isprintable():  # the client would panic
+        raise fields.error("aws_session_token" if key.isprintable() else "login", "holds a character that no key has")
     return StaticCredentials(access_key_id=key, secret_access_key=secret, token=token or None)
 
 
@@ -234,7 +236,7 @@ def _profile() -> dict[str, str]:
 def _region(fields: ConnectionFields) -> str:
     options, legacy = fields.mapping("config_kwargs"), fields.mapping("session_kwargs")
     region = fields.text("region_name") or options.get("region_name") or legacy.get("region_name")
-    return str(region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "")
+    return str(region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "").strip()
 
 
 def _addressing(fields: ConnectionFields, region: str) -> dict[str, Any]:
