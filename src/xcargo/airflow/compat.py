@@ -157,10 +157,10 @@ def get_connection(connection_id: str) -> Any:
                 hint='Write it like {"conn_type": "aws", "login": "...", "password": "...", "extra": {}}; '
                 "a common cause is a quote or a comma too many.",
             ) from None
+        way = f"or the variable {variable}" if variable.isidentifier() else "since no shell exports such a variable"
         raise ConfigurationError(
             f"The Airflow connection {connection_id!r} is not defined",
-            hint=f"Define it (airflow connections add {connection_id} ..., or the variable {variable}), "
-            "or correct the id in [xcargo] path.",
+            hint=f"Define it (airflow connections add {connection_id} ..., {way}), or correct the id in [xcargo] path.",
         ) from error
 
 

@@ -92,8 +92,13 @@ class SetupAnswers:
 
     def connection_variable(self) -> dict[str, str]:
         """The connection as a variable; it holds the secret."""
-        connection = self.connection()
-        return {f"AIRFLOW_CONN_{self.connection_id.upper()}": json.dumps(connection)} if connection else {}
+        name, connection = f"AIRFLOW_CONN_{self.connection_id.upper()}", self.connection()
+        if connection and not name.isidentifier():
+            raise ConfigurationError(
+                f"{name} is no name for a variable: not every shell would pass it on",
+                hint="Choose a --connection of letters, digits and underscores.",
+            )
+        return {name: json.dumps(connection)} if connection else {}
 
     def extras(self, requirements: str) -> set[str]:
         """Extras of our distribution: the provider where its hook is needed, and libraries the project uses itself."""

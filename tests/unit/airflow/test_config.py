@@ -313,17 +313,20 @@ def test_declared_defaults_are_those_of_the_settings(env: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("conn_id", "text", "says"),
     [
-        ('{"conn_type": "aws", "password": "hunter2",}', "AIRFLOW_CONN_MY_CONN does not hold valid JSON"),
-        (None, "'my_conn' is not defined.*AIRFLOW_CONN_MY_CONN"),
+        ("my_conn", '{"conn_type": "aws", "password": "hunter2",}', "AIRFLOW_CONN_MY_CONN does not hold valid JSON"),
+        ("my_conn", None, "'my_conn' is not defined.*AIRFLOW_CONN_MY_CONN"),
+        ("my-conn", None, "'my-conn' is not defined.*add my-conn ..., since no shell exports such a variable"),
     ],
-    ids=["broken-json", "not-defined"],
+    ids=["broken-json", "not-defined", "not-a-variable"],
 )
-def test_a_connection_that_cannot_be_had_says_why(env: pytest.MonkeyPatch, text: str | None, says: str) -> None:
+def test_a_connection_that_cannot_be_had_says_why(
+    env: pytest.MonkeyPatch, conn_id: str, text: str | None, says: str
+) -> None:
     """Broken JSON in the variable is named as such, and not shown; no other connection takes its place."""
     if text is not None:
         env.setenv("AIRFLOW_CONN_MY_CONN", text)
     with pytest.raises(ConfigurationError, match=says) as caught:
-        compat.get_connection("my_conn")
+        compat.get_connection(conn_id)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))

@@ -144,6 +144,13 @@ def test_an_astro_project_gets_what_it_lacks(tmp_path: Path) -> None:
     compile((tmp_path / "dags" / "xcargo_test.py").read_text(), "xcargo_test.py", "exec")
 
 
+def test_a_connection_that_no_shell_passes_on_is_refused(tmp_path: Path) -> None:
+    """Its variable would be missing wherever one starts Airflow; nothing is written."""
+    folder = project("astro", tmp_path)
+    with pytest.raises(ConfigurationError, match="AIRFLOW_CONN_MY-CONN is no name for a variable"):
+        plan("astro", folder, replace(ANSWERS, connection_id="my-conn"))
+
+
 def test_airflow_cfg_keeps_its_comments(tmp_path: Path) -> None:
     """Two options are set, everything else is as it was; Airflow's parser reads it."""
     before = PROJECTS["plain"]["airflow.cfg"]
