@@ -140,6 +140,8 @@ class Api:
                     handler.answer(200, "<html>Sign in</html>")
                 elif handler.path.endswith("/version"):
                     handler.answer(200, {"version": version})
+                elif "/dags/gone/" in handler.path:
+                    handler.answer(404, {})
                 elif value:
                     handler.answer(200, handler.one_xcom())
                 elif handler.path.partition("?")[0].endswith("/xcomEntries"):
@@ -270,6 +272,15 @@ def test_what_is_named_is_asked_for_by_its_name() -> None:
         with pytest.raises(ObjectNotFoundError, match=r"task 't'\[3\]"):
             client.pull("d", "t", run_id="r", map_index=3)
         assert not any("xcomEntries/" in path for path in api.paths)
+
+
+@pytest.mark.parametrize(("version", "is_asked_for"), [("3.2.0", True), ("3.1.8", False), ("2.11.0", False)])
+def test_runs_of_a_dag_whose_file_is_gone_are_looked_for_among_those_of_all(version: str, is_asked_for: bool) -> None:
+    """Where Airflow can choose them itself it does; a deployment may have millions of runs."""
+    with Api(version=version) as api:
+        assert xcargo.connect(api.url, token="t", path="file:///x").runs("gone") == []
+        assert "/dags/~/dagRuns?" in api.paths[-1]
+        assert ("dag_id_pattern=gone" in api.paths[-1]) == is_asked_for
 
 
 def test_the_login_of_airflowctl_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,7 @@ _IDENTITY = ("task_id", "region_id", "region_index", "map_index", "key")
 _LISTINGS = 5
 """How often a listing is read again because it changed meanwhile."""
 
-_CONCURRENCY = 8
-_ATTEMPTS = 5
+_CONCURRENCY, _ATTEMPTS = 8, 5
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _NOTHING_DONE = "What is referred to is not known, so nothing was read, deleted or moved."
 
@@ -275,9 +274,11 @@ class RestReferences:
         if "~" not in (dag, run_id):
             entries: Iterator[Any] = filter(None, [self._api.get(f"dags/{dag}/dagRuns/{run_id}", {})])
         else:
+            query = {"order_by": "id"}
             if dag != "~" and self._api.get(f"dags/{dag}/dagRuns", {"limit": 1}) is None:
                 dag = "~"  # the API knows no Dag whose file is gone, but does know its runs
-            entries = self._listed(f"dags/{dag}/dagRuns", "dag_runs", ("dag_id", "dag_run_id"), {"order_by": "id"})
+                query |= {"dag_id_pattern": str(where.dag_id)} if self._api.airflow_version >= (3, 2) else {}
+            entries = self._listed(f"dags/{dag}/dagRuns", "dag_runs", ("dag_id", "dag_run_id"), query)
         for entry in entries:
             run = Run(
                 entry["dag_id"],
