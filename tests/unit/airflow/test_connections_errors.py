@@ -193,6 +193,15 @@ def test_no_credentials_at_all(url: str, says: str) -> None:
         access(url)
 
 
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+def test_a_variable_that_ends_with_a_line_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The client would panic, or sign with another key than was meant."""
+    set_variables(monkeypatch, {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", name: f"{SECRET}\n"})
+    with pytest.raises(ConfigurationError, match=f"variable {name} holds a character that no key has") as caught:
+        access("s3://bucket/xcom")
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("module", "url", "connection", "variables", "says"),
     [

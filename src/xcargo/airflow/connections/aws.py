@@ -177,6 +177,9 @@ def _is_unsigned(fields: ConnectionFields) -> bool:
 
 def _from_environment(fields: ConnectionFields) -> _Source:
     """The default chain: the client's own where it has all it takes, boto3 for profiles and SSO."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        if not os.environ.get(name, "").isprintable():  # a line's end, as secrets out of files have it
+            raise fields.error(f"the variable {name}", "holds a character that no key has")
     if any(os.environ.get(name) for name in _CLIENT_VARIABLES):
         return _Source()
     if "AWS_PROFILE" in os.environ or any(name in _profile() for name in _PROFILE_SOURCES):
