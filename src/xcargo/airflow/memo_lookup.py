@@ -115,6 +115,8 @@ def _reused(computation: Computation) -> tuple[Any, Entry | None]:
     if fingerprint.scope != "global" and entry.dag_id != task.dag_id:
         log.warning("xcargo does not use an entry of memoize: it is of Dag %r", entry.dag_id)
         return MISS, entry
+    if getattr(task.task, "multiple_outputs", False) and len(entry.rows) == 1:
+        return MISS, entry  # the task did not push outputs apart then
     started = time.perf_counter()
     origin = {"dag": entry.dag_id, "run": entry.run_id, "task": entry.task_id, "at": entry.created_at}
     if entry.map_index >= 0:

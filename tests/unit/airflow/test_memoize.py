@@ -108,7 +108,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(runtime, "settings", lambda: pipeline.settings)
     monkeypatch.setattr(runtime, "pipeline", lambda: pipeline)
 
-    def run(run_id: str, function: Any, *args: Any, execute: Callable[[Any], Any] = lambda result: result) -> Any:
+    def run(
+        run_id: str,
+        function: Any,
+        *args: Any,
+        execute: Callable[[Any], Any] = lambda result: result,
+        multiple_outputs: bool = False,
+    ) -> Any:
         names: dict[str, Any] = {"dag_id": HERE.dag_id, "run_id": run_id, "task_id": HERE.task_id}
         rows: dict[str, Any] = {}
 
@@ -116,9 +122,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             rows[key] = json.loads(json.dumps(xcargo.XComBackend.serialize_value(value, key=key, **names)))
 
         task = SimpleNamespace(task_id=HERE.task_id, python_callable=function, iter_mapped_dependants=lambda: iter(()))
+        task.multiple_outputs = multiple_outputs
         ti = SimpleNamespace(**names, map_index=-1, task=task, xcom_push=push)
         monkeypatch.setattr(compat, "current_context", lambda: {"ti": ti})
-        push("return_value", execute(function(*args)))
+        result = execute(function(*args))
+        for key, output in result.items() if multiple_outputs else ():
+            push(key, output)
+        push("return_value", result)
         return rows
 
     return run
@@ -162,6 +172,19 @@ def test_rows_are_reused_as_they_were_pushed(run: Run) -> None:
     """Whatever the function does with the value after it has pushed it."""
     task = xcargo.memoize(version="1")(pushes_first)
     assert run("one", task) == run("two", task) == {"numbers": [1], "return_value": 1}
+
+
+def outputs() -> dict[str, Any]:
+    """A task's function."""
+    return {"a": 1, "b": [2]}
+
+
+def test_multiple_outputs_are_there_from_the_first_run_that_has_them(run: Run) -> None:
+    """The results from before, when the task did not push them apart, have none."""
+    task = xcargo.memoize(outputs)
+    run("one", task)
+    apart = {"a": 1, "b": [2], "return_value": {"a": 1, "b": [2]}}
+    assert [run(run_id, task, multiple_outputs=True) for run_id in ("two", "three")] == [apart] * 2
 
 
 def fails(changed: Any) -> None:
