@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copyreg
 import inspect
 import logging
@@ -94,6 +95,8 @@ class _Walk:
         """Parts that an object is, and objects that it is made of."""
         if value is not self.root and self._is_imported(value):
             return [(f"import {name}", self._label(value))], []
+        if isinstance(value, ast.stmt):
+            return [(f"source of {name}", ast.unparse(value))], self._globals(names_in_definition(value))
         if isinstance(value, type):
             return self._class(name, value)
         if isinstance(value, FunctionType):
@@ -132,7 +135,9 @@ class _Walk:
         else:
             text, node = self.source.definition(function, is_root=is_root)
             parts = [(f"source of {name}" if name else "source", text)]
-            inner = [] if is_root else self._globals(names_in_definition(node))
+            annotations = [each.annotation for each in ast.walk(node or ast.Pass()) if isinstance(each, ast.arg)]
+            for each in annotations if is_root else [node]:  # defaults of the root are arguments
+                inner += self._globals(names_in_definition(each))
         if isinstance(vars(function).get("registry"), MappingProxyType):  # functools.singledispatch: all but its cache
             return parts, [*_attributes(name, function, "registry", "__wrapped__"), *inner]
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
@@ -188,14 +193,20 @@ class _Walk:
         return parts, inner + [(f"{name}.{key}", attribute) for key, attribute in attributes_of.items()]
 
     def _globals(self, names: set[str], of: dict[str, Any] | None = None) -> _Named:
-        """Values of names of a module, each once; those of the file's own module unless another's are given."""
+        """Values of names of a module, each once; those of the file's own module unless another's are given.
+
+        Of the file's own names that are no plain data, the statements that assign to them too: not all objects say what
+        they are made of.
+        """
         known = self.globals if of is None else of
         hidden = {name for name in names if name.startswith("__") and name.endswith("__")} - {"__file__"}
         found = sorted((names - hidden) & known.keys())
         if known is self.globals:
             found = [name for name in found if name not in self.looked_up]
             self.looked_up.update(found)
-        return [(name, known[name]) for name in found]
+        written = [] if known is not self.globals else [name for name in found if not is_plain(known[name])]
+        statements = [(name, each) for name in written for each in self.source.assignments.get(name, ())]
+        return [(name, known[name]) for name in found] + statements
 
     def _container(self, name: str, value: Any) -> tuple[_Named, _Named]:
         """A list of what is in it, in order (of a set, whose order is another in each process, sorted), and that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from functools import cached_property
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -45,7 +46,7 @@ class SourceFile:
         # Of the code, since that of a function which wraps another would be the other's.
         code = getattr(used, "__code__", used)
         if isinstance(code, CodeType) and self._codes is not None and code_key(code, at_line=True) not in self._codes:
-            raise SourceChangedError("The file was replaced after it was loaded", where=self._path)
+            raise self._replaced()
         try:
             text = inspect.getsource(code)
         except (OSError, TypeError):
@@ -65,6 +66,27 @@ class SourceFile:
             if has_body and ast.get_docstring(inner, clean=False) is not None:
                 inner.body = inner.body[1:] or [ast.Pass()]
         return ast.unparse(node), node
+
+    @cached_property
+    def assignments(self) -> dict[str, list[ast.stmt]]:
+        """Name -> statements that assign to it, or to a part of it, outside of functions and classes."""
+        found: dict[str, list[ast.stmt]] = {}
+        try:
+            nodes: list[ast.AST] = [ast.parse(self._text or b"")]
+        except (SyntaxError, ValueError):
+            raise self._replaced() from None
+        for node in nodes:
+            if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                    for each in ast.walk(target):
+                        if isinstance(each, ast.Name):
+                            found.setdefault(each.id, []).append(node)
+            elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                nodes += ast.iter_child_nodes(node)
+        return found
+
+    def _replaced(self) -> SourceChangedError:
+        return SourceChangedError("The file was replaced after it was loaded", where=self._path)
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if the file has another text by now."""
