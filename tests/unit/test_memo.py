@@ -42,6 +42,7 @@ from xcargo.errors import (
 )
 from xcargo.model.keys import Key
 from xcargo.pipeline.code_parts import parts_of
+from xcargo.pipeline.handle import Reused
 from xcargo.pipeline.memo import Claim, Entry, Fingerprint, changes, entries_for, reuse, value_digest
 from xcargo.pipeline.source_code import SourceChangedError
 from xcargo.stores.local import buckets
@@ -415,6 +416,16 @@ def test_a_damaged_copy_says_how_to_have_the_value_computed_again() -> None:
     for read in (handle.load, handle.to_arrow, handle.scan, lambda: handle.open().read()):
         with pytest.raises(IntegrityError, match=r"xcargo_recompute.*xcargo memo clear"):
             read()
+
+
+def test_a_decorator_that_looks_at_a_reused_result_is_told_where_to_stand() -> None:
+    """Whichever way it looks, but for asking whether there is an attribute."""
+    reused: Any = Reused({"type": "list", "size_bytes": 5})
+    for look in (len, list, lambda value: value["a"], lambda value: value.shape):
+        with pytest.raises(AttributeError, match="below @xcargo"):
+            look(reused)
+    assert not hasattr(reused, "shape")
+    assert reused
 
 
 @pytest.mark.servers

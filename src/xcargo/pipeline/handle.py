@@ -199,10 +199,28 @@ def _row_range(rows: Any) -> slice:
 
 
 class Reused:
-    """A result that was copied already: it is pushed as the row of the copy."""
+    """A result that was copied already: it is pushed as the row of the copy.
+
+    A decorator above memoize is given it, and is told so when it looks into it.
+    """
 
     def __init__(self, row: Any) -> None:
         self.row = row
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"{name} of a result that is reused, and therefore not loaded: a decorator that looks at the result has to "
+            "stand below @xcargo.memoize"
+        )
+
+    def __getitem__(self, key: object) -> Any:
+        return self.__getattr__(f"Item {key!r:.40}")
+
+    def __len__(self) -> int:
+        return int(self.__getattr__("Length"))
+
+    def __bool__(self) -> bool:
+        return True
 
     def __repr__(self) -> str:
         return f"<reused {self.row.get('type')}, {self.row.get('size_bytes')} bytes>"
