@@ -27,6 +27,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from xcargo.errors import (
+    ConfigurationError,
     IntegrityError,
     ObjectExistsError,
     ObjectNotFoundError,
@@ -34,7 +35,7 @@ from xcargo.errors import (
     SweepRefusedError,
     XCargoError,
 )
-from xcargo.stores.base import ObjectInfo, Store
+from xcargo.stores.base import ObjectInfo, Store, copy_object
 from xcargo.types import Buffer
 
 if TYPE_CHECKING:
@@ -307,7 +308,10 @@ _RANGE_BYTES = 8 * 1024 * 1024
 
 
 def move_to_quarantine(store: Store, info: ObjectInfo) -> None:
-    """Copy an object into quarantine, then delete it. Its bytes travel through this machine, 8 MiB at a time."""
+    """Copy an object into quarantine, then delete it.
+
+    Where the store does not copy it by itself, its bytes travel through this machine, 8 MiB at a time.
+    """
     _copy(store, info.key, f"{QUARANTINE}/{info.key}", info.size_bytes)
     store.delete([info.key])
 
@@ -336,7 +340,12 @@ def _copy(store: Store, source: str, target: str, size_bytes: int) -> None:
                 raise IntegrityError("The object changed while it was copied", where=source)
             yield data
 
-    store.put(target, ranges(), expected_bytes=size_bytes)
+    try:
+        copy_object(store, source, target)
+    except ObjectNotFoundError:
+        raise
+    except (ConfigurationError, StoreError):
+        store.put(target, ranges(), expected_bytes=size_bytes)
     copied = store.head(target).size_bytes
     if copied != size_bytes:
         raise IntegrityError(f"The copy has {copied} bytes, the object {size_bytes}", where=target)

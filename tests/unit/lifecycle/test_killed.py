@@ -95,6 +95,10 @@ class Dying(LocalStore):
         self._count()
         super().put(key, parts, **options)
 
+    def copy(self, source: str, target: str) -> None:
+        self._count()
+        super().copy(source, target)
+
     def head(self, key: str) -> Any:
         self._count()
         return super().head(key)

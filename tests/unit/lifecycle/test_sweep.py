@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from tests.unit.lifecycle.kit import DAY, Deployment
-from xcargo.errors import AccessDeniedError, ObjectNotFoundError, SweepRefusedError
+from xcargo.errors import AccessDeniedError, ObjectNotFoundError, StoreError, SweepRefusedError
 from xcargo.lifecycle.bookkeeping import QUARANTINE, read_owner
 from xcargo.lifecycle.plan import Count, Verdict, share_refusal
 from xcargo.lifecycle.report import Outcome, Report
@@ -458,13 +458,23 @@ def test_a_sweep_that_lost_its_lock_deletes_nothing_more(here: Deployment) -> No
 # --- quarantine ------------------------------------------------------------------------------------------------------
 
 
-def test_quarantine_keeps_what_a_sweep_takes_for_a_while(here: Deployment) -> None:
-    """The copy is the object; after the time it goes."""
+@pytest.mark.parametrize("copies", [True, False], ids=["by the store", "through this machine"])
+def test_quarantine_keeps_what_a_sweep_takes_for_a_while(here: Deployment, copies: bool) -> None:
+    """The copy is the object; after the time it goes. The bytes pass through this machine only where they must."""
+    seen: set[tuple[str, str]] = set()
+
+    def before(verb: str, key: str) -> None:
+        seen.add((verb, key))
+        if verb == "copy" and not copies:
+            raise StoreError("This store makes no copies")
+
     here.push("a", "r")
     gone = orphan(here)
     data = here.store.store.get(gone)
     here.pass_time(DAY + 1)
+    here.store.before = before
     report = here.sweep(quarantine_seconds=7 * DAY)
+    assert (("get", gone) in seen) is not copies
     assert report.outcomes[Outcome.QUARANTINED].objects == 1
     assert here.store.store.get(f"~xcargo/quarantine/{gone}") == data
     with pytest.raises(ObjectNotFoundError):
