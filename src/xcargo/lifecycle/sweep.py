@@ -188,9 +188,7 @@ class Sweep(AbstractContextManager["Sweep"]):
             if self._has_references or options.claim is not None:  # else nothing tells that the root is ours
                 claim(self._store, self._owner, self._me(), options.prefixes, replace_note=options.claim is not None)
             for batch in self._batches():
-                referenced = self._referenced_now(batch)
-                unfinished = self._unfinished_now(batch)
-                remove = partial(self._remove, lock, report.started_at, referenced, unfinished)
+                remove = partial(self._remove, lock, report.started_at, self._needed_now(batch))
                 self._count_outcomes(report, batch, pool.map(remove, batch), on_progress)
             self._empty_quarantine(report, lock)
             for error in self._uploads.abort(report.uploads, lock, pool):
@@ -260,6 +258,16 @@ class Sweep(AbstractContextManager["Sweep"]):
         while batch := list(islice(lines, _BATCH)):
             yield [_Candidate.from_line(line) for line in batch]
 
+    def _needed_now(self, batch: Iterable[_Candidate]) -> set[str]:
+        """Keys of the batch that stay: a row refers to the object by now, or the run of an expired one was cleared."""
+        referenced, unfinished = self._referenced_now(batch), self._unfinished_now(batch)
+        return {
+            info.key
+            for info, verdict, _ in batch
+            if (verdict is Verdict.ORPHAN and self._root.uri(info.key) in referenced)
+            or (verdict is Verdict.EXPIRED and "/".join(info.key.split("/", 2)[:2]) in unfinished)
+        }
+
     def _referenced_now(self, batch: Iterable[_Candidate]) -> set[str]:
         """What rows of the batch's runs refer to at this moment, where that takes few look-ups."""
         orphans = [candidate.info.key for candidate in batch if candidate.verdict is Verdict.ORPHAN]
@@ -281,13 +289,9 @@ class Sweep(AbstractContextManager["Sweep"]):
             self._unfinished = time.monotonic() + _LOOK_AGAIN_SECONDS, unfinished
         return unfinished
 
-    def _remove(
-        self, lock: SweepLock, now: datetime, referenced: set[str], unfinished: set[str], candidate: _Candidate
-    ) -> Outcome | XCargoError:
+    def _remove(self, lock: SweepLock, now: datetime, needed: set[str], candidate: _Candidate) -> Outcome | XCargoError:
         info = candidate.info
-        if candidate.verdict is Verdict.ORPHAN and self._root.uri(info.key) in referenced:
-            return Outcome.REFERENCED
-        if candidate.verdict is Verdict.EXPIRED and "/".join(info.key.split("/", 2)[:2]) in unfinished:
+        if info.key in needed:
             return Outcome.REFERENCED
         try:
             lock.check()
