@@ -53,17 +53,20 @@ class FilesystemStore:
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
     ) -> None:
+        lost = False
+
         def attempt(seconds: float) -> None:
+            nonlocal lost
             watched = Watched(parts)
             try:
-                bounded(lambda: self._put(key, watched, mode), seconds, lambda: watched.taken_at)
+                bounded(lambda: self._put(key, watched, mode, lost), seconds, lambda: watched.taken_at)
             except Exception as error:
                 if error is watched.error:
                     raise
                 ours = self._map(error, key)
                 # What is still at work may still be taking parts, and an iterator gives them only once.
                 if isinstance(ours, StoreUnavailableError):
-                    ours.final = isinstance(error, TimeoutError) or not isinstance(parts, Sequence)
+                    lost, ours.final = True, isinstance(error, TimeoutError) or not isinstance(parts, Sequence)
                 raise ours from error
 
         self._retry.run("put", self._root.uri(key), attempt)
@@ -72,8 +75,10 @@ class FilesystemStore:
         """See `copy_object`; whether the bytes stay where they are is for the file system to say."""
         self._run("copy", source, lambda: self._store(target, lambda fs, path: fs.cp_file(self._path(source), path)))
 
-    def _put(self, key: str, parts: Iterable[Buffer], mode: PutMode) -> None:
+    def _put(self, key: str, parts: Iterable[Buffer], mode: PutMode, lost: bool) -> None:
         if mode == "create" and self._fs().exists(self._path(key)):
+            if lost and self._fs().cat_file(self._path(key)) == b"".join(parts):  # it was moved, and the answer lost
+                return
             raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
 
         def write(fs: Any, path: str) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcargo.errors import StoreError, StoreUnavailableError
+from xcargo.errors import ObjectExistsError, StoreError, StoreUnavailableError
 from xcargo.model.root import Root
 from xcargo.stores.base import Access, Limits
 from xcargo.stores.fsspec import FilesystemStore, retry_after_seconds
@@ -176,6 +177,40 @@ def test_a_broken_connection_is_replaced_and_nobody_elses(tmp_path: Path, monkey
     assert store.get("k~1") == b"x"
     assert len({id(fs) for fs in opened}) == len(opened) == 2
     assert Failing(auto_mkdir=True) is others
+
+
+class Lossy(LocalFileSystem):  # type: ignore[misc]
+    """A local file system whose connection breaks once, after the file was moved to its place."""
+
+    failures = 1
+
+    def mv(self, source: str, target: str, **more: Any) -> None:
+        super().mv(source, target, **more)
+        if Lossy.failures:
+            Lossy.failures -= 1
+            raise ConnectionError("broken")
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_lost_answer_of_a_create_is_told_from_another_ones_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """Ours by its bytes."""
+
+    class Raced(Lossy):
+        def exists(self, path: str, **more: Any) -> bool:
+            if (
+                others and not Lossy.failures and path.endswith("k~1")
+            ):  # another one has put its own in the place of what was lost
+                Path(path).write_bytes(DATA[::-1])
+            return super().exists(path, **more)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Lossy, "failures", 1)
+    limits = Limits(10, retry_wait_seconds=0.001)
+    store = FilesystemStore(Root.parse(tmp_path.as_uri()), Access(filesystem=Raced), limits)
+    with pytest.raises(ObjectExistsError) if others else nullcontext():
+        store.put("k~1", [DATA[:5], DATA[5:]], mode="create")
+    assert (tmp_path / "k~1").read_bytes() == (DATA[::-1] if others else DATA)
 
 
 def test_threads_share_a_store_whose_connection_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
