@@ -155,13 +155,18 @@ class StoreTests:
 
     @pytest.mark.parametrize(("start", "end"), [(0, 1), (1, 4), (3, None), (9, 10), (4, 99)])
     def test_a_range_is_what_a_slice_is(self, store: Store, behind: Any, start: int, end: int | None) -> None:
-        """get with start and end gives these bytes and no others; fewer if the object ends before. So does get_into."""
+        """get with start and end gives these bytes and no others; fewer if the object ends before. So does get_into.
+
+        Of an empty object it gives none.
+        """
         behind.put(self.KEY, b"0123456789")
         expected = b"0123456789"[start:end]
         assert bytes(store.get(self.KEY, start=start, end=end)) == expected
         memory = bytearray((end or 10) - start)
         assert get_into(store, self.KEY, memoryview(memory), start=start) == len(expected)
         assert memory == expected.ljust(len(memory), b"\0")
+        behind.put(self.KEY, b"")
+        assert bytes(store.get(self.KEY, end=1)) == b""
 
     def test_create_refuses_a_taken_key_and_keeps_its_object(self, store: Store, behind: Any) -> None:
         """mode='create' raises ObjectExistsError and changes nothing."""

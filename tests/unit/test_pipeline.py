@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -242,6 +244,24 @@ def test_an_altered_object_is_an_integrity_error(damage: str) -> None:
     objects()[key] = (changed, when)
     with pytest.raises(IntegrityError, match="memory://test/xcom/my_dag"):
         pipeline.pull(row)
+
+
+@pytest.mark.parametrize(("in_row", "in_folder"), [(None, 2**40), (2**40, None), (2**62, None)])
+def test_neither_a_huge_object_nor_a_row_that_claims_one_takes_memory(
+    tmp_path: Path, in_row: int | None, in_folder: int | None
+) -> None:
+    """A pull reads a byte more than the row says at most, and takes no memory for bytes that are not there."""
+    pipeline = make_pipeline(tmp_path.as_uri())
+    row: Any = pipeline.push(BIG, HERE)
+    if in_folder is not None:
+        os.truncate(tmp_path / row["uri"].removeprefix(tmp_path.as_uri() + "/"), in_folder)  # of holes
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntegrityError, match="were stored"):
+            pipeline.pull({**row, "stored_bytes": in_row or row["stored_bytes"]})
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_object_that_says_it_expired_writes_nothing_but_that_into_a_log() -> None:

@@ -108,7 +108,7 @@ class Envelope:
             raise EnvelopeError("The row claims to be an envelope of xcargo, of an unknown version")
         known = {name: row[name] for name in _TYPES if row.get(name) is not None}
         for name, value in known.items():
-            if type(value) is not _TYPES[name] or (type(value) is int and value < 0):
+            if type(value) is not _TYPES[name] or (type(value) is int and not 0 <= value < 2**63):
                 raise EnvelopeError(f"The envelope's {name!r} is not a valid {_TYPES[name].__name__}")
         missing = sorted(_REQUIRED - known.keys())
         if missing or ("uri" in known) == ("data" in known) or ("uri" in known and "checksum" not in known):

@@ -295,11 +295,9 @@ def _copy_bytes(source: FileIO, target: FileIO) -> None:
 
 
 def _read_at_most(file: FileIO, size_bytes: int) -> bytes:
-    data = file.read(size_bytes)
-    while len(data) < size_bytes:  # Linux reads 2 GiB at a time
-        more = file.read(size_bytes - len(data))
-        if not more:
-            break
+    """Takes no more memory than the file has bytes, or a block, whatever a row says."""
+    data, block_bytes = b"", max(os.fstat(file.fileno()).st_size - file.tell(), _BLOCK_BYTES)
+    while more := file.read(min(size_bytes - len(data), block_bytes)):  # Linux reads 2 GiB at a time
         data += more
     return data
 

@@ -118,7 +118,7 @@ class StoredObject:
 def _payload(store: RenewingStore, key: str, envelope: Envelope, cipher: Cipher | None) -> Buffer:
     """The payload of an object of one chunk. One request."""
     try:
-        stored = store.get(key)
+        stored = store.get(key, end=envelope.stored_bytes + 1)  # a byte more tells of any longer object
         _verify(stored, envelope)
         if cipher is not None:
             stored = cipher.decrypt(stored, cipher.context(0, True, envelope.size_bytes, envelope.compression))
@@ -347,8 +347,9 @@ class ObjectSource:
 
 
 def truncated(length: int, stored_bytes: int) -> IntegrityError:
-    """The error for an object that is not as long as it was stored."""
+    """The error for an object that is not as long as it was stored; what is too much was not read."""
+    least = "at least " if length > stored_bytes else ""
     return IntegrityError(
-        f"The object has {length} bytes, {stored_bytes} were stored",
+        f"The object has {least}{length} bytes, {stored_bytes} were stored",
         hint="It was cut short or replaced; run the task that pushed it again.",
     )
