@@ -218,6 +218,8 @@ def test_an_endpoint_is_judged_by_its_own_answer(said: bytes, status: Status) ->
         ("RequestTimeTooSkewed", "clock"),
         ("AuthenticationFailed", "account key or signature"),
         ("AuthorizationPermissionMismatch", "not among their rights"),
+        ("AuthorizationFailure", "from this network"),
+        ("AccessDenied: not authorized to perform: kms:GenerateDataKey", "key that encrypts the bucket"),
         ("SomethingNew", "SomethingNew"),
     ],
 )

@@ -91,7 +91,17 @@ _MEANINGS = (
         "Correct the connection's password or sas_token; a signature may have expired.",
     ),
     (
-        "AccessDenied|AuthorizationPermissionMismatch|AuthorizationFailure|does not have storage",
+        "kms:[A-Za-z]+",
+        "the credentials may not use the key that encrypts the bucket",
+        "Grant it: `xcargo policy aws --kms-key ARN` prints all that is needed.",
+    ),
+    (
+        "AuthorizationFailure",
+        "the storage account takes no requests from this network, or the signature does not admit this one",
+        "Allow this network in the account's firewall; look at services, addresses and expiry of the SAS token.",
+    ),
+    (
+        "AccessDenied|AuthorizationPermissionMismatch|does not have storage",
         "the credentials are right, but this is not among their rights",
         "Grant it: `xcargo policy {cloud}` prints all that is needed.",
     ),
