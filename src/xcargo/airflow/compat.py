@@ -149,18 +149,17 @@ def get_connection(connection_id: str) -> Any:
         if type(error).__name__ != "AirflowNotFoundException":
             raise
         variable = f"AIRFLOW_CONN_{connection_id.upper()}"
-        text = os.environ.get(variable, "").strip()
-        if text:  # Airflow passes over what it cannot read; its error holds the text, so it is not chained
-            kind = "valid JSON" if text.startswith("{") else "a connection that Airflow can read"
+        if os.environ.get(variable):  # Airflow passes over it; its error holds the text, so it is not chained
             raise ConfigurationError(
-                f"The variable {variable} does not hold {kind}",
+                f"The variable {variable} does not hold a connection that Airflow can read",
                 hint='Write it like {"conn_type": "aws", "login": "...", "password": "...", "extra": {}}; '
-                "a common cause is a quote or a comma too many.",
+                "common causes are a quote or a comma too many, and a field that no connection has.",
             ) from None
         way = f"or the variable {variable}" if variable.isidentifier() else "since no shell exports such a variable"
         raise ConfigurationError(
             f"The Airflow connection {connection_id!r} is not defined",
-            hint=f"Define it (airflow connections add {connection_id} ..., {way}), or correct the id in [xcargo] path.",
+            hint=f"Define it (airflow connections add {connection_id} ..., {way}), or correct the id in [xcargo] path. "
+            "Airflow also says so where the database or the secrets backend that holds it does not answer.",
         ) from error
 
 

@@ -315,11 +315,12 @@ def test_declared_defaults_are_those_of_the_settings(env: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("conn_id", "text", "says"),
     [
-        ("my_conn", '{"conn_type": "aws", "password": "hunter2",}', "AIRFLOW_CONN_MY_CONN does not hold valid JSON"),
+        ("my_conn", '{"conn_type": "aws", "password": "hunter2",}', "AIRFLOW_CONN_MY_CONN does not hold a connection"),
+        ("my_conn", '{"conn_type": "aws", "pasword": "hunter2"}', "MY_CONN does not .* a field that no connection has"),
         ("my_conn", None, "'my_conn' is not defined.*AIRFLOW_CONN_MY_CONN"),
         ("my-conn", None, "'my-conn' is not defined.*add my-conn ..., since no shell exports such a variable"),
     ],
-    ids=["broken-json", "not-defined", "not-a-variable"],
+    ids=["broken-json", "unknown-field", "not-defined", "not-a-variable"],
 )
 def test_a_connection_that_cannot_be_had_says_why(
     env: pytest.MonkeyPatch, conn_id: str, text: str | None, says: str
