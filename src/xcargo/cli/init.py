@@ -207,7 +207,11 @@ def _answers(args: argparse.Namespace, out: Output) -> SetupAnswers:
     if cloud == "gcs" and asks:
         key_file = out.ask("Service account key file (empty: the machine's account)", optional=True)
     if asks and (login or cloud == "azure"):
-        secret = getpass.getpass("Secret key: " if login else "Account key or SAS token (empty: managed identity): ")
+        question = "Secret key: " if login else "Account key or SAS token (empty: managed identity): "
+        try:
+            secret = getpass.getpass(question)
+        except EOFError:
+            raise ConfigurationError("The input ended before a question was answered") from None
     if key_file:
         secret = _read(key_file)
     if login and not secret:

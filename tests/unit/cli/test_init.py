@@ -314,6 +314,16 @@ def test_the_command_asks_on_a_terminal(tmp_path: Path) -> None:
     assert "secret-of-mine" not in done.out
 
 
+def test_an_end_of_input_in_place_of_the_secret_is_one_line(tmp_path: Path) -> None:
+    """Ctrl-D at the prompt that echoes nothing."""
+    project("plain", tmp_path)
+    line = ("init", str(tmp_path), "--cloud", "aws", "--bucket", "b", "--region", "r", "--access-key", "me")
+    done = on_terminal(*line, env=environment(tmp_path, NO_COLOR="1"), answers={"Secret key": "\x04"})
+    assert done.code == 4
+    assert "Error: The input ended" in done.out
+    assert "Traceback" not in done.out
+
+
 class Terminal(io.StringIO):
     """Somebody is there."""
 
