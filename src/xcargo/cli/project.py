@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -219,6 +221,12 @@ class _Planner:
         """
         ignore, path = self._folder / ".gitignore", self._folder / ".env"
         ignored, before = _read(ignore), _read(path)
+        if self._answers.secret and before is not None and _is_tracked(path):
+            raise ConfigurationError(
+                "git tracks the file that the secret would be written to",
+                where=path,
+                hint="Let git forget it, and commit that: git rm --cached .env",
+            )
         after = with_variables(before or "", variables, replace=self._replace)
         after = with_variables(after, extended, replace=True)
         return [
@@ -238,6 +246,15 @@ def _airflow_services(text: str) -> list[str]:
     """Services of a compose file that run Airflow: named so, as in the official file."""
     inside = text.partition("\nservices:")[2] or text
     return re.findall(r"^  (airflow[\w-]*):", inside, re.MULTILINE)
+
+
+def _is_tracked(path: Path) -> bool:
+    """Whether git has a file in its index: then it commits the file, whatever .gitignore says."""
+    git = shutil.which("git")
+    if git is None:
+        return False
+    line = [git, "ls-files", "--error-unmatch", path.name]
+    return subprocess.run(line, cwd=path.parent, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
 def _read(path: Path) -> str | None:

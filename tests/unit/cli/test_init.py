@@ -386,6 +386,19 @@ def test_what_is_no_name_is_refused(tmp_path: Path, wrong: dict[str, str]) -> No
     assert (tmp_path / "airflow.cfg").read_text() == before
 
 
+def test_no_secret_is_written_where_git_tracks_it(tmp_path: Path) -> None:
+    """.gitignore has no effect on a file that was committed before."""
+    project("astro", tmp_path)
+    (tmp_path / ".env").write_text("AIRFLOW_UID=50000\n")
+    for line in (["init", "--quiet"], ["add", ".env"]):
+        subprocess.run(["git", *line], cwd=tmp_path, check=True)
+    with pytest.raises(ConfigurationError, match="git tracks the file"):
+        apply("astro", tmp_path)
+    subprocess.run(["git", "rm", "--quiet", "--cached", ".env"], cwd=tmp_path, check=True)
+    apply("astro", tmp_path)
+    assert SECRET in json.loads(variables(tmp_path)["AIRFLOW_CONN_XCARGO"])["password"]
+
+
 def test_a_percent_sign_is_one_in_airflow_cfg(tmp_path: Path) -> None:
     """Airflow would take it for the beginning of a reference, and not start."""
     project("plain", tmp_path)
