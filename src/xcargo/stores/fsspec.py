@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import secrets
 import socket
@@ -48,7 +49,8 @@ class FilesystemStore:
         self._root = root
         self._access = access
         self._retry = Retry(limits, on_retry)
-        self._opened: Any = None
+        self._opened: dict[int, Any] = {}
+        """By process: a connection, and the threads behind it, are of the process that opened it."""
 
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
@@ -149,14 +151,15 @@ class FilesystemStore:
         return self._retry.run(verb, self._root.uri(key), attempt)
 
     def _fs(self) -> Any:
-        fs = self._opened  # another thread may let go of it at any time
+        fs = self._opened.get(os.getpid())  # another thread may let go of it at any time
         if fs is None:
-            fs = self._opened = self._access.filesystem() if self._access.filesystem else _plain_fsspec(self._root)
+            fs = self._access.filesystem() if self._access.filesystem else _plain_fsspec(self._root)
+            self._opened[os.getpid()] = fs
         return fs
 
     def _reconnect(self) -> None:
         """Have the next call open a new connection: this one may be what is broken, and fsspec would give it again."""
-        fs, self._opened = self._opened, None
+        fs = self._opened.pop(os.getpid(), None)
         instances = getattr(type(fs), "_cache", {})  # no public way leaves other people's instances alone
         for token in [token for token, instance in list(instances.items()) if instance is fs]:
             instances.pop(token, None)

@@ -7,6 +7,7 @@ import logging
 import queue
 import random
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.unit.airflow.connection_kit import SECRET, Connection, access, store
-from tests.unit.conftest import HERE, make_pipeline
+from tests.unit.conftest import HERE, in_fork, make_pipeline
 from xcargo.airflow import compat
 
 pytest.importorskip("fsspec")
@@ -153,6 +154,23 @@ def test_a_handle_is_streamed_where_the_server_copies_nothing(
     assert [pipeline.pull(row) for row in rows] == [value] * 3
     assert len([record for record in caplog.records if "does not copy by itself" in record.message]) == 1
     assert [path.stat().st_size for path in server.folder.rglob("*") if path.is_file()] == [len(value)] * 3
+
+
+@pytest.mark.parametrize("protocol", ["ftp", "sftp"])
+def test_a_forked_child_has_a_connection_of_its_own(protocol: str, request: pytest.FixtureRequest) -> None:
+    """It does not wait for the threads of its parent's, nor send anything on it; the parent's goes on."""
+    served: Served = request.getfixturevalue(protocol)
+    connection = Connection(protocol, host="127.0.0.1", port=served.port, login="me", password=SECRET)
+    opened = store(f"{protocol}://my_conn@127.0.0.1/xcom", connection, timeout_seconds=20)
+    opened.put("d/r/t/k~1", [b"of the parent"])
+
+    def work() -> bool:
+        began = time.monotonic()
+        opened.put("d/r/t/k~2", [b"of the child"])
+        return bytes(opened.get("d/r/t/k~1")) == b"of the parent" and time.monotonic() - began < 10
+
+    assert in_fork(work) == 0
+    assert bytes(opened.get("d/r/t/k~2")) == b"of the child"
 
 
 @pytest.mark.parametrize("form", ["key_file", "private_key"])
