@@ -105,7 +105,7 @@ def test_a_diff_shows_no_secret_of_the_user(name: str, tmp_path: Path) -> None:
         "[core]\nfernet_key = hunter2\nparallelism = 32\nsecret_key=hunter2\n" if name != ".env" else "PASSWORD=hunter2"
     )
     (tmp_path / name).write_text(own)
-    answers = replace(ANSWERS, connection_id="my-bucket")
+    answers = replace(ANSWERS, connection_id="my_bucket")
     shown = [c.diff(tmp_path) for c in plan("astro" if name == ".env" else "plain", tmp_path, answers).changes]
     assert "xcargo.XComBackend" in "".join(shown)
     assert not [text for text in shown if "hunter2" in text or "wJalr" in text]
