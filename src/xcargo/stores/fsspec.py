@@ -115,7 +115,11 @@ class FilesystemStore:
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
             with suppress(ObjectNotFoundError):
-                self._delete(key)
+                try:
+                    self._delete(key)
+                except AccessDeniedError:  # FTP says the same of a file that is missing
+                    self.head(key)
+                    raise
 
     def _delete(self, key: str) -> None:
         self._run("delete", key, lambda: self._fs().rm_file(self._path(key)))
