@@ -14,7 +14,7 @@ from xcargo.airflow.compat import AIRFLOW_2, BaseXCom
 from xcargo.airflow.references import tables
 from xcargo.airflow.references.database import DatabaseReferences
 from xcargo.airflow.references.tables import ValueFilter
-from xcargo.codecs.plain_values import class_name
+from xcargo.codecs.plain_values import shown_name
 from xcargo.errors import ConfigurationError, SweepRefusedError, XCargoError
 from xcargo.lifecycle.moves import Move, NotMovableError, StaysInlineError
 from xcargo.lifecycle.references import EVERYTHING, XComFilter, XComRow
@@ -193,7 +193,7 @@ class ToStock:
         if not is_envelope(row.value):
             return restored(_copied(row.value)), None
         value = self._pipeline.pull(row.value, row.coordinate.dag_id)
-        kind = class_name(type(value))
+        kind = shown_name(type(value))
         if row.coordinate.state is not None:
             if not _is_json(value):
                 raise NotMovableError(f"without a backend the state store would not give its {kind} back as it is")

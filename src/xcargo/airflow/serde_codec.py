@@ -10,7 +10,7 @@ from typing import Any
 from xcargo.airflow import compat
 from xcargo.airflow.classes import how_to_allow
 from xcargo.codecs.base import Encoded
-from xcargo.codecs.plain_values import way_out
+from xcargo.codecs.plain_values import shown_name, way_out
 from xcargo.errors import DecodeError, UnsupportedTypeError
 from xcargo.types import Buffer
 
@@ -42,7 +42,7 @@ class SerdeCodec:
             payload = json.dumps(serialized).encode()
         except Exception as error:  # of the value's own code too
             raise UnsupportedTypeError(
-                f"Neither xcargo nor Airflow can store a value of type {kind}",
+                f"Neither xcargo nor Airflow can store a value of type {shown_name(type(value))}",
                 hint=f"Return {way_out(value)}, or register a codec for it under the entry point group "
                 "'xcargo.codecs'.",
             ) from error

@@ -18,7 +18,7 @@ import ormsgpack
 
 from xcargo.codecs.base import CodecLookup, Encoded, contiguous
 from xcargo.codecs.builtin import EXTENSIONS, Tag, extension_of
-from xcargo.codecs.plain_values import class_name, holds_mutable_buffer
+from xcargo.codecs.plain_values import holds_mutable_buffer, shown_name
 from xcargo.codecs.source import BytesSource
 from xcargo.codecs.substitutes import current_push
 from xcargo.codecs.value_path import TooDeepError, add_path, path_to
@@ -286,6 +286,6 @@ class _RefusedError(Exception):
 
 def _refuse(value: object) -> NoReturn:
     raise UnsupportedTypeError(
-        f"No codec takes a value of type {class_name(type(value))}",
+        f"No codec takes a value of type {shown_name(type(value))}",
         hint="Return a type from the documentation's table, or register a codec for it under 'xcargo.codecs'.",
     )

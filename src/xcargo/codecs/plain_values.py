@@ -5,6 +5,7 @@ Content is taken by the built-in type's own methods. Where a class overrides the
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, deque
 from collections.abc import Callable, ItemsView, KeysView, ValuesView
@@ -17,12 +18,21 @@ from typing import Any
 
 from xcargo.errors import UnsupportedTypeError
 
-__all__ = ["class_name", "converter_of", "holds_mutable_buffer", "way_out"]
+__all__ = ["class_name", "converter_of", "holds_mutable_buffer", "shown_name", "way_out"]
 
 
 def class_name(cls: type) -> str:
     """Module and qualified name of a class, of a built-in one the name alone."""
     return f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
+
+
+_DAG_FILE = re.compile(r"unusual_prefix_[0-9a-f]{40}_")
+"""Airflow begins the name of a Dag file's module like this, which says nothing to people."""
+
+
+def shown_name(cls: type) -> str:
+    """The same for people to read."""
+    return _DAG_FILE.sub("", class_name(cls))
 
 
 def converter_of(cls: type) -> Callable[[Any], Any] | None:

@@ -22,7 +22,7 @@ import ormsgpack
 
 from xcargo.codecs.builtin import EXTENSIONS, Tag
 from xcargo.codecs.class_names import ClassBudget
-from xcargo.codecs.plain_values import class_name, converter_of
+from xcargo.codecs.plain_values import converter_of, shown_name
 from xcargo.codecs.value_path import TooDeepError, first_path, names_part, shift_index
 from xcargo.errors import SizeLimitError, UnsupportedTypeError, XCargoError
 from xcargo.model.settings import Settings
@@ -129,7 +129,7 @@ class Push:
         """Raise UnsupportedTypeError for a value that gives its items once, if the task still needs them."""
         if self.for_digest:
             raise UnsupportedTypeError(
-                f"A {class_name(type(value))} gives its items only once", hint="Pass a list, a table or a handle."
+                f"A {shown_name(type(value))} gives its items only once", hint="Pass a list, a table or a handle."
             )
 
     @contextmanager
@@ -184,7 +184,7 @@ class Push:
             size_bytes += len(packed)
             if size_bytes > limit_bytes:
                 raise SizeLimitError(
-                    f"The {class_name(cls)} gave more than {limit_bytes} bytes, and it may have no end",
+                    f"The {shown_name(cls)} gave more than {limit_bytes} bytes, and it may have no end",
                     hint="Return list(value) if it has one and all of it is to be stored, or raise max_size_bytes.",
                 )
             bodies.append(packed[1 if len(chunk) < 16 else 3 :])
@@ -197,7 +197,7 @@ class Push:
         named = []
         for cls, (part, built_in) in islice((self.first or {}).items(), _NAMED_CLASSES):
             path = first_path(value, part, most=_SEARCHED)
-            named.append(f"{class_name(cls)} as {built_in}" + ("" if path is None else f" (value{self.mask(path)})"))
+            named.append(f"{shown_name(cls)} as {built_in}" + ("" if path is None else f" (value{self.mask(path)})"))
         more = len(self.first or ()) - len(named)
         log.warning(
             "xcargo stores %s%s: the next task gets the built-in type. [xcargo] strict_types = True refuses this",
@@ -241,7 +241,7 @@ def _is_iterator(value: Any) -> bool:
 
 
 def _not_awaited(value: Any) -> UnsupportedTypeError:
-    kind = class_name(type(value))
+    kind = shown_name(type(value))
     if inspect.isasyncgen(value):
         return UnsupportedTypeError(
             f"An asynchronous generator ({kind}) cannot be stored", hint="Return [item async for item in it]."

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from itertools import islice
 from typing import Any
 
+from xcargo.codecs.plain_values import shown_name
 from xcargo.codecs.value_path import MASKED_CHARS, masked
 from xcargo.errors import SizeLimitError
 from xcargo.model.settings import Settings
@@ -48,8 +48,6 @@ _DATABASE_ROWS = (
 _UNREAD = ("LazyFrame", "RecordBatchReader")
 _TABLE_CODECS = ("arrow", "arrow-stream", "pandas")
 _NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "array", "object", "binary")
-_DAG_FILE = re.compile(r"unusual_prefix_[0-9a-f]{40}_")
-"""Airflow begins the name of a Dag file's module like this, which says nothing to people."""
 _COLUMNS, _ROWS, _ITEMS = 8, 3, 5
 _CELL_BYTES = 4096
 
@@ -57,13 +55,11 @@ _CELL_BYTES = 4096
 def type_name(value: object) -> str:
     """Name of the type as a user would write it: ``dict``, ``pandas.DataFrame``, ``my_package.models.Order``."""
     cls = type(value)
-    module = cls.__module__
-    if module == "builtins":
+    if cls.__module__ == "builtins":
         return cls.__qualname__
-    module = _DAG_FILE.sub("", str(module))
-    if module.partition(".")[0] in _LIBRARIES:
-        module = module.partition(".")[0]
-    return _printable(f"{module}.{cls.__qualname__}")
+    name = shown_name(cls)
+    library = name.partition(".")[0]
+    return _printable(f"{library}.{cls.__qualname__}" if library in _LIBRARIES else name)
 
 
 def preview(value: Any, chars: int, mask: Callable[[str], str] = str) -> str | None:

@@ -16,9 +16,10 @@ import ormsgpack
 import pytest
 
 from xcargo.airflow.classes import AirflowClasses
+from xcargo.airflow.serde_codec import SerdeCodec
 from xcargo.codecs import Registry
 from xcargo.codecs.base import contiguous
-from xcargo.errors import ConfigurationError, DecodeError
+from xcargo.errors import ConfigurationError, DecodeError, UnsupportedTypeError
 from xcargo.transfer.description import type_name
 
 SOURCE = """
@@ -105,6 +106,16 @@ def test_another_version_of_the_bundle_reads_what_one_wrote(load: Load) -> None:
     assert value == order(module)
     assert type(value) is module.Order
     assert type_name(value) == "my_dag.Order"
+
+
+def test_messages_name_a_class_as_its_dag_file_does(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """Without the hash that Airflow puts before the name of the file's module."""
+    module = load("dags")
+    value = type("Row", (dict,), {"__module__": module.__name__})(a=1)
+    Registry(classes=AirflowClasses()).encode([value])
+    assert "stores my_dag.Row as dict" in caplog.text
+    with pytest.raises(UnsupportedTypeError, match=r" type my_dag\.Lazy\. "):
+        Registry(classes=AirflowClasses(), fallbacks=[SerdeCodec]).encode(module.Lazy())
 
 
 LATE = """
