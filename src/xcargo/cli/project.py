@@ -151,11 +151,12 @@ class _Planner:
         """Lets every service of Airflow read .env, in a file beside the user's own."""
         path = self._folder / "docker-compose.override.yml"
         before, services = _read(path), _airflow_services(compose)
-        if before is None:
+        if before is None and services:
             lines = ["services:", *(f"  {service}:\n    env_file: [.env]" for service in services)]
             return [FileChange(path, None, "\n".join(lines) + "\n")]
-        if "env_file" not in before:
-            self.steps.append(f"Add `env_file: [.env]` to {', '.join(services)} in docker-compose.override.yml")
+        if "env_file" not in (before or ""):
+            named = ", ".join(services) or "each service of Airflow"
+            self.steps.append(f"Add `env_file: [.env]` to {named} in docker-compose.override.yml")
         return []
 
     def helm(self) -> list[FileChange]:

@@ -187,6 +187,15 @@ def test_compose_services_read_the_env_file(tmp_path: Path) -> None:
     assert variables(tmp_path)["_PIP_ADDITIONAL_REQUIREMENTS"] == "airflow-provider-xcargo"
 
 
+def test_compose_services_of_other_names_are_left_to_the_user(tmp_path: Path) -> None:
+    """No override file without a service in it, which docker compose refuses: a step says what to add."""
+    (tmp_path / "docker-compose.yaml").write_text("services:\n  scheduler:\n    image: apache/airflow:3.0.6\n")
+    steps = plan("compose", tmp_path, ANSWERS).steps
+    apply("compose", tmp_path)
+    assert not (tmp_path / "docker-compose.override.yml").exists()
+    assert any("`env_file: [.env]` to each service" in step for step in steps)
+
+
 def test_compose_keeps_the_packages_that_were_asked_for(tmp_path: Path) -> None:
     """Ours is added to what pip installs at the start; a second time changes nothing."""
     project("compose", tmp_path)
