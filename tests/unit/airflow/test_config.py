@@ -17,6 +17,7 @@ import xcargo
 from xcargo.airflow import compat
 from xcargo.airflow.config import read_settings
 from xcargo.airflow.provider_info import OPTIONS
+from xcargo.cli.checks.environment import effective
 from xcargo.errors import ConfigurationError
 from xcargo.model.keys import Key
 from xcargo.model.root import Root
@@ -164,12 +165,17 @@ def test_our_own_options_come_first(env: pytest.MonkeyPatch) -> None:
 
 
 def test_the_default_that_airflow_writes_into_its_file_is_no_wish(env: pytest.MonkeyPatch) -> None:
-    """A generated airflow.cfg holds the Common IO threshold of -1; with a path of ours values are offloaded."""
+    """A generated airflow.cfg holds the Common IO threshold of -1; with a path of ours values are offloaded.
+
+    Nor does the doctor say that the file set it.
+    """
     if not conf.has_section("common.io"):
         conf.add_section("common.io")
     conf.set("common.io", "xcom_objectstorage_threshold", "-1")
     try:
-        assert settings(env, xcargo__path="s3://b").threshold_bytes == 1024
+        made = settings(env, xcargo__path="s3://b")
+        assert made.threshold_bytes == 1024
+        assert {s.option: s.origin for s in effective(conf, made)}["threshold_bytes"] == "default"
         env.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD", "-1")
         assert settings(env, xcargo__path="s3://b").threshold_bytes == -1
     finally:

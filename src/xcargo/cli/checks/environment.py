@@ -136,8 +136,9 @@ def _origin(conf: Any, option: str) -> str:
         for suffix in ("", "_cmd", "_secret"):  # a command that prints the value, a key in a secrets backend
             if os.environ.get(f"{variable}{suffix.upper()}"):
                 return f"variable {variable}{suffix.upper()}"
-            # What the file itself holds; what Airflow adds of its own is no user's word.
-            if f"{name}{suffix}" in compat.options_in_file(conf, section) and conf.get(section, name):
+            # What the file itself holds; what Airflow adds of its own, such as a threshold of -1, is no user's word.
+            added = ("",) if section == SECTION else ("", "-1")
+            if f"{name}{suffix}" in compat.options_in_file(conf, section) and conf.get(section, name) not in added:
                 return f"airflow.cfg [{section}] {name}{suffix}"
     return "default"
 
