@@ -31,7 +31,7 @@ __all__ = ["COMMANDS", "all_commands", "build_parser", "get_cli_commands", "main
 _MODULES = ("bench", "doctor", "gc", "init", "memo", "migrate", "policy", "sql", "values", "verify")
 """Modules of this package, each with ``COMMANDS``, beside this one."""
 
-GROUPS = {"memo": "Show and delete the results that xcargo.memoize can reuse"}
+GROUPS = {"memo": "show and delete the results that xcargo.memoize can reuse"}
 """First words of names that have two, and what their commands do."""
 
 _EXIT_CODES = "0 done, 1 problems found, 2 usage, 3 refused, 4 failed"
@@ -136,7 +136,9 @@ def build_parser() -> argparse.ArgumentParser:
         group, _, name = command.name.rpartition(" ")
         if group not in subparsers:
             text = GROUPS[group]
-            parent = subparsers[""].add_parser(group, help=text, description=f"{text}.", formatter_class=formatter)
+            parent = subparsers[""].add_parser(
+                group, help=text, description=f"{text.capitalize()}.", formatter_class=formatter
+            )
             subparsers[group] = parent.add_subparsers(title="commands", metavar="COMMAND", required=True)
         sub = subparsers[group].add_parser(
             name,

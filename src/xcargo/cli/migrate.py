@@ -92,8 +92,9 @@ class _Run:
             if not rows:
                 out.say("Every row is where the settings say.")
             else:
-                table = [
-                    (*group, f"{number:,}", format_bytes(size_bytes[group])) for group, number in sorted(rows.items())
+                table = [  # a reference of another backend does not say how large its object is
+                    (*group, f"{number:,}", "?" if group[0] == "legacy" else format_bytes(size_bytes[group]))
+                    for group, number in sorted(rows.items())
                 ]
                 out.table(("from", "status", "rows", "size"), table, right=("rows", "size"))
                 if not args.apply:
