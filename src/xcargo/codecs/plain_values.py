@@ -64,6 +64,8 @@ _WAYS_OUT = {
 
 def way_out(value: object) -> str:
     """What to return in place of a value that cannot be stored."""
+    if isinstance(value, BaseException):
+        return "str(value), or raise it"
     library = str(type(value).__module__).partition(".")[0]
     return _WAYS_OUT.get(library, "one of the documented types (dict(value), dataclasses.asdict(value) ...)")
 
