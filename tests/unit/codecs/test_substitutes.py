@@ -122,6 +122,16 @@ def moved() -> Row:
     return row
 
 
+class Groups(Iterator[Any]):
+    """As polars' GroupBy: iterating over it begins anew."""
+
+    def __iter__(self) -> Iterator[Any]:  # noqa: PYI034 - it returns another one
+        return iter([("a", [1]), ("b", [2])])
+
+    def __next__(self) -> Any:
+        raise NotImplementedError
+
+
 def noted(value: Any) -> Any:
     value.note = "an attribute"
     return value
@@ -166,6 +176,7 @@ SUBSTITUTES: dict[str, tuple[Any, Any]] = {
     "zip": ([zip("ab", [1, 2], strict=True)], [[("a", 1), ("b", 2)]]),
     "iterators": ([filter(None, [0, 1]), enumerate("a"), iter((1,)), reversed([1, 2])], [[1], [(0, "a")], [1], [2, 1]]),
     "groups": (itertools.groupby("aab"), [("a", ["a", "a"]), ("b", ["b"])]),
+    "groups that begin anew": (Groups(), [("a", [1]), ("b", [2])]),
     "generator": ({"rows": (Row(n=n) for n in range(3))}, {"rows": [{"n": 0}, {"n": 1}, {"n": 2}]}),
     "generator of text": ((Text(n) for n in "ab"), ["a", "b"]),
     "beside what is packed in another way": ([map(str, [1]), {1: Row({(1,): 2})}], [["1"], {1: {(1,): 2}}]),
