@@ -44,7 +44,7 @@ class Needs:
     def of(cls, root: Root, **more: Any) -> Needs:
         """The needs of a root."""
         if root.account:
-            more.setdefault("account", root.account)
+            more.setdefault("account", root.account.partition(".")[0])  # of a sovereign cloud it is the whole host
         return cls(root.bucket, root.prefix, **more)
 
     @property
@@ -109,7 +109,8 @@ def aws_policy(needs: Needs) -> dict[str, Any]:
             "Resource": bucket,
         }
         if needs.prefix:
-            listing["Condition"] = {"StringLike": {"s3:prefix": [needs.prefix, f"{needs.folder}*"]}}
+            # Without the slash the names of its neighbours could be listed, too: xcom-of-others beside xcom.
+            listing["Condition"] = {"StringLike": {"s3:prefix": f"{needs.folder}*"}}
         uploads = {"Sid": "XCargoUploads", "Effect": "Allow", "Action": ["s3:ListBucketMultipartUploads"]}
         statements += [listing, {**uploads, "Resource": bucket}]  # AWS cannot bound this one to a prefix
     if needs.kms_key:

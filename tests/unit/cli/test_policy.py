@@ -251,11 +251,23 @@ def test_a_sweep_without_a_right_deletes_nothing(
 def test_the_aws_policy_ends_at_the_path(moto: Moto) -> None:
     """Beside the path nothing can be read, written or deleted. (moto does not judge the condition on listing.)"""
     beside = Root.parse("s3://conn@guarded/team/other")
+    moto.enforce(on=False)
     moto.client("s3").put_object(Bucket="guarded", Key="team/other/k", Body=b"x")
     store = open_store(beside, moto.access(aws_policy(Needs.of(ROOT)), root=beside), LIMITS)
     for call in (lambda: store.get("k"), lambda: store.put("k", [b"y"]), lambda: store.delete(["k"])):
         with pytest.raises(AccessDeniedError):
             call()
+
+
+def test_a_neighbour_of_the_same_beginning_cannot_be_listed() -> None:
+    """Whoever may list `xcom` sees the keys of `xcom-of-others`, too; all that is listed begins with `xcom/`."""
+    (listing,) = [s for s in aws_policy(Needs("b", "xcom"))["Statement"] if s["Action"] == ["s3:ListBucket"]]
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": "xcom/*"}}
+
+
+def test_an_account_of_a_sovereign_cloud_is_named_without_its_host() -> None:
+    """The commands of `az` take the name alone."""
+    assert Needs.of(Root.parse("abfss://c@acct.dfs.core.chinacloudapi.cn/x")).account == "acct"
 
 
 def test_flags_leave_rights_out() -> None:
