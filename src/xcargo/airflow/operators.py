@@ -11,7 +11,7 @@ from xcargo import XComBackend  # noqa: F401 - on Airflow 2 it has to be loaded 
 from xcargo.airflow import compat
 from xcargo.airflow.connections import access_of
 from xcargo.airflow.runtime import settings
-from xcargo.errors import ReferencesUnavailableError, SweepRefusedError
+from xcargo.errors import SweepRefusedError
 from xcargo.lifecycle.inventory import open_inventory
 from xcargo.lifecycle.plan import Count, SweepOptions, Verdict, share_refusal
 from xcargo.lifecycle.references import ReferenceSource
@@ -111,7 +111,7 @@ class XCargoGCOperator(BaseOperator):  # type: ignore[misc]
                         sweep.apply(report)
                 reports.append(report.to_json())
                 log.info("Swept %s: %s", root, _shown(reports[-1]))
-        except (SweepRefusedError, ReferencesUnavailableError) as error:
+        except SweepRefusedError as error:
             raise compat.fail_exception()(str(error)) from error
         if any(report["errors"] for report in reports):
             raise RuntimeError(

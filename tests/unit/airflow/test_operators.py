@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from xcargo.airflow import compat, operators, runtime
+from xcargo.errors import ReferencesUnavailableError
 from xcargo.stores import open_store
 from xcargo.stores.base import Limits
 
@@ -36,3 +37,11 @@ def test_no_prefixes_are_not_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert operators.XCargoGCOperator(task_id="gc", prefixes=[], via="database").execute({}) == []
     with pytest.raises(compat.fail_exception(), match="not the text 'my_dag'"):
         operators.XCargoGCOperator(task_id="gc", prefixes="my_dag", via="database").execute({})
+
+
+def test_an_api_that_does_not_answer_is_worth_another_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing was deleted, and Airflow retries the task: the error is not the one that forbids it."""
+    monkeypatch.setenv("AIRFLOW__XCARGO__PATH", tmp_path.as_uri())
+    monkeypatch.setattr(operators, "settings", runtime.settings.__wrapped__)
+    with pytest.raises(ReferencesUnavailableError, match="does not answer"):
+        operators.XCargoGCOperator(task_id="gc", via="rest", api_url="http://127.0.0.1:9").execute({})
