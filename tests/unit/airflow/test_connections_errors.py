@@ -65,6 +65,7 @@ def sftp(**extra: Any) -> Connection:
             Unreadable(login="k", password="p", extra=f'{{"endpoint_url": "{SECRET}",}}'),
             "extra is not a JSON object",
         ),
+        (S3, Connection("", schema=f"'{{{SECRET}}}'"), "holds nothing that Airflow can read"),
         (S3, Connection(login="key"), "login and password must both be set"),
         (S3, Connection(login=f"k\n{SECRET}", password="p"), "login holds a character that no key has"),
         (S3, aws(aws_session_token=f"t\n{SECRET}"), "aws_session_token holds a character that no key has"),

@@ -55,7 +55,7 @@ class ConnectionFields:
 
     @classmethod
     def of(cls, root: Root, connection: Any) -> ConnectionFields:
-        """Read a connection. Raises ConfigurationError when its extra is not a JSON object."""
+        """Read a connection. Raises ConfigurationError when it is empty, or its extra is not a JSON object."""
         if connection is None:
             return cls(root)
         extra = connection.extra_dejson
@@ -72,6 +72,13 @@ class ConnectionFields:
         )
         if (extra and not is_object) or (not extra and not _is_json(getattr(connection, "extra", None))):
             raise fields.error("extra", "is not a JSON object")
+        if not any((fields.conn_type, fields.login, fields.password, fields.host, extra)):
+            # Airflow makes that of a text that is neither JSON nor a URI; the environment's credentials are not meant.
+            raise ConfigurationError(
+                f"{fields._who} holds nothing that Airflow can read",
+                where=root,
+                hint="Write it as JSON or as a URI, without quotes around it: docker's --env-file keeps those.",
+            )
         return fields
 
     def require_type(self, allowed: tuple[str, ...]) -> None:
