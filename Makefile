@@ -1,4 +1,4 @@
-# Every task of this project is a target; `make` alone lists them. Needs only make and Python 3.10 to 3.13.
+# Every task of this project is a target; `make` alone lists them. Needs only make and Python 3.10 to 3.14.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help

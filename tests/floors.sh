@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 resolution=${1:-lowest-direct}
-versions="3.10 3.11 3.12 3.13"
-[ "$resolution" != highest ] || versions="3.13 3.12 3.11 3.10"
+versions="3.10 3.11 3.12 3.13 3.14"
+[ "$resolution" != highest ] || versions="3.14 3.13 3.12 3.11 3.10"
 for version in $versions; do
   python=$("python$version" -c 'import sys; print(sys.executable)' 2>/dev/null) && break
 done

@@ -136,7 +136,7 @@ class Metadata:
     def execute(self, statement: str, **parameters: Any) -> None:
         """A statement of SQL."""
         with self.engine.begin() as connection:
-            connection.execute(sa.text(statement), parameters)
+            connection.execute(sa.text(statement).bindparams(**parameters))
 
     def values(self) -> dict[tuple[str, str, str, int, str], Any]:
         """Every row of the XCom table, as the database gives it."""

@@ -69,7 +69,7 @@ RELEASES = (
     Release(
         "3.2.2",
         (3, 10),
-        (3, 13),
+        (3, 14),
         pins=(
             # Later ones no longer take the execution API's TITerminalStatePayload: PydanticUserError at the first
             # task. 3.3's own bound.
@@ -79,8 +79,8 @@ RELEASES = (
             "svcs<26.2",
         ),
     ),
-    Release("3.3.2", (3, 10), (3, 13)),
-    Release("3.4.0b2", (3, 11), (3, 13)),
+    Release("3.3.2", (3, 10), (3, 14)),
+    Release("3.4.0b2", (3, 11), (3, 14)),
 )
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.matrix.environments import CHECKOUT, clean_environ, find_uv
 from tests.matrix.interpreters import Interpreter, find_minor
 
-PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))
+PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13), (3, 14))
 AIRFLOW = "apache-airflow==3.3.2"
 DIST = CHECKOUT / "dist"
 

@@ -118,13 +118,20 @@ def names() -> dict[str, Any]:
     if find_spec("torch"):  # too large for each environment
         found["torch"] = importlib.import_module("torch")
     found["StandardScaler"] = importlib.import_module("sklearn.preprocessing").StandardScaler
-    found["connection"] = sqlite3.connect(":memory:")
-    found["connection"].row_factory = sqlite3.Row
+    found["connection"] = _connection()
     all_of = ("array", "collections", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo")
     for module in (*all_of, "dateutil.tz", "types"):
         public = {name: part for name, part in vars(importlib.import_module(module)).items() if name[0] != "_"}
         found |= {name: part for name, part in public.items() if not isinstance(part, ModuleType)}
     return found
+
+
+@cache
+def _connection() -> sqlite3.Connection:
+    """One for all examples: since 3.13, Python warns of each that nobody closes."""
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    return connection
 
 
 @cache

@@ -272,7 +272,8 @@ def _state(value: Any) -> tuple[list[Any], dict[Any, Any]] | None:
         state = {**(state[0] or {}), **state[1]}
     if type(state) is not dict:
         return [*more, state], {}
-    return more, state
+    # Since Python 3.14, one of a cached_property. Of a Dag's file, it says where the file is.
+    return more, {name: attribute for name, attribute in state.items() if name != "__module__"}
 
 
 def _get(value: Any, name: str) -> Any:

@@ -38,8 +38,8 @@ _BRACKETS: dict[type, tuple[str, str]] = {
     frozenset: ("frozenset({", "})"),
 }
 _LEVELS = 3
-_STANDARD = ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo")
-_LIBRARIES = ("xcargo", "pandas", "polars", "pyarrow", "numpy", "pendulum", "scipy", "torch", "xarray")
+_STANDARD = ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "pathlib._local", "uuid", "zoneinfo")
+_LIBRARIES = ("xcargo", "pandas", "pathlib", "polars", "pyarrow", "numpy", "pendulum", "scipy", "torch", "xarray")
 _PANDAS_SCALARS = ("Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval")
 _DATABASE_ROWS = (
     *("sqlalchemy.engine.row.Row", "sqlite3.Row", "asyncpg.protocol.record.Record", "asyncpg.Record"),

@@ -134,7 +134,7 @@ class TestNumpy(CodecTests):
         np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
         np.broadcast_to(np.arange(3), (2, 3)),
         np.array(["2026", "NaT"], "M8[25m]"),
-        np.timedelta64("NaT"),
+        np.timedelta64("NaT", "s"),
         np.array([1, 2], "g"),
         np.longdouble(1) / 3,
         np.ones(2, "q"),
@@ -204,6 +204,8 @@ class TestNumpy(CodecTests):
             return [(type(x), repr(x)) for x in left.flat] == [(type(x), repr(x)) for x in right.flat]
         if right.dtype.names is not None:  # what lies between fields is nobody's
             return repr(left.tolist()) == repr(right.tolist())
+        if right.dtype.char in "gG":  # nor what fills up its sixteen bytes
+            return repr(left.tolist()) == repr(right.tolist())
         return bool(left.tobytes() == right.tobytes())
 
 
@@ -229,12 +231,11 @@ def test_a_contiguous_array_is_not_copied_to_encode_it() -> None:
         np.array([(object(),)], [("a", "O")]),
         np.zeros(9, np.dtype({"names": ["a"], "formats": ["O"], "offsets": [0], "itemsize": 4096})),
         np.zeros(2, []),
-        np.char.array(["a"]),
         np.zeros(1).view(type("Mine", (np.ndarray,), {})),
         type("Mine", (np.float64,), {})(1),
         np.zeros(1, [("\ud800", "i4")]),
     ],
-    ids=["object", "field", "gaps", "empty", "chararray", "subclass", "scalar", "surrogate"],
+    ids=["object", "field", "gaps", "empty", "subclass", "scalar", "surrogate"],
 )
 def test_arrays_that_would_not_come_back_are_refused(value: Any) -> None:
     """Objects that no codec takes, fields that are objects, subclasses."""
