@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from dateutil.tz import tzlocal
+from typing_extensions import Self
 
 from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.codecs.test_tree import same
@@ -125,11 +126,12 @@ def moved() -> Row:
 class Groups(Iterator[Any]):
     """As polars' GroupBy: iterating over it begins anew."""
 
-    def __iter__(self) -> Iterator[Any]:  # noqa: PYI034 - it returns another one
-        return iter([("a", [1]), ("b", [2])])
+    def __iter__(self) -> Self:
+        self._groups = iter([("a", [1]), ("b", [2])])
+        return self
 
     def __next__(self) -> Any:
-        raise NotImplementedError
+        return next(self._groups)
 
 
 def noted(value: Any) -> Any:
