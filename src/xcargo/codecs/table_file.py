@@ -135,7 +135,7 @@ def scan(file: TableFile) -> Any:
             frame = pl.from_arrow(batch)
             yield frame if predicate is None else frame.filter(predicate)
 
-    schema = pl.from_arrow(file.schema.empty_table()).schema
+    schema = pl.from_arrow(arrow().Table.from_batches([], file.schema)).schema
     frame = register_io_source(batches, schema=schema)
     setattr(frame, SCANNED, file.source)
     # Airflow 3.3 calls serialize() of every argument of a task, to show it. That of a scan by Python pickles what it

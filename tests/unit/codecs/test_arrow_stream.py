@@ -54,6 +54,7 @@ class TestArrowStreamCodec(CodecTests):
         pl.LazyFrame({"a": [1, None, 3], "b": ["x", "y", None], "c": [[1], [], None]}),
         pl.LazyFrame({"a": []}, schema={"a": pl.Int8}),
         pl.LazyFrame({"wide": [[{"a": 2**100}]]}, schema={"wide": pl.List(pl.Struct({"a": pl.Int128}))}),
+        pl.LazyFrame({"codes": [["x", "y"], None]}, schema={"codes": pl.List(pl.Categorical)}),
         frame(1000)
         .lazy()
         .with_columns(
