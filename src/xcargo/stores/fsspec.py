@@ -94,7 +94,14 @@ class FilesystemStore:
         fs, path = self._fs(), self._path(key)
         folder = path.rpartition("/")[0]
         temporary = f"{folder}/{PART_NAME}{secrets.token_hex(8)}"
-        fs.makedirs(folder, exist_ok=True)
+        for _ in folder.split("/"):  # while others make the same folders, some file systems fail at each of them
+            try:
+                fs.makedirs(folder, exist_ok=True)
+                break
+            except Exception:
+                fs.invalidate_cache()
+        else:
+            fs.makedirs(folder, exist_ok=True)
         try:
             write(fs, temporary)
             fs.mv(temporary, path)

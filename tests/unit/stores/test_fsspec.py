@@ -213,6 +213,23 @@ def test_a_lost_answer_of_a_create_is_told_from_another_ones_object(
     assert (tmp_path / "k~1").read_bytes() == (DATA[::-1] if others else DATA)
 
 
+class Raced(LocalFileSystem):  # type: ignore[misc]
+    """A local file system whose folders somebody else makes at the same moment: as SFTP and FTP it fails at each."""
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        for folder in reversed((Path(path), *Path(path).parents)):
+            if not folder.exists():
+                folder.mkdir()
+                raise OSError("File exists")
+
+
+def test_folders_that_others_make_at_the_same_moment_are_no_failure(tmp_path: Path) -> None:
+    """Mapped tasks of one run push at once."""
+    store = FilesystemStore(Root.parse(tmp_path.as_uri()), Access(filesystem=Raced), Limits(10))
+    store.put("d/r/t/0/k~1", [DATA])
+    assert (tmp_path / "d/r/t/0/k~1").read_bytes() == DATA
+
+
 def test_threads_share_a_store_whose_connection_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One lets go of the connection while others use it; each opens another and goes on."""
     (tmp_path / "k~1").write_bytes(b"x")
