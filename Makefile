@@ -52,7 +52,7 @@ test: setup ## Unit and store tests
 
 .PHONY: matrix
 matrix: setup ## Contract tests on every supported Airflow, each in an environment of its own
-	@UV="$(abspath $(UV))" $(RUN) -m tests.matrix --strict $(VERSIONS)
+	@UV="$(abspath $(UV))" $(RUN) -m tests.matrix --strict $(if $(CLAIMS),--claims $(CLAIMS)) $(VERSIONS)
 
 .PHONY: upgrades
 upgrades: setup ## Airflow 2 upgraded to 3 by its own db migrate; values between versions of Python, pandas and numpy

@@ -1,4 +1,4 @@
-"""Run the contract tests on every Airflow of the matrix, one after the other.
+"""Run the contract tests on every Airflow of the matrix, one after the other, the newest first.
 
     python -m tests.matrix                  all releases
     python -m tests.matrix 2.9 3.3          these only
@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .environments import CHECKOUT, clean_environ, environment_of, is_ready, make
 from .interpreters import Interpreter, find_interpreter
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> int:
     if options.list:
         _print_releases(releases)
         return 0
-    outcomes = [_run(release, pytest_arguments) for release in releases]
+    newest_first = reversed(releases)  # it takes longest: as the last one it would leave a core idle
+    outcomes = [_run(release, pytest_arguments) for release in newest_first if _is_ours(release, options.claims)]
     _print_table(
         ("Airflow", "Python", "Result", "Seconds"),
         [(o.release.airflow, o.python, f"{o.verdict}: {o.detail}", f"{o.seconds:.0f}") for o in outcomes],
@@ -70,7 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("versions", nargs="*", metavar="VERSION", help="an Airflow release, or the beginning of one")
     parser.add_argument("--list", action="store_true", help="show the matrix and run nothing")
     parser.add_argument("--strict", action="store_true", help="a release without a Python counts as failed")
+    parser.add_argument("--claims", type=Path, metavar="FOLDER", help="run none that another run with it has begun")
     return parser
+
+
+def _is_ours(release: Release, claims: Path | None) -> bool:
+    """Whether no other run that has this folder has begun with the release."""
+    try:
+        if claims:
+            (claims / release.airflow).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _run(release: Release, pytest_arguments: list[str]) -> Outcome:

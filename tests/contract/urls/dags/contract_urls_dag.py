@@ -36,6 +36,7 @@ except ImportError:
     from airflow.triggers.temporal import TimeDeltaTrigger
 
 NAME = "contract_urls"
+HOME = os.environ["AIRFLOW_HOME"]
 KUBECONFIG = Path(__file__).parents[1] / "kubeconfig.yaml"
 FRAME = pd.DataFrame({"n": range(1000), "text": [f"line {n}" for n in range(1000)]})
 RECORDS = [{"n": n, "text": f"line {n}"} for n in range(200)]
@@ -57,7 +58,7 @@ class PutsAndWaits(BaseOperator):  # type: ignore[misc]
         self.url = url
 
     def execute(self, context: Any) -> None:
-        subprocess.run(["bash", "-c", put("before", self.url)], check=True, cwd="/tmp")
+        subprocess.run(["bash", "-c", put("before", self.url)], check=True, cwd=HOME)
         self.defer(trigger=TimeDeltaTrigger(timedelta(0)), method_name="done")
 
     def done(self, context: Any, event: Any = None) -> str:
@@ -70,7 +71,7 @@ class PodOnThisMachine(KubernetesPodOperator):  # type: ignore[misc]
     def execute(self, context: Any) -> None:
         (container,) = self.build_pod_request_obj(context).spec.containers
         env = {variable.name: variable.value for variable in container.env}
-        subprocess.run([*container.command, *container.args], env={**os.environ, **env}, check=True, cwd="/tmp")
+        subprocess.run([*container.command, *container.args], env={**os.environ, **env}, check=True, cwd=HOME)
 
 
 @dag(NAME, schedule=None, start_date=datetime(2024, 1, 1), catchup=False)
@@ -120,7 +121,7 @@ def _dag() -> None:
 
     @task
     def in_python() -> None:
-        subprocess.run(["bash", "-c", put("from a program", upload_url())], check=True, cwd="/tmp")
+        subprocess.run(["bash", "-c", put("from a program", upload_url())], check=True, cwd=HOME)
         collect("program.txt")
 
     @task
