@@ -105,10 +105,7 @@ def test_each_answer_asks_airflow_for_the_right_and_changes_nothing(route: APIRo
     assert next(right for path, right in rights.items() if route.path.startswith(path)) in asked
 
 
-@pytest.mark.parametrize("route", routes(), ids=lambda route: route.path)
-def test_the_right_is_asked_for_the_dag_that_is_shown(
-    app: FastAPI, route: APIRoute, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_right_is_asked_for_the_dag_that_is_shown(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the asset; never for one that is named elsewhere in the address: who may read one asks for another."""
     asked: list[str | None] = []
 
@@ -123,10 +120,12 @@ def test_the_right_is_asked_for_the_dag_that_is_shown(
     monkeypatch.setattr(security.DagModel, "get_team_name", lambda dag_id: None)
     app.dependency_overrides[current_user] = lambda: SimpleNamespace()
     query = {"dag_id": "mine", "asset_id": "mine", "run_id": "r", "task_id": "t", "key": "k", "other_run_id": "o"}
-    for theirs in ("theirs", "mine%2f..%2ftheirs", "%74heirs", "~"):
-        path = route.path.replace("{dag_id}", theirs).replace("{asset_id}", theirs)
-        if path != route.path:
-            assert TestClient(app).get(path, params=query).status_code in (403, 404), path
+    client, paths = TestClient(app), {route.path for route in routes() if "{" in route.path}
+    assert len(paths) > 30
+    for path in paths:
+        for theirs in ("theirs", "mine%2f..%2ftheirs", "%74heirs", "~"):
+            named = path.replace("{dag_id}", theirs).replace("{asset_id}", theirs)
+            assert client.get(named, params=query).status_code in (403, 404), named
     assert "mine" not in asked
 
 
