@@ -5,11 +5,9 @@ Once with a signing key, once without: what the second leaves open is written do
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -23,7 +21,7 @@ import airflow
 import pytest
 from contract_forgery_dags import NAMES, ONLY_BY_SIGNATURE, SECRET, TRAP
 
-from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, file_of, objects_of, rows_of, run
+from .conftest import DAG_RUN_LIMIT_SECONDS, HERE, file_of, objects_of, run
 from .generation import AIRFLOW_2
 from .settle import Place
 
@@ -94,34 +92,30 @@ def _token(port: int, process: subprocess.Popen[bytes], log: Path) -> str:
     raise AssertionError(f"The API server did not come up: {log.read_text()[-5000:]}")
 
 
-@pytest.fixture(scope="module", params=["signed", "unsigned"])
-def attack(request: pytest.FixtureRequest, place: Place, database: Path, api: dict[str, str]) -> Attack:
-    """Both Dags once, with a signing key or without."""
-    variables = dict(api)
-    if request.param == "signed":
-        variables["AIRFLOW__XCARGO__SIGNING_KEY"] = base64.b64encode(os.urandom(32)).decode()
-    _forget(database)
-    report = place.home / f"forgery_{request.param}.json"
-    done = run(str(HERE / "run_forgery.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS, env=variables)
+@pytest.fixture(scope="module")
+def attacks(place: Place, database: Path, api: dict[str, str]) -> dict[str, Any]:
+    """Both Dags, run with a signing key and without."""
+    report = place.home / "forgeries.json"
+    done = run(str(HERE / "run_forgery.py"), str(report), timeout=DAG_RUN_LIMIT_SECONDS, env=api)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-20_000:]
-    assert json.loads(report.read_text()) == {"contract_victim": "success", "contract_attacker": "success"}, log
-    (victims,) = (row.value for row in rows_of(database, "contract_victim") if row.key == "return_value")
+    found: dict[str, Any] = json.loads(report.read_text())
+    for one in found.values():
+        assert one["states"] == {"contract_victim": "success", "contract_attacker": "success"}, log
+    return found
+
+
+@pytest.fixture(scope="module", params=["signed", "unsigned"])
+def attack(request: pytest.FixtureRequest, place: Place, attacks: dict[str, Any]) -> Attack:
+    """What came of it with a signing key or without."""
+    found = attacks[request.param]
+    assert ("signature" in found["victims_row"]) is (request.param == "signed")
     names = ("statuses", "outcomes", "as_text", "victims_own", *([] if AIRFLOW_2 else ["planted"]))
     return Attack(
-        **{"planted": {}} | {name: json.loads((place.home / f"forgery_{name}.json").read_text()) for name in names},
-        victims_file=file_of(victims),
+        **{"planted": {}} | {name: found[name] for name in names},
+        victims_file=file_of(found["victims_row"]),
         survivors=objects_of(place, "contract_victim"),
     )
-
-
-def _forget(database: Path) -> None:
-    """No row of an earlier run is left."""
-    with sqlite3.connect(database) as connection:
-        for (table,) in connection.execute(
-            "SELECT name FROM sqlite_master WHERE name IN ('xcom', 'xcom_v2')"
-        ).fetchall():
-            connection.execute(f"DELETE FROM {table}")
 
 
 def test_no_forged_row_gives_a_value(attack: Attack, request: pytest.FixtureRequest) -> None:

@@ -104,7 +104,7 @@ def contract_attacker() -> None:
 
     @task
     def forge() -> None:
-        own, victims = _rows("contract_attacker")["half"], _rows("contract_victim")["return_value"]
+        own, victims = rows_of("contract_attacker")["half"], rows_of("contract_victim")["return_value"]
         _report("statuses", {name: _forge(name, row) for name, row in forgeries(own, victims).items()})
         status = _by_api("as_text", json.dumps(victims)) if os.environ.get("FORGERY_API") else 0
         _report("as_text", {"status": status})
@@ -121,7 +121,7 @@ def contract_attacker() -> None:
         query = {"dag_id": "contract_victim", "task_id": "secret", "run_id": os.environ["VICTIM_RUN_ID"]}
         _report("victims_own", _outcome(XCom.get_one, key="return_value", **query))
         if not airflow_version.startswith("2."):
-            own = _rows("contract_attacker")["half"]
+            own = rows_of("contract_attacker")["half"]
             _report("planted", {name: _planted(name, row, **query) for name, row in plants(own).items()})
 
     @task
@@ -198,7 +198,7 @@ def _request(method: str, path: str, body: str) -> int:
         return error.code
 
 
-def _rows(dag_id: str) -> dict[str, Any]:
+def rows_of(dag_id: str) -> dict[str, Any]:
     """The rows of a Dag by XCom key, as the database holds them."""
     per_attempt = (
         "SELECT x.key, x.value FROM xcom_v2 x JOIN task_instance ti ON ti.id = x.task_instance_id WHERE ti.dag_id = ?"
