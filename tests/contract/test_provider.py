@@ -13,7 +13,6 @@ from xcargo.airflow.provider_info import OPTIONS, get_provider_info
 
 from .conftest import run
 from .generation import BaseXCom, XCom
-from .settle import THRESHOLD_BYTES
 
 
 def test_providers_list_shows_the_distribution() -> None:
@@ -34,13 +33,6 @@ def test_config_list_shows_every_option() -> None:
     assert OPTIONS.keys() <= shown
     text = " ".join(line.lstrip("# ") for line in lines)
     assert [name for name, option in OPTIONS.items() if option["description"].split(".")[0] not in text] == []
-
-
-def test_variables_reach_the_section() -> None:
-    """A variable AIRFLOW__XCARGO__... is what ``airflow config get-value`` gives."""
-    done = run("-m", "airflow", "config", "get-value", "xcargo", "threshold_bytes")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1] == str(THRESHOLD_BYTES)
 
 
 def _schemas() -> Iterator[Path]:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -25,10 +26,34 @@ def envelopes(dag_runs: dict[str, Run]) -> dict[str, int]:
     return found
 
 
-def xcargo(*arguments: str, code: int = 0, env: Mapping[str, str]) -> str:
-    done = run("-m", "xcargo", *arguments, env=env)
-    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+EACH = """
+import contextlib, io, json, sys
+from xcargo.cli.main import main
+for line in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        status = main(line.split())
+    print("TOLD", json.dumps([line, status, text.getvalue()]))
+"""
+
+
+def xcargo(*lines: str, env: Mapping[str, str]) -> list[Any]:
+    """What each command says in JSON, one after another in one process: most of a command is loading Airflow.
+
+    ``ls`` gives a list, a line of it for each row.
+    """
+    done = run("-c", EACH, *lines, env=env)
+    told = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("TOLD ")]
+    assert len(told) == len(lines), done.stderr[-3000:]
+    for line, status, text in told:
+        assert status == 0 or "--to stock" in line, (line, text[-3000:])  # it names what the stock backend cannot carry
+    return [
+        [json.loads(row) for row in text.splitlines()] if line.startswith("ls") else json.loads(text)
+        for line, _, text in told
+    ]
+
+
+def uris(listed: list[dict[str, str]]) -> list[str]:
+    return sorted(line["uri"] for line in listed)
 
 
 @pytest.fixture
@@ -60,41 +85,36 @@ def test_every_row_that_refers_to_an_object_is_listed(dag_runs: dict[str, Run], 
 
 def test_what_db_clean_moves_is_still_listed(copy: dict[str, str], dag_runs: dict[str, Run]) -> None:
     """Archived rows refer to their objects as before, also where nothing else of their task is left."""
-    before = sorted(json.loads(line)["uri"] for line in xcargo("ls", "--json", env=copy).splitlines())
+    (before,) = xcargo("ls --json", env=copy)
     clean = ("db", "clean", "--clean-before-timestamp", "2100-01-01", "--tables", "xcom", "--yes")
     done = run("-m", "airflow", *clean, env=copy)
     assert done.returncode == 0, done.stdout + done.stderr
-    after = [json.loads(line) for line in xcargo("ls", "--json", env=copy).splitlines()]
-    assert sorted(line["uri"] for line in after) == before
+    (after,) = xcargo("ls --json", env=copy)
+    assert uris(after) == uris(before)
     assert {line["source"].startswith("_airflow_deleted__xcom") for line in after} == {True}
 
 
 def test_values_go_back_to_stock_rows_and_return(copy: dict[str, str], dag_runs: dict[str, Run], place: Place) -> None:
     """Everything that this Airflow's own backend carries goes into its rows; from there it is offloaded again."""
-    there = json.loads(xcargo("verify", "--json", env=copy))["counts"]
+    migrate = f"migrate --apply --json --journal {place.home}/journal"
+    commands = ("verify --json", f"{migrate} --to stock", "ls --json", f"{migrate} --from database", "verify --json")
+    verified, to_stock, listed, from_database, again = xcargo(*commands, env=copy)
+    there, here = verified["counts"], again["counts"]
     assert (there["missing"], there["damaged"]) == (0, 0)
-    journal = ("--journal", str(place.home / "journal"))
-    text = run("-m", "xcargo", "migrate", "--to", "stock", "--apply", "--json", *journal, env=copy).stdout
-    moved = {entry["status"]: entry["rows"] for entry in json.loads(text)["counts"]}
+    moved, back = ({c["status"]: c["rows"] for c in report["counts"]} for report in (to_stock, from_database))
     assert moved["moved"] > 5
-    assert "failed" not in moved, text
-    left = sum(1 for _ in xcargo("ls", "--json", env=copy).splitlines())
-    assert left < there["ok"]
-    text = run("-m", "xcargo", "migrate", "--from", "database", "--apply", "--json", *journal, env=copy).stdout
-    back = {entry["status"]: entry["rows"] for entry in json.loads(text)["counts"]}
     assert back["moved"] > 3
-    assert "failed" not in back, text
-    again = json.loads(xcargo("verify", "--json", env=copy))["counts"]
-    assert (again["missing"], again["damaged"], again["ok"]) == (0, 0, left + back["moved"])
+    assert "failed" not in moved | back, (to_stock, from_database)
+    assert len(listed) < there["ok"]
+    assert (here["missing"], here["damaged"], here["ok"]) == (0, 0, len(listed) + back["moved"])
 
 
 def test_objects_are_rewritten_in_another_compression(copy: dict[str, str], dag_runs: dict[str, Run]) -> None:
     """Every row refers to a new object, of the same value, and no old one is touched."""
-    old = {json.loads(line)["uri"] for line in xcargo("ls", "--json", env=copy).splitlines()}
-    rewrite = ("migrate", "--rewrite", "--from", "store", "--apply", "--json")
-    text = xcargo(*rewrite, env={"AIRFLOW__XCARGO__COMPRESSION": "xz", **copy})
-    assert {entry["status"] for entry in json.loads(text)["counts"]} == {"moved"}
-    new = {json.loads(line)["uri"] for line in xcargo("ls", "--json", env=copy).splitlines()}
+    commands = ("ls --json", "migrate --rewrite --from store --apply --json", "ls --json", "verify --json")
+    before, report, after, verified = xcargo(*commands, env={"AIRFLOW__XCARGO__COMPRESSION": "xz", **copy})
+    assert {c["status"] for c in report["counts"]} == {"moved"}
+    old, new = set(uris(before)), set(uris(after))
     assert not new & old
     assert all(Path(uri.removeprefix("file://")).exists() for uri in old | new)
-    assert json.loads(xcargo("verify", "--json", env=copy))["counts"]["ok"] >= len(new)
+    assert verified["counts"]["ok"] >= len(new)
