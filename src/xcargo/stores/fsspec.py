@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from xcargo.errors import (
@@ -39,8 +40,10 @@ class FilesystemStore:
 
     A put writes a temporary file and moves it into place, so that a reader sees the whole object or none where the
     file system's move is atomic. Costs more requests than an object store of ours: folders are made, files moved.
-    What fails for a passing reason is done again on a new connection, within ``timeout_seconds``; for a put these bound
-    the time between two of its parts, for a listing each folder. ``on_retry`` is called with the verb of a repetition.
+    Each call has a file system to itself, since a connection of SFTP or FTP bears one thread at a time; the next call
+    takes it over. What fails for a passing reason is done again on a new one, within ``timeout_seconds``; for a put
+    these bound the time between two of its parts, for a listing each folder. ``on_retry`` is called with the verb of a
+    repetition.
     """
 
     def __init__(
@@ -49,8 +52,8 @@ class FilesystemStore:
         self._root = root
         self._access = access
         self._retry = Retry(limits, on_retry)
-        self._opened: dict[int, Any] = {}
-        """By process: a connection, and the threads behind it, are of the process that opened it."""
+        self._idle: dict[int, list[Any]] = {}
+        """File systems that no call uses, by process: a connection is of the process that opened it."""
 
     def put(
         self, key: str, parts: Iterable[Buffer], *, mode: PutMode = "overwrite", expected_bytes: int | None = None
@@ -61,7 +64,8 @@ class FilesystemStore:
             nonlocal lost
             watched = Watched(parts)
             try:
-                bounded(lambda: self._put(key, watched, mode, lost), seconds, lambda: watched.taken_at)
+                put = self._with_fs(lambda fs: self._put(fs, key, watched, mode, lost))
+                bounded(put, seconds, lambda: watched.taken_at)
             except Exception as error:
                 if error is watched.error:
                     raise
@@ -75,23 +79,24 @@ class FilesystemStore:
 
     def copy(self, source: str, target: str) -> None:
         """See `copy_object`; whether the bytes stay where they are is for the file system to say."""
-        self._run("copy", source, lambda: self._store(target, lambda fs, path: fs.cp_file(self._path(source), path)))
+        self._run("copy", source, lambda fs: self._store(fs, target, partial(fs.cp_file, self._path(fs, source))))
 
-    def _put(self, key: str, parts: Iterable[Buffer], mode: PutMode, lost: bool) -> None:
-        if mode == "create" and self._fs().exists(self._path(key)):
-            if lost and self._fs().cat_file(self._path(key)) == b"".join(parts):  # it was moved, and the answer lost
+    def _put(self, fs: Any, key: str, parts: Iterable[Buffer], mode: PutMode, lost: bool) -> None:
+        path = self._path(fs, key)
+        if mode == "create" and fs.exists(path):
+            if lost and fs.cat_file(path) == b"".join(parts):  # it was moved, and the answer lost
                 return
             raise ObjectExistsError("There is already an object under this key", where=self._root.uri(key))
 
-        def write(fs: Any, path: str) -> None:
-            with fs.open(path, "wb") as file:
+        def write(temporary: str) -> None:
+            with fs.open(temporary, "wb") as file:
                 for part in parts:
                     file.write(part)
 
-        self._store(key, write)
+        self._store(fs, key, write)
 
-    def _store(self, key: str, write: Callable[[Any, str], None]) -> None:
-        fs, path = self._fs(), self._path(key)
+    def _store(self, fs: Any, key: str, write: Callable[[str], object]) -> None:
+        path = self._path(fs, key)
         folder = path.rpartition("/")[0]
         temporary = f"{folder}/{PART_NAME}{secrets.token_hex(8)}"
         for _ in folder.split("/"):  # while others make the same folders, some file systems fail at each of them
@@ -103,7 +108,7 @@ class FilesystemStore:
         else:
             fs.makedirs(folder, exist_ok=True)
         try:
-            write(fs, temporary)
+            write(temporary)
             fs.mv(temporary, path)
         except BaseException:
             if fs.exists(temporary):
@@ -111,13 +116,10 @@ class FilesystemStore:
             raise
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Buffer:
-        def read() -> Buffer:
-            return self._fs().cat_file(self._path(key), start=start or None, end=end)  # type: ignore[no-any-return]
-
-        return self._run("get", key, read)
+        return self._run("get", key, lambda fs: fs.cat_file(self._path(fs, key), start=start or None, end=end))  # type: ignore[no-any-return]
 
     def head(self, key: str) -> ObjectInfo:
-        return self._run("head", key, lambda: self._info(self._fs().info(self._path(key))))
+        return self._run("head", key, lambda fs: _info(fs.info(self._path(fs, key)), self._path(fs, "")))
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -129,65 +131,66 @@ class FilesystemStore:
                     raise
 
     def _delete(self, key: str) -> None:
-        self._run("delete", key, lambda: self._fs().rm_file(self._path(key)))
+        self._run("delete", key, lambda fs: fs.rm_file(self._path(fs, key)))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return (info for info in self.list_all(prefix) if not is_part(info.key))
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Objects, and the files of puts that are under way or were killed. A folder at a time."""
-        folders = [self._run("list", prefix, lambda: self._path(prefix))]
+        base, folder = self._run("list", prefix, lambda fs: (self._path(fs, ""), self._path(fs, prefix)))
+        folders = [folder]
         while folders:
             folder = folders.pop()
             for info in self._entries(folder, prefix):
                 if info["type"] != "directory":
-                    yield self._info(info)
+                    yield _info(info, base)
                 elif info["name"].strip("/") != folder.strip("/"):  # some list a folder in itself
                     folders.append(info["name"].rstrip("/"))
 
     def _entries(self, folder: str, prefix: str) -> Sequence[dict[str, Any]]:
         """What is in a folder; nothing if it was deleted since it was listed."""
         try:
-            return self._run("list", prefix, lambda: self._fs().ls(folder, detail=True))
+            return self._run("list", prefix, lambda fs: fs.ls(folder, detail=True))
         except ObjectNotFoundError:
             return []
 
-    def _run(self, verb: str, key: str, work: Callable[[], _T]) -> _T:
+    def _run(self, verb: str, key: str, work: Callable[[Any], _T]) -> _T:
         def attempt(seconds: float) -> _T:
             try:
-                return bounded(work, seconds / 2)
+                return bounded(self._with_fs(work), seconds / 2)
             except Exception as error:
                 raise self._map(error, key) from error
 
         return self._retry.run(verb, self._root.uri(key), attempt)
 
-    def _fs(self) -> Any:
-        fs = self._opened.get(os.getpid())  # another thread may let go of it at any time
-        if fs is None:
-            fs = self._access.filesystem() if self._access.filesystem else _plain_fsspec(self._root)
-            self._opened[os.getpid()] = fs
-        return fs
+    def _with_fs(self, work: Callable[[Any], _T]) -> Callable[[], _T]:
+        """The work, to be done with a file system that nobody else uses meanwhile."""
 
-    def _reconnect(self) -> None:
-        """Have the next call open a new connection: this one may be what is broken, and fsspec would give it again."""
-        fs = self._opened.pop(os.getpid(), None)
+        def do() -> _T:
+            idle = self._idle.setdefault(os.getpid(), [])
+            try:
+                fs = idle.pop()
+                fs.invalidate_cache()  # of listings, in which another one's changes are missing
+            except IndexError:
+                fs = self._open()
+            try:
+                return work(fs)
+            finally:
+                idle.append(fs)  # if it is broken, _map lets go of them all
+
+        return do
+
+    def _open(self) -> Any:
+        """A new file system; fsspec would give the same one to other work of this thread."""
+        fs = self._access.filesystem() if self._access.filesystem else _plain_fsspec(self._root)
         instances = getattr(type(fs), "_cache", {})  # no public way leaves other people's instances alone
         for token in [token for token, instance in list(instances.items()) if instance is fs]:
             instances.pop(token, None)
+        return fs
 
-    def _path(self, key: str) -> str:
-        return self._fs()._strip_protocol(self._root.uri(key).rstrip("/"))  # type: ignore[no-any-return]
-
-    def _info(self, info: dict[str, Any]) -> ObjectInfo:
-        base = self._path("").rstrip("/") + "/"
-        stamp = next((info[k] for k in ("mtime", "LastModified", "last_modified", "created") if info.get(k)), None)
-        if isinstance(stamp, (int, float)):
-            stamp = datetime.fromtimestamp(stamp, timezone.utc)
-        if isinstance(stamp, datetime) and stamp.tzinfo is None:
-            stamp = stamp.replace(tzinfo=timezone.utc)
-        name = str(info["name"])
-        key = name[name.index(base) + len(base) :]
-        return ObjectInfo(key, int(info["size"]), stamp if isinstance(stamp, datetime) else None)
+    def _path(self, fs: Any, key: str) -> str:
+        return fs._strip_protocol(self._root.uri(key).rstrip("/"))  # type: ignore[no-any-return]
 
     def _map(self, error: Exception, key: str) -> XCargoError:
         where = self._root.uri(key)
@@ -210,7 +213,7 @@ class FilesystemStore:
             unavailable = StoreUnavailableError(f"The file system cannot be reached: {text}", where=where)
             unavailable.busy = status in (429, 503)
             unavailable.retry_after_seconds = retry_after_seconds(_header(error, "Retry-After"))
-            self._reconnect()
+            self._idle.pop(os.getpid(), None)  # the next call opens a new one
             return unavailable
         if isinstance(error, NotImplementedError):
             return ConfigurationError(
@@ -221,6 +224,18 @@ class FilesystemStore:
                 "s3://connection_id@bucket/prefix.",
             )
         return StoreError(f"The file system failed: {text}", where=where)
+
+
+def _info(info: dict[str, Any], base: str) -> ObjectInfo:
+    """What a file system says of a file, whose key is what follows the root's path."""
+    stamp = next((info[k] for k in ("mtime", "LastModified", "last_modified", "created") if info.get(k)), None)
+    if isinstance(stamp, (int, float)):
+        stamp = datetime.fromtimestamp(stamp, timezone.utc)
+    if isinstance(stamp, datetime) and stamp.tzinfo is None:
+        stamp = stamp.replace(tzinfo=timezone.utc)
+    name, base = str(info["name"]), base.rstrip("/") + "/"
+    key = name[name.index(base) + len(base) :]
+    return ObjectInfo(key, int(info["size"]), stamp if isinstance(stamp, datetime) else None)
 
 
 _PASSING = re.compile(r"SSHException|Timeout|ConnectionError|ConnectError|[Ss]ocket is closed")

@@ -240,6 +240,56 @@ def test_threads_share_a_store_whose_connection_breaks(tmp_path: Path, monkeypat
         assert set(pool.map(lambda _: store.get("k~1"), range(200))) == {b"x"}
 
 
+class Single(LocalFileSystem):  # type: ignore[misc]
+    """A local file system that bears one call at a time and keeps its listings: what FTP's and SFTP's do."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._busy = threading.Lock()
+        self._listings: dict[str, Any] = {}
+
+    def cat_file(self, path: str, **part: Any) -> bytes:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("two calls at once")
+        try:
+            time.sleep(0.001)
+            return super().cat_file(path, **part)  # type: ignore[no-any-return]
+        finally:
+            self._busy.release()
+
+    def ls(self, path: str, detail: bool = False, **more: Any) -> Any:
+        if path not in self._listings:
+            self._listings[path] = super().ls(path, detail=detail, **more)
+        return self._listings[path]
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self._listings.clear()
+
+
+def test_a_file_system_is_used_by_one_call_at_a_time(tmp_path: Path) -> None:
+    """By threads that share a store; as many are opened as calls were under way at once."""
+    (tmp_path / "k~1").write_bytes(b"x")
+    opened: list[Any] = []
+
+    def filesystem() -> Any:
+        opened.append(Single())
+        return opened[-1]
+
+    store = FilesystemStore(Root.parse(tmp_path.as_uri()), Access(filesystem=filesystem), Limits(10))
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: store.get("k~1"), range(200))) == {b"x"}
+    assert len(set(map(id, opened))) == len(opened) <= 4
+
+
+def test_a_listing_shows_what_another_process_has_put(tmp_path: Path) -> None:
+    """Whatever the file system remembers."""
+    (tmp_path / "k~1").write_bytes(b"x")
+    store = FilesystemStore(Root.parse(tmp_path.as_uri()), Access(filesystem=Single), Limits(10))
+    assert {info.key for info in store.list()} == {"k~1"}
+    (tmp_path / "k~2").write_bytes(b"x")
+    assert {info.key for info in store.list()} == {"k~1", "k~2"}
+
+
 def test_a_listing_may_take_longer_than_the_bound_of_one_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
