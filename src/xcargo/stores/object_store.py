@@ -58,8 +58,9 @@ _STREAM_BYTES = 256 * 1024
 _QUICK_UPLOAD_BYTES = 8 * 1024 * 1024
 """Up to this size an upload has to be answered as soon as anything else has."""
 
-_SMALL_BYTES = 2 * 1024 * 1024
-"""Up to this size a read from the beginning is one of a whole object: without a range, and asked for again if slow."""
+_SMALL_BYTES = 1024 * 1024 + 4096
+"""An object of one chunk. A read of so much from the beginning is nearly always one of a whole object: without a range,
+which an empty object does not have, and asked for again if it is slow."""
 
 _SHARE_OF_SEVERAL = 0.4
 """Of the time, what one attempt may take that obstore repeats."""
@@ -240,7 +241,7 @@ class ObstoreRequests:
 
     def get(self, key: str, *, start: int, end: int | None, seconds: float) -> Buffer:
         with self._client("request", key, seconds) as client:
-            if not start and (end or 0) <= _SMALL_BYTES:  # an empty object has no range
+            if not start and (end or 0) <= _SMALL_BYTES:
                 answer = client.get(key)
                 if end is None or answer.meta["size"] <= end:
                     return memoryview(answer.bytes())
