@@ -93,6 +93,14 @@ static void note_write(int fd, const unsigned char *data, ssize_t size) {
     free(text);
 }
 
+static void note_copy(int from, int fd, ssize_t size) {
+    char *data = malloc(size + 1);
+    note_write(fd, (unsigned char *)data, pread(from, data, size, lseek(from, 0, SEEK_CUR) - size));
+    free(data);
+}
+
+OF_FD(ssize_t, copy_file_range, (int from, off64_t *from_at, int fd, off64_t *at, size_t size, unsigned flags),
+      (from, from_at, fd, at, size, flags), note_copy(from, fd, result))
 OF_FD(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size), note_write(fd, data, result))
 OF_FD(ssize_t, read, (int fd, void *data, size_t size), (fd, data, size), )
 OF_FD(int, fsync, (int fd), (fd), note("fsync %d\n", fd))
