@@ -6,14 +6,16 @@ What it reads over a real REST API is in tests/contract/test_client.py.
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 import xcargo
+from tests.metadata import NOON
 from tests.unit import golden_classes
 from tests.unit.codecs.known_classes import KnownClasses
 from tests.unit.conftest import HERE, make_pipeline
@@ -28,11 +30,13 @@ from xcargo.errors import (
     ObjectNotFoundError,
     ReferencesUnavailableError,
 )
-from xcargo.lifecycle.references import XComRow
+from xcargo.lifecycle.references import Run, XComFilter, XComRow
 from xcargo.model.settings import LegacyRoot
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from xcargo.lifecycle.references import ReferenceSource
 
 
 def stored(value: Any, **settings: Any) -> StoredValue:
@@ -272,6 +276,23 @@ def test_what_is_named_is_asked_for_by_its_name() -> None:
         with pytest.raises(ObjectNotFoundError, match=r"task 't'\[3\]"):
             client.pull("d", "t", run_id="r", map_index=3)
         assert not any("xcomEntries/" in path for path in api.paths)
+
+
+def test_the_latest_is_looked_for_in_a_hundred_runs() -> None:
+    """A task id that is misspelt is in none, and a Dag may have any number of runs."""
+    asked = []
+
+    class Source:
+        def runs(self, where: XComFilter) -> list[Run]:
+            return [Run("d", f"r{n}", date=NOON + timedelta(days=n)) for n in range(150)]
+
+        def rows(self, where: XComFilter) -> list[XComRow]:
+            asked.append(where.run_id)
+            return []
+
+    with pytest.raises(ObjectNotFoundError, match=r"client\.values\('d', run_id='latest'\)"):
+        Client(cast("ReferenceSource", Source()), make_pipeline()).pull("d", "misspelt")
+    assert asked == [f"r{n}" for n in range(149, 49, -1)]
 
 
 @pytest.mark.parametrize(("version", "is_asked_for"), [("3.2.0", True), ("3.1.8", False), ("2.11.0", False)])

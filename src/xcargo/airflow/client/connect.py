@@ -33,6 +33,9 @@ __all__ = ["Client", "connect", "values_by_task"]
 
 _EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 
+_LATEST_RUNS = 100
+"""Among so many, ``latest`` looks for an XCom: a task id that is misspelt is in none of all there are."""
+
 
 def connect(
     url: str | None = None,
@@ -116,7 +119,8 @@ class Client:
         Args:
             dag_id: The Dag.
             task_id: The task, with its groups: ``group.task``.
-            run_id: A run, or ``latest``: the one with the latest date that has the XCom. ``*`` stands for any text.
+            run_id: A run, or ``latest``: of the last 100, the one with the latest date that has the XCom. ``*`` stands
+                for any text.
             key: The XCom's key.
             map_index: Which instance of a mapped task.
 
@@ -201,7 +205,7 @@ class Client:
             raise ObjectNotFoundError(
                 "There is no such XCom",
                 where=f"dag {dag_id!r}, run {run_id!r}, task {task_id!r}{instance}, key {key!r}",
-                hint=f"See what there is: client.values({dag_id!r}, run_id='*').",
+                hint=f"See what there is: client.values({dag_id!r}, run_id={run_id!r}).",
             )
         if len(runs := {value.run_id for value in exact}) > 1:
             raise ValueError(f"{len(runs)} runs match run_id {run_id!r}: name one, or use client.history()")
@@ -210,7 +214,8 @@ class Client:
     def _values(self, where: XComFilter) -> StoredValues:
         if where.run_id != "latest":
             return self._rows(where)
-        found = (self._rows(replace(where, run_id=run.run_id)) for run in self.runs(str(where.dag_id)))
+        latest = self.runs(str(where.dag_id))[:_LATEST_RUNS]
+        found = (self._rows(replace(where, run_id=run.run_id)) for run in latest)
         return next(filter(None, found), StoredValues([]))
 
     def _rows(self, where: XComFilter) -> StoredValues:
