@@ -45,7 +45,7 @@ def explorer_demo() -> None:
         import pandas as pd
 
         rows = 1_000_000
-        rng, today = np.random.default_rng(7), np.random.default_rng(sum(context["run_id"].encode()))
+        rng, today = np.random.default_rng(7), np.random.default_rng([*context["run_id"].encode()])
         prices = rng.gamma(2.0, 40.0, rows)
         prices[today.random(rows) < 0.02] *= 1.25
         prices[3::97] = np.nan
