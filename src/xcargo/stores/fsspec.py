@@ -72,7 +72,8 @@ class FilesystemStore:
                 ours = self._map(error, key)
                 # What is still at work may still be taking parts, and an iterator gives them only once.
                 if isinstance(ours, StoreUnavailableError):
-                    lost, ours.final = True, isinstance(error, TimeoutError) or not isinstance(parts, Sequence)
+                    lost = True
+                    ours.final = isinstance(error, TimeoutError) or not isinstance(parts, Sequence)
                 raise ours from error
 
         self._retry.run("put", self._root.uri(key), attempt)
@@ -99,14 +100,14 @@ class FilesystemStore:
         path = self._path(fs, key)
         folder = path.rpartition("/")[0]
         temporary = f"{folder}/{PART_NAME}{secrets.token_hex(8)}"
-        for _ in folder.split("/"):  # while others make the same folders, some file systems fail at each of them
+        for left in reversed(range(folder.count("/") + 2)):  # some fail at each folder that others make meanwhile
             try:
                 fs.makedirs(folder, exist_ok=True)
                 break
             except Exception:
+                if not left:
+                    raise
                 fs.invalidate_cache()
-        else:
-            fs.makedirs(folder, exist_ok=True)
         try:
             write(temporary)
             fs.mv(temporary, path)
@@ -171,9 +172,10 @@ class FilesystemStore:
             idle = self._idle.setdefault(os.getpid(), [])
             try:
                 fs = idle.pop()
-                fs.invalidate_cache()  # of listings, in which another one's changes are missing
             except IndexError:
                 fs = self._open()
+            else:
+                fs.invalidate_cache()  # listings that it keeps lack what others have put since
             try:
                 return work(fs)
             finally:
