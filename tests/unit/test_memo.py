@@ -298,6 +298,10 @@ def test_what_counts_of_a_function(old: str, new: str, changed: list[str], tmp_p
             "    def v(self, x):\n        return x\n    @v.register\n    def _(self, x: int):\n        return h()\n"
             "    @v.register\n    def _(self, x: str):\n        return x\ndef work(n):\n    return C().v(n)"
         ),
+        (
+            "class P:\n    def __init__(self):\n        self.__module__ = __name__\n        self.n = {}\np = P()\n"
+            "def work(n):\n    return p.n"
+        ),
         "import collections\nT = collections.namedtuple('T', 'a b{}')\ndef work(n):\n    return T",
         "import enum\nE = enum.Enum('E', 'X Y{}')\ndef work(n):\n    return E.X",
     ],

@@ -135,8 +135,8 @@ class _Walk:
         else:
             text, node = self.source.definition(function, is_root=is_root)
             parts = [(f"source of {name}" if name else "source", text)]
-            annotations = [each.annotation for each in ast.walk(node or ast.Pass()) if isinstance(each, ast.arg)]
-            for each in annotations if is_root else [node]:  # defaults of the root are arguments
+            # Defaults of the root are arguments, so of its definition only annotations count.
+            for each in _annotations(node) if is_root else [node]:
                 inner += self._globals(names_in_definition(each))
         if isinstance(vars(function).get("registry"), MappingProxyType):  # functools.singledispatch: all but its cache
             return parts, [*_attributes(name, function, "registry", "__wrapped__"), *inner]
@@ -201,11 +201,12 @@ class _Walk:
         known = self.globals if of is None else of
         hidden = {name for name in names if name.startswith("__") and name.endswith("__")} - {"__file__"}
         found = sorted((names - hidden) & known.keys())
-        if known is self.globals:
-            found = [name for name in found if name not in self.looked_up]
-            self.looked_up.update(found)
-        written = [] if known is not self.globals else [name for name in found if not is_plain(known[name])]
-        statements = [(name, each) for name in written for each in self.source.assignments.get(name, ())]
+        if known is not self.globals:
+            return [(name, known[name]) for name in found]
+        found = [name for name in found if name not in self.looked_up]
+        self.looked_up.update(found)
+        objects = [name for name in found if not is_plain(known[name])]
+        statements = [(name, each) for name in objects for each in self.source.assignments.get(name, ())]
         return [(name, known[name]) for name in found] + statements
 
     def _container(self, name: str, value: Any) -> tuple[_Named, _Named]:
@@ -272,8 +273,13 @@ def _state(value: Any) -> tuple[list[Any], dict[Any, Any]] | None:
         state = {**(state[0] or {}), **state[1]}
     if type(state) is not dict:
         return [*more, state], {}
-    # Since Python 3.14, one of a cached_property. Of a Dag's file, it says where the file is.
+    # A cached_property has one since Python 3.13. Of a Dag's file, it says where the file is.
     return more, {name: attribute for name, attribute in state.items() if name != "__module__"}
+
+
+def _annotations(node: ast.AST | None) -> list[ast.AST | None]:
+    """The types that a function's definition gives to its arguments."""
+    return [] if node is None else [each.annotation for each in ast.walk(node) if isinstance(each, ast.arg)]
 
 
 def _get(value: Any, name: str) -> Any:
