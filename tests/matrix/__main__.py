@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         _print_releases(releases)
         return 0
     newest_first = reversed(releases)  # it takes longest: as the last one it would leave a core idle
-    outcomes = [_run(release, pytest_arguments) for release in newest_first if _is_ours(release, options.claims)]
+    outcomes = [_run(release, pytest_arguments) for release in newest_first if _claim(release, options.claims)]
     _print_table(
         ("Airflow", "Python", "Result", "Seconds"),
         [(o.release.airflow, o.python, f"{o.verdict}: {o.detail}", f"{o.seconds:.0f}") for o in outcomes],
@@ -76,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _is_ours(release: Release, claims: Path | None) -> bool:
-    """Whether no other run that has this folder has begun with the release."""
+def _claim(release: Release, claims: Path | None) -> bool:
+    """Take a release for this run. Returns whether no other run with this folder was first."""
     try:
         if claims:
             (claims / release.airflow).touch(exist_ok=False)
