@@ -155,10 +155,7 @@ class StoreTests:
 
     @pytest.mark.parametrize(("start", "end"), [(0, 1), (1, 4), (3, None), (9, 10), (4, 99)])
     def test_a_range_is_what_a_slice_is(self, store: Store, behind: Any, start: int, end: int | None) -> None:
-        """get with start and end gives these bytes and no others; fewer if the object ends before. So does get_into.
-
-        Of an empty object it gives none.
-        """
+        """get with start and end gives these bytes, fewer if the object ends before or is empty; so does get_into."""
         behind.put(self.KEY, b"0123456789")
         expected = b"0123456789"[start:end]
         assert bytes(store.get(self.KEY, start=start, end=end)) == expected
@@ -373,10 +370,7 @@ def _through_json(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class StoredBytes:
-    """The bytes of one stored object, in memory: a `RangeReader`.
-
-    ``requests`` holds the length of each range that was read.
-    """
+    """The bytes of one stored object in memory, a `RangeReader`; ``requests`` has the length of each range read."""
 
     uri = "memory://x"
 

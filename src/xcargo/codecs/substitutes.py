@@ -167,7 +167,7 @@ class Push:
 
     def _pack_items(self, items: Iterator[Any], cls: type, tree: Packer) -> bytes:
         """The items as a packed list. Memory holds that and some items; raises SizeLimitError if it is too long."""
-        items = chain(items)  # asks for the iterator once: a group_by() of polars begins anew each time
+        items = chain(items)  # islice() calls iter() each time, and a group_by() of polars would start over
         limit_bytes = (self.settings and self.settings.max_size_bytes) or _ITERATOR_BYTES
         bodies, count, size_bytes = [b"\xdd"], 0, 0
         chunk_items, most_items = 1, 1 if cls is groupby else 4096  # its items end when it goes on

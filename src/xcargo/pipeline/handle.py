@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from xcargo.codecs.base import Encoded, Handle, arrow, importable
 from xcargo.codecs.source import Source, open_seekable
@@ -201,23 +201,23 @@ def _row_range(rows: Any) -> slice:
 class Reused:
     """A result that was copied already: it is pushed as the row of the copy.
 
-    A decorator above memoize is given it, and is told so when it looks into it.
+    A decorator above memoize gets it too; looking into it is an error that says what to do.
     """
 
     def __init__(self, row: Any) -> None:
         self.row = row
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
             f"{name} of a result that is reused, and therefore not loaded: a decorator that looks at the result has to "
             "stand below @xcargo.memoize"
         )
 
-    def __getitem__(self, key: object) -> Any:
-        return self.__getattr__(f"Item {key!r:.40}")
+    def __getitem__(self, key: object) -> NoReturn:
+        self.__getattr__(f"Item {key!r:.40}")
 
-    def __len__(self) -> int:
-        return int(self.__getattr__("Length"))
+    def __len__(self) -> NoReturn:
+        self.__getattr__("Length")
 
     def __bool__(self) -> bool:
         return True

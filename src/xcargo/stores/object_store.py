@@ -59,8 +59,8 @@ _QUICK_UPLOAD_BYTES = 8 * 1024 * 1024
 """Up to this size an upload has to be answered as soon as anything else has."""
 
 _SMALL_BYTES = 1024 * 1024 + 4096
-"""An object of one chunk. A read of so much from the beginning is nearly always one of a whole object: without a range,
-which an empty object does not have, and asked for again if it is slow."""
+"""An object of one chunk. What reads so much from the beginning wants all of it: it asks for no range, which an empty
+object does not have, and asks a second time if it is slow."""
 
 _SHARE_OF_SEVERAL = 0.4
 """Of the time, what one attempt may take that obstore repeats."""
